@@ -1,0 +1,2 @@
+//! The lavatube command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Floor 2: trees to packs and packs to trees.

@@ -1,0 +1,1 @@
+//! Tests of encoding and rebuilding against the naive twin and against golden bytes.

@@ -1,0 +1,109 @@
+//! The same code written to be read: exponent and logarithm tables, one byte at a time.
+//!
+//! Why: it is the oracle of the property tests and the model for readers in other languages. It
+//! shares nothing with the fast path, neither tables nor the way of solving, so that one mistake
+//! cannot hide in both. What it must not know: speed.
+
+/// GF(2^8) with polynomial 0x11d, by the powers of its generator 2.
+pub struct Field {
+    exp: [u8; 255],
+    log: [usize; 256],
+}
+
+impl Field {
+    /// Walks once around the powers of 2.
+    #[expect(clippy::new_without_default, reason = "an oracle needs no second way to be made")]
+    pub fn new() -> Self {
+        let mut field = Field { exp: [0; 255], log: [0; 256] };
+        let mut power = 1;
+        for exponent in 0..255 {
+            field.exp[exponent] = power as u8;
+            field.log[power] = exponent;
+            power *= 2;
+            if power >= 256 {
+                power ^= 0x11d;
+            }
+        }
+        field
+    }
+
+    /// `a * b`.
+    pub fn mul(&self, a: u8, b: u8) -> u8 {
+        if a == 0 || b == 0 {
+            return 0;
+        }
+        self.exp[(self.log[usize::from(a)] + self.log[usize::from(b)]) % 255]
+    }
+
+    /// `1 / a`. Panics for 0.
+    pub fn inverse(&self, a: u8) -> u8 {
+        assert!(a != 0, "zero has no inverse");
+        self.exp[(255 - self.log[usize::from(a)]) % 255]
+    }
+}
+
+/// All `k + m` rows of the code: the identity, then the parity rows `c(i, j)`.
+pub fn generator(field: &Field, k: usize, m: usize) -> Vec<Vec<u8>> {
+    let mut rows = Vec::new();
+    for shard in 0..k + m {
+        let mut row = vec![0; k];
+        for (j, entry) in row.iter_mut().enumerate() {
+            *entry = if shard < k {
+                u8::from(shard == j)
+            } else {
+                let scale = (k ^ j) as u8;
+                field.mul(scale, field.inverse((shard ^ j) as u8))
+            };
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+/// The `m` parity shards of `data` (`k` shards of one length).
+pub fn encode(m: usize, data: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let field = Field::new();
+    let k = data.len();
+    let rows = generator(&field, k, m);
+    rows[k..].iter().map(|row| sum(&field, row, data)).collect()
+}
+
+/// All data shards, from exactly `k` numbered shards: the rows of those shards as `k` equations in
+/// the data, solved by elimination.
+pub fn decode(k: usize, m: usize, have: &[(usize, Vec<u8>)]) -> Vec<Vec<u8>> {
+    assert_eq!(have.len(), k, "k equations for k unknowns");
+    let field = Field::new();
+    let all = generator(&field, k, m);
+    let mut left: Vec<Vec<u8>> = have.iter().map(|(shard, _)| all[*shard].clone()).collect();
+    let mut right: Vec<Vec<u8>> = have.iter().map(|(_, bytes)| bytes.clone()).collect();
+    for column in 0..k {
+        let pivot = (column..k).find(|&row| left[row][column] != 0).expect("solvable");
+        left.swap(pivot, column);
+        right.swap(pivot, column);
+        let scale = field.inverse(left[column][column]);
+        for x in left[column].iter_mut().chain(&mut right[column]) {
+            *x = field.mul(scale, *x);
+        }
+        for row in (0..k).filter(|&row| row != column) {
+            let factor = left[row][column];
+            for x in 0..k {
+                left[row][x] ^= field.mul(factor, left[column][x]);
+            }
+            for x in 0..right[row].len() {
+                right[row][x] ^= field.mul(factor, right[column][x]);
+            }
+        }
+    }
+    right
+}
+
+/// The sum of `row[j] * shards[j]`, byte for byte.
+fn sum(field: &Field, row: &[u8], shards: &[Vec<u8>]) -> Vec<u8> {
+    let mut total = vec![0; shards[0].len()];
+    for (&c, shard) in row.iter().zip(shards) {
+        for (t, &x) in total.iter_mut().zip(shard) {
+            *t ^= field.mul(c, x);
+        }
+    }
+    total
+}

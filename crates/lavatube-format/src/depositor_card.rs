@@ -1,0 +1,1 @@
+//! depositor_card (being written)

@@ -1,0 +1,23 @@
+//! Floor 1: the one room where bytes become values and values become bytes.
+//!
+//! One file per layout, each drawn in `docs/FORMAT.md` and nowhere else. Decoding takes any input without panicking and
+//! allocates nothing that the input has not paid for in length. This room must not know time, policy, keys, or where
+//! bytes come from.
+
+pub mod catalog;
+pub mod cbor;
+pub mod depositor_card;
+pub mod drive_card;
+pub mod journal;
+pub mod key_file;
+pub mod layer;
+pub mod manifest;
+pub mod pack;
+pub mod receipt;
+pub mod recovery;
+pub mod shard;
+pub mod snapshot;
+pub mod tree;
+pub mod wire;
+
+pub use wire::Malformed;

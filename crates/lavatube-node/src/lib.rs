@@ -1,0 +1,1 @@
+//! Floor 3: files, threads, clocks and entropy of a real computer.

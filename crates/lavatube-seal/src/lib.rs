@@ -1,0 +1,1 @@
+//! Floor 1: keys, sealing and opening.
