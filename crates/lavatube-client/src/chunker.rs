@@ -1,163 +1,185 @@
-//! wip
-#![expect(missing_docs)]
-use std::array;
+//! Keyed, content-defined cut points: a byte stream in, chunk lengths out. Step 2 of the walk.
+//!
+//! An edit in the middle of a file must change one or two chunks, not all that follow, so cuts follow content. And
+//! whoever sees chunk lengths must learn nothing from them without the key, not even for a file he planted: rolling
+//! hashes used as the cut rule itself leak their secret (eprint 2025/532, 2025/558). Here a cut looks only at AES.
+//! Must not know: files, where bytes come from, chunk ids, packs.
+//!
+//! # The rule
+//!
+//! Integers are little-endian. From the 32-byte secret, 80 bytes of BLAKE3 in derive-key mode (context
+//! [`KEY_CONTEXT`], key material = the secret, extended output): bytes 0..16 are an AES-128 key, bytes 16..80 eight
+//! `u64` words `k[0..8]`. Read a 64-byte window as eight `u64` words `m[0..8]`, and let
+//!
+//! ```text
+//! NH(m)   = Σ over i in {0,2,4,6} of ((m[i] + k[i]) mod 2^64) · ((m[i+1] + k[i+1]) mod 2^64)     mod 2^128
+//! out     = AES-128(NH as 16 bytes)
+//! ticket  = out[0..8] as u64          jump = 1 + (out[8] mod 64)
+//! bar     = floor((2^64 - 1) / max(1, floor(2·(mean - min) / 65)))
+//! ```
+//!
+//! A chunk starts where the last one ended. Its length is found by a walk over candidate lengths `p`, from `p = min`:
+//! when `p` reaches `max`, the chunk is `max` long; else, when `p` lies beyond the end of the stream, the chunk is
+//! what is left; else take the window of the 64 bytes that end at `p`: if `ticket < bar` the chunk is `p` long, if
+//! not, `p += jump`. Golden vectors with all their inputs are in `chunker/tests.rs`.
+//!
+//! # Why it may jump
+//!
+//! Two walks that once stand on the same byte stay together for ever, and walks on the same content meet soon: a walk
+//! visits one position in 32.5, so after an edit the new walk falls onto the old one within about 1 KiB, far less
+//! than a chunk. That buys 32 bytes per AES call where a test at every byte would buy one, at the same deduplication
+//! (`docs/decisions/0002-chunk-and-frame-sizes.md`).
+//!
+//! # Why it does not leak
+//!
+//! NH on 64-bit words is 2^-64-almost-universal (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC, CRYPTO '99, theorem
+//! for equal-length strings): two fixed different windows meet in one NH value with probability at most 2^-64 over
+//! `k`. While no two visited windows meet, AES runs on distinct inputs, so its outputs cannot be told from
+//! independent random strings; tickets and jumps then depend on which windows are *equal*, and on nothing else of
+//! content or key. An observer of lengths has the view of one who sees a walk with fresh coins: no equation in `k` to
+//! collect, no list of public candidate positions to match against a known file. Not hidden: the lengths themselves,
+//! and that equal content cuts equally under one key. Lengths are hidden by whole, padded packs.
 
-use aes::Aes128;
-use aes::Block;
+use std::fmt;
+
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::{Aes128, Block};
 
-/// sizes
+/// Bounds and target of chunk lengths, all in bytes. Must satisfy `WINDOW <= min < mean < max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkSizes {
+    /// No chunk is shorter, except the last of a stream. Bytes before it are never examined.
     pub min: usize,
+    /// Mean length on content without long repeats, the effect of `max` aside.
     pub mean: usize,
+    /// No chunk is longer.
     pub max: usize,
-    pub norm: u32,
 }
 
-#[derive(Clone)]
-struct Tables {
-    enter: [u64; 256],
-    leave: [u64; 256],
+impl ChunkSizes {
+    /// What every archive uses unless told otherwise; measured in `docs/decisions/0002-chunk-and-frame-sizes.md`.
+    pub const DEFAULT: Self = Self { min: 8 << 10, mean: 16 << 10, max: 64 << 10 };
+
+    /// For files whose first bytes do not compress (photographs, films, archives): such files are rarely edited in
+    /// place, so an eighth of the references will do. `max` still fits one frame.
+    pub const INCOMPRESSIBLE: Self = Self { min: 64 << 10, mean: 128 << 10, max: 512 << 10 };
 }
 
+/// The secret half of the rule: the NH words and the AES key. Two archives with one key cut alike.
 #[derive(Clone)]
 pub struct ChunkerKey {
-    tables: Box<Tables>,
+    nh: [u64; WORDS],
     aes: Aes128,
 }
 
 impl ChunkerKey {
+    /// Derives both keys from a uniformly random secret that has no other use.
+    #[must_use]
     pub fn from_secret(secret: &[u8; 32]) -> Self {
-        let mut xof = blake3::Hasher::new_derive_key("lavatube 2026 chunker v1")
-            .update(secret)
-            .finalize_xof();
+        let mut stream = blake3::Hasher::new_derive_key(KEY_CONTEXT).update(secret).finalize_xof();
         let mut aes_key = [0; 16];
-        xof.fill(&mut aes_key);
-        let mut t = Tables { enter: [0; 256], leave: [0; 256] };
-        for (e, l) in t.enter.iter_mut().zip(&mut t.leave) {
-            let mut w = [0; 8];
-            xof.fill(&mut w);
-            *e = u64::from_le_bytes(w);
-            *l = (0..WINDOW).fold(*e, |h, _| times_x(h));
-        }
-        Self { tables: Box::new(t), aes: Aes128::new(&aes_key.into()) }
+        stream.fill(&mut aes_key);
+        let nh = std::array::from_fn(|_| {
+            let mut word = [0; 8];
+            stream.fill(&mut word);
+            u64::from_le_bytes(word)
+        });
+        Self { nh, aes: Aes128::new(&aes_key.into()) }
+    }
+
+    /// The 16 pseudo-random bytes that belong to one window: the only thing a cut may depend on.
+    #[inline]
+    fn judge(&self, window: &[u8; WINDOW]) -> [u8; 16] {
+        let (words, _) = window.as_chunks::<8>();
+        let keyed = |i: usize| u128::from(u64::from_le_bytes(words[i]).wrapping_add(self.nh[i]));
+        let digest = (0..WORDS).step_by(2).fold(0u128, |sum, i| sum.wrapping_add(keyed(i) * keyed(i + 1)));
+        let mut block = Block::from(digest.to_le_bytes());
+        self.aes.encrypt_block(&mut block);
+        block.into()
     }
 }
 
-#[inline(always)]
-fn times_x(h: u64) -> u64 {
-    (h << 1) ^ ((h.cast_signed() >> 63).cast_unsigned() & REDUCE)
+impl fmt::Debug for ChunkerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ChunkerKey(secret)")
+    }
 }
 
+/// Finds the cuts of one stream after another. Cheap to keep, holds no content.
+#[derive(Debug)]
 pub struct Chunker {
     key: ChunkerKey,
     sizes: ChunkSizes,
-    strict: u64,
-    loose: u64,
-    scanned: usize,
-    blocks: Box<[Block; BATCH]>,
-    stage: Box<[[u8; WINDOW + STEPS]; LANES]>,
+    /// A ticket below it wins.
+    bar: u64,
+    /// The candidate length to look at next; survives between calls, so nothing is examined twice.
+    next: usize,
 }
 
 impl Chunker {
+    /// A chunker at the start of a stream.
+    ///
+    /// # Panics
+    /// If the sizes are out of order or `min` is shorter than a window: the caller's mistake.
+    #[must_use]
     pub fn new(key: &ChunkerKey, sizes: ChunkSizes) -> Self {
-        let d = (sizes.mean - sizes.min) as u64;
-        Self {
-            key: key.clone(),
-            sizes,
-            strict: u64::MAX / (d << sizes.norm),
-            loose: u64::MAX / (d >> sizes.norm).max(1),
-            scanned: 0,
-            blocks: Box::new([Block::default(); BATCH]),
-            stage: Box::new([[0; WINDOW + STEPS]; LANES]),
-        }
+        assert!(WINDOW <= sizes.min && sizes.min < sizes.mean && sizes.mean < sizes.max, "{sizes:?} out of order");
+        let visits_mean = (2 * (sizes.mean - sizes.min) / (usize::from(JUMP_MAX) + 1)).max(1);
+        Self { key: key.clone(), sizes, bar: u64::MAX / visits_mean as u64, next: sizes.min }
     }
 
-    pub fn reset(&mut self) {
-        self.scanned = 0;
-    }
-
+    /// The length of the next chunk, given every byte of the stream since the last cut, or `None` if more bytes must
+    /// come first. `eof` says that `data` reaches the end of the stream; then the answer is `None` only for no data.
+    ///
+    /// After `None`, call again with the same bytes and more behind them. After `Some(n)`, drop `n` bytes; the next
+    /// call is about the next chunk. Where cuts fall does not depend on how the bytes were handed in. `sizes.max`
+    /// bytes always suffice for an answer.
     pub fn cut(&mut self, data: &[u8], eof: bool) -> Option<usize> {
-        let end = data.len().min(self.sizes.max - 1);
-        let mut next = self.scanned.max(self.sizes.min);
-        if !(eof && data.len() <= self.sizes.min) {
-        while next <= end {
-            let (threshold, border) = if next < self.sizes.mean {
-                (self.strict, self.sizes.mean - 1)
+        let cut = self.scan(data).or_else(|| {
+            if data.len() >= self.sizes.max {
+                Some(self.sizes.max)
             } else {
-                (self.loose, end)
-            };
-            let last = end.min(border).min(next + SEGMENT - 1);
-            if let Some(cut) = self.first_below(data, next, last, threshold) {
-                self.scanned = 0;
-                return Some(cut);
+                (eof && !data.is_empty()).then_some(data.len())
             }
-            next = last + 1;
+        });
+        if cut.is_some() {
+            self.reset();
         }
-        }
-        if data.len() >= self.sizes.max {
-            self.scanned = 0;
-            Some(self.sizes.max)
-        } else if eof && !data.is_empty() {
-            self.scanned = 0;
-            Some(data.len())
-        } else {
-            self.scanned = next;
-            None
-        }
+        cut
     }
 
-    fn first_below(&mut self, data: &[u8], from: usize, to: usize, threshold: u64) -> Option<usize> {
-        let tables = &self.key.tables;
-        let count = to - from + 1;
-        let lane_len = count.div_ceil(LANES);
-        let starts: [usize; LANES] = array::from_fn(|lane| (from + lane * lane_len).min(to + 1 - lane_len));
-        let mut digests = [0u64; LANES];
-        for (start, stage) in starts.iter().zip(self.stage.iter_mut()) {
-            stage[..WINDOW + lane_len].copy_from_slice(&data[start - 1 - WINDOW..][..WINDOW + lane_len]);
+    /// Forgets a half-scanned chunk, to start on another stream. Not needed after `cut` has returned a length.
+    pub fn reset(&mut self) {
+        self.next = self.sizes.min;
+    }
+
+    /// Walks the candidates that `data` covers; leaves `next` at the first it does not.
+    fn scan(&mut self, data: &[u8]) -> Option<usize> {
+        while self.next < self.sizes.max {
+            let window = data.get(self.next - WINDOW..self.next)?.first_chunk()?;
+            let verdict = self.key.judge(window);
+            let (ticket, rest) = verdict.split_first_chunk()?;
+            if u64::from_le_bytes(*ticket) < self.bar {
+                return Some(self.next);
+            }
+            self.next += 1 + usize::from(rest[0] % JUMP_MAX);
         }
-        let stage = &*self.stage;
-        for step in 0..WINDOW {
-            for lane in 0..LANES {
-                digests[lane] = times_x(digests[lane]) ^ tables.enter[usize::from(stage[lane][step])];
-            }
-        }
-        let mut found: Option<usize> = None;
-        let steps = lane_len.min(STEPS);
-            let blocks = &mut self.blocks[..steps * LANES];
-            for (step, row) in blocks.chunks_exact_mut(LANES).enumerate().take(STEPS) {
-                for lane in 0..LANES {
-                    digests[lane] = times_x(digests[lane])
-                        ^ tables.enter[usize::from(stage[lane][step + WINDOW])]
-                        ^ tables.leave[usize::from(stage[lane][step])];
-                    row[lane] = Block::from(u128::from(digests[lane]).to_le_bytes());
-                }
-            }
-            if !NOAES {self.key.aes.encrypt_blocks(blocks);}
-            if blocks.iter().fold(false, |any, b| any | (head(b) < threshold)) {
-                for (step, row) in blocks.chunks_exact(LANES).enumerate() {
-                    for lane in 0..LANES {
-                        if head(&row[lane]) < threshold {
-                            let p = starts[lane] + step;
-                            found = Some(found.map_or(p, |f| f.min(p)));
-                        }
-                    }
-                }
-            }
-        found
+        None
     }
 }
-const NOAES: bool = option_env!("NOAES").is_some();
 
-#[inline(always)]
-fn head(b: &Block) -> u64 {
-    u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
-}
-
+/// Bytes that decide about a cut: the ones just before it.
 pub const WINDOW: usize = 64;
-const REDUCE: u64 = 0x1B;
-const LANES: usize = 6;
-const STEPS: usize = 3840 / LANES;
-const BATCH: usize = LANES * STEPS;
-const SEGMENT: usize = BATCH;
+
+/// Domain separation of the key derivation; part of the format.
+pub const KEY_CONTEXT: &str = "lavatube 2026-11-23 chunker v1: NH words and AES-128 key";
+
+/// Jumps are 1 to this many bytes. No more than [`WINDOW`], so that every byte past `min` lies in some window.
+const JUMP_MAX: u8 = 64;
+
+const WORDS: usize = WINDOW / 8;
+
+const _: () = assert!(JUMP_MAX as usize <= WINDOW && 256 % JUMP_MAX as usize == 0, "jumps are uniform and gapless");
+
+#[cfg(test)]
+mod tests;

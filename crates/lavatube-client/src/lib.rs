@@ -1,1 +1,25 @@
-//! Floor 2: trees to packs and packs to trees.
+//! Floor 2: trees to packs, and packs to trees.
+//!
+//! Straight lines: a snapshot and a restore run from top to bottom in plain synchronous code over the seams `Source`,
+//! `Sink`, `Spool`, `State` and `Far`; `lavatube-node` gives them files and threads, `lavatube-sim` gives them virtual
+//! ones. This room must not know drives, shards, segments or the terminal.
+
+pub mod backup;
+pub mod cache;
+pub mod catalog;
+pub mod chunker;
+pub mod collect;
+pub mod comparison;
+pub mod courier;
+pub mod far;
+pub mod frame;
+pub mod meter;
+pub mod packer;
+pub mod refs;
+pub mod scan;
+pub mod session;
+pub mod sink;
+pub mod source;
+pub mod spool;
+pub mod state;
+pub mod tree_writer;

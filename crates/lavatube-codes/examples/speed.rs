@@ -23,19 +23,16 @@ fn main() {
 
 fn measure(k: usize, m: usize, len: usize) -> [f64; 4] {
     let code = Code::new(k, m).expect("a shape that exists");
-    let data: Vec<Vec<u8>> =
-        (0..k).map(|j| (0..len).map(|i| (i * 7 + i / 251 + j * 31) as u8).collect()).collect();
+    let data: Vec<Vec<u8>> = (0..k).map(|j| (0..len).map(|i| (i * 7 + i / 251 + j * 31) as u8).collect()).collect();
     let views: Vec<&[u8]> = data.iter().map(|shard| &shard[..]).collect();
     let mut parity = vec![vec![0; len]; m];
     let mut out: Vec<&mut [u8]> = parity.iter_mut().map(|shard| &mut shard[..]).collect();
     let encode = rate(k * len, || code.encode(black_box(&views), &mut out));
 
     let lost = m.min(k);
-    let all: Vec<(usize, &[u8])> =
-        data.iter().chain(&parity).map(|shard| &shard[..]).enumerate().collect();
+    let all: Vec<(usize, &[u8])> = data.iter().chain(&parity).map(|shard| &shard[..]).enumerate().collect();
     let mut rebuilt = vec![vec![0; len]; lost];
-    let mut want: Vec<(usize, &mut [u8])> =
-        rebuilt.iter_mut().map(|shard| &mut shard[..]).enumerate().collect();
+    let mut want: Vec<(usize, &mut [u8])> = rebuilt.iter_mut().map(|shard| &mut shard[..]).enumerate().collect();
     let rebuild = rate(k * len, || code.rebuild(black_box(&all[lost..]), &mut want).expect("k"));
     let one = rate(k * len, || code.rebuild(black_box(&all[1..]), &mut want[..1]).expect("k"));
     assert!(rebuilt == data[..lost], "rebuilt what was lost");

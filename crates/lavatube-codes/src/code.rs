@@ -71,9 +71,7 @@ impl Code {
         if k == 0 || k > SHARDS_MAX || m > SHARDS_MAX - k {
             return Err(CodeError::Shape { k, m });
         }
-        let parity_rows = (0..m)
-            .flat_map(|i| (0..k).map(move |j| matrix::coefficient(k, i, j)))
-            .collect();
+        let parity_rows = (0..m).flat_map(|i| (0..k).map(move |j| matrix::coefficient(k, i, j))).collect();
         Ok(Code { k, m, parity_rows })
     }
 
@@ -117,11 +115,7 @@ impl Code {
     ///
     /// Errors: [`CodeError::NoSuchShard`], [`CodeError::Repeated`] (in `have`; in `want` it is
     /// only a waste), [`CodeError::Length`], [`CodeError::Shortfall`]; then nothing was written.
-    pub fn rebuild(
-        &self,
-        have: &[(usize, &[u8])],
-        want: &mut [(usize, &mut [u8])],
-    ) -> Result<(), CodeError> {
+    pub fn rebuild(&self, have: &[(usize, &[u8])], want: &mut [(usize, &mut [u8])]) -> Result<(), CodeError> {
         let lengths = have.iter().map(|(shard, bytes)| (*shard, bytes.len()));
         self.check_lengths(lengths.chain(want.iter().map(|(shard, out)| (*shard, out.len()))))?;
 
@@ -142,10 +136,7 @@ impl Code {
     }
 
     /// Every shard number is one of ours and every length is that of the first.
-    pub(crate) fn check_lengths(
-        &self,
-        mut shards: impl Iterator<Item = (usize, usize)>,
-    ) -> Result<(), CodeError> {
+    pub(crate) fn check_lengths(&self, mut shards: impl Iterator<Item = (usize, usize)>) -> Result<(), CodeError> {
         let mut first = None;
         shards.try_for_each(|(shard, bytes)| {
             let expected = *first.get_or_insert(bytes);

@@ -56,10 +56,7 @@ mod matrix;
 mod mend;
 pub mod naive;
 #[cfg(target_arch = "x86_64")]
-#[expect(
-    unsafe_code,
-    reason = "vector loads, stores and calls into code for a CPU feature that was detected"
-)]
+#[expect(unsafe_code, reason = "vector loads, stores and calls into code for a CPU feature that was detected")]
 mod simd;
 
 pub use code::{Code, CodeError};

@@ -133,9 +133,7 @@ mod tests {
         let back = express(127, &want, &from);
         for row in 0..127 {
             for column in 0..127 {
-                let sum = (0..127).fold(0, |sum, x| {
-                    sum ^ gf::mul(back[row * 127 + x], there[x * 127 + column])
-                });
+                let sum = (0..127).fold(0, |sum, x| sum ^ gf::mul(back[row * 127 + x], there[x * 127 + column]));
                 assert_eq!(sum, u8::from(row == column));
             }
         }

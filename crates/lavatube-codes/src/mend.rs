@@ -50,9 +50,10 @@ impl Code {
     /// 4+2 corrects one wrong byte in every column, 4+2 with a block absent none, 20+8 two, even
     /// with 4 absent.
     ///
-    /// Consistent columns cost what encoding costs. A column in need of one byte costs about
-    /// `s * r` multiplications for `s` suspects, of two `s * s * r / 2`; `changed` and time grow with
-    /// the number of wrong columns, so rather rebuild a block that is known to be all wrong.
+    /// Consistent columns cost what encoding costs. A column mended at one byte costs well under a
+    /// microsecond; one in which two are sought in vain about 30 microseconds at 20+8 and 300 at
+    /// 64+16 with every block a suspect. `changed` grows with the wrong columns too, so call a block
+    /// that is known to be rubbish `Absent`, and blocks whose hash is right `Sound`.
     ///
     /// Errors: [`CodeError::BlockCount`], [`CodeError::Length`], [`CodeError::Shortfall`] if fewer
     /// than `k` blocks are there; then nothing was changed.
@@ -61,9 +62,8 @@ impl Code {
         if blocks.len() != shards {
             return Err(CodeError::BlockCount { need: shards, have: blocks.len() });
         }
-        let there: Vec<(usize, usize)> = (0..shards)
-            .filter_map(|shard| Some((shard, blocks[shard].bytes()?.len())))
-            .collect();
+        let there: Vec<(usize, usize)> =
+            (0..shards).filter_map(|shard| Some((shard, blocks[shard].bytes()?.len()))).collect();
         self.check_lengths(there.iter().copied())?;
         if there.len() < k {
             return Err(CodeError::Shortfall { need: k, have: there.len() });
@@ -150,8 +150,7 @@ impl Row {
             if syndrome.iter().all(|&s| s == 0) {
                 continue;
             }
-            let Some(errors) = (1..=unknowns).find_map(|t| explain(&syndrome, &self.suspects, t))
-            else {
+            let Some(errors) = (1..=unknowns).find_map(|t| explain(&syndrome, &self.suspects, t)) else {
                 mended.unsolved += 1;
                 continue;
             };
@@ -165,34 +164,36 @@ impl Row {
     }
 }
 
-/// Finds `count` of the suspects, in order, and an error for each, that together make up the
+/// Finds `count >= 1` of the suspects, in order, and an error for each, that together make up the
 /// syndrome; `None` if there are none. It tries every suspect: one equation gives the error there,
 /// the others are rewritten without it, and the suspects after it must explain what remains.
 fn explain(syndrome: &[u8], suspects: &[(usize, Vec<u8>)], count: usize) -> Option<Vec<(usize, u8)>> {
-    if count == 0 {
-        return syndrome.iter().all(|&s| s == 0).then(Vec::new);
-    }
     for (at, (shard, influence)) in suspects.iter().enumerate() {
         // None only if the suspects before it use up all equations this one appears in.
         let Some(pivot) = influence.iter().position(|&h| h != 0) else {
             continue;
         };
         let scale = gf::inverse(influence[pivot]);
+        if count == 1 {
+            let error = gf::mul(syndrome[pivot], scale);
+            if influence.iter().zip(syndrome).all(|(&h, &s)| gf::mul(error, h) == s) {
+                return Some(vec![(*shard, error)]);
+            }
+            continue;
+        }
         let without = |column: &[u8]| -> Vec<u8> {
             let factor = gf::mul(column[pivot], scale);
             column.iter().zip(influence).map(|(&x, &h)| x ^ gf::mul(factor, h)).collect()
         };
-        let rest_syndrome = without(syndrome);
-        let rest = match count {
-            1 => Vec::new(),
-            _ => suspects[at + 1..].iter().map(|(s, column)| (*s, without(column))).collect(),
-        };
-        if let Some(mut errors) = explain(&rest_syndrome, &rest, count - 1) {
+        let later = &suspects[at + 1..];
+        let rest: Vec<_> = later.iter().map(|(shard, column)| (*shard, without(column))).collect();
+        if let Some(mut errors) = explain(&without(syndrome), &rest, count - 1) {
             // Back to the equation given up: what the later errors do not account for in it.
             let mut own = syndrome[pivot];
-            for (later, error) in &errors {
-                let (_, column) = suspects.iter().find(|(s, _)| s == later)?;
-                own ^= gf::mul(*error, column[pivot]);
+            for (shard, column) in later {
+                for (_, error) in errors.iter().filter(|(found, _)| found == shard) {
+                    own ^= gf::mul(*error, column[pivot]);
+                }
             }
             errors.insert(0, (*shard, gf::mul(own, scale)));
             return Some(errors);

@@ -84,14 +84,11 @@ pub fn decode(k: usize, m: usize, have: &[(usize, Vec<u8>)]) -> Vec<Vec<u8>> {
         for x in left[column].iter_mut().chain(&mut right[column]) {
             *x = field.mul(scale, *x);
         }
+        let pivot = (left[column].clone(), right[column].clone());
         for row in (0..k).filter(|&row| row != column) {
             let factor = left[row][column];
-            for x in 0..k {
-                left[row][x] ^= field.mul(factor, left[column][x]);
-            }
-            for x in 0..right[row].len() {
-                right[row][x] ^= field.mul(factor, right[column][x]);
-            }
+            add_product(&field, &mut left[row], factor, &pivot.0);
+            add_product(&field, &mut right[row], factor, &pivot.1);
         }
     }
     right
@@ -101,9 +98,14 @@ pub fn decode(k: usize, m: usize, have: &[(usize, Vec<u8>)]) -> Vec<Vec<u8>> {
 fn sum(field: &Field, row: &[u8], shards: &[Vec<u8>]) -> Vec<u8> {
     let mut total = vec![0; shards[0].len()];
     for (&c, shard) in row.iter().zip(shards) {
-        for (t, &x) in total.iter_mut().zip(shard) {
-            *t ^= field.mul(c, x);
-        }
+        add_product(field, &mut total, c, shard);
     }
     total
+}
+
+/// Adds `c * bytes` to `total`, byte for byte.
+fn add_product(field: &Field, total: &mut [u8], c: u8, bytes: &[u8]) {
+    for (t, &x) in total.iter_mut().zip(bytes) {
+        *t ^= field.mul(c, x);
+    }
 }

@@ -163,12 +163,7 @@ fn gfni_avx512_rows<const R: usize>(
 fn load_pair(bytes: &[u8], at: usize) -> [__m256i; 2] {
     let block = &bytes[at..at + 64];
     // SAFETY: `block` is 64 readable bytes; unaligned loads of bytes 0..32 and 32..64 stay inside.
-    unsafe {
-        [
-            _mm256_loadu_si256(block.as_ptr().cast()),
-            _mm256_loadu_si256(block.as_ptr().add(32).cast()),
-        ]
-    }
+    unsafe { [_mm256_loadu_si256(block.as_ptr().cast()), _mm256_loadu_si256(block.as_ptr().add(32).cast())] }
 }
 
 #[inline]
@@ -187,12 +182,7 @@ fn store_pair(bytes: &mut [u8], at: usize, pair: [__m256i; 2]) {
 #[target_feature(enable = "avx2")]
 fn load_table(table: &[u8; 32]) -> [__m256i; 2] {
     // SAFETY: `table` is 32 readable bytes; unaligned loads of bytes 0..16 and 16..32 stay inside.
-    let halves = unsafe {
-        [
-            _mm_loadu_si128(table.as_ptr().cast()),
-            _mm_loadu_si128(table.as_ptr().add(16).cast()),
-        ]
-    };
+    let halves = unsafe { [_mm_loadu_si128(table.as_ptr().cast()), _mm_loadu_si128(table.as_ptr().add(16).cast())] };
     halves.map(|half| _mm256_broadcastsi128_si256(half))
 }
 

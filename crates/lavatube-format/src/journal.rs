@@ -1,1 +1,250 @@
-//! journal (being written)
+//! Journal records: what the vault stored, in which order, and on which drives.
+//!
+//! `docs/FORMAT.md` section 6. Each record's check covers the check before it, so that a journal is a chain and the last
+//! check stands for all of it; receipts quote it. It must not know drives or which copy is believed. Step 16 of the walk.
+
+use lavatube_base::ObjectId;
+use lavatube_base::digest::h16;
+use lavatube_base::limits::JOURNAL_BODY_MAX;
+
+use crate::Malformed;
+use crate::shard::{Geometry, ObjectKind};
+use crate::wire::Reader;
+
+/// The check of a record: the first 16 bytes of a BLAKE3 chain.
+pub type Check = [u8; 16];
+
+/// The check before the first record.
+pub const FIRST_CHECK: Check = [0; 16];
+
+/// The drive slot that means "this shard is on no drive".
+pub const NO_SLOT: u8 = 0xff;
+
+/// What a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// An object became durable.
+    Stored {
+        /// What it is.
+        kind: ObjectKind,
+        /// Its id.
+        object: ObjectId,
+        /// Its length and code.
+        geometry: Geometry,
+        /// The stripe's generation, from 1.
+        generation: u32,
+        /// The drive slot of each shard, [`NO_SLOT`] for a shard that was not written.
+        slots: Vec<u8>,
+    },
+    /// A shard was written to another drive.
+    Moved {
+        /// What the object is.
+        kind: ObjectKind,
+        /// Its id.
+        object: ObjectId,
+        /// The stripe's generation, from 1.
+        generation: u32,
+        /// The shard.
+        index: u8,
+        /// Its new drive slot.
+        slot: u8,
+    },
+}
+
+/// A record in its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its sequence number, from 1.
+    pub sequence: u64,
+    /// What it says.
+    pub record: Record,
+    /// Its check.
+    pub check: Check,
+}
+
+impl Record {
+    /// Appends the record to `out` as number `sequence` after a record with check `before`; returns its own check.
+    ///
+    /// # Panics
+    /// When `slots` is not one per shard: a mistake of our caller.
+    pub fn encode(&self, sequence: u64, before: &Check, out: &mut Vec<u8>) -> Check {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&sequence.to_le_bytes());
+        match self {
+            Self::Stored { kind, object, geometry, generation, slots } => {
+                assert_eq!(slots.len(), geometry.shards(), "one slot per shard");
+                out.extend_from_slice(&[STORED, kind.code()]);
+                out.extend_from_slice(&object.0);
+                out.extend_from_slice(&(geometry.object_len() as u64).to_le_bytes());
+                out.extend_from_slice(&generation.to_le_bytes());
+                out.extend_from_slice(&[geometry.k_code(), geometry.m_code()]);
+                out.extend_from_slice(slots);
+            }
+            Self::Moved { kind, object, generation, index, slot } => {
+                out.extend_from_slice(&[MOVED, kind.code()]);
+                out.extend_from_slice(&object.0);
+                out.extend_from_slice(&generation.to_le_bytes());
+                out.extend_from_slice(&[*index, *slot]);
+            }
+        }
+        let body = u32::try_from(out.len() - start - HEAD).expect("bodies are at most JOURNAL_BODY_MAX");
+        out[start..start + 4].copy_from_slice(&body.to_le_bytes());
+        let check = h16(&[before, &out[start..]]);
+        out.extend_from_slice(&check);
+        check
+    }
+
+    fn decode(kind: u8, body: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("journal record", body);
+        let code = r.u8()?;
+        let object_kind = ObjectKind::from_code(code).ok_or_else(|| r.fail("unknown object kind"))?;
+        let object = ObjectId(r.array()?);
+        let record = match kind {
+            STORED => {
+                let (object_len, generation) = (r.u64()?, r.u32()?);
+                let geometry = Geometry::new(object_len, r.u8()?, r.u8()?)
+                    .ok_or_else(|| r.fail("object length or code beyond its limits"))?;
+                let slots = r.take(geometry.shards())?.to_vec();
+                Self::Stored { kind: object_kind, object, geometry, generation, slots }
+            }
+            MOVED => Self::Moved { kind: object_kind, object, generation: r.u32()?, index: r.u8()?, slot: r.u8()? },
+            _ => return Err(r.fail("unknown record type")),
+        };
+        let generation = match &record {
+            Self::Stored { generation, .. } | Self::Moved { generation, .. } => *generation,
+        };
+        r.ensure(generation >= 1, "generations count from 1")?;
+        r.finish()?;
+        Ok(record)
+    }
+}
+
+impl Line {
+    /// Reads the record number `sequence` at the start of `bytes`, where the record before has check `before`; returns it
+    /// and its length. What follows it is not looked at.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not that record in that place.
+    pub fn decode(bytes: &[u8], sequence: u64, before: &Check) -> Result<(Self, usize), Malformed> {
+        let mut r = Reader::new("journal", bytes);
+        let body_len = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
+        r.ensure(body_len <= JOURNAL_BODY_MAX, "record body longer than the limit")?;
+        let number = r.u64()?;
+        r.ensure(number == sequence, "not the expected sequence number")?;
+        let kind = r.u8()?;
+        let body = r.take(body_len)?;
+        let covered = &bytes[..r.position()];
+        let check: Check = r.array()?;
+        r.ensure(h16(&[before, covered]) == check, "the record's check does not match")?;
+        Ok((Self { sequence, record: Record::decode(kind, body)?, check }, r.position()))
+    }
+
+    /// As [`Line::decode`] for a record in which one byte is wrong: tries every change of one byte, at most a few
+    /// thousand short hashes. Only for records with `shards` shards.
+    pub fn decode_mended(bytes: &[u8], sequence: u64, before: &Check, shards: usize) -> Option<(Self, usize)> {
+        [STORED_BODY + shards, MOVED_BODY].iter().find_map(|&body_len| {
+            let len = HEAD + body_len + CHECK;
+            let mut trial = bytes.get(..len)?.to_vec();
+            // One wrong byte in the check: all else is right, and the chain says what it should be.
+            let kept = trial.clone();
+            let check = h16(&[before, &kept[..HEAD + body_len]]);
+            if check.iter().zip(&kept[HEAD + body_len..]).filter(|(a, b)| a != b).count() <= 1 {
+                trial[HEAD + body_len..].copy_from_slice(&check);
+                return Self::decode(&trial, sequence, before).ok();
+            }
+            (0..HEAD + body_len).find_map(|at| {
+                let found = (1..=255u8).find_map(|error| {
+                    trial[at] = kept[at] ^ error;
+                    Self::decode(&trial, sequence, before).ok().filter(|(_, n)| *n == len)
+                });
+                trial[at] = kept[at];
+                found
+            })
+        })
+    }
+}
+
+const STORED: u8 = 1;
+const MOVED: u8 = 2;
+const HEAD: usize = 4 + 8 + 1;
+const CHECK: usize = 16;
+const STORED_BODY: usize = 1 + 32 + 8 + 4 + 1 + 1;
+const MOVED_BODY: usize = 1 + 32 + 4 + 1 + 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stored(byte: u8) -> Record {
+        Record::Stored {
+            kind: ObjectKind::Pack,
+            object: ObjectId([byte; 32]),
+            geometry: Geometry::new(4096, 4, 2).unwrap(),
+            generation: 1,
+            slots: vec![3, 4, 5, 0, NO_SLOT, 2],
+        }
+    }
+
+    fn moved(byte: u8) -> Record {
+        Record::Moved { kind: ObjectKind::Manifest, object: ObjectId([byte; 32]), generation: 1, index: 4, slot: 1 }
+    }
+
+    fn journal() -> Vec<u8> {
+        let mut out = Vec::new();
+        let check = stored(7).encode(1, &FIRST_CHECK, &mut out);
+        moved(7).encode(2, &check, &mut out);
+        out
+    }
+
+    #[test]
+    fn the_golden_journal_stays_as_it_is() {
+        let golden = include_bytes!("../../../vectors/journal-v1.bin");
+        assert_eq!(journal(), golden);
+        let (first, n) = Line::decode(golden, 1, &FIRST_CHECK).unwrap();
+        assert_eq!(first.record, stored(7));
+        let (second, n2) = Line::decode(&golden[n..], 2, &first.check).unwrap();
+        assert_eq!(second.record, moved(7));
+        assert_eq!(n + n2, golden.len());
+    }
+
+    #[test]
+    fn a_record_is_only_good_in_its_place() {
+        let bytes = journal();
+        assert!(Line::decode(&bytes, 2, &FIRST_CHECK).is_err());
+        assert!(Line::decode(&bytes, 1, &[1; 16]).is_err());
+        assert!(Line::decode(&bytes[..bytes.len() / 2], 2, &FIRST_CHECK).is_err());
+    }
+
+    #[test]
+    fn any_one_wrong_byte_of_a_record_is_noticed_and_mended() {
+        let good = journal();
+        let (first, n) = Line::decode(&good, 1, &FIRST_CHECK).unwrap();
+        for at in 0..n {
+            let mut bad = good.clone();
+            bad[at] ^= 0x81;
+            assert!(Line::decode(&bad, 1, &FIRST_CHECK).is_err(), "byte {at}");
+            assert_eq!(Line::decode_mended(&bad, 1, &FIRST_CHECK, 6), Some((first.clone(), n)), "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_survive(id: [u8; 32], len in 1u64..1 << 26, k in 1u8..100, m in 0u8..100, seq: u64, before: Check) {
+            let geometry = Geometry::new(len, k, m).unwrap();
+            let slots = (0..k + m).collect();
+            let record =
+                Record::Stored { kind: ObjectKind::Pack, object: ObjectId(id), geometry, generation: 9, slots };
+            let mut out = Vec::new();
+            let check = record.encode(seq, &before, &mut out);
+            prop_assert_eq!(Line::decode(&out, seq, &before), Ok((Line { sequence: seq, record, check }, out.len())));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(kind: u8, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Line::decode(&bytes, 1, &FIRST_CHECK);
+            let _ = Record::decode(kind % 4, &bytes);
+        }
+    }
+}

@@ -12,12 +12,14 @@ pub mod journal;
 pub mod key_file;
 pub mod layer;
 pub mod manifest;
+pub mod open_session;
 pub mod pack;
 pub mod receipt;
 pub mod recovery;
 pub mod shard;
 pub mod snapshot;
 pub mod tree;
+pub mod tree_cache;
 pub mod wire;
 
 pub use wire::Malformed;

@@ -1,1 +1,332 @@
-//! manifest (being written)
+//! Manifests: what a session consists of, signed, and the only thing that finishes it (FORMAT section 5).
+//!
+//! A manifest lists the sealed packs of a session by two digests each, carries the session's secret wrapped to the read
+//! keys, and chains to the depositor's manifest before. Anyone can read it and check its signatures; only its note is
+//! sealed. This file must not know keys, and takes no view on whether a manifest is believed.
+
+use lavatube_base::digest::{Digests, merkle_root};
+use lavatube_base::limits::{MANIFEST_LEN_MAX, PACK_CLASSES};
+use lavatube_base::sign::{PairPublic, PairSignature, SignError};
+use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId};
+use minicbor::bytes::ByteArray;
+use minicbor::{Decoder, Encoder};
+
+use crate::cbor::{check_same, malformed};
+use crate::wire::Malformed;
+
+pub(crate) mod signed;
+
+/// First eight bytes of every manifest.
+pub const MAGIC: &[u8; 8] = b"LVTMANI\x01";
+/// Context of the signatures.
+pub const MANIFEST_CONTEXT: &str = "lavatube/1 manifest";
+/// Bytes of an encapsulated key of X-Wing.
+pub const ENC_LEN: usize = 1120;
+/// Bytes of a wrapped session secret: 32 and a tag.
+pub const CT_LEN: usize = 48;
+/// The note's plaintext is padded to a multiple of this.
+pub const NOTE_PADDING: usize = 256;
+/// Bytes of a sealed note that are not its plaintext: commitment and tag.
+pub const NOTE_OVERHEAD: usize = 32 + 16;
+
+const WHAT: &str = "manifest";
+type DecodeError = minicbor::decode::Error;
+type EncodeError = minicbor::encode::Error<std::convert::Infallible>;
+
+/// One sealed pack of a session; its number is its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaf {
+    /// Size class.
+    pub class: u8,
+    /// Both digests of the sealed bytes; the BLAKE3 one is the pack's id.
+    pub digests: Digests,
+}
+
+impl Leaf {
+    /// The leaf as it enters the Merkle tree: `class ‖ BLAKE3 ‖ SHA-256`.
+    pub fn bytes(&self) -> [u8; 65] {
+        let mut out = [0; 65];
+        out[0] = self.class;
+        out[1..33].copy_from_slice(&self.digests.blake3);
+        out[33..].copy_from_slice(&self.digests.sha256);
+        out
+    }
+
+    /// The pack's id.
+    pub fn id(&self) -> ObjectId {
+        ObjectId(self.digests.blake3)
+    }
+}
+
+/// A session's secret, wrapped to one read key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrap {
+    /// First eight bytes of BLAKE3 of the read public key.
+    pub key_id: [u8; 8],
+    /// Encapsulated key, [`ENC_LEN`] bytes.
+    pub enc: Vec<u8>,
+    /// Wrapped secret, [`CT_LEN`] bytes.
+    pub ct: Vec<u8>,
+}
+
+/// What a session consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The session.
+    pub session: SessionId,
+    /// Who deposits it.
+    pub depositor: DepositorId,
+    /// Number among the depositor's manifests, from 1.
+    pub sequence: u64,
+    /// The depositor's manifest before; `None` exactly in the first.
+    pub previous: Option<ObjectId>,
+    /// Its packs in order of their numbers.
+    pub leaves: Vec<Leaf>,
+    /// RFC 6962 tree hash of the leaves: [`root_of`].
+    pub root: [u8; 32],
+    /// The session secret for each read key.
+    pub wraps: Vec<Wrap>,
+    /// Sealed note: commitment, ciphertext and tag.
+    pub note: Vec<u8>,
+}
+
+/// The Merkle root over `leaves`.
+pub fn root_of(leaves: &[Leaf]) -> [u8; 32] {
+    merkle_root(&leaves.iter().map(Leaf::bytes).collect::<Vec<_>>())
+}
+
+impl Manifest {
+    /// The body: what is signed.
+    pub fn encode_body(&self) -> Vec<u8> {
+        let mut e = Encoder::new(Vec::new());
+        // Writing to a Vec cannot fail.
+        let _: Result<(), EncodeError> = self.write(&mut e);
+        e.into_writer()
+    }
+
+    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
+        e.map(7 + u64::from(self.previous.is_some()))?;
+        e.u8(1)?.bytes(&self.session.0)?;
+        e.u8(2)?.bytes(&self.depositor.0)?;
+        e.u8(3)?.u64(self.sequence)?;
+        if let Some(previous) = &self.previous {
+            e.u8(4)?.bytes(&previous.0)?;
+        }
+        e.u8(5)?.array(self.leaves.len() as u64)?;
+        for leaf in &self.leaves {
+            e.array(3)?.u8(leaf.class)?.bytes(&leaf.digests.blake3)?.bytes(&leaf.digests.sha256)?;
+        }
+        e.u8(6)?.bytes(&self.root)?;
+        e.u8(7)?.array(self.wraps.len() as u64)?;
+        for wrap in &self.wraps {
+            e.array(3)?.bytes(&wrap.key_id)?.bytes(&wrap.enc)?.bytes(&wrap.ct)?;
+        }
+        e.u8(8)?.bytes(&self.note)?;
+        Ok(())
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it is not such a map in deterministic form, a length or class is not one of ours, the chain
+    /// does not begin at 1, or the root does not fit the leaves.
+    pub fn decode_body(bytes: &[u8]) -> Result<Self, Malformed> {
+        let fail = |rule| Err(Malformed { what: WHAT, at: 0, rule });
+        if bytes.len() > MANIFEST_LEN_MAX {
+            return fail("body exceeds its limit");
+        }
+        let out = Self::read(&mut Decoder::new(bytes)).map_err(malformed(WHAT))?;
+        if out.sequence == 0 || (out.sequence == 1) != out.previous.is_none() {
+            return fail("sequence numbers begin at 1, and only the first has no manifest before it");
+        }
+        if out.leaves.iter().any(|l| l.class >= PACK_CLASSES) {
+            return fail("no such pack class");
+        }
+        if out.wraps.iter().any(|w| w.enc.len() != ENC_LEN || w.ct.len() != CT_LEN) {
+            return fail("a wrap does not have the lengths of its suite");
+        }
+        if out.note.len() <= NOTE_OVERHEAD || !(out.note.len() - NOTE_OVERHEAD).is_multiple_of(NOTE_PADDING) {
+            return fail("the note is not padded");
+        }
+        check_same(WHAT, bytes, &out.encode_body())?;
+        if out.root != root_of(&out.leaves) {
+            return fail("the root does not fit the leaves");
+        }
+        Ok(out)
+    }
+
+    fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let keys = d.map()?;
+        key(d, 1)?;
+        let session = SessionId(fixed(d)?);
+        key(d, 2)?;
+        let depositor = DepositorId(fixed(d)?);
+        key(d, 3)?;
+        let sequence = d.u64()?;
+        let previous = match keys {
+            Some(7) => None,
+            Some(8) => {
+                key(d, 4)?;
+                Some(ObjectId(fixed(d)?))
+            }
+            _ => return Err(DecodeError::message("a manifest has seven or eight keys")),
+        };
+        key(d, 5)?;
+        let leaves = list(d, |d| {
+            triple(d)?;
+            Ok(Leaf { class: d.u8()?, digests: Digests { blake3: fixed(d)?, sha256: fixed(d)? } })
+        })?;
+        key(d, 6)?;
+        let root = fixed(d)?;
+        key(d, 7)?;
+        let wraps = list(d, |d| {
+            triple(d)?;
+            Ok(Wrap { key_id: fixed(d)?, enc: d.bytes()?.to_vec(), ct: d.bytes()?.to_vec() })
+        })?;
+        key(d, 8)?;
+        let note = d.bytes()?.to_vec();
+        Ok(Self { session, depositor, sequence, previous, leaves, root, wraps, note })
+    }
+}
+
+/// A manifest with its body as it was signed, and the signature. Decoding does not verify; [`SignedManifest::verify`]
+/// does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedManifest {
+    /// What the body says.
+    pub manifest: Manifest,
+    /// The signed bytes.
+    pub body: Vec<u8>,
+    /// The depositor's signature.
+    pub signature: PairSignature,
+}
+
+impl SignedManifest {
+    /// The manifest as an object.
+    ///
+    /// # Panics
+    /// When the signature is not one of ML-DSA-65, or the body exceeds 4 GiB.
+    pub fn encode(&self) -> Vec<u8> {
+        signed::encode(MAGIC, &self.body, &self.signature)
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the envelope or body (see [`Manifest::decode_body`]) breaks the layout.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (body, signature) = signed::decode(WHAT, MAGIC, MANIFEST_LEN_MAX, bytes)?;
+        Ok(Self { manifest: Manifest::decode_body(body)?, body: body.to_vec(), signature })
+    }
+
+    /// Verifies both signatures with the depositor's public keys. That these keys are the ones of
+    /// `manifest.depositor` is for the caller to know (a card's id).
+    ///
+    /// # Errors
+    /// [`SignError::Signature`] naming the algorithm that refused.
+    pub fn verify(&self, depositor: &PairPublic) -> Result<(), SignError> {
+        //= FORMAT#F14 both signatures, over the context and the body
+        depositor.verify(MANIFEST_CONTEXT, &self.body, &self.signature)
+    }
+}
+
+/// What the note of a manifest says once it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Tenant name.
+    pub tenant: String,
+    /// Snapshots finished in this session, and the number of the pack that has each one's record.
+    pub snapshots: Vec<(ChunkId, u32)>,
+}
+
+impl Note {
+    /// The note's plaintext, padded with zeros to a multiple of [`NOTE_PADDING`].
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.encode_map();
+        out.resize(out.len().next_multiple_of(NOTE_PADDING), 0);
+        out
+    }
+
+    fn encode_map(&self) -> Vec<u8> {
+        let mut e = Encoder::new(Vec::new());
+        // Writing to a Vec cannot fail.
+        let _: Result<(), EncodeError> = self.write(&mut e);
+        e.into_writer()
+    }
+
+    fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
+        e.map(2)?.u8(1)?.str(&self.tenant)?;
+        e.u8(2)?.array(self.snapshots.len() as u64)?;
+        for (id, pack) in &self.snapshots {
+            e.array(2)?.bytes(&id.0)?.u32(*pack)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a note's plaintext.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the map or the padding breaks the layout.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        const WHAT: &str = "note of a manifest";
+        let mut d = Decoder::new(bytes);
+        let out = Self::read(&mut d).map_err(malformed(WHAT))?;
+        let (map, padding) = bytes.split_at(d.position());
+        check_same(WHAT, map, &out.encode_map())?;
+        //= FORMAT#F5 the padding is zero, and as short as it can be
+        if padding.iter().any(|b| *b != 0) || bytes.len() != map.len().next_multiple_of(NOTE_PADDING) {
+            return Err(Malformed {
+                what: WHAT,
+                at: map.len(),
+                rule: "padding is zeros up to a multiple of 256 bytes",
+            });
+        }
+        Ok(out)
+    }
+
+    fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        if d.map()? != Some(2) {
+            return Err(DecodeError::message("a note has two keys"));
+        }
+        key(d, 1)?;
+        let tenant = d.str()?.to_owned();
+        key(d, 2)?;
+        let snapshots = list(d, |d| {
+            if d.array()? != Some(2) {
+                return Err(DecodeError::message("a snapshot is an id and a pack number"));
+            }
+            Ok((ChunkId(fixed(d)?), d.u32()?))
+        })?;
+        Ok(Self { tenant, snapshots })
+    }
+}
+
+/// Expects map key `n` next.
+pub(crate) fn key(d: &mut Decoder<'_>, n: u8) -> Result<(), DecodeError> {
+    if d.u8()? == n { Ok(()) } else { Err(DecodeError::message("keys missing or out of order")) }
+}
+
+/// Expects a byte string of exactly `N` bytes.
+pub(crate) fn fixed<const N: usize>(d: &mut Decoder<'_>) -> Result<[u8; N], DecodeError> {
+    d.decode::<ByteArray<N>>().map(ByteArray::into)
+}
+
+fn triple(d: &mut Decoder<'_>) -> Result<(), DecodeError> {
+    if d.array()? == Some(3) { Ok(()) } else { Err(DecodeError::message("expected an array of three")) }
+}
+
+/// A definite array; grows with what is read, never ahead of it.
+fn list<T>(
+    d: &mut Decoder<'_>,
+    mut one: impl FnMut(&mut Decoder<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let n = d.array()?.ok_or_else(|| DecodeError::message("indefinite array"))?;
+    let mut out = Vec::new();
+    for _ in 0..n {
+        out.push(one(d)?);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;

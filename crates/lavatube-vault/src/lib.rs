@@ -1,1 +1,136 @@
 //! Floor 2: keeps packs on drives, finds rot and mends it, signs receipts.
+//!
+//! A [`Vault`] cuts every object into `k` data and `m` parity shards on different drives and says so in a journal on all
+//! of them. Whatever any `k` good blocks of a row can tell is read back; nothing is passed off as right that no hash
+//! vouches for. It must not know keys, chunks, paths, the clock, real files or threads: drives come as [`Drive`], ids as
+//! bytes somebody drew, signatures are verified by `lavatube_base::sign`. Steps 13 to 20 of the walk.
+//!
+//! | file | is |
+//! |---|---|
+//! | `drive` | the seam: named files, staged and synced |
+//! | `create`, `open`, `scan` | a vault is born; is opened from whatever is left of it; is found by its shard headers |
+//! | `inbox` | objects and manifests come in |
+//! | `stripe`, `placement` | an object becomes shards; which drive gets which |
+//! | `journal`, `index`, `receipt` | what is durable, in order; where it lies; the signed word for it |
+//! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
+//! | `examine`, `mend`, `status` | how an object is; makes it whole again; how the vault is |
+
+mod create;
+mod drive;
+mod examine;
+mod gather;
+mod inbox;
+mod index;
+mod journal;
+mod mend;
+mod open;
+mod placement;
+mod read;
+mod readme;
+mod receipt;
+mod row;
+mod scan;
+mod status;
+mod stripe;
+
+use std::borrow::Cow;
+use std::sync::Mutex;
+
+use lavatube_base::sign::{EdSigner, PairPublic};
+use lavatube_base::{DepositorId, ObjectId, VaultId};
+use lavatube_codes::Code;
+use lavatube_format::drive_card::DriveCard;
+
+pub use create::{CreateError, NewDrive, NewVault};
+pub use drive::{Drive, DriveError, PutMode, Space};
+pub use examine::{Depth, Health, ShardHealth, ShardState};
+pub use inbox::{DepositError, StoreError};
+pub use lavatube_format::receipt::Receipt;
+pub use lavatube_format::shard::ObjectKind;
+pub use mend::{MendError, MendReport};
+pub use open::{DriveReport, OpenError, OpenReport};
+pub use read::{ReadError, ReadReport};
+pub use receipt::{Durable, sign_receipt};
+pub use status::{DriveState, DriveStatus, ReadoptError, Status};
+
+use index::{Entry, Index};
+use journal::Journal;
+use status::Slot;
+
+/// An open vault.
+///
+/// Reading takes `&self` and may be done from several threads at once; whatever writes takes `&mut self`.
+pub struct Vault {
+    /// The card of slot 0, or of whichever drive: all but its `drive` counts for all.
+    card: DriveCard,
+    /// One per drive slot of the card.
+    slots: Vec<Slot>,
+    code: Code,
+    index: Index,
+    journal: Journal,
+    signer: Option<EdSigner>,
+    headers: Mutex<gather::HeaderCache>,
+    depositors: std::collections::BTreeMap<DepositorId, PairPublic>,
+}
+
+/// What a vault says of an object without looking at a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectEntry {
+    /// The object.
+    pub id: ObjectId,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its bytes.
+    pub len: u64,
+}
+
+impl Vault {
+    /// The vault's id.
+    pub fn id(&self) -> VaultId {
+        self.card.vault
+    }
+
+    /// Data and parity shards of a new stripe.
+    pub fn code(&self) -> (u8, u8) {
+        (self.card.k, self.card.m)
+    }
+
+    /// The key that verifies this vault's receipts.
+    pub fn vault_key(&self) -> [u8; 32] {
+        self.card.vault_key
+    }
+
+    /// The authority whose depositors this vault takes manifests from.
+    pub fn authority(&self) -> &PairPublic {
+        &self.card.authority
+    }
+
+    /// All objects, by id.
+    pub fn objects(&self) -> impl Iterator<Item = ObjectEntry> + '_ {
+        self.index.objects.iter().map(|(id, e)| ObjectEntry {
+            id: *id,
+            kind: e.kind,
+            len: e.geometry.object_len() as u64,
+        })
+    }
+
+    /// What is known of an object, `None` when it is not here.
+    pub fn find(&self, id: ObjectId) -> Option<ObjectEntry> {
+        let e = self.index.objects.get(&id)?;
+        Some(ObjectEntry { id, kind: e.kind, len: e.geometry.object_len() as u64 })
+    }
+
+    /// Whether the object is here (whether it can be read is for [`Vault::examine`] to say).
+    pub fn contains(&self, id: ObjectId) -> bool {
+        self.index.objects.contains_key(&id)
+    }
+
+    /// The code of an object, which may have been stored when the vault had another.
+    fn code_of(&self, entry: &Entry) -> Cow<'_, Code> {
+        let (k, m) = (entry.geometry.k(), entry.geometry.m());
+        if (k, m) == (self.code.k(), self.code.m()) {
+            return Cow::Borrowed(&self.code);
+        }
+        Cow::Owned(Code::new(k, m).expect("a Geometry is a shape of a code"))
+    }
+}

@@ -1,0 +1,472 @@
+//! Takes a snapshot: from a walk over the sources to a signed manifest. Steps 1 to 7 of the walk, from top to bottom.
+//!
+//! Everything that was seen is either in the snapshot or listed as skipped, with the reason. It must not know drives,
+//! threads or the terminal: frames go to an [`Outlet`], counters to a [`Meter`].
+
+use std::collections::BTreeMap;
+
+use lavatube_base::limits::SKIPPED_LISTED_MAX;
+use lavatube_base::time::WallTime;
+use lavatube_base::ChunkId;
+use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
+use lavatube_format::tree::{Content, Entry, Kind, Meta};
+use lavatube_format::tree_cache::{CacheHead, CachedEntry, CachedLayer};
+use lavatube_seal::DepositKeys;
+
+use crate::cache::{SourceKey, load_head, save_head};
+use crate::catalog::Catalog;
+use crate::collect::{CollectError, Collector, Lane, Outlet};
+use crate::comparison::{Comparison, LayerError};
+use crate::meter::Meter;
+use crate::scan::{ScanError, Scanner};
+use crate::source::{Found, FoundKind, Names, Source, SourceError, Xattrs};
+use crate::state::{State, StateError};
+
+/// What to take a snapshot of, and how.
+pub struct Request<'r> {
+    /// Absolute paths without the leading slash; none below another.
+    pub roots: Vec<Vec<u8>>,
+    /// Whether to leave out a path (absolute, without leading slash; the flag says it is a directory).
+    pub exclude: &'r dyn Fn(&[u8], bool) -> bool,
+    /// Stay on the file system of each root.
+    pub one_file_system: bool,
+    /// Read every file, whatever the cache says.
+    pub read_all: bool,
+    /// Accept a source without a single file.
+    pub allow_empty: bool,
+    /// Accept a source that lost more than half of its entries since the last snapshot.
+    pub accept_shrink: bool,
+    /// Host name.
+    pub host: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Program and version.
+    pub program: String,
+    /// What the wall clock says.
+    pub now: WallTime,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The snapshot's record; its id is the chunk id.
+    pub snapshot: Option<ChunkId>,
+    /// Totals, as in the record.
+    pub totals: Totals,
+    /// Files that were new or changed.
+    pub files_read: u64,
+    /// All skipped entries' paths and reasons, up to the limit.
+    pub skipped: Vec<Skipped>,
+    /// Files that changed while they were read: what was stored may be a mixture.
+    pub changed: Vec<Vec<u8>>,
+    /// Number of all such files.
+    pub changed_count: u64,
+    /// Entries left out because the caller said so.
+    pub excluded: u64,
+    /// The snapshot this one was compared with.
+    pub parent: Option<ChunkId>,
+}
+
+/// Why no snapshot was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A root cannot be read at all.
+    #[error("cannot read {}: {source}", String::from_utf8_lossy(path))]
+    Root {
+        /// The root.
+        path: Vec<u8>,
+        /// Why.
+        source: SourceError,
+    },
+    /// Nothing to keep.
+    #[error("the source holds no files")]
+    Empty,
+    /// Much less than last time.
+    #[error("the source shrank from {before} entries to {now} since the last snapshot")]
+    Shrunk {
+        /// Entries of the last snapshot.
+        before: u64,
+        /// Entries now.
+        now: u64,
+    },
+    /// The state folder failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Storing failed.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+}
+
+impl From<LayerError> for BackupError {
+    fn from(e: LayerError) -> Self {
+        match e {
+            LayerError::State(e) => Self::State(e),
+            LayerError::Collect(e) => Self::Collect(e),
+        }
+    }
+}
+
+/// A snapshot whose frames are all with the outlet: it exists once the session is finished; then call
+/// [`Prepared::complete`].
+pub struct Prepared<'c, 's> {
+    /// What came of it.
+    pub report: Report,
+    collector: Collector<'c, 's>,
+    state: &'s dyn State,
+    cache: (SourceKey, CacheHead),
+}
+
+impl Prepared<'_, '_> {
+    /// After the session is finished: puts packs into the catalog and the new tree cache in force.
+    ///
+    /// # Errors
+    /// When the state cannot be written. The snapshot exists all the same.
+    pub fn complete(self) -> Result<Report, BackupError> {
+        self.collector.finish()?;
+        save_head(self.state, &self.cache.0, &self.cache.1)?;
+        Ok(self.report)
+    }
+}
+
+/// Walks the sources and hands everything new to `outlet`, the snapshot record last.
+///
+/// # Errors
+/// [`BackupError`]; nothing that was handed over is lost, but there is no snapshot.
+pub fn prepare<'c, 's, S: Source>(
+    source: &S,
+    request: &Request<'_>,
+    deposit: &DepositKeys,
+    state: &'s dyn State,
+    catalog: &'c mut Catalog<'s>,
+    outlet: &'c mut dyn Outlet,
+    meter: &Meter,
+) -> Result<Prepared<'c, 's>, BackupError> {
+    let key = SourceKey::of(&request.host, &request.roots);
+    let head = load_head(state, &key)?;
+    if let Some(head) = &head {
+        meter.bytes_total.set(head.bytes);
+        meter.files_total.set(head.entries);
+    }
+    let mut walk = Walk {
+        source,
+        request,
+        meter,
+        scanner: Scanner::new(deposit)?,
+        collector: Collector::new(deposit.chunk_id_key(), catalog, outlet),
+        trusted_before: head.as_ref().filter(|_| !request.read_all).map(|h| earlier(h.started)),
+        comparison: Comparison::begin(state, key, head.clone())?,
+        links: BTreeMap::new(),
+        report: Report { parent: head.as_ref().map(|h| h.snapshot), ..Report::default() },
+    };
+    for root in &request.roots {
+        walk.root(root)?;
+    }
+    let Walk { mut collector, comparison, mut report, .. } = walk;
+    if report.totals.files == 0 && !request.allow_empty {
+        return Err(BackupError::Empty);
+    }
+    let compared = comparison.finish()?;
+    if let Some(before) = head.as_ref().map(|h| h.entries)
+        && compared.entries < before / 2
+        && before > 20
+        && !request.accept_shrink
+    {
+        return Err(BackupError::Shrunk { before, now: compared.entries });
+    }
+    let layers = compared.write_layers(&mut collector)?;
+    let record = record(request, &report, &layers);
+    let (snapshot, _) = collector.add(Lane::Tree, &record.encode())?;
+    collector.flush(Lane::Data)?;
+    collector.flush(Lane::Tree)?;
+    report.snapshot = Some(snapshot);
+    let totals = &report.totals;
+    let cache = compared.head(CacheHead {
+        snapshot,
+        started: request.now,
+        generation: 0,
+        layers,
+        entries: 0,
+        bytes: totals.bytes,
+        body: [0; 32],
+    });
+    Ok(Prepared { report, collector, state, cache })
+}
+
+fn record(request: &Request<'_>, report: &Report, layers: &[CachedLayer]) -> Snapshot {
+    Snapshot {
+        time: request.now,
+        host: request.host.clone(),
+        paths: request.roots.iter().map(|r| [b"/", &r[..]].concat()).collect(),
+        tags: request.tags.clone(),
+        program: request.program.clone(),
+        layers: layers.iter().map(|l| l.id).collect(),
+        totals: report.totals,
+        skipped: report.skipped.clone(),
+        parent: report.parent,
+        description: request.description.clone(),
+    }
+}
+
+/// A change time is trusted when it lies clearly before the last snapshot began: a file may change again within one
+/// tick of the file system's clock.
+fn earlier(t: WallTime) -> WallTime {
+    const TICK_NS: u32 = 20_000_000;
+    match t.ns.checked_sub(TICK_NS) {
+        Some(ns) => WallTime { s: t.s, ns },
+        None => WallTime { s: t.s.saturating_sub(1), ns: t.ns + 1_000_000_000 - TICK_NS },
+    }
+}
+
+/// The first name of a file with several.
+struct FirstName {
+    path: Vec<u8>,
+    content: Content,
+    /// Names not met yet.
+    left: u64,
+}
+
+struct Walk<'w, 'c, 's, S: Source> {
+    source: &'w S,
+    request: &'w Request<'w>,
+    meter: &'w Meter,
+    scanner: Scanner,
+    collector: Collector<'c, 's>,
+    trusted_before: Option<WallTime>,
+    comparison: Comparison<'s>,
+    links: BTreeMap<(u64, u64), FirstName>,
+    report: Report,
+}
+
+/// A directory on the way down.
+struct Level<D> {
+    dir: D,
+    names: Names,
+    next: usize,
+    path_len: usize,
+    device: u64,
+}
+
+impl<S: Source> Walk<'_, '_, '_, S> {
+    fn root(&mut self, root: &[u8]) -> Result<(), BackupError> {
+        let fail = |source| BackupError::Root { path: [b"/", root].concat(), source };
+        let (dir, name) = self.source.enter(root).map_err(fail)?;
+        let found = self.source.look(&dir, &name).map_err(fail)?;
+        let mut path = root.to_vec();
+        let mut levels: Vec<Level<S::Dir>> = Vec::new();
+        if let Some(level) = self.visit(&dir, &name, &path, found)? {
+            levels.push(level);
+        }
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.path_len);
+            if level.next == level.names.len() {
+                levels.pop();
+                continue;
+            }
+            let name = level.names.name(level.next);
+            level.next += 1;
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            match self.source.look(&level.dir, name) {
+                Ok(found) => {
+                    let (dir, name) = (&level.dir, name.to_vec());
+                    if self.left_out(&path, &found, level.device) {
+                        continue;
+                    }
+                    if let Some(below) = self.visit(dir, &name, &path, found)? {
+                        levels.push(below);
+                    }
+                }
+                Err(e) => self.skip(&path, e.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn left_out(&mut self, path: &[u8], found: &Found, device: u64) -> bool {
+        let directory = found.kind == FoundKind::Directory;
+        let elsewhere = self.request.one_file_system && found.stamp.device != device;
+        let out = elsewhere || (self.request.exclude)(path, directory);
+        self.report.excluded += u64::from(out);
+        out
+    }
+
+    fn skip(&mut self, path: &[u8], reason: String) {
+        self.report.totals.skipped += 1;
+        self.meter.errors.add(1);
+        if self.report.skipped.len() < SKIPPED_LISTED_MAX {
+            self.report.skipped.push(Skipped { path: path.to_vec(), reason });
+        }
+    }
+
+    /// Stores one entry; for a directory, returns its level.
+    fn visit(
+        &mut self,
+        dir: &S::Dir,
+        name: &[u8],
+        path: &[u8],
+        found: Found,
+    ) -> Result<Option<Level<S::Dir>>, BackupError> {
+        let cached = self.comparison.known(path)?.cloned();
+        let same = cached.filter(|c| self.unchanged(c, &found));
+        if found.kind == FoundKind::File {
+            self.file(dir, name, path, found, same)?;
+            return Ok(None);
+        }
+        let entry = match same {
+            Some(c) => Entry { path: path.to_vec(), kind: c.entry.kind, meta: self.meta(&found, c.entry.meta.xattrs) },
+            None => match self.other(dir, name, path, &found) {
+                Ok(entry) => entry,
+                Err(e) => {
+                    self.skip(path, e.to_string());
+                    return Ok(None);
+                }
+            },
+        };
+        self.comparison.put(entry, found.stamp)?;
+        self.meter.others.add(1);
+        if found.kind != FoundKind::Directory {
+            self.report.totals.others += 1;
+            return Ok(None);
+        }
+        self.report.totals.directories += 1;
+        let list = || {
+            let dir = self.source.open_dir(dir, name)?;
+            let mut names = self.source.names(&dir)?;
+            names.sort();
+            Ok::<_, SourceError>((dir, names))
+        };
+        match list() {
+            Ok((dir, names)) => {
+                let device = found.stamp.device;
+                Ok(Some(Level { dir, names, next: 0, path_len: path.len(), device }))
+            }
+            Err(e) => {
+                self.skip(path, format!("its contents: {e}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the cache may be believed: the very same inode, not touched since, and not touched at the very end.
+    fn unchanged(&self, cached: &CachedEntry, found: &Found) -> bool {
+        let meta = &cached.entry.meta;
+        let same_kind = match &cached.entry.kind {
+            Kind::File(c) => found.kind == FoundKind::File && c.size == found.size,
+            Kind::Directory => found.kind == FoundKind::Directory,
+            Kind::Symlink(_) => found.kind == FoundKind::Symlink,
+            _ => false,
+        };
+        same_kind
+            && cached.stamp == found.stamp
+            && meta.mtime == found.mtime
+            && self.trusted_before.is_some_and(|t| found.stamp.ctime < t)
+    }
+
+    fn meta(&self, found: &Found, xattrs: Xattrs) -> Meta {
+        Meta { mode: found.mode, uid: found.uid, gid: found.gid, mtime: found.mtime, xattrs, first_link: None }
+    }
+
+    /// An entry that is no file.
+    fn other(&mut self, dir: &S::Dir, name: &[u8], path: &[u8], found: &Found) -> Result<Entry, SourceError> {
+        let kind = match found.kind {
+            FoundKind::Directory => Kind::Directory,
+            FoundKind::Symlink => Kind::Symlink(self.source.target(dir, name)?),
+            FoundKind::Fifo => Kind::Fifo,
+            FoundKind::CharDevice(major, minor) => Kind::CharDevice { major, minor },
+            FoundKind::BlockDevice(major, minor) => Kind::BlockDevice { major, minor },
+            FoundKind::Socket => Kind::Socket,
+            FoundKind::File => return Err(SourceError::Changed),
+        };
+        let xattrs = self.source.xattrs(dir, name, found.kind)?;
+        Ok(Entry { path: path.to_vec(), kind, meta: self.meta(found, xattrs) })
+    }
+
+    fn file(
+        &mut self,
+        dir: &S::Dir,
+        name: &[u8],
+        path: &[u8],
+        found: Found,
+        same: Option<CachedEntry>,
+    ) -> Result<(), BackupError> {
+        let inode = (found.stamp.device, found.stamp.inode);
+        let first = if found.links > 1 { self.links.get(&inode).map(|f| (f.path.clone(), f.content.clone())) } else { None };
+        let (content, xattrs, found, first_link) = match (same, first) {
+            (Some(CachedEntry { entry: Entry { kind: Kind::File(content), meta, .. }, .. }), first) => {
+                (content, meta.xattrs, found, first.map(|(path, _)| path))
+            }
+            (_, Some((path, content))) if content.size == found.size => {
+                match self.source.xattrs(dir, name, FoundKind::File) {
+                    Ok(xattrs) => (content, xattrs, found, Some(path)),
+                    Err(e) => {
+                        self.skip(&path, e.to_string());
+                        return Ok(());
+                    }
+                }
+            }
+            _ => match self.read(dir, name, path)? {
+                Some((content, xattrs, found)) => (content, xattrs, found, None),
+                None => return Ok(()),
+            },
+        };
+        self.note_link(inode, &found, path, &content);
+        let totals = &mut self.report.totals;
+        totals.files += 1;
+        totals.bytes += content.size;
+        self.meter.files.add(1);
+        self.meter.bytes.add(content.size);
+        let meta = Meta { first_link, ..self.meta(&found, xattrs) };
+        let entry = Entry { path: path.to_vec(), kind: Kind::File(content), meta };
+        Ok(self.comparison.put(entry, found.stamp)?)
+    }
+
+    /// Reads a new or changed file; `None` when it had to be skipped.
+    fn read(
+        &mut self,
+        dir: &S::Dir,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<Option<(Content, Xattrs, Found)>, BackupError> {
+        let scanned = match self.scanner.scan(self.source, dir, name, &mut self.collector, self.meter) {
+            Ok(scanned) => scanned,
+            Err(ScanError::Collect(e)) => return Err(e.into()),
+            Err(ScanError::Source(e)) => {
+                self.skip(path, e.to_string());
+                return Ok(None);
+            }
+        };
+        let xattrs = match self.source.xattrs(dir, name, FoundKind::File) {
+            Ok(xattrs) => xattrs,
+            Err(e) => {
+                self.skip(path, format!("its attributes: {e}"));
+                return Ok(None);
+            }
+        };
+        self.report.files_read += 1;
+        self.report.totals.new_bytes += scanned.new_bytes;
+        if scanned.changed {
+            self.report.changed_count += 1;
+            if self.report.changed.len() < SKIPPED_LISTED_MAX {
+                self.report.changed.push(path.to_vec());
+            }
+        }
+        Ok(Some((scanned.content, xattrs, scanned.found)))
+    }
+
+    /// Remembers the first name of a file with several until all were met.
+    fn note_link(&mut self, inode: (u64, u64), found: &Found, path: &[u8], content: &Content) {
+        if found.links < 2 {
+            return;
+        }
+        let first = || FirstName { path: path.to_vec(), content: content.clone(), left: found.links };
+        let name = self.links.entry(inode).or_insert_with(first);
+        name.left -= 1;
+        if name.left == 0 {
+            self.links.remove(&inode);
+        }
+    }
+}

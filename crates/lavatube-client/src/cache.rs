@@ -1,0 +1,211 @@
+//! The tree cache on this machine: the last snapshot's tree, streamed beside the walk to tell what changed.
+//!
+//! Two files: a body in blocks, written during a backup, and a small head that names the body and replaces the older
+//! head only after the snapshot is durable. So a cache always describes a snapshot that really exists. It must not
+//! know what is compared with it.
+
+use std::io::Write;
+
+use lavatube_base::limits::RECORD_LEN_MAX;
+use lavatube_format::Malformed;
+use lavatube_format::tree::RecordWriter;
+use lavatube_format::tree_cache::{BlockReader, CacheHead, CachedEntry, put_cached};
+use lavatube_format::wire::Reader;
+
+use crate::state::{NewFile, State, StateError, read_all, read_exact};
+
+/// A block is closed at this length.
+const BLOCK_LEN: usize = 256 << 10;
+/// And never longer than this.
+const BLOCK_LEN_MAX: usize = BLOCK_LEN + 2 * RECORD_LEN_MAX;
+const HEAD_LEN_MAX: u64 = 64 << 10;
+
+/// Names the cache of one source (a set of roots on one host).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceKey(String);
+
+impl SourceKey {
+    /// The key of a host and its roots.
+    pub fn of(host: &str, roots: &[Vec<u8>]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(host.as_bytes());
+        for root in roots {
+            hasher.update(&[0]).update(root);
+        }
+        Self(hasher.finalize().to_hex()[..16].to_owned())
+    }
+
+    fn head(&self) -> String {
+        format!("trees/{}.head", self.0)
+    }
+
+    fn body(&self, generation: u64) -> String {
+        format!("trees/{}.{generation:08}", self.0)
+    }
+}
+
+/// The head of the cache of `key` when there is a sound one with its body. A missing or damaged cache is no error: the
+/// next backup reads everything again.
+///
+/// # Errors
+/// When the files cannot be read.
+pub fn load_head(state: &dyn State, key: &SourceKey) -> Result<Option<CacheHead>, StateError> {
+    let Some(bytes) = read_all(state, &key.head(), HEAD_LEN_MAX)? else { return Ok(None) };
+    let mut r = Reader::new("tree cache", &bytes);
+    let Ok(head) = CacheHead::decode(&mut r) else { return Ok(None) };
+    let name = key.body(head.generation);
+    if r.finish().is_err() || state.len(&name).map_err(StateError::on(&name))?.is_none() {
+        return Ok(None);
+    }
+    let mut hasher = blake3::Hasher::new();
+    let (mut buf, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let n = state.read_at(&name, at, &mut buf).map_err(StateError::on(&name))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buf[..n]);
+        at += n as u64;
+    }
+    Ok((hasher.finalize().as_bytes() == &head.body).then_some(head))
+}
+
+/// Replaces the head, and forgets the bodies of other generations.
+///
+/// # Errors
+/// When the files cannot be written.
+pub fn save_head(state: &dyn State, key: &SourceKey, head: &CacheHead) -> Result<(), StateError> {
+    let mut bytes = Vec::new();
+    head.encode(&mut bytes);
+    crate::state::write_all(state, &key.head(), &bytes)?;
+    let (mine, keep) = (format!("trees/{}.", key.0), [key.head(), key.body(head.generation)]);
+    for name in state.list(&mine).map_err(StateError::on(&mine))? {
+        if !keep.contains(&name) {
+            state.remove(&name).map_err(StateError::on(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the body of a new generation.
+pub struct BodyWriter<'s> {
+    name: String,
+    file: Box<dyn NewFile + 's>,
+    block: Vec<u8>,
+    writer: RecordWriter,
+    hasher: blake3::Hasher,
+}
+
+impl<'s> BodyWriter<'s> {
+    /// Begins the body of `generation`.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(state: &'s dyn State, key: &SourceKey, generation: u64) -> Result<Self, StateError> {
+        let name = key.body(generation);
+        let file = state.create(&name).map_err(StateError::on(&name))?;
+        let block = Vec::with_capacity(BLOCK_LEN + 4096);
+        Ok(Self { name, file, block, writer: RecordWriter::default(), hasher: blake3::Hasher::new() })
+    }
+
+    /// Adds an entry; entries come in the order of paths.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn put(&mut self, entry: &CachedEntry) -> Result<(), StateError> {
+        put_cached(&mut self.block, &mut self.writer, entry);
+        if self.block.len() >= BLOCK_LEN { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StateError> {
+        let len = u32::try_from(self.block.len()).unwrap_or(u32::MAX).to_le_bytes();
+        self.hasher.update(&len).update(&self.block);
+        let mut write = || {
+            self.file.write_all(&len)?;
+            self.file.write_all(&self.block)
+        };
+        write().map_err(StateError::on(&self.name))?;
+        self.block.clear();
+        self.writer.restart();
+        Ok(())
+    }
+
+    /// Makes the body durable and returns its BLAKE3.
+    ///
+    /// # Errors
+    /// When that cannot be said.
+    pub fn finish(mut self) -> Result<[u8; 32], StateError> {
+        if !self.block.is_empty() {
+            self.flush()?;
+        }
+        self.file.commit().map_err(StateError::on(&self.name))?;
+        Ok(*self.hasher.finalize().as_bytes())
+    }
+}
+
+/// Streams a body in order.
+pub struct BodyReader<'s> {
+    state: &'s dyn State,
+    name: String,
+    at: u64,
+    /// Entries of the present block, last first.
+    entries: Vec<CachedEntry>,
+}
+
+impl<'s> BodyReader<'s> {
+    /// A reader at the start of the body of `generation`.
+    pub fn open(state: &'s dyn State, key: &SourceKey, generation: u64) -> Self {
+        Self { state, name: key.body(generation), at: 0, entries: Vec::new() }
+    }
+
+    /// A reader of nothing, for a first backup.
+    pub fn empty(state: &'s dyn State) -> Self {
+        Self { state, name: String::new(), at: 0, entries: Vec::new() }
+    }
+
+    /// The next entry without taking it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is malformed (its digest was checked by [`load_head`]).
+    pub fn peek(&mut self) -> Result<Option<&CachedEntry>, StateError> {
+        if self.entries.is_empty() && !self.name.is_empty() {
+            self.load_block()?;
+        }
+        Ok(self.entries.last())
+    }
+
+    /// Takes the next entry.
+    ///
+    /// # Errors
+    /// As [`BodyReader::peek`].
+    pub fn take(&mut self) -> Result<Option<CachedEntry>, StateError> {
+        self.peek()?;
+        Ok(self.entries.pop())
+    }
+
+    fn load_block(&mut self) -> Result<(), StateError> {
+        let mut len = [0; 4];
+        let got = self.state.read_at(&self.name, self.at, &mut len).map_err(StateError::on(&self.name))?;
+        if got == 0 {
+            return Ok(());
+        }
+        read_exact(self.state, &self.name, self.at, &mut len)?;
+        let len = usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX);
+        if len > BLOCK_LEN_MAX {
+            return Err(self.damaged(Malformed { what: "tree cache", at: 0, rule: "block is too long" }));
+        }
+        let mut block = vec![0; len];
+        read_exact(self.state, &self.name, self.at + 4, &mut block)?;
+        self.at += 4 + len as u64;
+        let mut r = BlockReader::new(&block);
+        while let Some(entry) = r.next_entry().map_err(|e| self.damaged(e))? {
+            self.entries.push(entry);
+        }
+        self.entries.reverse();
+        Ok(())
+    }
+
+    fn damaged(&self, e: Malformed) -> StateError {
+        StateError::on(&self.name)(std::io::Error::new(std::io::ErrorKind::InvalidData, e.to_string()))
+    }
+}

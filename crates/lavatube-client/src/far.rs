@@ -1,0 +1,67 @@
+//! The far side as the client sees it: what it asks of a vault, be that in this process or beyond the link.
+//!
+//! Steps 7, 17 and 20 of the walk in one narrow trait. It must not know shards, drives, contacts or sockets; packs and
+//! manifests are opaque, verified bytes to whoever implements it.
+
+use std::ops::Range;
+
+use lavatube_base::{ObjectId, Verified};
+
+/// Why the far side did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FarError {
+    /// It has no such object.
+    #[error("the vault does not have object {0}")]
+    Absent(ObjectId),
+    /// It has the object but not these bytes any more.
+    #[error("the vault has lost part of object {id}: {text}")]
+    Lost {
+        /// The object.
+        id: ObjectId,
+        /// The vault's account.
+        text: String,
+    },
+    /// It refuses: full, not certified, malformed.
+    #[error("the vault refuses: {0}")]
+    Refused(String),
+    /// It is not to be reached now.
+    #[error("the vault cannot be reached: {0}")]
+    Away(String),
+}
+
+/// A receipt of the vault: its bytes as they came (FORMAT section 6), to be kept in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptBytes(pub Vec<u8>);
+
+/// What a client asks of a vault.
+pub trait Far: Send + Sync {
+    /// Hands over a pack. A receipt means: durable there.
+    ///
+    /// # Errors
+    /// When it was not stored; nothing of it counts then.
+    fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError>;
+
+    /// Hands over a signed manifest, after all its packs. A receipt means: the session is there.
+    ///
+    /// # Errors
+    /// When it was not stored.
+    fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError>;
+
+    /// Appends bytes `range` of an object to `out`.
+    ///
+    /// # Errors
+    /// When they cannot be had. `out` is as before then.
+    fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError>;
+
+    /// Ids and lengths of all manifests the vault holds.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked.
+    fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError>;
+
+    /// Whether the vault holds the object durably.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked.
+    fn has(&self, id: ObjectId) -> Result<bool, FarError>;
+}

@@ -1,0 +1,99 @@
+//! One sealed pack, opened: ranges of its plaintext and its index, straight from the far side.
+//!
+//! The header is fetched and its commitment compared once; from then on ranges are fetched in whole pieces and opened in
+//! the buffer they came in. It must not know frames' insides or who asks.
+
+use lavatube_base::limits::PIECE_LEN;
+use lavatube_format::catalog::PackRow;
+use lavatube_format::pack::{
+    FOOTER_LEN, Footer, FrameEntry, HEADER_LEN, Header, capacity, covering, decode_index, pieces,
+};
+use lavatube_seal::PackOpener;
+
+use super::{Archive, FetchCause};
+use crate::far::Far;
+
+/// Pieces fetched at first for the index: enough for that of a pack with some thousand chunks.
+const TAIL_PIECES: usize = 4;
+
+/// A pack whose key commitment was compared.
+#[derive(Debug)]
+pub struct OpenPack {
+    /// Which pack.
+    pub row: PackRow,
+    opener: PackOpener,
+}
+
+impl OpenPack {
+    /// Opens pack `row`: derives its keys, fetches its header and compares.
+    ///
+    /// # Errors
+    /// When no believed manifest names the pack, the read key does not open its session, the far side does not have it,
+    /// or its header is not what the catalog says.
+    pub fn open(archive: &Archive<'_>, row: PackRow) -> Result<Self, FetchCause> {
+        let keys = archive.sessions.keys_of(&row)?.ok_or(FetchCause::NotListed)?.pack(row.number, row.class);
+        let mut header = Vec::with_capacity(HEADER_LEN);
+        fetch_exact(archive.far, &row, 0..HEADER_LEN as u64, &mut header)?;
+        //= FORMAT#F7 the commitment is compared before any piece is opened
+        let opener = keys.check(&Header::decode(&header)?)?;
+        Ok(Self { row, opener })
+    }
+
+    /// Opens the pieces that hold plaintext `start .. start + len` into `out`, in place of what it had, and gives the
+    /// plaintext position of its first byte.
+    ///
+    /// # Errors
+    /// When the range does not lie in the pack, cannot be fetched, or a piece is not as it was sealed; `out` is empty
+    /// then.
+    pub fn read(&self, far: &dyn Far, start: usize, len: usize, out: &mut Vec<u8>) -> Result<usize, FetchCause> {
+        out.clear();
+        let class = self.row.class;
+        if start.checked_add(len).is_none_or(|end| end > capacity(class)) {
+            return Err(FetchCause::Damaged("the catalog points beyond the pack's end".into()));
+        }
+        let (first, range) = covering(class, start, len);
+        fetch_exact(far, &self.row, range.start as u64..range.end as u64, out)?;
+        let opened = self.opener.open_pieces(u32::try_from(first).unwrap_or(u32::MAX), out);
+        out.truncate(*opened.as_ref().unwrap_or(&0));
+        opened?;
+        Ok(first * PIECE_LEN)
+    }
+
+    /// The pack's index.
+    ///
+    /// # Errors
+    /// As [`OpenPack::read`], or when footer or index break their layout.
+    pub fn index(&self, far: &dyn Far) -> Result<Vec<FrameEntry>, FetchCause> {
+        let class = self.row.class;
+        let end = capacity(class) - FOOTER_LEN;
+        let tail_at = pieces(class).saturating_sub(TAIL_PIECES) * PIECE_LEN;
+        let mut bytes = Vec::new();
+        let at = self.read(far, tail_at, capacity(class) - tail_at, &mut bytes)?;
+        let footer = Footer::decode(class, &bytes[end - at..])?;
+        let index_at = footer.index_at(class);
+        if index_at >= at {
+            return Ok(decode_index(&footer, &bytes[index_at - at..end - at])?);
+        }
+        let at = self.read(far, index_at, footer.index_len, &mut bytes)?;
+        Ok(decode_index(&footer, &bytes[index_at - at..end - at])?)
+    }
+}
+
+/// Fetches exactly `range`: a far side that sends less or more is not believed.
+fn fetch_exact(
+    far: &dyn Far,
+    row: &PackRow,
+    range: std::ops::Range<u64>,
+    out: &mut Vec<u8>,
+) -> Result<(), FetchCause> {
+    let want = range.end - range.start;
+    out.clear();
+    let fetched = far.fetch(row.id, range, out);
+    if fetched.is_ok() && out.len() as u64 == want {
+        return Ok(());
+    }
+    let got = out.len();
+    out.clear();
+    fetched?;
+    Err(FetchCause::Damaged(format!("the vault sent {got} bytes instead of {want}")))
+}

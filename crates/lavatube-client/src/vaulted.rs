@@ -1,0 +1,279 @@
+//! What the vault holds, as its manifests say: the sessions that are believed, and their keys once they are asked for.
+//!
+//! Nothing is read from a pack that no believed manifest names. A manifest is believed when its bytes have the id the
+//! vault lists it under and both signatures verify with the keys of a depositor's card. Keys are opened lazily, because
+//! unwrapping costs a KEM operation and most restores touch few sessions. Steps 19 and 20 of the walk. It must not know
+//! packs' insides, nor where cards come from.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
+use lavatube_base::limits::MANIFEST_LEN_MAX;
+use lavatube_base::sign::{ED25519_SIGNATURE_LEN, ML_DSA_65_SIGNATURE_LEN};
+use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId, Verified};
+use lavatube_format::catalog::PackRow;
+use lavatube_format::depositor_card::DepositorCard;
+use lavatube_format::manifest::{Leaf, Manifest, SignedManifest};
+use lavatube_seal::{SealError, SessionKeys, Unwrap};
+
+use crate::far::{Far, FarError};
+use crate::state::{State, StateError, read_all};
+
+/// Why the sessions of a vault cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionsError {
+    /// The vault did not answer.
+    #[error(transparent)]
+    Far(#[from] FarError),
+    /// The folder of the state failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A manifest that is not believed, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The manifest.
+    pub id: ObjectId,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+/// One believed session.
+#[derive(Debug)]
+pub struct Vaulted {
+    /// Id of its manifest.
+    pub id: ObjectId,
+    /// Its manifest, whose signatures verified.
+    pub manifest: Manifest,
+    keys: OnceLock<Result<SessionKeys, SealError>>,
+}
+
+/// Where a snapshot's record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotPlace {
+    /// The snapshot.
+    pub id: ChunkId,
+    /// Who deposited it.
+    pub depositor: DepositorId,
+    /// Manifest that finished it.
+    pub manifest: ObjectId,
+    /// Sequence number of that manifest.
+    pub sequence: u64,
+    /// Pack with its record; `None` when the note names a pack the session does not have.
+    pub pack: Option<ObjectId>,
+}
+
+/// All sessions of a vault, by depositor and sequence number. Shared by all threads that read.
+pub struct Sessions<'k> {
+    unwrap: &'k dyn Unwrap,
+    all: Vec<Vaulted>,
+    by_session: HashMap<SessionId, Vec<usize>>,
+    refused: Vec<Refused>,
+}
+
+/// Tells the card of a depositor whose certificate the caller has verified.
+pub type Cards<'a> = dyn Fn(&DepositorId) -> Option<DepositorCard> + 'a;
+
+const SENT: &str = "manifests/";
+const FETCHED: &str = "vaulted/";
+/// Longest manifest as an object: magic and length, body, both signatures.
+const OBJECT_MAX: u64 = (12 + MANIFEST_LEN_MAX + ED25519_SIGNATURE_LEN + ML_DSA_65_SIGNATURE_LEN) as u64;
+
+impl<'k> Sessions<'k> {
+    /// Learns all sessions of the vault. Manifests that `state` has a copy of are not fetched; fetched ones are kept
+    /// there under `vaulted/`.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked or the state's files fail. A single manifest that cannot be fetched or believed is
+    /// no error; see [`Sessions::refused`].
+    pub fn load(
+        far: &dyn Far,
+        state: &dyn State,
+        cards: &Cards<'_>,
+        unwrap: &'k dyn Unwrap,
+    ) -> Result<Self, SessionsError> {
+        let mut copies = copies(state)?;
+        let mut found = Vec::new();
+        let mut refused = Vec::new();
+        for (id, len) in far.manifests()? {
+            let bytes = match copies.remove(&id) {
+                Some(name) => read_all(state, &name, OBJECT_MAX)?.filter(|b| Verified::check(b, id).is_some()),
+                None => None,
+            };
+            match bytes.map_or_else(|| fetch(far, state, id, len), |b| Ok(Ok(b)))? {
+                Ok(bytes) => found.push((id, bytes)),
+                Err(reason) => refused.push(Refused { id, reason }),
+            }
+        }
+        Ok(Self::build(found, refused, cards, unwrap))
+    }
+
+    /// The sessions whose manifests `state` has copies of, for when the vault is away.
+    ///
+    /// # Errors
+    /// When the state's files fail.
+    pub fn local(state: &dyn State, cards: &Cards<'_>, unwrap: &'k dyn Unwrap) -> Result<Self, SessionsError> {
+        let mut found = Vec::new();
+        for (id, name) in copies(state)? {
+            if let Some(bytes) = read_all(state, &name, OBJECT_MAX)?
+                && Verified::check(&bytes, id).is_some()
+            {
+                found.push((id, bytes));
+            }
+        }
+        Ok(Self::build(found, Vec::new(), cards, unwrap))
+    }
+
+    fn build(
+        found: Vec<(ObjectId, Vec<u8>)>,
+        mut refused: Vec<Refused>,
+        cards: &Cards<'_>,
+        unwrap: &'k dyn Unwrap,
+    ) -> Self {
+        let mut all = Vec::new();
+        let mut known: HashMap<DepositorId, Option<DepositorCard>> = HashMap::new();
+        for (id, bytes) in found {
+            match believe(&bytes, |d| known.entry(*d).or_insert_with(|| cards(d)).as_ref()) {
+                Ok(manifest) => all.push(Vaulted { id, manifest, keys: OnceLock::new() }),
+                Err(reason) => refused.push(Refused { id, reason }),
+            }
+        }
+        all.sort_by_key(|v| (v.manifest.depositor, v.manifest.sequence, v.id));
+        let mut by_session: HashMap<SessionId, Vec<usize>> = HashMap::new();
+        for (i, vaulted) in all.iter().enumerate() {
+            by_session.entry(vaulted.manifest.session).or_default().push(i);
+        }
+        refused.sort_by_key(|r| r.id);
+        Self { unwrap, all, by_session, refused }
+    }
+
+    /// The believed sessions, by depositor and sequence number.
+    pub fn all(&self) -> &[Vaulted] {
+        &self.all
+    }
+
+    /// Manifests the vault lists but which are not believed.
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    /// The keys of the session that has pack `row`, or `None` when no believed manifest names that pack.
+    ///
+    /// # Errors
+    /// [`SealError`] when the read key does not open the session.
+    pub fn keys_of(&self, row: &PackRow) -> Result<Option<&SessionKeys>, SealError> {
+        let named = |i: &&usize| self.leaf(**i, row.number).is_some_and(|l| l.id() == row.id && l.class == row.class);
+        match self.by_session.get(&row.session).and_then(|list| list.iter().find(named)) {
+            Some(i) => self.keys(&self.all[*i]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The keys of a session; opened at the first call.
+    ///
+    /// # Errors
+    /// [`SealError`] when the read key does not open it.
+    pub fn keys<'v>(&self, vaulted: &'v Vaulted) -> Result<&'v SessionKeys, SealError> {
+        let m = &vaulted.manifest;
+        let opened = vaulted.keys.get_or_init(|| self.unwrap.open_session(m.session, m.depositor, &m.wraps));
+        opened.as_ref().map_err(Clone::clone)
+    }
+
+    /// All snapshots the notes name, by depositor and sequence number, and the manifests whose notes do not open. Their
+    /// times are in their records ([`crate::browse::snapshots`]).
+    pub fn snapshots(&self) -> (Vec<SnapshotPlace>, Vec<Refused>) {
+        let (mut out, mut closed) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for (i, vaulted) in self.all.iter().enumerate() {
+            let m = &vaulted.manifest;
+            let note = match self.keys(vaulted).and_then(|keys| keys.open_note(&m.note)) {
+                Ok(note) => note,
+                Err(e) => {
+                    closed.push(Refused { id: vaulted.id, reason: e.to_string() });
+                    continue;
+                }
+            };
+            for (id, number) in note.snapshots {
+                let pack = self.leaf(i, number).map(Leaf::id);
+                if seen.insert(id) {
+                    let (depositor, sequence) = (m.depositor, m.sequence);
+                    out.push(SnapshotPlace { id, depositor, manifest: vaulted.id, sequence, pack });
+                }
+            }
+        }
+        (out, closed)
+    }
+
+    /// Rows for the pack table of all packs of a session, in order.
+    pub fn rows(vaulted: &Vaulted) -> impl Iterator<Item = PackRow> + '_ {
+        let m = &vaulted.manifest;
+        (0u32..).zip(&m.leaves).map(|(number, leaf)| PackRow {
+            id: leaf.id(),
+            class: leaf.class,
+            session: m.session,
+            number,
+        })
+    }
+
+    fn leaf(&self, session: usize, number: u32) -> Option<&Leaf> {
+        self.all[session].manifest.leaves.get(usize::try_from(number).ok()?)
+    }
+}
+
+impl std::fmt::Debug for Sessions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sessions({} believed, {} refused)", self.all.len(), self.refused.len())
+    }
+}
+
+/// The manifest in `bytes`, when there is reason to believe it.
+fn believe<'c>(
+    bytes: &[u8],
+    card: impl FnOnce(&DepositorId) -> Option<&'c DepositorCard>,
+) -> Result<Manifest, String> {
+    let signed = SignedManifest::decode(bytes).map_err(|e| e.to_string())?;
+    let depositor = signed.manifest.depositor;
+    let card = card(&depositor).ok_or_else(|| format!("no card certifies depositor {}", depositor.short()))?;
+    if card.id() != depositor {
+        return Err(format!("the card for depositor {} is another's", depositor.short()));
+    }
+    //= FORMAT#F14 both signatures verify, with the keys the depositor's id is the digest of
+    signed.verify(&card.public).map_err(|e| e.to_string())?;
+    Ok(signed.manifest)
+}
+
+/// Copies of manifests in the state: id and file name.
+fn copies(state: &dyn State) -> Result<HashMap<ObjectId, String>, StateError> {
+    let mut out = HashMap::new();
+    for prefix in [FETCHED, SENT] {
+        for name in state.list(prefix).map_err(StateError::on(prefix))? {
+            let id = name.rsplit(['-', '/']).next().and_then(|id| id.parse().ok());
+            if let Some(id) = id {
+                out.insert(id, name);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Fetches one manifest and keeps a copy. The inner error is the vault's or the bytes' fault.
+fn fetch(far: &dyn Far, state: &dyn State, id: ObjectId, len: u64) -> Result<Result<Vec<u8>, String>, SessionsError> {
+    if len > OBJECT_MAX {
+        return Ok(Err(format!("{len} bytes are more than a manifest may have")));
+    }
+    let mut bytes = Vec::new();
+    match far.fetch(id, 0..len, &mut bytes) {
+        Err(e @ FarError::Away(_)) => return Err(e.into()),
+        Err(e) => return Ok(Err(e.to_string())),
+        Ok(()) => {}
+    }
+    if Verified::check(&bytes, id).is_none() {
+        return Ok(Err("its bytes do not have its id".into()));
+    }
+    crate::state::write_all(state, &format!("{FETCHED}{id}"), &bytes)?;
+    Ok(Ok(bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The open session: what a depositor must remember to finish, after a crash, what it had begun (FORMAT section 9).
+//!
+//! An append-only log with a check on every record; a torn tail is simply not there. It holds the session's secret and
+//! is removed with the session's end, so that a stolen deposit key opens nothing that is finished (promise P2).
+
+use lavatube_base::digest::h16;
+use lavatube_base::SessionId;
+use lavatube_base::limits::PACK_LEN_MAX;
+
+use crate::catalog::PackRow;
+use crate::key_file::Secret;
+use crate::manifest::{CT_LEN, ENC_LEN, Wrap};
+use crate::pack::{FrameEntry, decode_index};
+use crate::wire::{Malformed, Reader, put_bytes, put_len};
+
+/// How a session began.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// Its id.
+    pub session: SessionId,
+    /// Its secret.
+    pub secret: Secret,
+    /// The secret wrapped to the read key, and to others.
+    pub wraps: Vec<Wrap>,
+}
+
+/// A pack of the session that is durable somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackDone {
+    /// Its row of the pack table.
+    pub row: PackRow,
+    /// SHA-256 of the sealed pack.
+    pub sha256: [u8; 32],
+    /// Its index.
+    pub frames: Vec<FrameEntry>,
+}
+
+/// One record of the log.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// Always the first.
+    Begun(Begun),
+    /// One pack.
+    Pack(PackDone),
+}
+
+const BEGUN: u8 = 1;
+const PACK: u8 = 2;
+
+impl Record {
+    /// Appends the record: `u32 length of type and body ‖ u8 type ‖ body ‖ H16 of all before`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        match self {
+            Self::Begun(b) => {
+                body.push(BEGUN);
+                body.extend_from_slice(&b.session.0);
+                body.extend_from_slice(b.secret.bytes());
+                put_len(&mut body, b.wraps.len());
+                for wrap in &b.wraps {
+                    body.extend_from_slice(&wrap.key_id);
+                    body.extend_from_slice(&wrap.enc);
+                    body.extend_from_slice(&wrap.ct);
+                }
+            }
+            Self::Pack(p) => {
+                body.push(PACK);
+                body.extend_from_slice(&p.row.encode());
+                body.extend_from_slice(&p.sha256);
+                put_len(&mut body, p.frames.len());
+                let mut index = Vec::new();
+                p.frames.iter().for_each(|f| f.encode(&mut index));
+                put_bytes(&mut body, &index);
+            }
+        }
+        let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let check = h16(&[&len, &body]);
+        out.extend_from_slice(&len);
+        out.extend_from_slice(&body);
+        out.extend_from_slice(&check);
+    }
+
+    fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("open session", body);
+        let out = match r.u8()? {
+            BEGUN => {
+                let session = SessionId(r.array()?);
+                let secret = Secret::new(r.array()?);
+                let n = r.varint_max(r.left() / (8 + ENC_LEN + CT_LEN), "more wraps than bytes")?;
+                let mut wraps = Vec::with_capacity(n);
+                for _ in 0..n {
+                    let key_id = r.array()?;
+                    wraps.push(Wrap { key_id, enc: r.take(ENC_LEN)?.to_vec(), ct: r.take(CT_LEN)?.to_vec() });
+                }
+                Self::Begun(Begun { session, secret, wraps })
+            }
+            PACK => {
+                let row = PackRow::decode(r.take(crate::catalog::PACK_LEN)?)?;
+                let sha256 = r.array()?;
+                let frames = r.varint_max(PACK_LEN_MAX, "too many frames")?;
+                let index = r.bytes(PACK_LEN_MAX)?;
+                let frames = decode_index(frames, None, index)?;
+                Self::Pack(PackDone { row, sha256, frames })
+            }
+            _ => return Err(r.fail("unknown record")),
+        };
+        r.finish()?;
+        Ok(out)
+    }
+}
+
+/// All records up to the first that is torn or damaged.
+pub fn decode_log(bytes: &[u8]) -> Vec<Record> {
+    let mut out = Vec::new();
+    let mut r = Reader::new("open session", bytes);
+    loop {
+        let mut next = || -> Result<Record, Malformed> {
+            let len = r.u32()?;
+            let body = r.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+            let check: [u8; 16] = r.array()?;
+            r.ensure(check == h16(&[&len.to_le_bytes(), body]), "check does not match")?;
+            Record::decode(body)
+        };
+        match next() {
+            Ok(record) => out.push(record),
+            Err(_) => return out,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lavatube_base::ObjectId;
+
+    #[test]
+    fn a_log_survives_and_a_torn_tail_is_not_there() {
+        let wraps = vec![Wrap { key_id: [1; 8], enc: vec![2; ENC_LEN], ct: vec![3; CT_LEN] }];
+        let begun = Record::Begun(Begun { session: SessionId([4; 16]), secret: Secret::new([5; 32]), wraps });
+        let row = PackRow { id: ObjectId([6; 32]), class: 3, session: SessionId([4; 16]), number: 0 };
+        let pack = Record::Pack(PackDone { row, sha256: [7; 32], frames: Vec::new() });
+        let mut bytes = Vec::new();
+        begun.encode(&mut bytes);
+        let first = bytes.len();
+        pack.encode(&mut bytes);
+        let again = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            decode_log(bytes).iter().for_each(|r| r.encode(&mut out));
+            out
+        };
+        assert_eq!(again(&bytes), bytes);
+        for cut in first..bytes.len() {
+            assert_eq!(again(&bytes[..cut]), &bytes[..first]);
+        }
+        bytes[9] ^= 1;
+        assert_eq!(again(&bytes), b"");
+    }
+}

@@ -1,0 +1,44 @@
+//! The real clock: the only place that asks what time it is.
+//!
+//! Every room below takes time as a number, so that a simulation can run decades in seconds. This file must not know
+//! what the time is for. No step of the walk.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lavatube_base::Instant;
+use lavatube_base::time::WallTime;
+
+/// Monotonic time since the first call in this process.
+pub fn now() -> Instant {
+    static ORIGIN: OnceLock<std::time::Instant> = OnceLock::new();
+    let elapsed = ORIGIN.get_or_init(std::time::Instant::now).elapsed();
+    Instant(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// What the wall clock says; it may jump, and is for people only.
+pub fn wall_now() -> WallTime {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(d) => WallTime { s: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), ns: d.subsec_nanos() },
+        Err(before) => {
+            let d = before.duration();
+            let s = i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+            match d.subsec_nanos() {
+                0 => WallTime { s: -s, ns: 0 },
+                ns => WallTime { s: -s - 1, ns: 1_000_000_000 - ns },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_does_not_run_backwards() {
+        let (a, wall) = (now(), wall_now());
+        assert!(now() >= a);
+        assert!(wall.s > 1_700_000_000 && wall.ns < 1_000_000_000);
+    }
+}

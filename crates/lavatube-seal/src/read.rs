@@ -1,0 +1,126 @@
+//! The read keys: what opens finished sessions. They live where people restore, never on a machine that deposits.
+//!
+//! [`Unwrap`] is the seam: restore asks it for a session's keys and does not care whether the read key lies in this
+//! process or behind an agent. It must not know packs or where manifests come from.
+
+use hpke::kem::XWing;
+use hpke::{Deserializable, Kem, Serializable};
+use lavatube_base::sign::PairPublic;
+use lavatube_base::{DepositorId, SessionId};
+use lavatube_format::depositor_card::SignedCard;
+use lavatube_format::key_file::{ReadBody, Secret};
+use lavatube_format::manifest::{SignedManifest, Wrap};
+
+use crate::chunk_id::ChunkIdKey;
+use crate::error::SealError;
+use crate::session::{ReadPrivate, ReadPublic, SessionKeys, unwrap};
+
+/// Whoever can open sessions: read keys at hand, or an agent that holds them.
+pub trait Unwrap: Send + Sync {
+    /// The keys of a session from the wraps in its manifest.
+    ///
+    /// # Errors
+    /// [`SealError::WrongKey`] when no wrap is for this read key, [`SealError::Altered`] when one is but does not open.
+    fn open_session(
+        &self,
+        session: SessionId,
+        depositor: DepositorId,
+        wraps: &[Wrap],
+    ) -> Result<SessionKeys, SealError>;
+}
+
+/// The read keys of one tenant.
+pub struct ReadKeys {
+    body: ReadBody,
+    private: ReadPrivate,
+    public: ReadPublic,
+}
+
+impl std::fmt::Debug for ReadKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReadKeys({:?})", self.body.tenant)
+    }
+}
+
+impl ReadKeys {
+    /// The keys in a read key file's body.
+    ///
+    /// # Errors
+    /// [`SealError::Library`] when the library refuses its own key.
+    pub fn from_body(body: ReadBody) -> Result<Self, SealError> {
+        Ok(Self { private: private_of(&body.x_wing_seed)?, public: read_public_of(&body.x_wing_seed)?, body })
+    }
+
+    /// The body for a read key file.
+    pub fn body(&self) -> &ReadBody {
+        &self.body
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &str {
+        &self.body.tenant
+    }
+
+    /// The key of the tenant's chunk ids.
+    pub fn chunk_id_key(&self) -> ChunkIdKey {
+        ChunkIdKey::new(self.body.chunk_id_key.clone())
+    }
+
+    /// The public half, to which sessions are wrapped.
+    pub fn read_public(&self) -> &ReadPublic {
+        &self.public
+    }
+
+    /// The authority whose depositor cards count.
+    pub fn authority_public(&self) -> &PairPublic {
+        &self.body.authority
+    }
+
+    /// Whether the authority made `card`.
+    ///
+    /// # Errors
+    /// [`SealError::Untrusted`] when a signature does not verify.
+    pub fn verify_card(&self, card: &SignedCard) -> Result<(), SealError> {
+        card.verify(&self.body.authority).map_err(|why| SealError::Untrusted { what: "the depositor card", why })
+    }
+
+    /// Whether the depositor of `card`, certified by the authority, signed `manifest`.
+    ///
+    /// # Errors
+    /// [`SealError::Untrusted`] when a signature does not verify, [`SealError::Refused`] when the card is another
+    /// depositor's.
+    pub fn verify_manifest(&self, manifest: &SignedManifest, card: &SignedCard) -> Result<(), SealError> {
+        self.verify_card(card)?;
+        if manifest.manifest.depositor != card.card.id() {
+            return Err(SealError::Refused("the manifest names another depositor than the card; find that one's card"));
+        }
+        //= FORMAT#F14 both signatures
+        manifest.verify(&card.card.public).map_err(|why| SealError::Untrusted { what: "the manifest", why })
+    }
+}
+
+impl Unwrap for ReadKeys {
+    fn open_session(
+        &self,
+        session: SessionId,
+        depositor: DepositorId,
+        wraps: &[Wrap],
+    ) -> Result<SessionKeys, SealError> {
+        let mut outcome = Err(SealError::WrongKey("this session"));
+        for wrap in wraps.iter().filter(|w| w.key_id == self.public.id()) {
+            match unwrap(&self.private, session, depositor, wrap) {
+                Ok(secret) => return Ok(SessionKeys::derive(session, &self.body.psk, &secret)),
+                Err(e) => outcome = Err(e),
+            }
+        }
+        outcome
+    }
+}
+
+fn private_of(seed: &Secret) -> Result<ReadPrivate, SealError> {
+    ReadPrivate::from_bytes(seed.bytes()).map_err(|_| SealError::Library("reading the X-Wing key"))
+}
+
+pub(crate) fn read_public_of(seed: &Secret) -> Result<ReadPublic, SealError> {
+    ReadPublic::from_bytes(&XWing::sk_to_pk(&private_of(seed)?).to_bytes())
+}

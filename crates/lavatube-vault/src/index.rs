@@ -1,0 +1,68 @@
+//! The index: for every object, where its shards lie. In memory only; made from the journal or by a scan.
+//!
+//! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
+
+use std::collections::BTreeMap;
+
+use lavatube_base::ObjectId;
+use lavatube_format::journal::{Check, Line, NO_SLOT, Record};
+use lavatube_format::shard::{Geometry, ObjectKind};
+
+/// What the index says of one object.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) kind: ObjectKind,
+    pub(crate) geometry: Geometry,
+    pub(crate) generation: u32,
+    /// The journal record that made it durable; 0 when only a scan knows of it.
+    pub(crate) sequence: u64,
+    pub(crate) check: Check,
+    /// The drive slot of each shard, or [`NO_SLOT`].
+    pub(crate) slots: Box<[u8]>,
+}
+
+impl Entry {
+    /// The drive slot of shard `index`.
+    pub(crate) fn slot(&self, index: usize) -> Option<usize> {
+        self.slots.get(index).filter(|s| **s != NO_SLOT).map(|s| usize::from(*s))
+    }
+
+    /// The record that says this.
+    pub(crate) fn record(&self, object: ObjectId) -> Record {
+        Record::Stored {
+            kind: self.kind,
+            object,
+            geometry: self.geometry,
+            generation: self.generation,
+            slots: self.slots.to_vec(),
+        }
+    }
+}
+
+/// All objects, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) objects: BTreeMap<ObjectId, Entry>,
+}
+
+impl Index {
+    /// Takes in what a journal record says. A later record of the same generation or a newer one counts.
+    pub(crate) fn apply(&mut self, line: Line) {
+        match line.record {
+            Record::Stored { kind, object, geometry, generation, slots } => {
+                if self.objects.get(&object).is_some_and(|known| known.generation > generation) {
+                    return;
+                }
+                let slots = slots.into_boxed_slice();
+                let entry = Entry { kind, geometry, generation, sequence: line.sequence, check: line.check, slots };
+                self.objects.insert(object, entry);
+            }
+            Record::Moved { object, generation, index, slot, .. } => {
+                let entry = self.objects.get_mut(&object).filter(|e| e.generation == generation);
+                if let Some(place) = entry.and_then(|e| e.slots.get_mut(usize::from(index))) {
+                    *place = slot;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The journal on all drives: how its copies are made one, kept alike, and appended to.
+//!
+//! A record counts once it is synced on a quorum of drives: more than half of all, so that two halves of a vault never
+//! write two futures, and enough that its objects' redundancy is not in vain. It is a cache of what shard headers say,
+//! and an order. It must not know what objects contain. Step 16 of the walk.
+
+use std::collections::BTreeMap;
+
+use lavatube_base::ObjectId;
+use lavatube_format::journal::{Check, FIRST_CHECK, Line, Record};
+
+use crate::drive::read_whole;
+use crate::scan::is_readable;
+use crate::{Drive, DriveState, PutMode, StoreError, Vault};
+
+/// The journal's name on a drive.
+pub(crate) const JOURNAL: &str = "journal";
+
+/// Where the chain stands, and which drives have all of it.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// Number of the last record.
+    last: u64,
+    /// Its check.
+    check: Check,
+    /// Bytes of the whole chain.
+    len: u64,
+    /// Highest record known to be synced on a quorum.
+    settled: u64,
+    /// By slot: the drive's copy is the whole chain and nothing else.
+    current: Vec<bool>,
+    /// The whole chain, while a drive that could have it has not.
+    image: Option<Vec<u8>>,
+    /// An append ended so that chain and drives may differ: nothing more is written before the vault is opened anew.
+    confused: bool,
+    /// The index knows objects from a scan that have no record yet.
+    unwritten: bool,
+}
+
+/// What several copies of a journal say together.
+#[derive(Default)]
+pub(crate) struct Merged {
+    /// The chain.
+    pub(crate) bytes: Vec<u8>,
+    /// Its records.
+    pub(crate) lines: Vec<Line>,
+    /// Records that no copy had whole and that were mended.
+    pub(crate) mended: u64,
+    /// Some copy goes on in a way that could not be read, or says otherwise: records may be missing.
+    pub(crate) doubtful: bool,
+}
+
+/// Makes one chain of all copies: for each record the one that most copies have, else one mended from any of them.
+pub(crate) fn merge(copies: &[&[u8]], shards: usize) -> Merged {
+    let mut merged = Merged::default();
+    let mut following: Vec<&[u8]> = copies.to_vec();
+    let mut before = FIRST_CHECK;
+    for sequence in 1.. {
+        let at = merged.bytes.len();
+        let mut votes: BTreeMap<Check, (usize, usize, &[u8], Line)> = BTreeMap::new();
+        for copy in &following {
+            if let Ok((line, len)) = Line::decode(copy.get(at..).unwrap_or_default(), sequence, &before) {
+                let vote = votes.entry(line.check).or_insert((0, 0, &copy[at..at + len], line));
+                *vote = (vote.0 + 1, vote.1.max(copy.len()), vote.2, vote.3.clone());
+            }
+        }
+        merged.doubtful |= votes.len() > 1;
+        let line = if let Some((_, _, bytes, line)) = votes.into_values().max_by_key(|v| (v.0, v.1)) {
+            merged.bytes.extend_from_slice(bytes);
+            line
+        } else {
+            let tails = following.iter().filter_map(|copy| copy.get(at..)).filter(|tail| !tail.is_empty());
+            let Some((line, _)) = tails.clone().find_map(|t| Line::decode_mended(t, sequence, &before, shards)) else {
+                merged.doubtful |= tails.count() > 0;
+                return merged;
+            };
+            line.record.encode(sequence, &before, &mut merged.bytes);
+            merged.mended += 1;
+            line
+        };
+        before = line.check;
+        let kept = &merged.bytes[at..];
+        // A copy with another valid record here follows another chain from now on.
+        following.retain(|copy| {
+            let tail = copy.get(at..).unwrap_or_default();
+            tail.starts_with(kept) || Line::decode(tail, sequence, &lines_before(&merged.lines)).is_err()
+        });
+        merged.lines.push(line);
+    }
+    merged
+}
+
+fn lines_before(lines: &[Line]) -> Check {
+    lines.last().map_or(FIRST_CHECK, |line| line.check)
+}
+
+impl Journal {
+    /// The journal of a vault just created: empty and current everywhere.
+    pub(crate) fn empty(slots: usize) -> Self {
+        Self {
+            last: 0,
+            check: FIRST_CHECK,
+            len: 0,
+            settled: 0,
+            current: vec![true; slots],
+            image: None,
+            confused: false,
+            unwritten: false,
+        }
+    }
+
+    /// The journal as merged from copies; `current` tells which drives have exactly it.
+    pub(crate) fn merged(merged: &Merged, current: Vec<bool>) -> Self {
+        let (last, check) = merged.lines.last().map_or((0, FIRST_CHECK), |l| (l.sequence, l.check));
+        let image = current.contains(&false).then(|| merged.bytes.clone());
+        let len = merged.bytes.len() as u64;
+        Self { last, check, len, settled: 0, current, image, confused: false, unwritten: false }
+    }
+
+    /// Whether the record is synced on a quorum; 0 is no record.
+    pub(crate) fn is_settled(&self, sequence: u64) -> bool {
+        sequence > 0 && sequence <= self.settled
+    }
+
+    /// Notes whether a scan found objects that need a record.
+    pub(crate) fn has_unwritten(&mut self, unwritten: bool) {
+        self.unwritten = unwritten;
+    }
+
+    /// Notes that the drive in `slot` has the whole chain.
+    pub(crate) fn is_current(&mut self, slot: usize) {
+        self.current[slot] = true;
+    }
+}
+
+impl Vault {
+    /// Drives that must have synced a shard file each, and the journal, before an object is durable: one loss more than
+    /// none, and for the journal more than half of all drives.
+    pub(crate) fn shards_needed(&self) -> usize {
+        usize::from(self.card.k) + usize::from(self.card.m > 0)
+    }
+
+    pub(crate) fn journals_needed(&self) -> usize {
+        self.shards_needed().max(self.slots.len() / 2 + 1)
+    }
+
+    /// Slots that can be written to.
+    pub(crate) fn writable(&self) -> Vec<usize> {
+        (0..self.slots.len()).filter(|&s| self.slots[s].writer().is_some()).collect()
+    }
+
+    /// The whole chain, from memory or from a drive that has it.
+    pub(crate) fn journal_image(&self) -> Option<Vec<u8>> {
+        if let Some(image) = &self.journal.image {
+            return Some(image.clone());
+        }
+        let readers = self.slots.iter().zip(&self.journal.current).filter(|(_, current)| **current);
+        let mut copies = readers.filter_map(|(slot, _)| read_whole(slot.reader()?, JOURNAL, self.journal.len).ok());
+        copies.find(|copy| self.is_chain(copy))
+    }
+
+    fn is_chain(&self, bytes: &[u8]) -> bool {
+        let merged = merge(&[bytes], usize::from(self.card.k) + usize::from(self.card.m));
+        merged.bytes.len() as u64 == self.journal.len && lines_before(&merged.lines) == self.journal.check
+    }
+
+    /// Brings every writable drive's journal up to date, adds records for objects that only a scan knew, and settles all.
+    ///
+    /// # Errors
+    /// [`StoreError::Shortfall`] when too few drives took it; [`StoreError::Confused`] after an append that failed before.
+    pub(crate) fn settle_journal(&mut self) -> Result<(), StoreError> {
+        if self.journal.confused {
+            return Err(StoreError::Confused);
+        }
+        let behind: Vec<usize> = self.writable().into_iter().filter(|&s| !self.journal.current[s]).collect();
+        if !behind.is_empty() {
+            let Some(image) = self.journal_image() else {
+                return Err(StoreError::Shortfall { need: 1, have: 0 });
+            };
+            for slot in behind {
+                let wrote = self.on_drive(slot, |d| {
+                    d.put(JOURNAL, &[&image], PutMode::Replace)?;
+                    d.sync()
+                });
+                self.journal.current[slot] = wrote;
+            }
+        }
+        self.journal.image = None;
+        self.count_settled()?;
+        if !std::mem::take(&mut self.journal.unwritten) {
+            return Ok(());
+        }
+        let unwritten = self.index.objects.iter().filter(|(_, e)| e.sequence == 0 && is_readable(e));
+        let records: Vec<Record> = unwritten.map(|(id, e)| e.record(*id)).collect();
+        self.append(records)
+    }
+
+    /// Appends records on every writable drive, syncs, and takes them into the index.
+    ///
+    /// # Errors
+    /// [`StoreError::Shortfall`] when fewer drives than needed have them; they are then not settled, and nothing more is
+    /// written before the vault is opened anew.
+    pub(crate) fn append(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        let mut lines = Vec::with_capacity(records.len());
+        for record in records {
+            let sequence = self.journal.last + 1;
+            let check = record.encode(sequence, &self.journal.check, &mut bytes);
+            (self.journal.last, self.journal.check) = (sequence, check);
+            lines.push(Line { sequence, record, check });
+        }
+        let slots: Vec<usize> = self.writable().into_iter().filter(|&s| self.journal.current[s]).collect();
+        let appended: Vec<usize> =
+            slots.into_iter().filter(|&s| self.on_drive(s, |d| d.append(JOURNAL, &bytes))).collect();
+        let synced: Vec<usize> = appended.into_iter().filter(|&s| self.on_drive(s, |d| d.sync())).collect();
+        self.journal.len += bytes.len() as u64;
+        for slot in 0..self.slots.len() {
+            self.journal.current[slot] = synced.contains(&slot);
+        }
+        self.count_settled().inspect_err(|_| self.journal.confused = true)?;
+        lines.into_iter().for_each(|line| self.index.apply(line));
+        Ok(())
+    }
+
+    fn count_settled(&mut self) -> Result<(), StoreError> {
+        let have = self.journal.current.iter().zip(&self.slots).filter(|(c, s)| **c && s.writer().is_some()).count();
+        let need = self.journals_needed();
+        if have < need {
+            return Err(StoreError::Shortfall { need, have });
+        }
+        self.journal.settled = self.journal.last;
+        Ok(())
+    }
+
+    /// Does something on a writable drive; one that fails is suspect from then on. Whether it went well.
+    pub(crate) fn on_drive(
+        &mut self,
+        slot: usize,
+        act: impl FnOnce(&dyn Drive) -> Result<(), crate::DriveError>,
+    ) -> bool {
+        let Some(drive) = self.slots[slot].writer() else { return false };
+        match act(drive) {
+            Ok(()) => true,
+            Err(error) => {
+                drive.abandon();
+                self.slots[slot].state = DriveState::Suspect(error);
+                false
+            }
+        }
+    }
+
+    /// Whether `id` was stored before and its record is in the chain.
+    pub(crate) fn is_journaled(&self, id: ObjectId) -> bool {
+        self.index.objects.get(&id).is_some_and(|e| e.sequence > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lavatube_format::shard::{Geometry, ObjectKind};
+
+    fn chain(ids: &[u8]) -> Vec<u8> {
+        let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
+        for (n, id) in ids.iter().enumerate() {
+            let record = Record::Stored {
+                kind: ObjectKind::Pack,
+                object: ObjectId([*id; 32]),
+                geometry: Geometry::new(4096, 4, 2).unwrap(),
+                generation: 1,
+                slots: vec![0, 1, 2, 3, 4, 5],
+            };
+            check = record.encode(n as u64 + 1, &check, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn copies_damaged_in_different_records_are_whole_together() {
+        let whole = chain(&[1, 2, 3, 4]);
+        let (mut a, mut b) = (whole.clone(), whole.clone());
+        a[20] ^= 1;
+        b[200] ^= 1;
+        let merged = merge(&[&a, &b], 6);
+        assert_eq!((merged.bytes, merged.mended, merged.doubtful), (whole, 0, false));
+    }
+
+    #[test]
+    fn one_wrong_byte_in_the_same_record_of_every_copy_is_mended() {
+        let whole = chain(&[1, 2, 3, 4]);
+        for at in 0..whole.len() {
+            let mut copy = whole.clone();
+            copy[at] ^= 0x55;
+            let merged = merge(&[&copy, &copy], 6);
+            assert_eq!((merged.bytes, merged.mended, merged.doubtful), (whole.clone(), 1, false), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_is_left_out_and_said() {
+        let whole = chain(&[1, 2, 3]);
+        let two = chain(&[1, 2]).len();
+        let merged = merge(&[&whole[..two + 30]], 6);
+        assert_eq!((merged.lines.len(), merged.doubtful), (2, true));
+        let merged = merge(&[&whole[..two + 30], &whole], 6);
+        assert_eq!((merged.lines.len(), merged.doubtful), (3, false));
+    }
+
+    #[test]
+    fn the_future_that_most_drives_share_is_the_one_that_counts() {
+        let (lone, shared) = (chain(&[1, 2, 9, 5, 6]), chain(&[1, 2, 3]));
+        let merged = merge(&[&lone, &shared, &shared], 6);
+        assert_eq!((merged.bytes, merged.doubtful), (shared, true));
+    }
+}

@@ -1,0 +1,108 @@
+//! Mending: an object's damaged or missing shards are written anew.
+//!
+//! Only what was verified is written: the whole object is read and must match its id before any file is replaced. A shard
+//! whose drive is gone goes to another drive if one is free. Step 18 of the walk.
+
+use lavatube_base::ObjectId;
+use lavatube_format::journal::Record;
+use lavatube_format::shard::shard_name;
+
+use crate::placement::place;
+use crate::stripe::{Stripe, Whose};
+use crate::{Depth, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault};
+
+/// What mending did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MendReport {
+    /// Shards that were damaged or missing and are whole again.
+    pub mended: Vec<ShardHealth>,
+    /// Shards that still are not, for want of a drive to write them to.
+    pub left: Vec<ShardHealth>,
+}
+
+/// Why nothing was mended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MendError {
+    /// The object cannot be read wholly, so there is nothing right to write.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// The journal could not be written.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl Vault {
+    /// Makes an object whole again as far as there are drives for it.
+    ///
+    /// # Errors
+    /// [`MendError`]; then no file was replaced.
+    pub fn mend(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
+        let health = self.examine(id, Depth::Bytes)?;
+        if health.is_whole() {
+            return Ok(MendReport::default());
+        }
+        let len = self.find(id).map_or(0, |o| o.len);
+        let mut object = Vec::new();
+        self.read(id, 0..len, &mut object)?;
+        self.rewrite(id, &object, health.shards)
+    }
+
+    /// Writes the shards that are not good from the object's verified bytes.
+    pub(crate) fn rewrite(
+        &mut self,
+        id: ObjectId,
+        object: &[u8],
+        shards: Vec<ShardHealth>,
+    ) -> Result<MendReport, MendError> {
+        let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?.clone();
+        self.settle_journal()?;
+        let stripe = Stripe::encode(&self.code_of(&entry), entry.geometry, object);
+        let whose = Whose { vault: self.card.vault, kind: entry.kind, object: id, generation: entry.generation };
+        let mut report = MendReport::default();
+        let mut moved = Vec::new();
+        let mut taken: Vec<usize> = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i)).collect();
+        for shard in shards.into_iter().filter(|s| s.state != ShardState::Good) {
+            let index = usize::from(shard.shard);
+            let own = entry.slot(index).filter(|&s| self.slots.get(s).is_some_and(|s| s.writer().is_some()));
+            let Some(slot) = own.or_else(|| self.free_slot(id, &taken)) else {
+                report.left.push(shard);
+                continue;
+            };
+            let header = stripe.header(index, &whose, self.slots[slot].card.drive);
+            let parts = stripe.parts(index, &header);
+            let wrote = self.on_drive(slot, |d| {
+                d.put(&shard_name(id, shard.shard), &parts, PutMode::Replace)?;
+                d.sync()
+            });
+            if !wrote {
+                report.left.push(shard);
+                continue;
+            }
+            if own.is_none() {
+                taken.push(slot);
+                moved.push(Record::Moved {
+                    kind: entry.kind,
+                    object: id,
+                    generation: entry.generation,
+                    index: shard.shard,
+                    slot: u8::try_from(slot).expect("slots are below DRIVES_MAX"),
+                });
+            }
+            report.mended.push(shard);
+        }
+        if let Ok(mut cache) = self.headers.lock() {
+            cache.forget(id);
+        }
+        if !moved.is_empty() {
+            self.append(moved)?;
+        }
+        Ok(report)
+    }
+
+    /// A writable drive without a shard of this stripe: best the one farthest from the others.
+    fn free_slot(&self, id: ObjectId, taken: &[usize]) -> Option<usize> {
+        let of = |slots: Vec<usize>| self.candidates(&slots);
+        let free = self.writable().into_iter().filter(|s| !taken.contains(s)).collect();
+        place(id, 1, &of(free), &of(taken.to_vec())).first().copied()
+    }
+}

@@ -1,0 +1,252 @@
+//! Opening: a vault from whatever is left of its drives, in whatever order they are handed in.
+//!
+//! One readable card gives the layout, any good copy of each journal record its place, and where journals leave doubt the
+//! shard headers are asked. Nothing is written. Before steps 13 and 18 to 20 of the walk.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use lavatube_base::limits::{CARD_LEN_MAX, DRIVES_MAX};
+use lavatube_base::sign::EdSigner;
+use lavatube_base::{DriveId, ObjectId, VaultId};
+use lavatube_codes::Code;
+use lavatube_format::drive_card::DriveCard;
+use lavatube_format::journal::Record;
+use lavatube_format::shard::SHARDS;
+
+use crate::drive::read_whole;
+use crate::index::Index;
+use crate::journal::{JOURNAL, Journal, merge};
+use crate::scan::{is_readable, read_header, scan};
+use crate::status::Slot;
+use crate::{Drive, DriveState, Vault, gather};
+
+/// The card's name on a drive.
+pub(crate) const CARD: &str = "drive.card";
+
+/// What was found on opening.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// All drive slots.
+    pub drives: Vec<DriveReport>,
+    /// Positions of the drives handed in that fit no slot: another vault's, or a second copy of one.
+    pub unplaced: Vec<usize>,
+    /// Records of the journal.
+    pub records: u64,
+    /// Records that no copy of the journal had whole and that were mended.
+    pub records_mended: u64,
+    /// Whether the journals left doubt, so that all shard headers were read.
+    pub scanned: bool,
+    /// Objects that only the scan knew and that can be read.
+    pub adopted: u64,
+    /// Objects of which a scan found too few shards: never stored wholly, or lost with their journal record.
+    pub incomplete: Vec<ObjectId>,
+}
+
+/// How one drive slot was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriveReport {
+    /// The slot.
+    pub slot: usize,
+    /// What people call the drive.
+    pub label: String,
+    /// How it is.
+    pub state: DriveState,
+    /// Whether its card is undamaged.
+    pub card_whole: bool,
+    /// Whether its journal is undamaged and up to date.
+    pub journal_current: bool,
+}
+
+/// Why a vault could not be opened at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No drive has a card that can be read.
+    #[error("none of the {drives} drives has a card that can be read")]
+    NoCard {
+        /// Drives looked at.
+        drives: usize,
+    },
+    /// Drives of several vaults were handed in, and none has most of them.
+    #[error("the drives belong to different vaults: {0} and {1}")]
+    SeveralVaults(VaultId, VaultId),
+    /// The signing key is not this vault's.
+    #[error("the vault key does not belong to vault {0}")]
+    WrongKey(VaultId),
+}
+
+impl Vault {
+    /// Opens the vault of these drives. A drive without a readable card is taken for the slot at its position, if no other
+    /// drive is that. Without `signer` objects can be read, not stored.
+    ///
+    /// # Errors
+    /// [`OpenError`] when there is nothing to go by. Damage is not an error: it is in the report.
+    pub fn open(
+        drives: Vec<Option<Box<dyn Drive>>>,
+        signer: Option<EdSigner>,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let cards: Vec<Option<DriveCard>> = drives.iter().map(|d| read_card(d.as_deref()?)).collect();
+        let card = choose_card(&cards)?;
+        if signer.as_ref().is_some_and(|s| s.public() != card.vault_key) {
+            return Err(OpenError::WrongKey(card.vault));
+        }
+        let (slots, unplaced) = fill_slots(&card, drives, cards);
+        let code = Code::new(card.k.into(), card.m.into()).map_err(|_| OpenError::NoCard { drives: slots.len() })?;
+
+        let copies: Vec<Option<Vec<u8>>> = slots.iter().map(read_journal).collect();
+        let present: Vec<&[u8]> = copies.iter().flatten().map(|c| &c[..]).collect();
+        let merged = merge(&present, code.shards());
+        let current: Vec<bool> = copies.iter().map(|c| c.as_ref() == Some(&merged.bytes)).collect();
+        let mut journal = Journal::merged(&merged, current.clone());
+        let mut report = OpenReport {
+            drives: Vec::new(),
+            unplaced,
+            records: merged.lines.len() as u64,
+            records_mended: merged.mended,
+            scanned: merged.doubtful || !current.contains(&true) || has_strangers(&merged.lines, &slots),
+            adopted: 0,
+            incomplete: Vec::new(),
+        };
+        let nothing_known = merged.lines.is_empty();
+        let mut index = Index::default();
+        merged.lines.into_iter().for_each(|line| index.apply(line));
+        if report.scanned {
+            adopt(&mut index, scan(card.vault, &slots), nothing_known, &mut report);
+            journal.has_unwritten(report.adopted > 0);
+        }
+        for (slot, s) in slots.iter().enumerate() {
+            let own = DriveCard { drive: s.card.drive, ..card.clone() };
+            let bytes = s.reader().and_then(|d| read_whole(d, CARD, FILE_LEN_MAX).ok());
+            report.drives.push(DriveReport {
+                slot,
+                label: s.card.label.clone(),
+                state: s.state.clone(),
+                card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
+                journal_current: current[slot],
+            });
+        }
+        let headers = Mutex::new(gather::HeaderCache::default());
+        let vault = Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new() };
+        Ok((vault, report))
+    }
+}
+
+/// Takes in what a scan found and the journal does not say. With no journal at all, also what is left of objects that
+/// cannot be read: their loss must be told exactly.
+fn adopt(
+    index: &mut Index,
+    found: BTreeMap<ObjectId, crate::index::Entry>,
+    nothing_known: bool,
+    report: &mut OpenReport,
+) {
+    for (id, entry) in found {
+        if index.objects.contains_key(&id) {
+            continue;
+        }
+        if is_readable(&entry) {
+            report.adopted += 1;
+        } else {
+            report.incomplete.push(id);
+        }
+        if is_readable(&entry) || nothing_known {
+            index.objects.insert(id, entry);
+        }
+    }
+}
+
+/// A record that names a slot the card does not have: the card or the journal is not of one piece.
+fn has_strangers(lines: &[lavatube_format::journal::Line], slots: &[Slot]) -> bool {
+    let beyond = |slot: &u8| usize::from(*slot) >= slots.len() && *slot != lavatube_format::journal::NO_SLOT;
+    lines.iter().any(|line| match &line.record {
+        Record::Stored { slots, .. } => slots.iter().any(beyond),
+        Record::Moved { slot, .. } => beyond(slot),
+    })
+}
+
+/// A drive's card, if it has one that can be read.
+pub(crate) fn read_card(drive: &dyn Drive) -> Option<DriveCard> {
+    DriveCard::decode(&read_whole(drive, CARD, FILE_LEN_MAX).ok()?).ok()
+}
+
+fn read_journal(slot: &Slot) -> Option<Vec<u8>> {
+    read_whole(slot.reader()?, JOURNAL, u64::MAX).ok()
+}
+
+/// The card that counts: of the vault with most drives, the one that knows most slots.
+fn choose_card(cards: &[Option<DriveCard>]) -> Result<DriveCard, OpenError> {
+    let mut votes: BTreeMap<VaultId, usize> = BTreeMap::new();
+    for card in cards.iter().flatten() {
+        *votes.entry(card.vault).or_default() += 1;
+    }
+    let mut ranked: Vec<(usize, VaultId)> = votes.into_iter().map(|(vault, n)| (n, vault)).collect();
+    ranked.sort_unstable_by(|a, b| b.cmp(a));
+    let vault = match ranked[..] {
+        [] => return Err(OpenError::NoCard { drives: cards.len() }),
+        [(a, first), (b, second), ..] if a == b => return Err(OpenError::SeveralVaults(first, second)),
+        [(_, first), ..] => first,
+    };
+    let own = cards.iter().flatten().filter(|c| c.vault == vault);
+    own.max_by_key(|c| c.slots.len()).cloned().ok_or(OpenError::NoCard { drives: cards.len() })
+}
+
+/// Puts each drive in its slot: by its card, else by what its shards say, else by its position.
+fn fill_slots(
+    card: &DriveCard,
+    drives: Vec<Option<Box<dyn Drive>>>,
+    cards: Vec<Option<DriveCard>>,
+) -> (Vec<Slot>, Vec<usize>) {
+    let empty = |c: &lavatube_format::drive_card::SlotCard| Slot {
+        card: c.clone(),
+        drive: None,
+        state: DriveState::Missing,
+    };
+    let mut slots: Vec<Slot> = card.slots.iter().map(empty).collect();
+    let mut homeless: Vec<(usize, Box<dyn Drive>, DriveState)> = Vec::new();
+    let mut unplaced = Vec::new();
+    for (position, (drive, own)) in drives.into_iter().zip(cards).enumerate() {
+        let Some(drive) = drive else { continue };
+        let (known, state) = match own {
+            Some(own) if own.vault == card.vault => (Some(own.drive), DriveState::Present),
+            Some(_) => (None, DriveState::Foreign),
+            None => match drive_by_shards(&*drive, card.vault) {
+                Some(id) => (Some(id), DriveState::CardDamaged),
+                None => (None, DriveState::Blank),
+            },
+        };
+        let Some(id) = known else {
+            homeless.push((position, drive, state));
+            continue;
+        };
+        match slots.iter_mut().find(|s| s.card.drive == id && s.drive.is_none()) {
+            Some(slot) => (slot.drive, slot.state) = (Some(drive), state),
+            None => unplaced.push(position),
+        }
+    }
+    for (position, drive, state) in homeless {
+        match slots.get_mut(position).filter(|s| s.drive.is_none()) {
+            Some(slot) => (slot.drive, slot.state) = (Some(drive), state),
+            None => unplaced.push(position),
+        }
+    }
+    unplaced.sort_unstable();
+    (slots, unplaced)
+}
+
+/// Which drive of `vault` the shards on it say it is.
+fn drive_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<DriveId> {
+    let mut names = Vec::new();
+    // A listing that fails half way has still told something.
+    let _ = drive.list(SHARDS, &mut |name| {
+        if names.len() < NAMES_TRIED_MAX {
+            names.push(name.to_owned());
+        }
+    });
+    let header = |name: &String| read_header(drive, name).ok().flatten();
+    names.iter().filter_map(header).find(|h| h.vault == vault).map(|h| h.drive)
+}
+
+/// Shard files looked at to tell which drive this is.
+const NAMES_TRIED_MAX: usize = 16;
+/// Longest `drive.card`: the card twice.
+const FILE_LEN_MAX: u64 = 2 * (CARD_LEN_MAX as u64 + 44);
+const _: () = assert!(DRIVES_MAX < 256);

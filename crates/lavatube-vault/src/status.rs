@@ -1,0 +1,174 @@
+//! Drive slots, how they are, and how the vault is as a whole.
+//!
+//! A slot is a place of the vault's card; a drive may or may not fill it. Drives that come back empty are taken in again
+//! here, only when the operator says so: an unmounted folder looks just like an emptied one. Step 18 of the walk.
+
+use lavatube_base::DriveId;
+use lavatube_format::drive_card::{DriveCard, SlotCard};
+
+use crate::journal::JOURNAL;
+use crate::{Drive, DriveError, PutMode, Space, Vault, readme};
+
+/// How a drive slot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriveState {
+    /// It carries its card and is written to.
+    Present,
+    /// It is a drive of this vault by its shards, but its card is damaged: read, not written to until readopted.
+    CardDamaged,
+    /// There is nothing of this vault on it that can be read: emptied, overwritten, or not mounted.
+    Blank,
+    /// It belongs to another vault and is left alone.
+    Foreign,
+    /// No drive was given for this slot.
+    Missing,
+    /// It failed while it was written to; read, not written to until the vault is opened anew.
+    Suspect(DriveError),
+}
+
+/// A slot with its drive.
+pub(crate) struct Slot {
+    pub(crate) card: SlotCard,
+    pub(crate) drive: Option<Box<dyn Drive>>,
+    pub(crate) state: DriveState,
+}
+
+impl Slot {
+    /// The drive to read from.
+    pub(crate) fn reader(&self) -> Option<&dyn Drive> {
+        self.drive.as_deref().filter(|_| self.state != DriveState::Foreign)
+    }
+
+    /// The drive to write to.
+    pub(crate) fn writer(&self) -> Option<&dyn Drive> {
+        self.drive.as_deref().filter(|_| self.state == DriveState::Present)
+    }
+}
+
+/// One drive of a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriveStatus {
+    /// Its slot.
+    pub slot: usize,
+    /// Its id.
+    pub drive: DriveId,
+    /// What people call it.
+    pub label: String,
+    /// Its failure domain.
+    pub shelf: String,
+    /// Who made it.
+    pub maker: String,
+    /// Its model.
+    pub model: String,
+    /// How it is.
+    pub state: DriveState,
+    /// Its size, when it answers.
+    pub space: Option<Space>,
+}
+
+/// How the vault is, as far as it is known without reading objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Data shards of a new stripe.
+    pub k: u8,
+    /// Parity shards of a new stripe.
+    pub m: u8,
+    /// All drive slots.
+    pub drives: Vec<DriveStatus>,
+    /// Number of objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// `redundancy[n]`: objects that outlive any `n` more lost drives, by the journal and the drives that are there.
+    pub redundancy: Vec<u64>,
+    /// Objects that have too few drives left to be read wholly.
+    pub lost: u64,
+}
+
+/// Why a drive was not taken in again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadoptError {
+    /// There is no such slot, or no drive in it and none was given.
+    #[error("there is no drive in slot {0}")]
+    NoDrive(usize),
+    /// The drive carries another vault's card, or another drive's.
+    #[error("the drive belongs to another vault or to another slot")]
+    Foreign,
+    /// No drive is left to copy the journal from.
+    #[error("no drive is left to copy the journal from")]
+    NoJournal,
+    /// The drive failed.
+    #[error("{0}")]
+    Drive(#[from] DriveError),
+}
+
+impl Vault {
+    /// How the vault is, without reading objects.
+    pub fn status(&self) -> Status {
+        let drives = self.slots.iter().enumerate().map(|(slot, s)| DriveStatus {
+            slot,
+            drive: s.card.drive,
+            label: s.card.label.clone(),
+            shelf: s.card.shelf.clone(),
+            maker: s.card.maker.clone(),
+            model: s.card.model.clone(),
+            state: s.state.clone(),
+            space: s.reader().and_then(|d| d.space().ok()),
+        });
+        let mut status = Status {
+            k: self.card.k,
+            m: self.card.m,
+            drives: drives.collect(),
+            objects: 0,
+            bytes: 0,
+            redundancy: Vec::new(),
+            lost: 0,
+        };
+        for entry in self.index.objects.values() {
+            status.objects += 1;
+            status.bytes += entry.geometry.object_len() as u64;
+            let there = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
+            match there.checked_sub(entry.geometry.k()) {
+                None => status.lost += 1,
+                Some(spare) => {
+                    status.redundancy.resize(status.redundancy.len().max(spare + 1), 0);
+                    status.redundancy[spare] += 1;
+                }
+            }
+        }
+        status
+    }
+
+    /// Takes the drive of `slot` (or `drive`, put there now) into the vault again: its card, README and journal are
+    /// written. Its shards come back with [`Vault::mend`]. What else is on the drive is left alone.
+    ///
+    /// # Errors
+    /// [`ReadoptError`]; the drive is then not written to.
+    pub fn readopt(&mut self, slot: usize, drive: Option<Box<dyn Drive>>) -> Result<(), ReadoptError> {
+        let journal = self.journal_image().ok_or(ReadoptError::NoJournal)?;
+        let place = self.slots.get_mut(slot).ok_or(ReadoptError::NoDrive(slot))?;
+        if let Some(drive) = drive {
+            place.drive = Some(drive);
+            place.state = DriveState::Blank;
+        }
+        let drive = place.drive.as_deref().ok_or(ReadoptError::NoDrive(slot))?;
+        let card = DriveCard { drive: place.card.drive, ..self.card.clone() };
+        let found = crate::open::read_card(drive);
+        if found.is_some_and(|c| (c.vault, c.drive) != (card.vault, card.drive)) {
+            return Err(ReadoptError::Foreign);
+        }
+        drive.put(readme::README, &[readme::text(&card).as_bytes()], PutMode::Replace)?;
+        drive.put(JOURNAL, &[&journal], PutMode::Replace)?;
+        drive.put(crate::open::CARD, &[&card.encode()], PutMode::Replace)?;
+        drive.sync()?;
+        place.state = DriveState::Present;
+        self.journal.is_current(slot);
+        Ok(())
+    }
+
+    /// Whether a shard in this slot should be readable, as far as the drive's state tells.
+    pub(crate) fn is_shard_expected(&self, slot: Option<usize>) -> bool {
+        let state = slot.and_then(|s| self.slots.get(s)).map(|s| &s.state);
+        matches!(state, Some(DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_)))
+    }
+}
