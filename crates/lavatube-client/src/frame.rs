@@ -48,6 +48,7 @@ pub struct Press {
     compressor: zstd::bulk::Compressor<'static>,
     sampler: Sampler,
     opener: FrameOpener,
+    packed: Vec<u8>,
     check: Vec<u8>,
 }
 
@@ -58,19 +59,23 @@ impl Press {
     /// [`FrameError::Compressor`] when zstd refuses the level.
     pub fn new(level: i32) -> Result<Self, FrameError> {
         let compressor = zstd::bulk::Compressor::new(level).map_err(|e| FrameError::Compressor(e.to_string()))?;
-        Ok(Self { compressor, sampler: Sampler::new()?, opener: FrameOpener::new()?, check: Vec::new() })
+        Ok(Self { compressor, sampler: Sampler::new()?, opener: FrameOpener::new()?, packed: Vec::new(), check: Vec::new() })
     }
 
-    /// Compresses a frame, opens the result and compares; stores it raw when that is not longer.
+    /// Compresses a frame, opens the result and compares; stores it raw when that is not longer. Gives back the raw
+    /// buffer when it is not needed any more.
     ///
     /// # Errors
     /// [`FrameError::Miscompressed`] when the comparison fails.
-    pub fn press(&mut self, frame: RawFrame) -> Result<PressedFrame, FrameError> {
+    pub fn press(&mut self, frame: RawFrame) -> Result<(PressedFrame, Option<Vec<u8>>), FrameError> {
         let RawFrame { number, bytes, chunks } = frame;
         if self.sampler.compresses(&bytes) {
-            let stored = self.compressor.compress(&bytes).map_err(|e| FrameError::Compressor(e.to_string()))?;
+            self.packed.resize(zstd::zstd_safe::compress_bound(bytes.len()), 0);
+            let n = self.compressor.compress_to_buffer(&bytes, &mut self.packed[..]);
+            let n = n.map_err(|e| FrameError::Compressor(e.to_string()))?;
             // Not worth opening again when it saves less than one part in 64.
-            if stored.len() + bytes.len() / 64 < bytes.len() {
+            if n + bytes.len() / 64 < bytes.len() {
+                let stored = self.packed[..n].to_vec();
                 self.check.clear();
                 self.opener
                     .open(Method::Zstd, &stored, bytes.len(), &mut self.check)
@@ -79,11 +84,11 @@ impl Press {
                     return Err(FrameError::Miscompressed);
                 }
                 let entry = FrameEntry { method: Method::Zstd, stored_len: stored.len(), chunks };
-                return Ok(PressedFrame { number, entry, stored });
+                return Ok((PressedFrame { number, entry, stored }, Some(bytes)));
             }
         }
         let entry = FrameEntry { method: Method::Raw, stored_len: bytes.len(), chunks };
-        Ok(PressedFrame { number, entry, stored: bytes })
+        Ok((PressedFrame { number, entry, stored: bytes }, None))
     }
 }
 
@@ -152,11 +157,13 @@ impl FrameOpener {
             Method::Raw if stored.len() == raw_len => out.extend_from_slice(stored),
             Method::Raw => return Err(FrameError::Corrupt("a raw frame of another length".into())),
             Method::Zstd => {
-                let raw = self.0.decompress(stored, raw_len).map_err(|e| FrameError::Corrupt(e.to_string()))?;
-                if raw.len() != raw_len {
-                    return Err(FrameError::Corrupt("shorter than its index says".into()));
+                let at = out.len();
+                out.resize(at + raw_len, 0);
+                match self.0.decompress_to_buffer(stored, &mut out[at..]) {
+                    Ok(n) if n == raw_len => {}
+                    Ok(_) => return Err(FrameError::Corrupt("shorter than its index says".into())),
+                    Err(e) => return Err(FrameError::Corrupt(e.to_string())),
                 }
-                out.extend_from_slice(&raw);
             }
         }
         Ok(())
@@ -191,7 +198,7 @@ mod tests {
     #[test]
     fn what_compresses_is_compressed_and_opens_again() {
         let bytes = b"moon ".repeat(1000);
-        let pressed = Press::new(3).unwrap().press(frame(bytes.clone())).unwrap();
+        let (pressed, _) = Press::new(3).unwrap().press(frame(bytes.clone())).unwrap();
         assert_eq!(pressed.entry.method, Method::Zstd);
         assert!(pressed.stored.len() < 100);
         let mut out = vec![7];
@@ -210,7 +217,7 @@ mod tests {
     fn what_does_not_compress_is_stored_raw() {
         let mut bytes = vec![0; 10_000];
         blake3::Hasher::new().update(b"x").finalize_xof().fill(&mut bytes);
-        let pressed = Press::new(3).unwrap().press(frame(bytes.clone())).unwrap();
+        let (pressed, _) = Press::new(3).unwrap().press(frame(bytes.clone())).unwrap();
         assert_eq!((pressed.entry.method, &pressed.stored), (Method::Raw, &bytes));
     }
 }

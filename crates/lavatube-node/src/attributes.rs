@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use lavatube_client::source::{FoundKind, Xattrs};
 use rustix::fs::{
-    Mode, OFlags, XattrFlags, flistxattr, fgetxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr, openat,
+    Mode, OFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lremovexattr, lsetxattr, openat,
 };
 use rustix::io::{Errno, Result};
 
@@ -61,7 +61,7 @@ pub(crate) fn read(
     has_proc: bool,
 ) -> std::result::Result<Xattrs, (Errno, Vec<u8>)> {
     let place = if has_proc {
-        Place::Path(proc_path(dir, name))
+        Place::Path(proc_path(dir.as_fd(), name))
     } else if matches!(kind, FoundKind::File | FoundKind::Directory) {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         Place::Open(openat(dir, name, flags, Mode::empty()).map_err(|e| (e, Vec::new()))?)
@@ -98,12 +98,20 @@ pub(crate) fn set(fd: impl AsFd, xattrs: &[(Vec<u8>, Vec<u8>)], warnings: &mut V
     }
 }
 
+/// Takes an ACL off that `at` in `dir` inherited.
+pub(crate) fn drop_acl(dir: impl AsFd, at: &[u8]) -> Result<()> {
+    match lremovexattr(proc_path(dir.as_fd(), at).as_slice(), ACL_ACCESS) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        other => other,
+    }
+}
+
 /// As [`set`], for an entry that is not opened: a link, fifo, socket or device.
 pub(crate) fn set_by_name(dir: impl AsFd, at: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)], warnings: &mut Vec<String>) {
     if xattrs.is_empty() {
         return;
     }
-    let path = proc_path(dir, at);
+    let path = proc_path(dir.as_fd(), at);
     for (name, value) in xattrs {
         if let Err(e) = lsetxattr(path.as_slice(), name.as_slice(), value, XattrFlags::empty()) {
             warnings.push(warning(name, e));

@@ -4,7 +4,7 @@
 //! than PATH_MAX and a directory that is swapped for a link meanwhile leads nowhere. It must not know whether files are
 //! read or written.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use lavatube_base::time::WallTime;
 use lavatube_client::source::{Found, FoundKind};
@@ -55,10 +55,10 @@ pub(crate) fn open_parent(root: impl AsFd, path: &[u8]) -> Result<(OwnedFd, Vec<
 
 /// A path to `name` in `dir` for the calls that know no directory descriptors. It leads through /proc, so `dir` may be of
 /// any depth.
-pub(crate) fn proc_path(dir: impl AsFd, name: &[u8]) -> Vec<u8> {
+pub(crate) fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(32 + name.len());
     path.extend_from_slice(b"/proc/self/fd/");
-    path.extend_from_slice(dir.as_fd().as_raw_fd().to_string().as_bytes());
+    path.extend_from_slice(dir.as_raw_fd().to_string().as_bytes());
     if !name.is_empty() {
         path.push(b'/');
         path.extend_from_slice(name);

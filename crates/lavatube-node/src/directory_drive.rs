@@ -4,7 +4,7 @@
 //! is synced once. A sync that fails is not tried again: the kernel may have thrown the bytes away and would call the
 //! second try a success. It must not know what a shard or a journal is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub struct DirectoryDrive {
 /// What was asked for since the last sync.
 #[derive(Debug, Default)]
 struct Staged {
-    puts: Vec<Put>,
+    puts: VecDeque<Put>,
     /// How many of `puts`, from the front, are synced and closed already.
     settled: usize,
     /// Files that were appended to, open until they are synced: an error of a closed file may never be told.
@@ -104,6 +104,7 @@ impl DirectoryDrive {
         if !staged.has_tmp {
             match mkdirat(&self.root, TMP, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => staged.has_tmp = true,
+                Err(Errno::NOENT) => return Err(DriveError::Gone),
                 Err(e) => return Err(blame(e)),
             }
         }
@@ -122,16 +123,16 @@ impl DirectoryDrive {
             // Begins to write without waiting, so that the sync finds little left to do; only a hint.
             let _ = fadvise(&fd, 0, None, Advice::DontNeed);
         }
-        staged.puts.push(Put { tmp, name: name.to_owned(), mode, fd: Some(fd) });
+        staged.puts.push_back(Put { tmp, name: name.to_owned(), mode, fd: Some(fd) });
         Ok(())
     }
 
     /// Bytes, then names, then folders.
     fn settle(&self, staged: &mut Staged) -> Result<(), DriveError> {
         settle_bytes(staged)?;
-        while !staged.puts.is_empty() {
-            self.name_put(staged)?;
-            staged.puts.remove(0);
+        while let Some(put) = staged.puts.front() {
+            self.name_put(put, &mut staged.touched)?;
+            staged.puts.pop_front();
             staged.settled -= 1;
         }
         while let Some((name, fd)) = staged.appended.pop_first() {
@@ -143,16 +144,15 @@ impl DirectoryDrive {
         Ok(())
     }
 
-    /// Gives the first staged file its name.
-    fn name_put(&self, staged: &mut Staged) -> Result<(), DriveError> {
-        let put = &staged.puts[0];
+    /// Gives a staged file its name.
+    fn name_put(&self, put: &Put, touched: &mut BTreeSet<String>) -> Result<(), DriveError> {
         let rename = || match put.mode {
             PutMode::Replace => renameat(&self.root, put.tmp.as_str(), &self.root, put.name.as_str()),
             PutMode::New => self.rename_new(&put.tmp, &put.name),
         };
         let renamed = match rename() {
             Err(Errno::NOENT) => {
-                self.make_folders(&put.name, &mut staged.touched)?;
+                self.make_folders(&put.name, touched)?;
                 rename()
             }
             other => other,
@@ -171,7 +171,7 @@ impl DirectoryDrive {
             }
             Err(e) => return Err(blame(e)),
         }
-        staged.touched.insert(folder_of(&put.name).to_owned());
+        touched.insert(folder_of(&put.name).to_owned());
         Ok(())
     }
 
@@ -371,7 +371,7 @@ impl Drive for DirectoryDrive {
 }
 
 impl DirectoryDrive {
-    /// After a failure: nothing staged remains, and unless only a name was taken, nothing is written any more.
+    /// After a failure nothing staged remains, and nothing is written any more.
     fn end(&self, staged: &mut Staged, result: Result<(), DriveError>) -> Result<(), DriveError> {
         if let Err(e) = &result {
             self.drop_staged(staged);
@@ -384,7 +384,7 @@ impl DirectoryDrive {
 
 /// Makes the bytes of all staged files durable and closes them.
 fn settle_bytes(staged: &mut Staged) -> Result<(), DriveError> {
-    for put in &mut staged.puts[staged.settled..] {
+    for put in staged.puts.iter_mut().skip(staged.settled) {
         if let Some(fd) = put.fd.take() {
             fsync(fd).map_err(|e| broken(&put.name, e))?;
         }

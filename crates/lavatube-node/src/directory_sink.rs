@@ -179,11 +179,14 @@ impl Sink for DirectorySink {
         }
         let mut warnings = Vec::new();
         let kept = chown_by_name(dir, name, meta, &mut warnings)?;
+        if dir.bequeaths {
+            attributes::drop_acl(&dir.fd, name).map_err(blame)?;
+        }
         attributes::set_by_name(&dir.fd, name, &meta.xattrs, &mut warnings);
         // No call changes the mode by name without following a link that may have taken the place meanwhile.
         let pin = openat(&dir.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let mode = permitted(meta.mode, kept, &mut warnings);
-        let set = pin.and_then(|fd| chmodat(CWD, proc_path(fd, b"").as_slice(), mode, AtFlags::empty()));
+        let set = pin.and_then(|fd| chmodat(CWD, proc_path(fd.as_fd(), b"").as_slice(), mode, AtFlags::empty()));
         grant(set, "its mode could not be set", &mut warnings)?;
         set_times_by_name(dir, name, meta, &mut warnings)?;
         Ok(warnings)
@@ -298,7 +301,7 @@ fn open_existing(dir: &SinkDir, name: &[u8]) -> Result<SinkDir, SinkError> {
         let st: Stat = fstat(&pin).map_err(blame)?;
         if st.st_uid == euid.as_raw() && st.st_mode & 0o700 != 0o700 {
             let mode = Mode::from_raw_mode(st.st_mode & 0o7777) | Mode::RWXU;
-            chmodat(CWD, proc_path(pin, b"").as_slice(), mode, AtFlags::empty()).map_err(blame)?;
+            chmodat(CWD, proc_path(pin.as_fd(), b"").as_slice(), mode, AtFlags::empty()).map_err(blame)?;
         }
     }
     let fd = open_dir(dir, name).map_err(not_one)?;
@@ -346,10 +349,8 @@ fn part_name(name: &[u8], n: u32) -> Cow<'static, [u8]> {
 fn name_for_good(dir: &SinkDir, part: &[u8], name: &[u8]) -> Result<(), SinkError> {
     let named = match renameat_with(&dir.fd, part, &dir.fd, name, RenameFlags::NOREPLACE) {
         // A file system that cannot: a second name refuses to replace as well.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            linkat(&dir.fd, part, &dir.fd, name, AtFlags::empty())
-                .and_then(|()| unlinkat(&dir.fd, part, AtFlags::empty()))
-        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => linkat(&dir.fd, part, &dir.fd, name, AtFlags::empty())
+            .and_then(|()| unlinkat(&dir.fd, part, AtFlags::empty())),
         other => other,
     };
     named.map_err(|e| {

@@ -56,7 +56,7 @@ impl DirectorySource {
     pub fn below(root: &Path) -> Result<Self, SourceError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|e| SourceError::Io(words(e)))?;
-        let has_proc = statat(rustix::fs::CWD, proc_path(&root, b"").as_slice(), LOOK).is_ok();
+        let has_proc = statat(rustix::fs::CWD, proc_path(root.as_fd(), b"").as_slice(), LOOK).is_ok();
         Ok(Self { root, has_proc })
     }
 }

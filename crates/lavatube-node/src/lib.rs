@@ -5,12 +5,18 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod depositor;
 pub mod directory_drive;
 pub mod directory_sink;
 pub mod directory_source;
+pub mod directory_spool;
+pub mod directory_state;
+pub mod embedded;
 pub mod entropy;
+pub mod keyring;
 pub mod keys_io;
 pub mod lock;
+pub mod pipeline;
 pub mod process;
 
 mod attributes;

@@ -42,8 +42,10 @@ impl DepositKeys {
         let signer = signer_of(&ed25519_seed, &ml_dsa_65_seed)?;
         let card = DepositorCard { label: label.to_owned(), public: signer.public() };
         let body = card.encode_body();
-        let signature =
-            root.authority()?.sign(CARD_CONTEXT, &body).map_err(|_| SealError::Library("signing the depositor card"))?;
+        let signature = root
+            .authority()?
+            .sign(CARD_CONTEXT, &body)
+            .map_err(|_| SealError::Library("signing the depositor card"))?;
         let TenantSecrets { psk, chunk_id_key, chunker_secret } = root.tenant(tenant);
         let read_public = root.read_public()?;
         let body = DepositBody {
@@ -66,7 +68,9 @@ impl DepositKeys {
     pub fn from_body(body: DepositBody) -> Result<Self, SealError> {
         let signer = signer_of(&body.ed25519_seed, &body.ml_dsa_65_seed)?;
         if body.card.card.public != signer.public() {
-            return Err(SealError::Refused("the card in this deposit key is another machine's; make a new deposit key"));
+            return Err(SealError::Refused(
+                "the card in this deposit key is another machine's; make a new deposit key",
+            ));
         }
         let read_public = ReadPublic::from_bytes(&body.read_public)?;
         Ok(Self { body, signer, read_public })

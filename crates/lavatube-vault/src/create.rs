@@ -107,11 +107,8 @@ impl Vault {
             let own = DriveCard { drive: d.card.drive, ..card.clone() };
             write(&*d.drive, &own).map_err(|error| CreateError::Drive { label: d.card.label.clone(), error })?;
         }
-        let slots = new.drives.into_iter().map(|d| Slot {
-            card: d.card,
-            drive: Some(d.drive),
-            state: DriveState::Present,
-        });
+        let slots =
+            new.drives.into_iter().map(|d| Slot { card: d.card, drive: Some(d.drive), state: DriveState::Present });
         let slots: Vec<Slot> = slots.collect();
         Ok(Self {
             journal: Journal::empty(slots.len()),

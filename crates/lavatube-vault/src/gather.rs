@@ -155,8 +155,7 @@ impl<'v> Gather<'v> {
         let last = read(g.header_len() + g.shard_len()).unwrap_or_default();
         let last_header = ShardHeader::decode(&last).ok();
         let damaged = usize::from(first_header.is_none()) + usize::from(last_header.is_none());
-        let header =
-            first_header.or(last_header).or_else(|| ShardHeader::decode_copies(&first, &last));
+        let header = first_header.or(last_header).or_else(|| ShardHeader::decode_copies(&first, &last));
         if header.is_none() {
             if !matches!(self.states[shard], ShardState::Unreadable(_)) {
                 self.states[shard] = ShardState::HeadersLost;

@@ -117,7 +117,8 @@ impl Vault {
         let mut seen = BTreeSet::new();
         for (kind, object) in objects {
             let len = object.bytes().len() as u64;
-            let geometry = Geometry::new(len, self.card.k, self.card.m).filter(|_| object.bytes().len() <= OBJECT_LEN_MAX);
+            let geometry =
+                Geometry::new(len, self.card.k, self.card.m).filter(|_| object.bytes().len() <= OBJECT_LEN_MAX);
             let geometry = geometry.ok_or(StoreError::Length { id: object.id(), len })?;
             if !seen.insert(object.id()) {
                 continue;
@@ -273,10 +274,8 @@ impl Vault {
         }
         let mut touched = BTreeSet::new();
         for (slot, name) in written.difference(&kept) {
-            if let Some(drive) = self.slots[*slot].writer() {
-                if drive.remove(name).is_ok() {
-                    touched.insert(*slot);
-                }
+            if self.slots[*slot].writer().is_some_and(|d| d.remove(name).is_ok()) {
+                touched.insert(*slot);
             }
         }
         for slot in touched {

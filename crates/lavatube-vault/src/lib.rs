@@ -16,7 +16,7 @@
 //! | `examine`, `mend`, `status` | how an object is; makes it whole again; how the vault is |
 
 mod create;
-mod drive;
+pub mod drive;
 mod examine;
 mod gather;
 mod inbox;

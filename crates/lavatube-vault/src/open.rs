@@ -195,11 +195,8 @@ fn fill_slots(
     drives: Vec<Option<Box<dyn Drive>>>,
     cards: Vec<Option<DriveCard>>,
 ) -> (Vec<Slot>, Vec<usize>) {
-    let empty = |c: &lavatube_format::drive_card::SlotCard| Slot {
-        card: c.clone(),
-        drive: None,
-        state: DriveState::Missing,
-    };
+    let empty =
+        |c: &lavatube_format::drive_card::SlotCard| Slot { card: c.clone(), drive: None, state: DriveState::Missing };
     let mut slots: Vec<Slot> = card.slots.iter().map(empty).collect();
     let mut homeless: Vec<(usize, Box<dyn Drive>, DriveState)> = Vec::new();
     let mut unplaced = Vec::new();

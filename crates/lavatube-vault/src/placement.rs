@@ -28,9 +28,8 @@ pub(crate) fn place(
     let mut chosen: Vec<&Candidate<'_>> = Vec::new();
     let mut rest: Vec<(&Candidate<'_>, f64)> = candidates.iter().map(|c| (c, preference(object, c))).collect();
     while chosen.len() < shards && !rest.is_empty() {
-        let used = |same: &dyn Fn(&Candidate<'_>) -> bool| {
-            chosen.iter().copied().chain(taken).filter(|c| same(c)).count()
-        };
+        let used =
+            |same: &dyn Fn(&Candidate<'_>) -> bool| chosen.iter().copied().chain(taken).filter(|c| same(c)).count();
         let best = (0..rest.len()).min_by(|&a, &b| {
             let rank = |i: usize| {
                 let c = rest[i].0;

@@ -78,8 +78,7 @@ fn gather_range(gather: &mut Gather<'_>, range: Range<usize>, out: &mut [u8]) ->
     let mut lost = Vec::new();
     let parts: Vec<Part> = (0..g.k()).filter_map(|shard| Part::of(shard, g.shard_len(), &range)).collect();
     // Short ranges cross shards at rows far apart; long ones go row by row, so that each block is read once.
-    let groups: Vec<&[Part]> =
-        if range.len() <= g.shard_len() { parts.chunks(1).collect() } else { vec![&parts[..]] };
+    let groups: Vec<&[Part]> = if range.len() <= g.shard_len() { parts.chunks(1).collect() } else { vec![&parts[..]] };
     for group in groups {
         let from = group.iter().map(|p| p.rows.start).min().unwrap_or(0);
         let to = group.iter().map(|p| p.rows.end).max().unwrap_or(0);

@@ -35,15 +35,11 @@ impl Vault {
     /// The only constructor of [`Durable`]: the object's record is settled, that is, synced on enough drives.
     pub(crate) fn durable(&self, object: ObjectId) -> Option<Durable> {
         let entry = self.index.objects.get(&object)?;
-        self.journal.is_settled(entry.sequence).then(|| Durable {
-            body: ReceiptBody {
-                vault: self.card.vault,
-                sequence: entry.sequence,
-                kind: entry.kind,
-                object,
-                check: entry.check,
-            },
-        })
+        if !self.journal.is_settled(entry.sequence) {
+            return None;
+        }
+        let (vault, sequence) = (self.card.vault, entry.sequence);
+        Some(Durable { body: ReceiptBody { vault, sequence, kind: entry.kind, object, check: entry.check } })
     }
 
     /// The receipt of an object that is durable here; `None` when it is not here, or this vault was opened without its

@@ -61,8 +61,7 @@ pub(crate) fn settle(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
 /// Computes all blocks that are not good from `k` that are. `false`, and nothing changed, if one then contradicts its hash.
 fn rebuild(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
     let have: Vec<(usize, &[u8])> = good_blocks(row).collect();
-    let mut made: Vec<(usize, Vec<u8>)> =
-        (0..row.len()).filter(|&i| !row[i].good).map(|i| (i, vec![0; len])).collect();
+    let mut made: Vec<(usize, Vec<u8>)> = (0..row.len()).filter(|&i| !row[i].good).map(|i| (i, vec![0; len])).collect();
     let mut want: Vec<(usize, &mut [u8])> = made.iter_mut().map(|(i, bytes)| (*i, &mut bytes[..])).collect();
     if code.rebuild(&have, &mut want).is_err() {
         return false;
@@ -137,12 +136,8 @@ fn mend_by_hash(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
 /// The columns of a row in which the blocks that are there contradict each other: any `k` of them predict the others.
 fn broken_columns(code: &Code, row: &[RowBlock], len: usize) -> Vec<usize> {
     let there = |b: &RowBlock| b.good || b.is_suspect();
-    let present: Vec<(usize, &[u8])> = row
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| there(b))
-        .filter_map(|(i, b)| Some((i, b.bytes.as_deref()?)))
-        .collect();
+    let present: Vec<(usize, &[u8])> =
+        row.iter().enumerate().filter(|(_, b)| there(b)).filter_map(|(i, b)| Some((i, b.bytes.as_deref()?))).collect();
     if present.len() <= code.k() {
         return Vec::new();
     }
@@ -168,7 +163,8 @@ mod tests {
 
     fn row_of(k: usize, m: usize, len: usize, seed: u8) -> (Code, Vec<RowBlock>) {
         let code = Code::new(k, m).unwrap();
-        let byte = |j: usize, b: usize| (j * 31 + b * 7 + usize::from(seed)).to_le_bytes()[0] ^ (b >> 3).to_le_bytes()[0];
+        let byte =
+            |j: usize, b: usize| (j * 31 + b * 7 + usize::from(seed)).to_le_bytes()[0] ^ (b >> 3).to_le_bytes()[0];
         let data: Vec<Vec<u8>> = (0..k).map(|j| (0..len).map(|b| byte(j, b)).collect()).collect();
         let mut parity = vec![vec![0; len]; m];
         let mut out: Vec<&mut [u8]> = parity.iter_mut().map(|p| &mut p[..]).collect();

@@ -131,10 +131,14 @@ fn beyond_the_promise_the_account_is_exact_and_the_rest_is_read() {
     let id = Verified::hash(&object).id();
     store(&mut vault, &object);
     drop(vault);
-    let indexes: Vec<usize> = world.drives.iter().map(|d| {
-        let name = d.shard_files().remove(0);
-        usize::from_str_radix(name.rsplit('.').next().unwrap(), 16).unwrap()
-    }).collect();
+    let indexes: Vec<usize> = world
+        .drives
+        .iter()
+        .map(|d| {
+            let name = d.shard_files().remove(0);
+            usize::from_str_radix(name.rsplit('.').next().unwrap(), 16).unwrap()
+        })
+        .collect();
     let len = 300_001u64;
     let shard = 300_001usize.div_ceil(4).next_multiple_of(64) as u64;
     let images = world.images();
@@ -218,7 +222,7 @@ fn a_torn_journal_tail_on_every_drive_loses_nothing() {
     let mut world = World::new(6);
     let mut vault = world.create(4, 2);
     let objects: Vec<Vec<u8>> = (1..5).map(|n| world.chance.bytes(n * 5000)).collect();
-    objects.iter().for_each(|o| drop(store(&mut vault, o)));
+    objects.iter().for_each(|o| world::keep(&mut vault, o));
     for drive in &world.drives {
         drive.with(|f| {
             let journal = f.get_mut("journal").unwrap();
@@ -280,7 +284,11 @@ fn any_range_of_an_object_reads_as_its_bytes_whatever_is_damaged() {
             let mut chance = Chance(3 + u64::from(k));
             for _ in 0..100 {
                 let a = chance.below(object.len() + 1);
-                let b = if chance.below(2) == 0 { chance.below(object.len() + 1) } else { (a + chance.below(5000)).min(object.len()) };
+                let b = if chance.below(2) == 0 {
+                    chance.below(object.len() + 1)
+                } else {
+                    (a + chance.below(5000)).min(object.len())
+                };
                 let (a, b) = (a.min(b), a.max(b));
                 let mut out = Vec::new();
                 vault.read(id, a as u64..b as u64, &mut out).unwrap();
@@ -319,7 +327,10 @@ fn too_few_drives_are_refused_and_one_short_is_taken() {
     let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
     store(&mut vault, &object);
     let health = vault.examine(Verified::hash(&object).id(), Depth::Bytes).unwrap();
-    assert_eq!((health.losses_survivable, health.shards.iter().filter(|s| s.state == ShardState::NotStored).count()), (1, 1));
+    assert_eq!(
+        (health.losses_survivable, health.shards.iter().filter(|s| s.state == ShardState::NotStored).count()),
+        (1, 1)
+    );
     assert_eq!(vault.status().redundancy, [0, 1]);
     let (mut vault, _) = world.open();
     assert_eq!(vault.mend(Verified::hash(&object).id()).unwrap().mended.len(), 1);

@@ -43,6 +43,7 @@ type Check = (&'static str, &'static str, fn(&Tree) -> Vec<Finding>);
 const CHECKS: &[Check] = &[
     ("floors", "a crate depends only on lower floors", floors::floors),
     ("forbidden", "no room reaches what it must never know", floors::forbidden),
+    ("walls", "rooms below floor 3 know no clock, file or terminal", sources::walls),
     ("sources", "every crate comes from the public index", floors::public_sources),
     ("openings", "every Rust file opens by saying what it is", sources::openings),
     ("sizes", "no file is too long to read at a sitting", sources::sizes),

@@ -12,6 +12,20 @@ const TEST_LINES_MAX: usize = 1200;
 /// The one file that may hold unsafe code.
 const UNSAFE_HOME: &str = "crates/lavatube-codes/src/simd.rs";
 
+/// What rooms below floor 3 must not say in `src/`, and why. Examples and tests may; `clippy.toml` has what they may not.
+const WALLED: &[(&str, &str)] = &[
+    ("Instant::now", "time is handed in as lavatube_base::Instant"),
+    ("SystemTime", "time is handed in as lavatube_base::Instant"),
+    ("std::fs", "files belong to lavatube-node; take a seam"),
+    ("std::net", "sockets belong to lavatube-node"),
+    ("std::env", "settings are handed in"),
+    ("println", "only lavatube-cli knows a terminal"),
+    ("eprintln", "only lavatube-cli knows a terminal"),
+];
+
+/// The rooms they are kept out of.
+const WALLED_ROOMS: &[&str] = &["base", "codes", "format", "seal", "client", "vault", "link"];
+
 /// Every file says what it is before anything else.
 pub fn openings(tree: &Tree) -> Vec<Finding> {
     let mute = texts(tree, ".rs").filter(|(path, text)| !text.starts_with("//!") && !is_test(path));
@@ -52,6 +66,21 @@ pub fn allows(tree: &Tree) -> Vec<Finding> {
                 let line = code[..at].matches('\n').count() + 1;
                 let mend = "write #[expect(lint, reason = \"…\")]";
                 findings.push(Finding::new(format!("{path}:{line}"), "a lint is silenced without a reason", mend));
+            }
+        }
+    }
+    findings
+}
+
+/// Rooms that are handed time, files and settings do not reach for them.
+pub fn walls(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let walled = |path: &str| WALLED_ROOMS.iter().any(|room| path.starts_with(&format!("crates/lavatube-{room}/src/")));
+    for (path, text) in texts(tree, ".rs").filter(|(path, _)| walled(path) && !is_test(path)) {
+        let code = blank(text);
+        for (word, mend) in WALLED {
+            for line in word_lines(&code, word) {
+                findings.push(Finding::new(format!("{path}:{line}"), format!("says `{word}`"), *mend));
             }
         }
     }
@@ -107,6 +136,19 @@ mod tests {
         let fine = "#[expect(dead_code, reason = \"x\")]\n#[allow(unused, reason = \"only on some CPUs\")]\nfn f() { allow(1) }\n// #[allow(x)]\n";
         let found = allows(&tree(&[("a.rs", bare), ("b.rs", fine)]));
         assert_eq!(found.iter().map(|f| f.at.as_str()).collect::<Vec<_>>(), ["a.rs:1", "a.rs:3"]);
+    }
+
+    #[test]
+    fn a_room_that_looks_at_the_clock_is_found_but_not_its_example() {
+        let text = "//! Not std::fs.\nuse std::fs;\nlet t = std::time::Instant::now();\n";
+        let places = [
+            "crates/lavatube-vault/src/a.rs",
+            "crates/lavatube-vault/examples/speed.rs",
+            "crates/lavatube-node/src/a.rs",
+        ];
+        let found = walls(&tree(&places.map(|path| (path, text))));
+        let at: Vec<&str> = found.iter().map(|f| f.at.as_str()).collect();
+        assert_eq!(at, ["crates/lavatube-vault/src/a.rs:3", "crates/lavatube-vault/src/a.rs:2"]);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Tour {
         self.check_with_damage()?;
         let restored = self.restore(&source)?;
         self.compare(&source, &restored)?;
-        self.repair()?;
+        self.repair(&drives)?;
         self.what_next();
         Ok(())
     }
@@ -264,11 +264,16 @@ impl Tour {
         }
     }
 
-    fn repair(&mut self) -> Outcome {
+    fn repair(&mut self, drives: &[PathBuf]) -> Outcome {
         self.say(
             "repair",
-            "`check --repair` makes the lost shards anew from the good ones, so that two more drives may die.\nThe last check must find nothing.",
+            "An empty drive takes the place of the one that is gone. `check --repair` makes what is lost anew from the good\n\
+             drives, so that two more may die. The last check must find nothing.",
         );
+        if !drives[DELETED].exists() {
+            fs::create_dir(&drives[DELETED]).map_err(|e| format!("{}: {e}", drives[DELETED].display()))?;
+            println!("empty drive  {}", drives[DELETED].display());
+        }
         must(&mut self.command(REPAIR))?;
         must(&mut self.command(CHECK))
     }

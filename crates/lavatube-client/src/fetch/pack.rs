@@ -72,10 +72,10 @@ impl OpenPack {
         let footer = Footer::decode(class, &bytes[end - at..])?;
         let index_at = footer.index_at(class);
         if index_at >= at {
-            return Ok(decode_index(&footer, &bytes[index_at - at..end - at])?);
+            return Ok(decode_index(footer.frames, Some(footer.frames_len), &bytes[index_at - at..end - at])?);
         }
         let at = self.read(far, index_at, footer.index_len, &mut bytes)?;
-        Ok(decode_index(&footer, &bytes[index_at - at..end - at])?)
+        Ok(decode_index(footer.frames, Some(footer.frames_len), &bytes[index_at - at..end - at])?)
     }
 }
 

@@ -42,11 +42,7 @@ pub(super) fn give(
 }
 
 /// Turns a lack of rights into a warning and passes anything else on.
-pub(super) fn grant(
-    result: rustix::io::Result<()>,
-    what: &str,
-    warnings: &mut Vec<String>,
-) -> Result<(), SinkError> {
+pub(super) fn grant(result: rustix::io::Result<()>, what: &str, warnings: &mut Vec<String>) -> Result<(), SinkError> {
     match result {
         Err(e) if is_right(e) => {
             warnings.push(format!("{what}: {}", words(e)));

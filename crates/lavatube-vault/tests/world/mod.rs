@@ -2,6 +2,7 @@
 //! power fails.
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -63,8 +64,9 @@ pub struct State {
     staged: Vec<Effect>,
     pub dead: bool,
     pub full: bool,
+    /// Takes everything and keeps nothing: for measuring what the vault itself costs.
+    pub discard: bool,
     pub fail_sync: bool,
-    pub quota: Option<u64>,
 }
 
 /// A drive in memory; clones are the same drive.
@@ -144,6 +146,9 @@ impl Drive for MemoryDrive {
     fn put(&self, name: &str, parts: &[&[u8]], mode: PutMode) -> Result<(), DriveError> {
         self.spend()?;
         let mut state = self.state.lock().unwrap();
+        if state.discard {
+            return Ok(());
+        }
         let bytes = parts.concat();
         if state.full {
             return Err(DriveError::Full);
@@ -261,6 +266,12 @@ impl World {
         Vault::create(self.spec(k, m)).unwrap()
     }
 
+    pub fn create_discarding(&self, k: u8, m: u8) -> Vault {
+        let vault = self.create(k, m);
+        self.drives.iter().for_each(|d| d.state.lock().unwrap().discard = true);
+        vault
+    }
+
     pub fn boxed(&self) -> Vec<Option<Box<dyn Drive>>> {
         self.drives.iter().map(|d| Some(Box::new(d.clone()) as Box<dyn Drive>)).collect()
     }
@@ -280,6 +291,10 @@ impl World {
 
 pub fn store(vault: &mut Vault, bytes: &[u8]) -> Receipt {
     vault.store(ObjectKind::Pack, Verified::hash(bytes)).unwrap()
+}
+
+pub fn keep(vault: &mut Vault, bytes: &[u8]) {
+    store(vault, bytes);
 }
 
 pub fn read(vault: &Vault, bytes: &[u8]) -> Result<(), String> {

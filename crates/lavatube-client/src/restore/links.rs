@@ -1,0 +1,183 @@
+//! Hard links: further names of files, made when all files are there.
+//!
+//! The first name that is restored becomes the file, whichever of its names that is; the others are linked to it. When
+//! that name was kept or failed, or the target cannot link, the next one is restored as a file of its own from its own
+//! record: a link never leads to something that was not restored. It must not know jobs.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use lavatube_format::tree::{Entry, Kind, Meta, path_order};
+
+use super::dirs::{DirNode, Dirs};
+use super::file::{End, existing};
+use super::job::run_task;
+use super::{Failed, Outcome, Overwrite, name, parent};
+use crate::fetch::Fetcher;
+use crate::meter::Meter;
+use crate::sink::{Sink, SinkError};
+
+struct Link {
+    entry: Entry,
+    leader: Vec<u8>,
+}
+
+/// The hard links that wait.
+pub(super) struct Links {
+    strip: Vec<u8>,
+    /// First name of a group that is not restored itself → the name that stands for it.
+    leaders: HashMap<Vec<u8>, Vec<u8>>,
+    links: Vec<Link>,
+    /// Metadata of the directories with links and of those above: adding a name changes a directory's times.
+    dirs: HashMap<Vec<u8>, Option<Meta>>,
+}
+
+impl Links {
+    /// Links below path `strip` of the tree.
+    pub(super) fn new(strip: Vec<u8>) -> Self {
+        Self { strip, leaders: HashMap::new(), links: Vec::new(), dirs: HashMap::new() }
+    }
+
+    /// The name that `entry` is to be linked to, or `None` when it is to be a file itself. `chosen` tells whether a
+    /// path is restored.
+    pub(super) fn leader(&mut self, entry: &Entry, chosen: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let first = entry.meta.first_link.as_ref().filter(|_| matches!(entry.kind, Kind::File(_)))?;
+        if let Some(leader) = self.leaders.get(first) {
+            return Some(leader.clone());
+        }
+        if chosen(first) {
+            return Some(first.clone());
+        }
+        self.leaders.insert(first.clone(), entry.path.clone());
+        None
+    }
+
+    /// Puts a link off until all files are there.
+    pub(super) fn defer<S: Sink>(&mut self, entry: Entry, leader: Vec<u8>, dirs: &Dirs<S>) {
+        for (path, meta) in dirs.present() {
+            if !self.dirs.contains_key(path) {
+                self.dirs.insert(path.to_vec(), meta.cloned());
+            }
+        }
+        self.links.push(Link { entry, leader });
+    }
+
+    /// Makes all links.
+    pub(super) fn make<S: Sink>(
+        self,
+        sink: &S,
+        fetcher: &mut Fetcher<'_>,
+        overwrite: Overwrite,
+        meter: &Meter,
+        outcome: &mut Outcome,
+    ) {
+        if self.links.is_empty() {
+            return;
+        }
+        let Self { strip, links, dirs: metas, .. } = self;
+        let bad = outcome.failed.iter().chain(&outcome.kept).map(|f| f.path.clone()).collect();
+        let mut maker = Maker { sink, strip: &strip, bad, moved: HashMap::new(), overwrite };
+        let mut dirs = Dirs::<S>::new(strip.clone());
+        // Links were put off in the order of the tree, so each directory is come to once.
+        let mut todo: Vec<(&Vec<u8>, Option<Link>)> = metas.keys().map(|path| (path, None)).collect();
+        let homes: Vec<Vec<u8>> = links.iter().map(|l| parent(&l.entry.path).to_vec()).collect();
+        todo.extend(homes.iter().zip(links).map(|(home, link)| (home, Some(link))));
+        todo.sort_by(|a, b| path_order(a.0, b.0).then(a.1.is_some().cmp(&b.1.is_some())));
+        for (path, link) in todo {
+            let Some(link) = link else {
+                if let Some(Some(meta)) = metas.get(path) {
+                    dirs.enter(path, meta.clone(), sink, outcome);
+                }
+                continue;
+            };
+            dirs.enter_parent(&link.entry.path, sink, outcome);
+            let Some(dir) = dirs.open(sink, overwrite, outcome) else {
+                meter.errors.add(1);
+                outcome.fail(&link.entry.path, "its directory could not be opened again");
+                continue;
+            };
+            maker.link(link, &dir, fetcher, meter, outcome);
+            super::dirs::release(dir, sink, outcome);
+            if outcome.stopped.is_some() {
+                break;
+            }
+        }
+        dirs.close_all(sink, outcome);
+    }
+}
+
+struct Maker<'m, S: Sink> {
+    sink: &'m S,
+    strip: &'m [u8],
+    /// Names under which there is not what was to be restored.
+    bad: HashSet<Vec<u8>>,
+    /// Bad leader → the name that took its place.
+    moved: HashMap<Vec<u8>, Vec<u8>>,
+    overwrite: Overwrite,
+}
+
+impl<S: Sink> Maker<'_, S> {
+    fn link(
+        &mut self,
+        link: Link,
+        dir: &Arc<DirNode<S>>,
+        fetcher: &mut Fetcher<'_>,
+        meter: &Meter,
+        outcome: &mut Outcome,
+    ) {
+        let Link { entry, leader } = link;
+        let target = match self.moved.get(&leader) {
+            Some(moved) => Some(moved),
+            None if self.bad.contains(&leader) => None,
+            None => Some(&leader),
+        };
+        let linked = target.map(|target| self.link_to(target, dir, &entry));
+        match linked {
+            Some(Ok(End::Written(_))) => outcome.links += 1,
+            Some(Ok(End::AlreadyThere)) => outcome.already_there += 1,
+            Some(Ok(End::Kept(reason))) => {
+                meter.errors.add(1);
+                outcome.kept.push(Failed { path: entry.path, reason: reason.into() });
+                return;
+            }
+            Some(Err(_)) | None => {
+                if let Some(Err(e)) = linked {
+                    outcome.warn(&entry.path, vec![format!("is a file of its own instead of a hard link: {e}")]);
+                }
+                let before = outcome.failed.len() + outcome.kept.len();
+                run_task(&entry, dir, self.overwrite, fetcher, self.sink, meter, outcome);
+                if outcome.failed.len() + outcome.kept.len() == before {
+                    self.moved.insert(leader, entry.path);
+                }
+                return;
+            }
+        }
+        meter.files.add(1);
+        if let Kind::File(content) = &entry.kind {
+            meter.bytes.add(content.size);
+        }
+    }
+
+    fn link_to(&self, target: &[u8], dir: &DirNode<S>, entry: &Entry) -> Result<End, SinkError> {
+        let below = target.strip_prefix(self.strip).unwrap_or(target);
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        let name = name(&entry.path);
+        match self.sink.hard_link(below, &dir.dir, name) {
+            Ok(()) => {}
+            Err(SinkError::Exists) => {
+                if let Some(end) = existing(self.sink, &dir.dir, entry, self.overwrite)?.1 {
+                    return Ok(end);
+                }
+                self.sink.remove(&dir.dir, name)?;
+                self.sink.hard_link(below, &dir.dir, name)?;
+            }
+            Err(e) => return Err(e),
+        }
+        // Under the first name there may be something the tree knows nothing of.
+        if let (_, Some(End::AlreadyThere)) = existing(self.sink, &dir.dir, entry, Overwrite::Never)? {
+            return Ok(End::Written(Vec::new()));
+        }
+        self.sink.remove(&dir.dir, name)?;
+        Err(SinkError::Io("what is under its first name is not the file".into()))
+    }
+}

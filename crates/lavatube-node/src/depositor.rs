@@ -1,0 +1,233 @@
+//! A depositor on this machine: its places, its keys, its vault, and the commands that compose them.
+//!
+//! Each function here is one command without its terminal: it takes locks, opens rooms in the right order, runs the
+//! client's straight lines on threads, and tidies up. It must not know layouts, nor print anything.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lavatube_base::VaultId;
+use lavatube_client::backup::{self, BackupError, Report, Request};
+use lavatube_client::catalog::{Catalog, CatalogError};
+use lavatube_client::courier::{Courier, CourierError, Promise};
+use lavatube_client::far::Far;
+use lavatube_client::meter::Meter;
+use lavatube_client::packer::{PackError, Packer};
+use lavatube_client::session::{self, Recovered, SessionError};
+use lavatube_client::state::StateError;
+use lavatube_seal::DepositKeys;
+
+use crate::directory_source::DirectorySource;
+use crate::directory_spool::DirectorySpool;
+use crate::directory_state::DirectoryState;
+use crate::embedded::{self, EmbeddedVault, VaultError};
+use crate::keyring::{Keyring, KeyringError};
+use crate::lock::{Lock, LockError, Mode};
+use crate::{entropy, pipeline, process};
+
+/// Where things are on this machine.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Folder of the embedded vault.
+    pub vault: PathBuf,
+    /// Folder of all states, one folder a vault below it.
+    pub state: PathBuf,
+    /// Folder of the keys.
+    pub keys: PathBuf,
+}
+
+/// Why a command could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum DepositorError {
+    /// Someone else uses the vault or the state.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
+    /// The backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The session.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Packing.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// Delivering.
+    #[error(transparent)]
+    Courier(#[from] CourierError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A folder.
+    #[error("{}: {text}", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// The system's words.
+        text: String,
+    },
+}
+
+/// How a vault shall be made.
+#[derive(Debug, Clone)]
+pub struct VaultPlan {
+    /// Data shards.
+    pub k: u8,
+    /// Parity shards.
+    pub m: u8,
+    /// Drives.
+    pub drives: Vec<embedded::DriveSpec>,
+}
+
+/// What [`init`] made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Made {
+    /// Keys were made.
+    pub keys: bool,
+    /// A vault was made.
+    pub vault: bool,
+}
+
+/// Makes keys and a vault where they are missing.
+///
+/// # Errors
+/// [`DepositorError`]; what exists is never overwritten.
+pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, DepositorError> {
+    let mut made = Made::default();
+    make_folder(&places.vault)?;
+    let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
+    let keyring = Keyring::at(&places.keys);
+    if !keyring.can_deposit() {
+        keyring.make(&process::host_name())?;
+        made.keys = true;
+    }
+    if !embedded::is_vault(&places.vault) {
+        let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
+        embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
+        made.vault = true;
+    }
+    let deposit = keyring.deposit()?;
+    EmbeddedVault::open(&places.vault, true)?.admit(&deposit.card().encode())?;
+    Ok(made)
+}
+
+fn make_folder(folder: &Path) -> Result<(), DepositorError> {
+    let failed = |e: std::io::Error| DepositorError::Io { path: folder.to_owned(), text: e.to_string() };
+    std::fs::create_dir_all(folder).map_err(failed)
+}
+
+/// The folder of the state of one vault.
+pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
+    places.state.join(vault.to_string())
+}
+
+/// How hard to press, and with how many hands.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// zstd level, 1 to 22.
+    pub level: i32,
+    /// Threads that compress.
+    pub workers: usize,
+}
+
+/// What came of a backup.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The client's report.
+    pub report: Report,
+    /// Which promise holds.
+    pub promise: Promise,
+    /// Bytes of packs that were made.
+    pub stored_bytes: u64,
+    /// What an earlier, interrupted run had left.
+    pub recovered: Recovered,
+    /// Objects of earlier runs that waited in the spool and are in the vault now.
+    pub drained: usize,
+    /// Drives that are not as they should be.
+    pub degraded: Vec<String>,
+}
+
+/// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there.
+///
+/// # Errors
+/// [`DepositorError`]; what was delivered before the error is kept for the next run.
+pub fn backup(
+    places: &Places,
+    request: &Request<'_>,
+    effort: Effort,
+    wait: Duration,
+    meter: &Meter,
+) -> Result<Outcome, DepositorError> {
+    let id = embedded::vault_id(&places.vault)?;
+    let folder = state_folder(places, id);
+    make_folder(&folder)?;
+    let _state_lock = Lock::acquire(&folder.join("lock"), "lavatube backup", Mode::Exclusive, wait)?;
+    let lock = embedded::lock_path(&places.vault);
+    let _vault_lock = Lock::acquire(&lock, "lavatube backup", Mode::Exclusive, wait)?;
+    let failed = |e: std::io::Error| DepositorError::Io { path: folder.clone(), text: e.to_string() };
+    let state = DirectoryState::open(&folder).map_err(failed)?;
+    let deposit = Keyring::at(&places.keys).deposit()?;
+    let vault = EmbeddedVault::open(&places.vault, true)?;
+    vault.admit(&deposit.card().encode())?;
+    let mut spool = DirectorySpool::open(&folder.join("spool")).map_err(CourierError::from)?;
+    let mut courier = Courier::new(Some(&vault as &dyn Far), &mut spool);
+    let mut catalog = Catalog::open(&state)?;
+
+    let drained = courier.drain_spool()?;
+    let recovered = session::recover(&state, &deposit, &mut catalog, &mut courier)?;
+    let (report, promise, receipts) = take(&state, request, effort, &deposit, &mut catalog, courier, meter)?;
+    session::note_receipts(&state, &receipts)?;
+    let degraded = vault.report().drives.iter().filter(|d| d.state != lavatube_vault::DriveState::Present);
+    let degraded = degraded.map(|d| d.label.clone()).collect();
+    Ok(Outcome { report, promise, stored_bytes: meter.stored_bytes.now(), recovered, drained, degraded })
+}
+
+type Receipts = Vec<(lavatube_base::ObjectId, lavatube_client::far::ReceiptBytes)>;
+
+fn take<'a>(
+    state: &'a DirectoryState,
+    request: &Request<'_>,
+    effort: Effort,
+    deposit: &DepositKeys,
+    catalog: &mut Catalog<'a>,
+    courier: Courier<'a>,
+    meter: &'a Meter,
+) -> Result<(Report, Promise, Receipts), DepositorError> {
+    let source = DirectorySource::new().map_err(|source| BackupError::Root { path: b"/".to_vec(), source })?;
+    let mut no_entropy = None;
+    let mut dice = |out: &mut [u8]| {
+        if let Err(e) = entropy::fill(out) {
+            no_entropy = Some(e);
+        }
+    };
+    let open = session::begin(state, deposit, &mut dice)?;
+    if let Some(e) = no_entropy {
+        return Err(KeyringError::from(e).into());
+    }
+    let packer = Packer::new(open.keys.clone(), state, courier, meter);
+    pipeline::run(packer, effort.level, effort.workers, |outlet, finish| {
+        let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
+            Ok(prepared) => prepared,
+            // The pipeline knows why it ended.
+            Err(BackupError::Collect(e)) => {
+                finish(&[])?;
+                return Err(BackupError::Collect(e).into());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
+        let (packed, mut courier) = finish(&ask)?;
+        session::finish(state, deposit, &open, &packed.packs, packed.found, &mut courier)?;
+        let report = prepared.complete()?;
+        session::close(state)?;
+        Ok((report, courier.promise(), courier.take_receipts()))
+    })
+}

@@ -1,0 +1,273 @@
+//! An embedded vault: the vault of this machine, and the far side of its client in one process.
+//!
+//! Steps 7 to 12 of the walk are a function call here. A folder holds the vault's own small files: which drives there
+//! are, its key, and a lock; everything else is on the drives. It must not know how anything is encoded.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use lavatube_base::sign::{EdSigner, PairPublic, SignError};
+use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
+use lavatube_client::far::{Far, FarError, ReceiptBytes};
+use lavatube_format::drive_card::SlotCard;
+use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
+use lavatube_format::shard::ObjectKind;
+use lavatube_vault::{
+    CreateError, DepositError, Drive, NewDrive, NewVault, OpenError, OpenReport, ReadError, StoreError, Vault,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, IfThere};
+use crate::directory_drive::DirectoryDrive;
+use crate::entropy;
+use crate::keys_io::{self, KeyFileError};
+
+const VAULT_FILE: &str = "vault.toml";
+const KEY_FILE: &str = "vault.key";
+const LOCK_FILE: &str = "lock";
+
+/// Why an embedded vault cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// There is none.
+    #[error("there is no vault in {}", .0.display())]
+    NoVault(PathBuf),
+    /// Its folder or file failed.
+    #[error("{}: {text}", path.display())]
+    Io {
+        /// What failed.
+        path: PathBuf,
+        /// The system's words.
+        text: String,
+    },
+    /// The list of drives is no such list.
+    #[error("{} is not a vault file: {text}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        text: String,
+    },
+    /// Its key cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// It could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// It could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It did not take the depositor's card.
+    #[error("the vault refuses this machine's deposit key: {0}")]
+    Card(DepositError),
+    /// Its signing key is none.
+    #[error("the vault's key: {0}")]
+    Signer(SignError),
+    /// No entropy.
+    #[error(transparent)]
+    Entropy(#[from] entropy::EntropyError),
+}
+
+/// One drive of a new vault.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DriveSpec {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What people call it.
+    pub label: String,
+    /// Its shelf: what fails together.
+    pub shelf: String,
+    /// Its maker.
+    pub maker: String,
+    /// Its model.
+    pub model: String,
+}
+
+/// Which drives a vault has: `vault.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VaultFile {
+    vault: String,
+    drives: Vec<PathBuf>,
+}
+
+/// Whether there is a vault in `folder`.
+pub fn is_vault(folder: &Path) -> bool {
+    folder.join(VAULT_FILE).exists()
+}
+
+/// The file that is locked while a vault is in use.
+pub fn lock_path(folder: &Path) -> PathBuf {
+    folder.join(LOCK_FILE)
+}
+
+/// The drive folders of the vault in `folder`.
+///
+/// # Errors
+/// [`VaultError`] when there is no vault file or it cannot be read.
+pub fn drive_folders(folder: &Path) -> Result<Vec<PathBuf>, VaultError> {
+    Ok(read_vault_file(folder)?.drives.into_iter().map(|d| folder.join(d)).collect())
+}
+
+/// The id of the vault in `folder`.
+///
+/// # Errors
+/// As [`drive_folders`].
+pub fn vault_id(folder: &Path) -> Result<VaultId, VaultError> {
+    let text = read_vault_file(folder)?.vault;
+    text.parse().map_err(|e: lavatube_base::id::IdError| VaultError::Unfit {
+        path: folder.join(VAULT_FILE),
+        text: e.to_string(),
+    })
+}
+
+fn read_vault_file(folder: &Path) -> Result<VaultFile, VaultError> {
+    let path = folder.join(VAULT_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(VaultError::NoVault(folder.to_owned())),
+        other => other.map_err(io(&path))?,
+    };
+    toml::from_str(&text).map_err(|e| VaultError::Unfit { path, text: e.to_string() })
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
+    let path = path.to_owned();
+    move |e| VaultError::Io { path, text: crate::words::plain(&e.to_string()) }
+}
+
+/// Makes a vault in `folder` over `drives` with k data and m parity shards, for depositors that `authority` certifies.
+/// The caller holds the lock.
+///
+/// # Errors
+/// [`VaultError`]. A vault that was made in part is completed by making it again with the same drives.
+pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<(), VaultError> {
+    std::fs::create_dir_all(folder).map_err(io(folder))?;
+    let seed = Secret::new(entropy::bytes()?);
+    let signer = signer_of(&seed)?;
+    let vault = VaultId(entropy::bytes()?);
+    let mut new = Vec::new();
+    for spec in drives {
+        let path = folder.join(&spec.folder);
+        std::fs::create_dir_all(&path).map_err(io(&path))?;
+        let drive = DirectoryDrive::open(&path).map_err(|e| VaultError::Io { path, text: e.to_string() })?;
+        let card = SlotCard {
+            drive: DriveId(entropy::bytes()?),
+            label: spec.label.clone(),
+            shelf: spec.shelf.clone(),
+            maker: spec.maker.clone(),
+            model: spec.model.clone(),
+        };
+        new.push(NewDrive { drive: Box::new(drive), card });
+    }
+    Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
+    let body = VaultBody { ed25519_seed: seed }.encode();
+    let key = lavatube_seal::lock::unlocked(KeyKind::Vault, &body).encode();
+    keys_io::write_key_text(&folder.join(KEY_FILE), &key)?;
+    let file = VaultFile { vault: vault.to_string(), drives: drives.iter().map(|d| d.folder.clone()).collect() };
+    let path = folder.join(VAULT_FILE);
+    let text = toml::to_string(&file).map_err(|e| VaultError::Unfit { path: path.clone(), text: e.to_string() })?;
+    let text = format!("# Which folders or mount points are the drives of this vault. Relative to this file.\n{text}");
+    atomic::write(&path, text.as_bytes(), IfThere::Refuse).map_err(io(&path))
+}
+
+fn signer_of(seed: &Secret) -> Result<EdSigner, VaultError> {
+    EdSigner::from_seed(seed.bytes()).map_err(VaultError::Signer)
+}
+
+/// A vault of this machine, opened.
+pub struct EmbeddedVault {
+    vault: RwLock<Vault>,
+    report: OpenReport,
+}
+
+impl EmbeddedVault {
+    /// Opens the vault in `folder`, to read only or to write too. The caller holds the lock.
+    ///
+    /// # Errors
+    /// [`VaultError`] when there is nothing to go by; missing and damaged drives are in the report.
+    pub fn open(folder: &Path, write: bool) -> Result<Self, VaultError> {
+        let drives = drive_folders(folder)?.into_iter().map(|path| {
+            let drive = if write { DirectoryDrive::open(&path) } else { DirectoryDrive::open_read_only(&path) };
+            drive.ok().map(|d| Box::new(d) as Box<dyn Drive>)
+        });
+        let signer = if write { Some(read_signer(folder)?) } else { None };
+        let (vault, report) = Vault::open(drives.collect(), signer)?;
+        Ok(Self { vault: RwLock::new(vault), report })
+    }
+
+    /// What was found on opening.
+    pub fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// The vault, to ask it things.
+    pub fn read(&self) -> RwLockReadGuard<'_, Vault> {
+        self.vault.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The vault, to change it.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Vault> {
+        self.vault.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a depositor known to the vault.
+    ///
+    /// # Errors
+    /// [`VaultError::Card`] when the vault's authority did not sign the card.
+    pub fn admit(&self, card: &[u8]) -> Result<(), VaultError> {
+        if self.read().contains(Verified::hash(card).id()) {
+            return Ok(());
+        }
+        self.write().deposit_card(card).map(drop).map_err(VaultError::Card)
+    }
+}
+
+fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
+    let path = folder.join(KEY_FILE);
+    let unfit = |text: String| VaultError::Unfit { path: path.clone(), text };
+    let text = keys_io::read_key_text(&path)?;
+    let file = KeyFile::decode(&text).map_err(|e| unfit(e.to_string()))?;
+    let body = lavatube_seal::lock::unlock(&file, KeyKind::Vault, None).map_err(|e| unfit(e.to_string()))?;
+    let body = VaultBody::decode(&body).map_err(|e| unfit(e.to_string()))?;
+    signer_of(&body.ed25519_seed)
+}
+
+fn refusal(e: StoreError) -> FarError {
+    match e {
+        // The drives are not all there: what comes waits in the spool until they are.
+        StoreError::Shortfall { .. } | StoreError::Confused => FarError::Away(e.to_string()),
+        e => FarError::Refused(e.to_string()),
+    }
+}
+
+impl Far for EmbeddedVault {
+    fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        let receipt = self.write().store(ObjectKind::Pack, pack).map_err(refusal)?;
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        match self.write().deposit_manifest(manifest.bytes()) {
+            Ok(receipt) => Ok(ReceiptBytes(receipt.encode())),
+            Err(DepositError::Store(e)) => Err(refusal(e)),
+            Err(e) => Err(FarError::Refused(e.to_string())),
+        }
+    }
+
+    fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
+        match self.read().read(id, range, out) {
+            Ok(_) => Ok(()),
+            Err(ReadError::NotHere(_)) => Err(FarError::Absent(id)),
+            Err(e) => Err(FarError::Lost { id, text: e.to_string() }),
+        }
+    }
+
+    fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        Ok(self.read().objects().filter(|o| o.kind == ObjectKind::Manifest).map(|o| (o.id, o.len)).collect())
+    }
+
+    fn has(&self, id: ObjectId) -> Result<bool, FarError> {
+        Ok(self.read().contains(id))
+    }
+}

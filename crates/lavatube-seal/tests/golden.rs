@@ -1,0 +1,210 @@
+//! Golden bytes: `vectors/seal-v1.json` and `vectors/manifest-v1.bin`, from fixed seeds, kept for ever.
+//!
+//! The rescue reader is tested from the same files. To write them anew (never for a released version):
+//! `cargo test -p lavatube-seal --test golden -- --ignored`. ML-DSA signatures are randomised, so card and manifest are
+//! written once and then only read and verified.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use lavatube_base::{ChunkId, Digests, ObjectId, SessionId};
+use lavatube_format::depositor_card::SignedCard;
+use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
+use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, root_of};
+use lavatube_format::pack::{HEADER_LEN, capacity, class_len};
+use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
+use lavatube_seal::{DepositKeys, Root, Session, Unwrap};
+use serde_json::{Value, json};
+
+const TENANT: &str = "default";
+const PASSPHRASE: &[u8] = b"lavatube";
+
+const JSON: &str = include_str!("../../../vectors/seal-v1.json");
+const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(v: &Value) -> Vec<u8> {
+    let s = v.as_str().unwrap();
+    (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap()).collect()
+}
+
+/// Byte i is (first + step · i) mod 256: seeds that differ and are easy to write down.
+fn pattern<const N: usize>(first: u8, step: u8) -> [u8; N] {
+    let mut next = first;
+    [(); N].map(|()| {
+        let byte = next;
+        next = next.wrapping_add(step);
+        byte
+    })
+}
+
+fn root() -> Root {
+    Root::new(Secret::new(pattern(0, 1)))
+}
+
+/// Everything, with the given card or a newly signed one; and the manifest to sign.
+fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
+    let root = root();
+    let tenant = root.tenant(TENANT);
+    let read = root.read_body(TENANT).unwrap();
+    let read_public = root.read_public().unwrap();
+    let (ed, ml) = (Secret::new(pattern(0x40, 1)), Secret::new(pattern(0x60, 1)));
+    let mut keys = DepositKeys::new(&root, TENANT, "golden machine", ed.clone(), ml.clone()).unwrap();
+    if let Some(card) = card {
+        keys = DepositKeys::from_body(DepositBody { card, ..keys.body().clone() }).unwrap();
+    }
+    let session_id = SessionId(pattern(0x10, 3));
+    let secret = Secret::new(pattern(0x80, 5));
+    let mut given = pattern::<64>(0xc0, 7).to_vec();
+    let mut entropy = |out: &mut [u8]| out.copy_from_slice(&given.drain(..out.len()).collect::<Vec<_>>());
+    let (session, wrap) = Session::begin(&keys, session_id, &secret, &mut entropy).unwrap();
+
+    let plain: Vec<u8> = pattern::<3984>(1, 11).to_vec();
+    assert_eq!(plain.len(), capacity(0));
+    let mut pack = vec![0; class_len(0)];
+    pack[HEADER_LEN..HEADER_LEN + plain.len()].copy_from_slice(&plain);
+    session.pack(0, 0).seal_in_place(&mut pack).unwrap();
+    // A pack of four pieces as well, for their nonces.
+    let plain_2: Vec<u8> = (0..capacity(2)).map(|i| u8::try_from(i * i % 251).unwrap()).collect();
+    let mut pack_2 = vec![0; class_len(2)];
+    for (at, byte) in plain_2.iter().enumerate() {
+        pack_2[lavatube_format::pack::sealed_position(at)] = *byte;
+    }
+    session.pack(1, 2).seal_in_place(&mut pack_2).unwrap();
+    let chunk = keys.chunk_id_key().id(b"lavatube");
+    let note = Note { tenant: TENANT.into(), snapshots: vec![(chunk, 0), (ChunkId(pattern(9, 9)), 1)] };
+    let sealed_note = session.seal_note(&note).unwrap();
+    let leaves = vec![Leaf { class: 0, digests: Digests::of(&pack) }, Leaf { class: 2, digests: Digests::of(&pack_2) }];
+    let manifest = Manifest {
+        session: session_id,
+        depositor: keys.depositor(),
+        sequence: 2,
+        previous: Some(ObjectId(pattern(0xf0, 1))),
+        root: root_of(&leaves),
+        leaves,
+        wraps: vec![wrap.clone()],
+        note: sealed_note.clone(),
+    };
+    let locked = lock(KeyKind::Read, &read.encode(), PASSPHRASE, Costs::FLOOR, pattern(0xa0, 1), pattern(0xb0, 1));
+    let deposit_file = unlocked(KeyKind::Deposit, &keys.body().encode()).encode();
+    let value = json!({
+        "what": "golden bytes of keys and sealing, docs/FORMAT.md sections 2, 3 and 5; all values in hex unless text",
+        "root_seed": hex(pattern::<32>(0, 1)),
+        "recovery_text": *root.to_recovery_text(),
+        "tenant": TENANT,
+        "derived": {
+            "read_x_wing_seed": hex(read.x_wing_seed.bytes()),
+            "psk": hex(tenant.psk.bytes()),
+            "chunk_id_key": hex(tenant.chunk_id_key.bytes()),
+            "chunker_secret": hex(tenant.chunker_secret.bytes()),
+            "authority_ed25519_public": hex(read.authority.ed25519),
+            "authority_ml_dsa_65_public": hex(&read.authority.ml_dsa_65),
+            "read_public": hex(read_public.to_bytes()),
+            "read_key_id": hex(read_public.id()),
+        },
+        "chunk": { "content_text": "lavatube", "id": hex(chunk) },
+        "deposit": {
+            "label": "golden machine",
+            "ed25519_seed": hex(ed.bytes()),
+            "ml_dsa_65_seed": hex(ml.bytes()),
+            "ed25519_public": hex(keys.card().card.public.ed25519),
+            "ml_dsa_65_public": hex(&keys.card().card.public.ml_dsa_65),
+            "depositor": hex(keys.depositor()),
+            "card": hex(keys.card().encode()),
+            "key_file": *deposit_file,
+        },
+        "read": {
+            "passphrase_text": String::from_utf8_lossy(PASSPHRASE),
+            "locked_key_file": *locked.unwrap().encode(),
+            "body": hex(&*read.encode()),
+        },
+        "session": {
+            "id": hex(session_id),
+            "secret": hex(secret.bytes()),
+            "encapsulation_randomness": hex(pattern::<64>(0xc0, 7)),
+            "enc": hex(&wrap.enc),
+            "ct": hex(&wrap.ct),
+        },
+        "packs": [
+            {
+                "number": 0, "class": 0,
+                "plaintext_rule": "byte i is (1 + 11 i) mod 256",
+                "commitment": hex(session.pack(0, 0).header().commitment),
+                "sealed": hex(&pack),
+                "blake3": hex(Digests::of(&pack).blake3), "sha256": hex(Digests::of(&pack).sha256),
+            },
+            {
+                "number": 1, "class": 2,
+                "plaintext_rule": "byte i is (i i) mod 251",
+                "commitment": hex(session.pack(1, 2).header().commitment),
+                "sealed_rule": "seal the plaintext again and compare the digests",
+                "blake3": hex(Digests::of(&pack_2).blake3), "sha256": hex(Digests::of(&pack_2).sha256),
+            },
+        ],
+        "note": { "plaintext": hex(note.encode()), "sealed": hex(&sealed_note) },
+        "manifest": { "file": "manifest-v1.bin", "root": hex(manifest.root), "body": hex(manifest.encode_body()) },
+    });
+    (value, keys, manifest)
+}
+
+#[test]
+#[ignore = "writes the golden files"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the files")]
+fn write_golden_files() {
+    let (value, keys, manifest) = build(None);
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors");
+    std::fs::write(
+        format!("{vectors}/seal-v1.json"),
+        serde_json::to_string_pretty(&value).unwrap()
+            + "
+",
+    )
+    .unwrap();
+    std::fs::write(format!("{vectors}/manifest-v1.bin"), keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+fn golden() -> (Value, Value, DepositKeys, Manifest) {
+    let stored: Value = serde_json::from_str(JSON).unwrap();
+    let card = SignedCard::decode(&unhex(&stored["deposit"]["card"])).unwrap();
+    let (made, keys, manifest) = build(Some(card));
+    (stored, made, keys, manifest)
+}
+
+#[test]
+fn golden_bytes_are_made_the_same_today() {
+    let (stored, made, _, _) = golden();
+    for (key, value) in stored.as_object().unwrap() {
+        assert_eq!(value, &made[key], "{key}");
+    }
+    assert_eq!(stored, made);
+}
+
+#[test]
+fn the_golden_manifest_verifies_and_its_session_opens() {
+    let (stored, _, _, expected) = golden();
+    let root = Root::from_recovery_text(stored["recovery_text"].as_str().unwrap()).unwrap();
+    let read = root.read_keys(TENANT).unwrap();
+    let manifest = SignedManifest::decode(MANIFEST).unwrap();
+    assert_eq!(manifest.manifest, expected);
+    let card = SignedCard::decode(&unhex(&stored["deposit"]["card"])).unwrap();
+    read.verify_manifest(&manifest, &card).unwrap();
+    let m = &manifest.manifest;
+    let session = read.open_session(m.session, m.depositor, &m.wraps).unwrap();
+    let mut pack = unhex(&stored["packs"][0]["sealed"]);
+    assert_eq!(Digests::of(&pack), m.leaves[0].digests);
+    let len = session.pack(0, m.leaves[0].class).open_pack(&mut pack).unwrap();
+    assert_eq!(pack[..len], pattern::<3984>(1, 11));
+    assert_eq!(session.open_note(&m.note).unwrap().snapshots.len(), 2);
+}
+
+#[test]
+fn the_golden_key_files_open() {
+    let (stored, _, keys, _) = golden();
+    let file = KeyFile::decode(stored["read"]["locked_key_file"].as_str().unwrap()).unwrap();
+    assert_eq!(unlock(&file, KeyKind::Read, Some(PASSPHRASE)).unwrap().to_vec(), unhex(&stored["read"]["body"]));
+    let file = KeyFile::decode(stored["deposit"]["key_file"].as_str().unwrap()).unwrap();
+    let body = DepositBody::decode(&unlock(&file, KeyKind::Deposit, None).unwrap()).unwrap();
+    assert_eq!(DepositKeys::from_body(body).unwrap().depositor(), keys.depositor());
+}
