@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use lavatube_base::ChunkId;
 use lavatube_base::limits::SKIPPED_LISTED_MAX;
 use lavatube_base::time::WallTime;
-use lavatube_base::ChunkId;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{Content, Entry, Kind, Meta};
 use lavatube_format::tree_cache::{CacheHead, CachedEntry, CachedLayer};
@@ -394,7 +394,8 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         same: Option<CachedEntry>,
     ) -> Result<(), BackupError> {
         let inode = (found.stamp.device, found.stamp.inode);
-        let first = if found.links > 1 { self.links.get(&inode).map(|f| (f.path.clone(), f.content.clone())) } else { None };
+        let first =
+            if found.links > 1 { self.links.get(&inode).map(|f| (f.path.clone(), f.content.clone())) } else { None };
         let (content, xattrs, found, first_link) = match (same, first) {
             (Some(CachedEntry { entry: Entry { kind: Kind::File(content), meta, .. }, .. }), first) => {
                 (content, meta.xattrs, found, first.map(|(path, _)| path))

@@ -58,7 +58,8 @@ impl<'s> Catalog<'s> {
     pub fn open(state: &'s dyn State) -> Result<Self, CatalogError> {
         let mut runs = Vec::new();
         for name in state.list("catalog/").map_err(StateError::on("catalog/"))? {
-            let number = name.strip_prefix("catalog/").and_then(|n| n.strip_suffix(".run")).and_then(|n| n.parse().ok());
+            let number =
+                name.strip_prefix("catalog/").and_then(|n| n.strip_suffix(".run")).and_then(|n| n.parse().ok());
             if let Some(number) = number {
                 runs.push(Run::open(state, name, number)?);
             }
@@ -188,6 +189,17 @@ impl<'s> Catalog<'s> {
     }
 }
 
+/// Removes all files of a catalog that cannot be opened any more.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn forget(state: &dyn State) -> Result<(), StateError> {
+    for name in state.list("catalog/").map_err(StateError::on("catalog/"))? {
+        state.remove(&name).map_err(StateError::on(&name))?;
+    }
+    Ok(())
+}
+
 /// The catalog records of a pack's index. `pack` is the pack's row.
 pub fn records_of(pack: u32, frames: &[FrameEntry]) -> Vec<Record> {
     let mut out = Vec::with_capacity(frames.iter().map(|f| f.chunks.len()).sum());
@@ -226,7 +238,8 @@ fn key(id: &[u8]) -> u64 {
 
 impl Run {
     fn open(state: &dyn State, name: String, number: u64) -> Result<Self, CatalogError> {
-        let fail = |rule| CatalogError::Damaged { name: name.clone(), source: Malformed { what: "catalog run", at: 0, rule } };
+        let fail =
+            |rule| CatalogError::Damaged { name: name.clone(), source: Malformed { what: "catalog run", at: 0, rule } };
         let len = state.len(&name).map_err(StateError::on(&name))?.unwrap_or(0);
         let mut head = [0; RUN_HEADER_LEN];
         read_exact(state, &name, 0, &mut head)?;

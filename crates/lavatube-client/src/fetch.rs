@@ -238,7 +238,9 @@ impl<'a> Fetcher<'a> {
         for place in places {
             let (start, end) = frame_range(&place);
             match self.expected.last_mut() {
-                Some(s) if s.pack == place.pack && start >= s.start && start <= s.end + GAP_MAX => s.end = s.end.max(end),
+                Some(s) if s.pack == place.pack && start >= s.start && start <= s.end + GAP_MAX => {
+                    s.end = s.end.max(end)
+                }
                 _ => self.expected.push(Span { pack: place.pack, start, end }),
             }
         }
@@ -260,12 +262,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The frame of a chunk and the range of its body in it.
-    fn body(
-        &mut self,
-        id: &ChunkId,
-        located: &Located,
-        len: Option<u64>,
-    ) -> Result<(usize, Range<usize>), FetchCause> {
+    fn body(&mut self, id: &ChunkId, located: &Located, len: Option<u64>) -> Result<(usize, Range<usize>), FetchCause> {
         let place = located.place;
         let len = match located.body_len.or(len.and_then(|len| usize::try_from(len).ok())) {
             Some(len) => len,
@@ -389,7 +386,8 @@ fn frame_range(place: &Place) -> (usize, usize) {
 
 /// Content from a body that was compressed with `base` as prefix.
 fn apply_delta(base: &[u8], body: &[u8], content_len: usize) -> Result<Vec<u8>, FetchCause> {
-    let fail = |code| FetchCause::Damaged(format!("a difference does not open: {}", zstd::zstd_safe::get_error_name(code)));
+    let fail =
+        |code| FetchCause::Damaged(format!("a difference does not open: {}", zstd::zstd_safe::get_error_name(code)));
     let mut zstd = DCtx::create();
     zstd.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).map_err(fail)?;
     zstd.ref_prefix(base).map_err(fail)?;

@@ -59,7 +59,13 @@ impl Press {
     /// [`FrameError::Compressor`] when zstd refuses the level.
     pub fn new(level: i32) -> Result<Self, FrameError> {
         let compressor = zstd::bulk::Compressor::new(level).map_err(|e| FrameError::Compressor(e.to_string()))?;
-        Ok(Self { compressor, sampler: Sampler::new()?, opener: FrameOpener::new()?, packed: Vec::new(), check: Vec::new() })
+        Ok(Self {
+            compressor,
+            sampler: Sampler::new()?,
+            opener: FrameOpener::new()?,
+            packed: Vec::new(),
+            check: Vec::new(),
+        })
     }
 
     /// Compresses a frame, opens the result and compares; stores it raw when that is not longer. Gives back the raw

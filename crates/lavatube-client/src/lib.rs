@@ -5,21 +5,25 @@
 //! ones. This room must not know drives, shards, segments or the terminal.
 
 pub mod backup;
+pub mod browse;
 pub mod cache;
 pub mod catalog;
+pub mod check;
 pub mod chunker;
 pub mod collect;
 pub mod comparison;
 pub mod courier;
 pub mod far;
-pub mod frame;
 pub mod fetch;
+pub mod frame;
 pub mod layers;
-pub mod restore;
-pub mod vaulted;
+#[cfg(test)]
+mod memory;
 pub mod meter;
 pub mod packer;
+pub mod rebuild;
 pub mod refs;
+pub mod restore;
 pub mod scan;
 pub mod session;
 pub mod sink;
@@ -27,3 +31,4 @@ pub mod source;
 pub mod spool;
 pub mod state;
 pub mod tree_writer;
+pub mod vaulted;

@@ -260,9 +260,8 @@ impl<'a, S: Sink> Restore<'a, S> {
         self.matched |= selected;
         if is_dir {
             self.dirs.enter(&entry.path, entry.meta, self.sink, &mut self.outcome);
-            if selected && self.open_dir().is_some() {
-                self.outcome.directories += 1;
-                self.meter.others.add(1);
+            if selected {
+                self.make_dir();
             }
             return None;
         }
@@ -289,6 +288,24 @@ impl<'a, S: Sink> Restore<'a, S> {
             return None;
         }
         self.batch.push(fetcher, dir, entry)
+    }
+
+    /// Makes the directory the walk has come to.
+    fn make_dir(&mut self) {
+        let failed = self.outcome.failed.len();
+        match self.open_dir() {
+            Some(dir) => {
+                dirs::release(dir, self.sink, &mut self.outcome);
+                self.outcome.directories += 1;
+            }
+            None => {
+                self.meter.errors.add(1);
+                if self.outcome.failed.len() == failed {
+                    self.outcome.fail(self.dirs.path(), "its directory could not be made");
+                }
+            }
+        }
+        self.meter.others.add(1);
     }
 
     fn open_dir(&mut self) -> Option<Arc<DirNode<S>>> {

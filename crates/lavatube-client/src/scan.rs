@@ -6,7 +6,7 @@
 use lavatube_format::tree::{Content, Extent, Ref};
 use lavatube_seal::DepositKeys;
 
-use crate::chunker::{Chunker, ChunkerKey, ChunkSizes};
+use crate::chunker::{ChunkSizes, Chunker, ChunkerKey};
 use crate::collect::{CollectError, Collector, Lane};
 use crate::frame::Sampler;
 use crate::meter::Meter;
@@ -110,7 +110,13 @@ impl Scanner {
         let Some(extents) = extents else {
             let all = Extent { at: 0, len: u64::MAX };
             let stream = self.stream(source, file, &[all], collector)?;
-            return Ok(Content { size: stream.len, depth: stream.depth, refs: stream.refs, extents: None, digest: stream.digest });
+            return Ok(Content {
+                size: stream.len,
+                depth: stream.depth,
+                refs: stream.refs,
+                extents: None,
+                digest: stream.digest,
+            });
         };
         let stream = self.stream(source, file, &extents, collector)?;
         let extents = shorten(extents, stream.len);

@@ -228,10 +228,7 @@ impl std::fmt::Debug for Sessions<'_> {
 }
 
 /// The manifest in `bytes`, when there is reason to believe it.
-fn believe<'c>(
-    bytes: &[u8],
-    card: impl FnOnce(&DepositorId) -> Option<&'c DepositorCard>,
-) -> Result<Manifest, String> {
+fn believe<'c>(bytes: &[u8], card: impl FnOnce(&DepositorId) -> Option<&'c DepositorCard>) -> Result<Manifest, String> {
     let signed = SignedManifest::decode(bytes).map_err(|e| e.to_string())?;
     let depositor = signed.manifest.depositor;
     let card = card(&depositor).ok_or_else(|| format!("no card certifies depositor {}", depositor.short()))?;

@@ -18,6 +18,7 @@ pub mod keys_io;
 pub mod lock;
 pub mod pipeline;
 pub mod process;
+pub mod reader;
 
 mod attributes;
 mod descend;

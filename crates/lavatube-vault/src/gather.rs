@@ -48,6 +48,8 @@ pub(crate) struct Gather<'v> {
     code: Cow<'v, Code>,
     headers: Vec<Option<Arc<ShardHeader>>>,
     looked: Vec<bool>,
+    /// Bytes that may still be hashed in vain.
+    allowance: u64,
     /// What was seen of each shard so far.
     pub(crate) states: Vec<ShardState>,
 }
@@ -75,6 +77,7 @@ impl<'v> Gather<'v> {
             code: vault.code_of(entry),
             headers: vec![None; shards],
             looked: vec![false; shards],
+            allowance: row::ALLOWANCE,
             states: vec![ShardState::Good; shards],
         }
     }
@@ -263,7 +266,7 @@ impl<'v> Gather<'v> {
                 RowBlock::read(window.block(self, shard, row).map(<[u8]>::to_vec), hash)
             })
             .collect();
-        row::settle(&self.code, &mut blocks, len);
+        row::settle(&self.code, &mut blocks, len, &mut self.allowance);
         for (shard, block) in blocks.into_iter().enumerate().filter(|(_, b)| b.good) {
             if let Some(bytes) = block.bytes {
                 window.put(self, shard, row, &bytes);

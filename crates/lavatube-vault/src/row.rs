@@ -46,13 +46,14 @@ pub(crate) fn good(row: &[RowBlock]) -> usize {
 }
 
 /// Makes every block of the row right if that is possible; `len` is the length of its blocks. Returns whether it was; if
-/// not, blocks that could be mended alone are good.
-pub(crate) fn settle(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
+/// not, blocks that could be mended alone are good. `allowance` is how many bytes may still be hashed in vain, so that
+/// an object beyond help does not take for ever.
+pub(crate) fn settle(code: &Code, row: &mut [RowBlock], len: usize, allowance: &mut u64) -> bool {
     loop {
         if good(row) >= code.k() {
             return rebuild(code, row, len);
         }
-        if !mend_by_code(code, row) && !mend_by_hash(code, row, len) {
+        if !mend_by_code(code, row) && !mend_by_hash(code, row, len, allowance) {
             return false;
         }
     }
@@ -103,7 +104,7 @@ fn mend_by_code(code: &Code, row: &mut [RowBlock]) -> bool {
 
 /// Tries, in each suspect block, other values of one byte in the columns that break parity; where none does (wrong bytes
 /// may cancel out, or no parity is left), in all columns. Whether a block became good.
-fn mend_by_hash(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
+fn mend_by_hash(code: &Code, row: &mut [RowBlock], len: usize, allowance: &mut u64) -> bool {
     let suspects = row.iter().filter(|b| b.is_suspect()).count();
     if good(row) + suspects < code.k() {
         return false;
@@ -117,10 +118,11 @@ fn mend_by_hash(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
     }
     let all_values = columns.len() * 255 * len <= BYTES_HASHED_MAX;
     let errors = (1..=255u8).filter(|error| all_values || error.is_power_of_two());
+    let cost = (columns.len() * errors.clone().count() * len) as u64;
     let mut any = false;
     for block in row.iter_mut().filter(|b| b.is_suspect()) {
-        let Some(mut trial) = block.bytes.clone() else { continue };
-        any |= columns.iter().any(|&at| {
+        let Some(mut trial) = block.bytes.clone().filter(|_| *allowance >= cost) else { continue };
+        let found = columns.iter().any(|&at| {
             let kept = trial[at];
             let found = errors.clone().any(|error| {
                 trial[at] = kept ^ error;
@@ -129,6 +131,8 @@ fn mend_by_hash(code: &Code, row: &mut [RowBlock], len: usize) -> bool {
             trial[at] = kept;
             found
         });
+        any |= found;
+        *allowance -= if found { 0 } else { cost };
     }
     any
 }
@@ -153,6 +157,8 @@ fn broken_columns(code: &Code, row: &[RowBlock], len: usize) -> Vec<usize> {
 
 /// Beyond this the damage is not a few flipped bytes: 64 columns of 6 blocks are 100,000 hashes of 16 KiB, under a second.
 const COLUMNS_TRIED_MAX: usize = 64;
+/// Bytes hashed in vain for one object: about two seconds.
+pub(crate) const ALLOWANCE: u64 = 8 << 30;
 /// Bytes hashed in search of one wrong byte, per block: about 0.1 s. Where it is not enough, wrong bits are sought.
 const BYTES_HASHED_MAX: usize = 1 << 29;
 
@@ -189,7 +195,7 @@ mod tests {
             bad.iter_mut().enumerate().for_each(|(i, b)| b.bytes.as_mut().unwrap()[17] ^= (i * i + 3) as u8);
             let mut bad = reread(&bad);
             assert_eq!(good(&bad), 0);
-            assert!(settle(&code, &mut bad, 448), "{k}+{m}");
+            assert!(settle(&code, &mut bad, 448, &mut ALLOWANCE.clone()), "{k}+{m}");
             assert_eq!(bytes(&bad), bytes(&whole));
         }
     }
@@ -203,7 +209,7 @@ mod tests {
                 let mut bad = whole.clone();
                 bad.iter_mut().zip(&at).for_each(|(b, (at, error))| b.bytes.as_mut().unwrap()[*at] ^= error);
                 let mut bad = reread(&bad);
-                prop_assert!(settle(&code, &mut bad, 1024));
+                prop_assert!(settle(&code, &mut bad, 1024, &mut ALLOWANCE.clone()));
                 prop_assert_eq!(bytes(&bad), bytes(&whole));
             }
         }
@@ -216,7 +222,7 @@ mod tests {
                 b.bytes.as_mut().unwrap().iter_mut().for_each(|x| *x = x.wrapping_mul(91) ^ 0x35);
             }
             let mut bad = reread(&bad);
-            prop_assert_eq!(settle(&code, &mut bad, 300), lost.iter().filter(|l| **l).count() <= 2);
+            prop_assert_eq!(settle(&code, &mut bad, 300, &mut ALLOWANCE.clone()), lost.iter().filter(|l| **l).count() <= 2);
             for (b, w) in bad.iter().zip(&whole).filter(|(b, _)| b.good) {
                 prop_assert_eq!(&b.bytes, &w.bytes);
             }

@@ -86,8 +86,8 @@ struct Tour {
 
 impl Tour {
     fn walk(&mut self, wish: &Wish) -> Outcome {
-        self.build(wish)?;
         let source = self.source(wish)?;
+        self.build(wish)?;
         self.first_backup(&source)?;
         self.second_backup(&source)?;
         let drives = self.look_at_a_drive()?;

@@ -80,12 +80,7 @@ impl OpenPack {
 }
 
 /// Fetches exactly `range`: a far side that sends less or more is not believed.
-fn fetch_exact(
-    far: &dyn Far,
-    row: &PackRow,
-    range: std::ops::Range<u64>,
-    out: &mut Vec<u8>,
-) -> Result<(), FetchCause> {
+fn fetch_exact(far: &dyn Far, row: &PackRow, range: std::ops::Range<u64>, out: &mut Vec<u8>) -> Result<(), FetchCause> {
     let want = range.end - range.start;
     out.clear();
     let fetched = far.fetch(row.id, range, out);

@@ -89,6 +89,11 @@ impl<S: Sink> Dirs<S> {
         &self.path[..self.root_len]
     }
 
+    /// The path in the tree of the present directory.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     /// Goes to directory `path`, which has `meta`. It is not made yet.
     pub(super) fn enter(&mut self, path: &[u8], meta: Meta, sink: &S, outcome: &mut Outcome) {
         if path == self.root() {
@@ -105,9 +110,7 @@ impl<S: Sink> Dirs<S> {
     /// Goes to the directory that holds `path`. Directories on the way that the tree does not have get no metadata.
     pub(super) fn enter_parent(&mut self, path: &[u8], sink: &S, outcome: &mut Outcome) {
         let here = &self.path;
-        let is_above = |end: usize| {
-            path.len() > end && path[..end] == here[..end] && (end == 0 || path[end] == b'/')
-        };
+        let is_above = |end: usize| path.len() > end && path[..end] == here[..end] && (end == 0 || path[end] == b'/');
         while let Some(top) = self.levels.pop_if(|top| !is_above(top.end)) {
             if let State::Open(node) = top.state {
                 release(node, sink, outcome);

@@ -79,7 +79,9 @@ fn is_same(found: &Found, entry: &Entry) -> bool {
         (Kind::File(content), FoundKind::File) => content.size == found.size,
         (Kind::CharDevice { major, minor }, FoundKind::CharDevice(a, b))
         | (Kind::BlockDevice { major, minor }, FoundKind::BlockDevice(a, b)) => (*major, *minor) == (a, b),
-        (Kind::Symlink(_), FoundKind::Symlink) | (Kind::Fifo, FoundKind::Fifo) | (Kind::Socket, FoundKind::Socket) => true,
+        (Kind::Symlink(_), FoundKind::Symlink) | (Kind::Fifo, FoundKind::Fifo) | (Kind::Socket, FoundKind::Socket) => {
+            true
+        }
         _ => false,
     };
     kind && found.mtime == entry.meta.mtime
@@ -131,7 +133,7 @@ impl<S: Sink> FileWriter<'_, '_, S> {
             Some(r) if self.reuse(name, content, old, 0, r, &mut reused) => &reused[..],
             Some(r) => self.fetcher.chunk(&r.id, Some(r.len))?.content(),
         };
-        let mut file = self.sink.create(self.dir, name, old.is_none())?;
+        let mut file = create(self.sink, self.dir, name, old.is_none())?;
         let mut place = Placer::new(content);
         let written = place.put(bytes, |at, part| self.sink.write_at(&mut file, at, part));
         if written.is_err() && old.is_none() {
@@ -147,7 +149,10 @@ impl<S: Sink> FileWriter<'_, '_, S> {
     fn streamed(&mut self, entry: &Entry, content: &Content, old: Option<&Found>) -> Result<Vec<String>, FileError> {
         let name = name(&entry.path);
         let sink = self.sink;
-        let mut file = sink.create(self.dir, name, false)?;
+        let mut file = match old {
+            Some(_) => create(sink, self.dir, name, false)?,
+            None => sink.create(self.dir, name, false)?,
+        };
         let mut place = Placer::new(content);
         let mut hasher = blake3::Hasher::new();
         let mut leaves = LeafRefs::new(content);
@@ -209,7 +214,8 @@ impl<S: Sink> FileWriter<'_, '_, S> {
         out: &mut Vec<u8>,
     ) -> bool {
         let fits = old.is_some_and(|old| old.kind == FoundKind::File && at.saturating_add(leaf.len) <= old.size);
-        let Some(len) = usize::try_from(leaf.len).ok().filter(|len| *len <= lavatube_base::limits::CHUNK_LEN_MAX) else {
+        let Some(len) = usize::try_from(leaf.len).ok().filter(|len| *len <= lavatube_base::limits::CHUNK_LEN_MAX)
+        else {
             return false;
         };
         if !fits || content.extents.is_some() {
@@ -224,6 +230,17 @@ impl<S: Sink> FileWriter<'_, '_, S> {
             }
         }
         self.fetcher.archive().chunk_ids.open(out, leaf.id).is_some()
+    }
+}
+
+/// Creates a file. One that is to be replaced (`new` is false) stays until the new one is whole, if the sink can do that.
+fn create<S: Sink>(sink: &S, dir: &S::Dir, name: &[u8], new: bool) -> Result<S::File, SinkError> {
+    match sink.create(dir, name, new) {
+        Err(SinkError::Exists) if !new => {
+            sink.remove(dir, name)?;
+            sink.create(dir, name, false)
+        }
+        other => other,
     }
 }
 

@@ -3,7 +3,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symli
 use std::process::Command;
 
 use lavatube_base::time::WallTime;
-use lavatube_client::source::Source;
+use lavatube_client::source::{Source, Xattrs};
 use rustix::fs::XattrFlags;
 
 use super::*;
@@ -30,7 +30,7 @@ fn restore(sink: &DirectorySink, dir: &SinkDir, name: &[u8], bytes: &[u8], whole
 }
 
 /// What the source says of `name` below `folder`: the restored entry as the next backup will see it.
-fn seen(folder: &Path, name: &[u8]) -> (Found, Vec<(Vec<u8>, Vec<u8>)>) {
+fn seen(folder: &Path, name: &[u8]) -> (Found, Xattrs) {
     let source = DirectorySource::below(folder).unwrap();
     let (dir, last) = source.enter(name).unwrap();
     let found = source.look(&dir, &last).unwrap();
@@ -110,7 +110,7 @@ fn an_ordinary_user_gets_warnings_and_no_suid() {
     let device = Kind::CharDevice { major: 1, minor: 3 };
     assert!(matches!(sink.make_special(&root, b"n", &device, &meta(0o600)), Err(SinkError::Io(_))));
     fs::create_dir(tmp.path().join("locked")).unwrap();
-    fs::set_permissions(tmp.path().join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(tmp.path().join("locked"), fs::Permissions::from_mode(0o0)).unwrap();
     let dir = sink.make_dir(&root, b"locked").unwrap();
     restore(&sink, &dir, b"f", b"x", true, &meta(0o644));
 }

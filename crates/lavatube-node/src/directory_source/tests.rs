@@ -169,7 +169,7 @@ fn attributes_are_read_sorted_and_without_opening() {
     let tmp = tempfile::tempdir().unwrap();
     let (source, dir) = enter(tmp.path());
     fs::write(tmp.path().join("f"), b"x").unwrap();
-    fs::set_permissions(tmp.path().join("f"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(tmp.path().join("f"), fs::Permissions::from_mode(0o0)).unwrap();
     symlink("f", tmp.path().join("l")).unwrap();
     rustix::fs::mkfifoat(&dir.fd, "p", Mode::RUSR).unwrap();
     let path = tmp.path().join("f");
