@@ -45,10 +45,13 @@ def need(condition, text):
         raise Lost(text)
 
 
+def plain(text):
+    """Text for people: no control characters reach the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def show(path):
-    """A path as text for people: no control characters reach the terminal."""
-    text = "/" + path.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return plain("/" + path.decode("utf-8", "backslashreplace"))
 
 
 class Recent:
@@ -171,16 +174,23 @@ def cbor_encode(v):
     raise TypeError(v)
 
 
+def is_a(value, kind):
+    """kind: a type, or a number: bytes of that length."""
+    return isinstance(value, bytes) and len(value) == kind if isinstance(kind, int) else isinstance(value, kind)
+
+
 def fields(m, /, **keys):
-    """The values of a CBOR map by number, each checked for its type; a byte length may be asked for as an int."""
+    """The values of a CBOR map; keys: name=(key, kind)."""
     need(isinstance(m, dict), "a CBOR map was expected")
-    out = []
     for name, (key, kind) in keys.items():
-        value = m.get(key)
-        good = isinstance(value, bytes) and len(value) == kind if isinstance(kind, int) else isinstance(value, kind)
-        need(good, f"CBOR map: {name} (key {key}) is missing or of the wrong kind")
-        out.append(value)
-    return out
+        need(is_a(m.get(key), kind), f"CBOR map: {name} (key {key}) is missing or of the wrong kind")
+    return [m[key] for key, _ in keys.values()]
+
+
+def each(array, *kinds):
+    """An array of just these kinds."""
+    need(is_a(array, list) and len(array) == len(kinds) and all(map(is_a, array, kinds)), "CBOR array of a wrong shape")
+    return array
 
 
 def h16(data):
@@ -418,7 +428,7 @@ def mend_columns(k, got, trusted):
     In each column the blocks must satisfy the code; the fewest blocks that explain a violation are corrected. The
     caller compares the result with the block hashes, so that a wrong guess does no harm."""
     order = sorted(got, key=lambda i: (i not in trusted, i))
-    base, spare = tuple(order[:k]), (len(order) - k) // 2
+    base, spare = tuple(order[:k]), min(2, (len(order) - k) // 2)
     fixed = {i: bytearray(got[i]) for i in order}
     bad = set()
     data = [combine(row, [got[i] for i in base]) for row in decoder(k, base)]
@@ -429,7 +439,7 @@ def mend_columns(k, got, trusted):
     suspects = [i for i in order if i not in trusted]
     for x in bad:
         def explain():
-            for count in range(1, spare + 1):
+            for count in range(1, (spare if len(bad) <= 512 else 1) + 1):
                 for out in itertools.combinations(suspects, count):
                     rest = [i for i in order if i not in out]
                     column = [functools.reduce(lambda s, p: s ^ mul(*p), zip(row, (got[i][x] for i in rest)), 0)
@@ -540,7 +550,6 @@ class Stripe:
     def __init__(self, shard, cache):
         self.k, self.n, self.length, self.blocks = shard.k, shard.k + shard.m, shard.length, shard.blocks
         self.generation, self.shards, self.cache = shard.generation, {}, cache
-        self.mended = 0
 
     def data_block(self, j, b):
         """Block b of data shard j: from its own file, else from k good blocks of its row."""
@@ -563,7 +572,6 @@ class Stripe:
                 good[i] = d
         if len(good) < self.k:
             good = self.mend(b, good)
-        self.mended += 1
         chosen = tuple(sorted(good))[:self.k]
         matrix, blocks = decoder(self.k, chosen), [good[i] for i in chosen]
         return [good[j] if j in good else combine(matrix[j], blocks) for j in range(self.k)]
@@ -702,15 +710,14 @@ class Manifest:
         """cards: DepositorId -> (Ed25519 public key, ML-DSA-65 public key)."""
         self.id = blake3(data).digest()
         body, self.verified = signed_body(data, b"LVTMANI\1", b"lavatube/1 manifest\0",
-                                          lambda body: cards.get(cbor(body).get(2)))
+                                          lambda body: cards.get(fields(cbor(body), depositor=(2, 32))[0]))
         m = cbor(body)
         (self.session, self.depositor, self.sequence, leaves, root, self.wraps, self.sealed_note) = fields(
             m, session=(1, 16), depositor=(2, 32), sequence=(3, int), leaves=(5, list), root=(6, 32), wraps=(7, list),
             note=(8, bytes))
         self.before = m.get(4)
-        for leaf in leaves:
-            need(len(leaf) == 3 and leaf[0] in range(8) and len(leaf[1]) == len(leaf[2]) == 32, "manifest leaf")
-        self.leaves = leaves
+        self.leaves = [each(leaf, int, 32, 32) for leaf in leaves]
+        need(all(c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
         need(merkle_root([bytes([c]) + b + s for c, b, s in leaves]) == root, "manifest: Merkle root is wrong")
 
     def unwrap(self, keys):
@@ -729,7 +736,7 @@ class Manifest:
         plain = gcm_open(key[:32], bytes(12), self.sealed_note[32:], what="note")
         tenant, snapshots = fields(cbor(plain, maybe_padded=True), tenant=(1, str), snapshots=(2, list))
         need(len(plain) % 256 == 0, "note has a wrong length")
-        return tenant, snapshots
+        return tenant, [each(s, 24, int) for s in snapshots]
 
 
 # --- FORMAT 3: packs, frames, chunks -------------------------------------------------------------------------------------
@@ -915,6 +922,7 @@ def parse_entry(body, previous, layer):
             e.link = c.bytes()
         if kind == SYMLINK:
             e.target = c.bytes()
+            need(b"\0" not in e.target, "a zero byte in the target of a symlink")
         elif kind in (CHARACTER, BLOCKDEV):
             e.device = (c.varint(), c.varint())
         elif kind == FILE:
@@ -941,8 +949,11 @@ class Snapshot:
     def __init__(self, chunks, snapshot_id):
         self.chunks, self.id = chunks, snapshot_id
         self.record = cbor(chunks.get(snapshot_id))
-        version, self.layers = fields(self.record, version=(0, int), layers=(6, list))
+        version, time, self.layers, totals = fields(self.record, version=(0, int), start=(1, list), layers=(6, list),
+                                                    totals=(7, dict))
         need(version == 1 and 1 <= len(self.layers) <= 8, "snapshot record of an unknown version")
+        each(self.layers, *[24] * len(self.layers))
+        self.time = each(time, int, int)
 
     def layer(self, number, problem):
         """The entries of one layer, in order."""
@@ -1097,19 +1108,21 @@ class Archive:
 
     def find(self, name):
         if name == "latest" and self.snapshots:
-            return max(self.snapshots.values(), key=lambda s: s.record.get(1, [0, 0]))
+            return max(self.snapshots.values(), key=lambda s: s.time)
         found = [s for i, s in self.snapshots.items() if i.hex().startswith(name.lower())]
         need(len(found) == 1, f"{len(found)} snapshots have an id that begins with {name}")
         return found[0]
 
     def list(self):
-        for s in sorted(self.snapshots.values(), key=lambda s: s.record.get(1, [0, 0])):
-            r = s.record
-            when = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=r.get(1, [0, 0])[0])
-            totals = r.get(7, {})
-            print(f"{s.id.hex()}  {when:%Y-%m-%d %H:%M:%S}Z  {r.get(2, '')}  files {totals.get(1)}  bytes {totals.get(4)}"
-                  f"  skipped {totals.get(6)}  {' '.join(show(p.lstrip(b'/')) for p in r.get(3, []))}"
-                  f"  {' '.join('#' + t for t in r.get(4, []))} {r.get(10, '')}".rstrip())
+        for s in sorted(self.snapshots.values(), key=lambda s: s.time):
+            host, paths, tags, totals, description = (s.record.get(i, "") for i in (2, 3, 4, 7, 10))
+            try:
+                when = (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=s.time[0])).isoformat(" ") + "Z"
+            except OverflowError:
+                when = f"time {s.time[0]}"
+            paths = [p.decode("utf-8", "backslashreplace") for p in paths if is_a(p, bytes)]
+            print(plain(f"{s.id.hex()}  {when}  {host}  {' '.join(paths)}  files {totals.get(1)}  bytes {totals.get(4)}"
+                        f"  skipped {totals.get(6)}  {' '.join(f'#{t}' for t in tags)}  {description}").rstrip())
 
     def verify(self):
         """Read all: every block of every shard file, every object, every distinct file of every snapshot."""
@@ -1151,6 +1164,7 @@ class Restore:
     def __init__(self, snapshot, target):
         self.snapshot, self.target, self.lost, self.notes = snapshot, os.fsencode(target), [], 0
         self.groups, self.directories, self.done = {}, [], 0
+        os.umask(0o077)                                         # nobody else reads along before modes are set
         os.makedirs(self.target, exist_ok=True)
         need(not os.listdir(self.target), "the target folder is not empty")
 
@@ -1167,8 +1181,8 @@ class Restore:
             path = os.path.join(self.target, e.path) if e.path else self.target
             try:
                 self.entry(e, path)
-            except OSError as error:
-                self.failed(f"{show(e.path)}: {error.strerror}")
+            except (OSError, OverflowError) as error:
+                self.failed(f"{show(e.path)}: {error}")
         for e, path in reversed(self.directories):              # last, and the deepest first: files inside change times
             self.meta(e, path)
 
@@ -1214,17 +1228,16 @@ class Restore:
         self.done += 1
 
     def meta(self, e, path):
-        """Extended attributes, owner (as root), mode and time; in this order, since each can undo the one before."""
+        """Owner (as root), extended attributes, mode and time; in this order, since an earlier one can undo a later one."""
         def attempt(what, call, *arguments, **options):
             try:
                 call(*arguments, **options)
-            except (OSError, OverflowError) as error:
+            except (OSError, OverflowError, ValueError) as error:
                 self.note(f"{show(e.path)}: {what} not set: {error}")
-        for name, value in e.xattrs:
-            attempt("attribute " + name.decode("utf-8", "backslashreplace"), getattr(os, "setxattr", no_setxattr), path, name, value,
-                    follow_symlinks=False)
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             attempt("owner", os.chown, path, e.uid, e.gid, follow_symlinks=False)
+        for name, value in e.xattrs:
+            attempt(f"attribute {show(name)[1:]}", getattr(os, "setxattr", no_setxattr), path, name, value, follow_symlinks=False)
         if e.kind != SYMLINK:
             attempt("mode", os.chmod, path, e.mode)
         attempt("time", os.utime, path, ns=(e.mtime_ns, e.mtime_ns), follow_symlinks=False)

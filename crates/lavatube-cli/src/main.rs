@@ -1,2 +1,65 @@
-//! The lavatube command.
-fn main() {}
+//! Floor 4: the `lavatube` command.
+//!
+//! The only room with a terminal: arguments, hints, exit statuses, colours, progress bars. One file per verb in `verbs`;
+//! what a verb does is in `lavatube-node` and below. Must not know layouts, codes or protocol.
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+mod args;
+mod blame;
+mod config;
+mod date;
+#[cfg(test)]
+mod documents;
+mod drives;
+mod errors;
+mod passphrase;
+mod patterns;
+mod progress;
+mod screen;
+mod settings;
+mod units;
+mod verbs;
+
+use args::{Cli, Verb};
+use errors::{End, Failure};
+use screen::Screen;
+use settings::Settings;
+
+fn main() -> ExitCode {
+    lavatube_node::process::prepare_process();
+    let cli = match args::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help asked for is status 0, wrong usage 2; a closed pipe is no matter.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let screen = Screen::new(cli.global.json, cli.global.quiet, cli.global.no_progress);
+    match run(&cli, &screen) {
+        Ok(end) => ExitCode::from(end.status()),
+        Err(failure) => {
+            screen.fail(&failure);
+            ExitCode::from(failure.row().status)
+        }
+    }
+}
+
+fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
+    match &cli.verb {
+        Verb::Help(args) => return verbs::help::run(args, screen),
+        Verb::Version(_) => return verbs::version::run(screen),
+        _ => {}
+    }
+    let settings = Settings::load(&cli.global)?;
+    match &cli.verb {
+        Verb::Init(args) => verbs::init::run(args, &settings, screen),
+        Verb::Backup(args) => verbs::backup::run(args, &settings, screen),
+        Verb::Key(args) => verbs::key::run(args, &settings, screen),
+        Verb::Status(_) => verbs::status::run(&settings, screen),
+        Verb::Version(_) | Verb::Help(_) => Ok(End::Done),
+    }
+}

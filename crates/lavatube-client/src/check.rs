@@ -10,7 +10,7 @@ mod data;
 pub use chain::{ChainFault, chain_faults};
 pub use data::{PackRead, packs_to_read, read_pack};
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::{ChunkId, ObjectId};
 use lavatube_format::tree::{Kind, Ref};
@@ -176,8 +176,8 @@ pub fn structure(fetcher: &mut Fetcher<'_>, meter: &Meter) -> Result<Structure, 
 /// Walks trees; what two snapshots share is looked at once.
 #[derive(Default)]
 struct Trees {
-    layers: HashSet<ChunkId>,
-    seen: HashSet<ChunkId>,
+    layers: BTreeSet<ChunkId>,
+    seen: BTreeSet<ChunkId>,
     bad: BadChunks,
 }
 

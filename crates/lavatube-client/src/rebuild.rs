@@ -4,7 +4,7 @@
 //! same table. A cut is noticed by a marker: a catalog that knows a pack but not its chunks would send them again and find
 //! nothing. It must not know where the sessions came from.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use lavatube_base::ObjectId;
 use lavatube_format::catalog::{PackRow, Record};
@@ -99,7 +99,7 @@ fn fill(
     chunk_ids: &ChunkIdKey,
     meter: &Meter,
 ) -> Result<Rebuilt, RebuildError> {
-    let known: HashSet<ObjectId> = catalog.packs().iter().map(|row| row.id).collect();
+    let known: BTreeSet<ObjectId> = catalog.packs().iter().map(|row| row.id).collect();
     let missing: Vec<PackRow> =
         sessions.all().iter().flat_map(Sessions::rows).filter(|row| !known.contains(&row.id)).collect();
     let mut out = Rebuilt::default();

@@ -5,7 +5,7 @@
 //! unwrapping costs a KEM operation and most restores touch few sessions. Steps 19 and 20 of the walk. It must not know
 //! packs' insides, nor where cards come from.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use lavatube_base::limits::MANIFEST_LEN_MAX;
@@ -68,7 +68,7 @@ pub struct SnapshotPlace {
 pub struct Sessions<'k> {
     unwrap: &'k dyn Unwrap,
     all: Vec<Vaulted>,
-    by_session: HashMap<SessionId, Vec<usize>>,
+    by_session: BTreeMap<SessionId, Vec<usize>>,
     refused: Vec<Refused>,
 }
 
@@ -132,7 +132,7 @@ impl<'k> Sessions<'k> {
         unwrap: &'k dyn Unwrap,
     ) -> Self {
         let mut all = Vec::new();
-        let mut known: HashMap<DepositorId, Option<DepositorCard>> = HashMap::new();
+        let mut known: BTreeMap<DepositorId, Option<DepositorCard>> = BTreeMap::new();
         for (id, bytes) in found {
             match believe(&bytes, |d| known.entry(*d).or_insert_with(|| cards(d)).as_ref()) {
                 Ok(manifest) => all.push(Vaulted { id, manifest, keys: OnceLock::new() }),
@@ -140,7 +140,7 @@ impl<'k> Sessions<'k> {
             }
         }
         all.sort_by_key(|v| (v.manifest.depositor, v.manifest.sequence, v.id));
-        let mut by_session: HashMap<SessionId, Vec<usize>> = HashMap::new();
+        let mut by_session: BTreeMap<SessionId, Vec<usize>> = BTreeMap::new();
         for (i, vaulted) in all.iter().enumerate() {
             by_session.entry(vaulted.manifest.session).or_default().push(i);
         }
@@ -184,7 +184,7 @@ impl<'k> Sessions<'k> {
     /// times are in their records ([`crate::browse::snapshots`]).
     pub fn snapshots(&self) -> (Vec<SnapshotPlace>, Vec<Refused>) {
         let (mut out, mut closed) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         for (i, vaulted) in self.all.iter().enumerate() {
             let m = &vaulted.manifest;
             let note = match self.keys(vaulted).and_then(|keys| keys.open_note(&m.note)) {
@@ -241,8 +241,8 @@ fn believe<'c>(bytes: &[u8], card: impl FnOnce(&DepositorId) -> Option<&'c Depos
 }
 
 /// Copies of manifests in the state: id and file name.
-fn copies(state: &dyn State) -> Result<HashMap<ObjectId, String>, StateError> {
-    let mut out = HashMap::new();
+fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, String>, StateError> {
+    let mut out = BTreeMap::new();
     for prefix in [FETCHED, SENT] {
         for name in state.list(prefix).map_err(StateError::on(prefix))? {
             let id = name.rsplit(['-', '/']).next().and_then(|id| id.parse().ok());

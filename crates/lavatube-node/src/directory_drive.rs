@@ -4,6 +4,8 @@
 //! is synced once. A sync that fails is not tried again: the kernel may have thrown the bytes away and would call the
 //! second try a success. It must not know what a shard or a journal is.
 
+mod direct;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,13 +14,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lavatube_vault::drive::{Drive, DriveError, PutMode, Space};
 use rustix::fs::{
-    Advice, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fadvise, fdatasync, fstatvfs, fsync, linkat, mkdirat,
-    openat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fdatasync, fstatvfs, fsync, linkat, mkdirat, openat,
+    renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, pread, retry_on_intr, writev};
 
 use crate::descend::LOOK;
 use crate::words::words;
+use direct::{DIRECT_LEN_MIN, Stage};
 
 /// A folder that holds what the vault writes.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ struct Staged {
     appended: BTreeMap<String, OwnedFd>,
     /// Folders whose names changed.
     touched: BTreeSet<String>,
+    /// For large files.
+    stage: Stage,
     /// Counts temporary names.
     next: u64,
     has_tmp: bool,
@@ -115,13 +120,12 @@ impl DirectoryDrive {
             Errno::NOENT => DriveError::Gone,
             e => blame(e),
         })?;
-        if let Err(e) = write_parts(&fd, parts) {
+        let large = parts.iter().map(|p| p.len()).sum::<usize>() >= DIRECT_LEN_MIN;
+        let written = if large { staged.stage.write(&fd, parts) } else { Ok(false) };
+        let written = written.and_then(|done| if done { Ok(()) } else { write_parts(&fd, parts) });
+        if let Err(e) = written {
             let _ = unlinkat(&self.root, tmp.as_str(), AtFlags::empty());
             return Err(blame(e));
-        }
-        if parts.iter().map(|p| p.len()).sum::<usize>() >= EARLY_LEN_MIN {
-            // Begins to write without waiting, so that the sync finds little left to do; only a hint.
-            let _ = fadvise(&fd, 0, None, Advice::DontNeed);
         }
         staged.puts.push_back(Put { tmp, name: name.to_owned(), mode, fd: Some(fd) });
         Ok(())
@@ -451,8 +455,6 @@ const TMP: &str = "tmp";
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Most staged files kept open; beyond it their bytes are synced early.
 const OPEN_MAX: usize = 128;
-/// From this size on the kernel is asked to begin writing before the sync.
-const EARLY_LEN_MIN: usize = 256 << 10;
 const COMPARE_LEN: usize = 64 << 10;
 const GETDENTS_LEN: usize = 64 << 10;
 /// Most slices of one `writev` (the kernel's UIO_MAXIOV).

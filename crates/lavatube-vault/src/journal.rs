@@ -4,8 +4,6 @@
 //! write two futures, and enough that its objects' redundancy is not in vain. It is a cache of what shard headers say,
 //! and an order. It must not know what objects contain. Step 16 of the walk.
 
-use std::collections::BTreeMap;
-
 use lavatube_base::ObjectId;
 use lavatube_format::journal::{Check, FIRST_CHECK, Line, Record};
 
@@ -42,56 +40,70 @@ pub(crate) struct Journal {
 pub(crate) struct Merged {
     /// The chain.
     pub(crate) bytes: Vec<u8>,
-    /// Its records.
-    pub(crate) lines: Vec<Line>,
+    /// Number of its last record.
+    pub(crate) last: u64,
+    /// Check of its last record.
+    check: Check,
     /// Records that no copy had whole and that were mended.
     pub(crate) mended: u64,
     /// Some copy goes on in a way that could not be read, or says otherwise: records may be missing.
     pub(crate) doubtful: bool,
 }
 
-/// Makes one chain of all copies: for each record the one that most copies have, else one mended from any of them.
-pub(crate) fn merge(copies: &[&[u8]], shards: usize) -> Merged {
-    let mut merged = Merged::default();
-    let mut following: Vec<&[u8]> = copies.to_vec();
-    let mut before = FIRST_CHECK;
-    for sequence in 1.. {
-        let at = merged.bytes.len();
-        let mut votes: BTreeMap<Check, (usize, usize, &[u8], Line)> = BTreeMap::new();
-        for copy in &following {
-            if let Ok((line, len)) = Line::decode(copy.get(at..).unwrap_or_default(), sequence, &before) {
-                let vote = votes.entry(line.check).or_insert((0, 0, &copy[at..at + len], line));
-                *vote = (vote.0 + 1, vote.1.max(copy.len()), vote.2, vote.3.clone());
+/// Makes one chain of all copies and gives each record to `each`: the one that most copies have, else one mended from any.
+pub(crate) fn merge(copies: &[&[u8]], shards: usize, each: &mut dyn FnMut(Line)) -> Merged {
+    let mut merged = Merged { check: FIRST_CHECK, ..Merged::default() };
+    // Copies are mostly alike: each kind is read once and counts as many times as there are of it.
+    let mut following: Vec<(&[u8], usize)> = Vec::new();
+    for copy in copies {
+        match following.iter_mut().find(|(same, _)| same == copy) {
+            Some((_, count)) => *count += 1,
+            None => following.push((copy, 1)),
+        }
+    }
+    loop {
+        let (at, sequence, before) = (merged.bytes.len(), merged.last + 1, merged.check);
+        let mut votes: Vec<Vote<'_>> = Vec::new();
+        for (copy, count) in &following {
+            let rest = copy.get(at..).unwrap_or_default();
+            let Ok((line, len)) = Line::decode(rest, sequence, &before) else { continue };
+            match votes.iter_mut().find(|v| v.line.check == line.check) {
+                Some(vote) => (vote.count, vote.longest) = (vote.count + count, vote.longest.max(copy.len())),
+                None => votes.push(Vote { count: *count, longest: copy.len(), bytes: &rest[..len], line }),
             }
         }
         merged.doubtful |= votes.len() > 1;
-        let line = if let Some((_, _, bytes, line)) = votes.into_values().max_by_key(|v| (v.0, v.1)) {
-            merged.bytes.extend_from_slice(bytes);
-            line
+        let line = if let Some(vote) = votes.into_iter().max_by_key(|v| (v.count, v.longest)) {
+            merged.bytes.extend_from_slice(vote.bytes);
+            vote.line
         } else {
-            let tails = following.iter().filter_map(|copy| copy.get(at..)).filter(|tail| !tail.is_empty());
-            let Some((line, _)) = tails.clone().find_map(|t| Line::decode_mended(t, sequence, &before, shards)) else {
-                merged.doubtful |= tails.count() > 0;
+            let rests = following.iter().filter_map(|(copy, _)| copy.get(at..)).filter(|rest| !rest.is_empty());
+            let Some((line, _)) = rests.clone().find_map(|r| Line::decode_mended(r, sequence, &before, shards)) else {
+                merged.doubtful |= rests.count() > 0;
                 return merged;
             };
             line.record.encode(sequence, &before, &mut merged.bytes);
             merged.mended += 1;
             line
         };
-        before = line.check;
-        let kept = &merged.bytes[at..];
         // A copy with another valid record here follows another chain from now on.
-        following.retain(|copy| {
-            let tail = copy.get(at..).unwrap_or_default();
-            tail.starts_with(kept) || Line::decode(tail, sequence, &lines_before(&merged.lines)).is_err()
+        let kept = &merged.bytes[at..];
+        following.retain(|(copy, _)| {
+            let rest = copy.get(at..).unwrap_or_default();
+            rest.starts_with(kept) || Line::decode(rest, sequence, &before).is_err()
         });
-        merged.lines.push(line);
+        (merged.last, merged.check) = (line.sequence, line.check);
+        each(line);
     }
-    merged
 }
 
-fn lines_before(lines: &[Line]) -> Check {
-    lines.last().map_or(FIRST_CHECK, |line| line.check)
+/// A record as some copies have it.
+struct Vote<'a> {
+    count: usize,
+    /// Length of the longest copy that has it.
+    longest: usize,
+    bytes: &'a [u8],
+    line: Line,
 }
 
 impl Journal {
@@ -111,7 +123,7 @@ impl Journal {
 
     /// The journal as merged from copies; `current` tells which drives have exactly it.
     pub(crate) fn merged(merged: &Merged, current: Vec<bool>) -> Self {
-        let (last, check) = merged.lines.last().map_or((0, FIRST_CHECK), |l| (l.sequence, l.check));
+        let (last, check) = (merged.last, merged.check);
         let image = current.contains(&false).then(|| merged.bytes.clone());
         let len = merged.bytes.len() as u64;
         Self { last, check, len, settled: 0, current, image, confused: false, unwritten: false }
@@ -160,8 +172,8 @@ impl Vault {
     }
 
     fn is_chain(&self, bytes: &[u8]) -> bool {
-        let merged = merge(&[bytes], usize::from(self.card.k) + usize::from(self.card.m));
-        merged.bytes.len() as u64 == self.journal.len && lines_before(&merged.lines) == self.journal.check
+        let merged = merge(&[bytes], 0, &mut |_| {});
+        merged.bytes == bytes && merged.check == self.journal.check
     }
 
     /// Brings every writable drive's journal up to date, adds records for objects that only a scan knew, and settles all.
@@ -281,7 +293,7 @@ mod tests {
         let (mut a, mut b) = (whole.clone(), whole.clone());
         a[20] ^= 1;
         b[200] ^= 1;
-        let merged = merge(&[&a, &b], 6);
+        let merged = merge(&[&a, &b], 6, &mut |_| {});
         assert_eq!((merged.bytes, merged.mended, merged.doubtful), (whole, 0, false));
     }
 
@@ -291,7 +303,7 @@ mod tests {
         for at in 0..whole.len() {
             let mut copy = whole.clone();
             copy[at] ^= 0x55;
-            let merged = merge(&[&copy, &copy], 6);
+            let merged = merge(&[&copy, &copy], 6, &mut |_| {});
             assert_eq!((merged.bytes, merged.mended, merged.doubtful), (whole.clone(), 1, false), "byte {at}");
         }
     }
@@ -300,16 +312,16 @@ mod tests {
     fn a_torn_tail_is_left_out_and_said() {
         let whole = chain(&[1, 2, 3]);
         let two = chain(&[1, 2]).len();
-        let merged = merge(&[&whole[..two + 30]], 6);
-        assert_eq!((merged.lines.len(), merged.doubtful), (2, true));
-        let merged = merge(&[&whole[..two + 30], &whole], 6);
-        assert_eq!((merged.lines.len(), merged.doubtful), (3, false));
+        let merged = merge(&[&whole[..two + 30]], 6, &mut |_| {});
+        assert_eq!((merged.last, merged.doubtful), (2, true));
+        let merged = merge(&[&whole[..two + 30], &whole], 6, &mut |_| {});
+        assert_eq!((merged.last, merged.doubtful), (3, false));
     }
 
     #[test]
     fn the_future_that_most_drives_share_is_the_one_that_counts() {
         let (lone, shared) = (chain(&[1, 2, 9, 5, 6]), chain(&[1, 2, 3]));
-        let merged = merge(&[&lone, &shared, &shared], 6);
+        let merged = merge(&[&lone, &shared, &shared], 6, &mut |_| {});
         assert_eq!((merged.bytes, merged.doubtful), (shared, true));
     }
 }

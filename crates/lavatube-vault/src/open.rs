@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use lavatube_base::limits::{CARD_LEN_MAX, DRIVES_MAX};
+use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::sign::EdSigner;
 use lavatube_base::{DriveId, ObjectId, VaultId};
 use lavatube_codes::Code;
-use lavatube_format::drive_card::DriveCard;
-use lavatube_format::journal::Record;
+use lavatube_format::drive_card::{DriveCard, SlotCard};
+use lavatube_format::journal::{NO_SLOT, Record};
 use lavatube_format::shard::SHARDS;
 
 use crate::drive::read_whole;
-use crate::index::Index;
+use crate::index::{Entry, Index};
 use crate::journal::{JOURNAL, Journal, merge};
 use crate::scan::{is_readable, read_header, scan};
 use crate::status::Slot;
@@ -95,23 +95,28 @@ impl Vault {
 
         let copies: Vec<Option<Vec<u8>>> = slots.iter().map(read_journal).collect();
         let present: Vec<&[u8]> = copies.iter().flatten().map(|c| &c[..]).collect();
-        let merged = merge(&present, code.shards());
+        let mut index = Index::default();
+        let mut strange = false;
+        let merged = merge(&present, code.shards(), &mut |line| {
+            strange |= names_strangers(&line.record, slots.len());
+            index.apply(line);
+        });
         let current: Vec<bool> = copies.iter().map(|c| c.as_ref() == Some(&merged.bytes)).collect();
         let mut journal = Journal::merged(&merged, current.clone());
         let mut report = OpenReport {
             drives: Vec::new(),
             unplaced,
-            records: merged.lines.len() as u64,
+            records: merged.last,
             records_mended: merged.mended,
-            scanned: merged.doubtful || !current.contains(&true) || has_strangers(&merged.lines, &slots),
+            scanned: merged.doubtful || strange || (merged.last == 0 && slots.iter().any(has_shards)),
             adopted: 0,
             incomplete: Vec::new(),
         };
-        let nothing_known = merged.lines.is_empty();
-        let mut index = Index::default();
-        merged.lines.into_iter().for_each(|line| index.apply(line));
         if report.scanned {
-            adopt(&mut index, scan(card.vault, &slots), nothing_known, &mut report);
+            //= FORMAT#F16 without a journal to be believed, the shard headers say it all
+            // An empty journal is one of a new vault; none, or one of rubbish, has been lost.
+            let journal_lost = merged.last == 0 && copies.iter().flatten().all(|c| !c.is_empty());
+            adopt(&mut index, scan(card.vault, &slots), journal_lost, &mut report);
             journal.has_unwritten(report.adopted > 0);
         }
         for (slot, s) in slots.iter().enumerate() {
@@ -131,14 +136,9 @@ impl Vault {
     }
 }
 
-/// Takes in what a scan found and the journal does not say. With no journal at all, also what is left of objects that
+/// Takes in what a scan found and the journal does not say. When the journal is lost, also what is left of objects that
 /// cannot be read: their loss must be told exactly.
-fn adopt(
-    index: &mut Index,
-    found: BTreeMap<ObjectId, crate::index::Entry>,
-    nothing_known: bool,
-    report: &mut OpenReport,
-) {
+fn adopt(index: &mut Index, found: BTreeMap<ObjectId, Entry>, journal_lost: bool, report: &mut OpenReport) {
     for (id, entry) in found {
         if index.objects.contains_key(&id) {
             continue;
@@ -148,19 +148,26 @@ fn adopt(
         } else {
             report.incomplete.push(id);
         }
-        if is_readable(&entry) || nothing_known {
+        if is_readable(&entry) || journal_lost {
             index.objects.insert(id, entry);
         }
     }
 }
 
-/// A record that names a slot the card does not have: the card or the journal is not of one piece.
-fn has_strangers(lines: &[lavatube_format::journal::Line], slots: &[Slot]) -> bool {
-    let beyond = |slot: &u8| usize::from(*slot) >= slots.len() && *slot != lavatube_format::journal::NO_SLOT;
-    lines.iter().any(|line| match &line.record {
+fn has_shards(slot: &Slot) -> bool {
+    let mut any = false;
+    // A listing that fails half way has still told something.
+    let _ = slot.reader().map(|d| d.list(SHARDS, &mut |_| any = true));
+    any
+}
+
+/// Whether a record names a slot the card does not have: then card and journal are not of one piece.
+fn names_strangers(record: &Record, slots: usize) -> bool {
+    let beyond = |slot: &u8| usize::from(*slot) >= slots && *slot != NO_SLOT;
+    match record {
         Record::Stored { slots, .. } => slots.iter().any(beyond),
         Record::Moved { slot, .. } => beyond(slot),
-    })
+    }
 }
 
 /// A drive's card, if it has one that can be read.
@@ -195,8 +202,7 @@ fn fill_slots(
     drives: Vec<Option<Box<dyn Drive>>>,
     cards: Vec<Option<DriveCard>>,
 ) -> (Vec<Slot>, Vec<usize>) {
-    let empty =
-        |c: &lavatube_format::drive_card::SlotCard| Slot { card: c.clone(), drive: None, state: DriveState::Missing };
+    let empty = |c: &SlotCard| Slot { card: c.clone(), drive: None, state: DriveState::Missing };
     let mut slots: Vec<Slot> = card.slots.iter().map(empty).collect();
     let mut homeless: Vec<(usize, Box<dyn Drive>, DriveState)> = Vec::new();
     let mut unplaced = Vec::new();
@@ -246,4 +252,3 @@ fn drive_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<DriveId> {
 const NAMES_TRIED_MAX: usize = 16;
 /// Longest `drive.card`: the card twice.
 const FILE_LEN_MAX: u64 = 2 * (CARD_LEN_MAX as u64 + 44);
-const _: () = assert!(DRIVES_MAX < 256);

@@ -111,7 +111,7 @@ proptest! {
                 prop_assert_eq!(&ranges, &health.lost);
                 // Everything between the lost ranges is there, and right.
                 let mut from = 0;
-                for range in ranges.iter().cloned().chain([len as u64..len as u64]) {
+                for range in ranges.iter().cloned().chain(std::iter::once(len as u64..len as u64)) {
                     out.clear();
                     vault.read(id, from..range.start, &mut out).unwrap();
                     prop_assert!(out == object[from as usize..range.start as usize]);

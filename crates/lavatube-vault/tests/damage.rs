@@ -3,6 +3,7 @@
 mod world;
 
 use lavatube_base::Verified;
+use lavatube_format::shard::ShardHeader;
 use lavatube_vault::{Depth, DriveState, ObjectKind, ReadError, ShardState, Vault};
 use world::{Chance, World, read, store};
 
@@ -185,6 +186,7 @@ fn a_vault_without_any_journal_is_rebuilt_from_its_shards() {
         kept.push(Verified::hash(object).id());
     }
     world.drives.iter().for_each(|d| drop(d.with(|f| f.remove("journal"))));
+    world.drives[0].with(|f| f.insert("journal".into(), Vec::new()));
     world.drives[2].delete_all();
     let (mut vault, report) = world.open();
     assert_eq!((report.scanned, report.adopted, report.records), (true, 19, 0));
@@ -343,4 +345,71 @@ fn too_few_drives_are_refused_and_one_short_is_taken() {
     let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
     assert!(vault.store(ObjectKind::Pack, Verified::hash(b"more")).is_err());
     assert_eq!(read(&vault, &object), Ok(()));
+}
+
+#[test]
+fn a_shard_of_another_generation_is_as_good_as_none() {
+    //= FORMAT#F15
+    let mut world = World::new(6);
+    let mut vault = world.create(4, 2);
+    let object = world.chance.bytes(90_000);
+    let id = Verified::hash(&object).id();
+    store(&mut vault, &object);
+    for drive in &world.drives[..2] {
+        let name = drive.shard_files().remove(0);
+        drive.with(|files| {
+            let file = files.get_mut(&name).unwrap();
+            let len = ShardHeader::claimed_len(file).unwrap();
+            let mut header = ShardHeader::decode(&file[..len]).unwrap();
+            header.generation += 1;
+            let at = file.len() - len;
+            file[..len].copy_from_slice(&header.encode());
+            file[at..].copy_from_slice(&header.encode());
+        });
+    }
+    for journal in [true, false] {
+        if !journal {
+            world.drives.iter().for_each(|d| drop(d.with(|f| f.remove("journal"))));
+        }
+        let (vault, _) = world.open();
+        assert_eq!(read(&vault, &object), Ok(()));
+        let health = vault.examine(id, Depth::Bytes).unwrap();
+        let others = health.shards.iter().filter(|s| s.state != ShardState::Good).count();
+        assert_eq!((others, health.losses_survivable), (2, 0));
+    }
+}
+
+#[test]
+fn several_threads_read_at_once() {
+    let mut world = World::new(6);
+    let mut vault = world.create(4, 2);
+    let objects: Vec<Vec<u8>> = (1..6).map(|n| world.chance.bytes(n * 60_000)).collect();
+    objects.iter().for_each(|o| world::keep(&mut vault, o));
+    world.drives[0].delete_all();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| objects.iter().for_each(|o| assert_eq!(read(&vault, o), Ok(()))));
+        }
+    });
+}
+
+#[test]
+fn a_drive_of_another_vault_is_left_alone() {
+    let (mut world, other) = (World::new(6), World::new(6));
+    let mut vault = world.create(4, 2);
+    let object = world.chance.bytes(90_000);
+    store(&mut vault, &object);
+    let mut spec = other.spec(4, 2);
+    spec.vault = lavatube_base::VaultId([8; 16]);
+    drop(Vault::create(spec).unwrap());
+    let mut drives = world.boxed();
+    drives[2] = Some(Box::new(other.drives[2].clone()));
+    let before = other.images();
+    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    assert_eq!(report.drives[2].state, DriveState::Foreign);
+    assert_eq!(read(&vault, &object), Ok(()));
+    store(&mut vault, b"something more");
+    assert!(vault.readopt(2, None).is_err());
+    assert_eq!(other.images(), before);
+    assert!(Vault::create(world.spec(4, 2)).is_err(), "a drive that has a card is not taken for a new vault");
 }

@@ -1,1 +1,174 @@
+use super::*;
+use crate::memory::{World, dir, noise};
 
+fn snapshots(world: &mut World) -> (ChunkId, ChunkId, ObjectId) {
+    let mut w = world.session();
+    let mut entries = vec![dir("d"), w.file("d/a", &[b"one"])];
+    w.cut_pack();
+    entries.push(w.file("d/b", &[&noise(1, 9000), &noise(2, 9000)]));
+    entries.push(w.file("d/c", &[b"three"]));
+    let pack = w.cut_pack();
+    let first = w.tree(&["/d"], &entries);
+    w.finish();
+    let mut w = world.session();
+    entries.remove(2);
+    let second = w.tree(&["/d"], &entries);
+    w.finish();
+    (first, second, pack)
+}
+
+fn check(world: &World) -> (Structure, Damage) {
+    world.reading(|fetcher| {
+        let found = structure(fetcher, &Meter::default()).unwrap();
+        let damage = damage(fetcher, &found.bad).unwrap();
+        (found, damage)
+    })
+}
+
+fn touched(damage: &Damage) -> Vec<(ChunkId, String)> {
+    damage.files.iter().map(|f| (f.snapshot, String::from_utf8_lossy(&f.path).into_owned())).collect()
+}
+
+#[test]
+fn a_whole_vault_is_sound() {
+    let mut world = World::new();
+    snapshots(&mut world);
+    let (found, damage) = check(&world);
+    assert!(found.is_sound(), "{found:?}");
+    assert!(damage.is_none());
+    assert_eq!((found.manifests, found.packs, found.snapshots), (2, 6, 2));
+}
+
+#[test]
+fn a_missing_pack_touches_exactly_its_files_in_every_snapshot() {
+    let mut world = World::new();
+    let (first, second, pack) = snapshots(&mut world);
+    world.reading(|_| {});
+    world.far.packs.lock().unwrap().remove(&pack);
+    let (found, damage) = check(&world);
+    assert_eq!(found.bad.packs.keys().collect::<Vec<_>>(), [&pack]);
+    let path = |p: &str| p.to_owned();
+    assert_eq!(touched(&damage), [(first, path("d/b")), (first, path("d/c")), (second, path("d/c"))]);
+}
+
+#[test]
+fn a_gap_and_a_fork_in_the_chain_are_found() {
+    let mut world = World::new();
+    for _ in 0..4 {
+        let mut w = world.session();
+        w.chunk(b"x");
+        w.finish();
+    }
+    let depositor = world.deposit.depositor();
+    let ids: Vec<ObjectId> = world.reading(|f| f.archive().sessions.all().iter().map(|v| v.id).collect());
+    world.far.manifests.lock().unwrap().remove(&ids[1]);
+    world.far.manifests.lock().unwrap().remove(&ids[2]);
+    assert_eq!(check(&world).0.chain, [ChainFault::Missing { depositor, first: 2, last: 3 }]);
+
+    let mut twin = World::new();
+    let mut w = twin.session();
+    w.chunk(b"another first session");
+    w.finish();
+    let (id, bytes) = twin.far.manifests.lock().unwrap().pop_first().unwrap();
+    world.far.manifests.lock().unwrap().insert(id, bytes);
+    let faults = check(&world).0.chain;
+    assert!(faults.iter().any(|f| matches!(f, ChainFault::Fork { sequence: 1, .. })), "{faults:?}");
+}
+
+#[test]
+fn a_reference_that_leads_nowhere_is_found_with_its_file() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let mut lost = w.file("f", &[b"there"]);
+    if let Kind::File(content) = &mut lost.kind {
+        content.refs[0].id = ChunkId([9; 24]);
+    }
+    let good = w.file("g", &[b"there too"]);
+    let id = w.tree(&["/"], &[lost, good]);
+    w.finish();
+    let (found, damage) = check(&world);
+    assert_eq!(found.bad.chunks.keys().collect::<Vec<_>>(), [&ChunkId([9; 24])]);
+    assert_eq!(touched(&damage), [(id, "f".to_owned())]);
+}
+
+#[test]
+fn reading_all_data_finds_what_the_structure_does_not_show() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let right = w.file("right", &[&noise(1, 40_000)]);
+    w.cut_frame();
+    let wrong = w.chunk_as(ChunkId([9; 24]), b"not what the id says");
+    let wrong = crate::memory::file_of("wrong", vec![wrong], b"not what the id says");
+    let id = w.tree(&["/"], &[right, wrong]);
+    w.finish();
+    assert!(check(&world).0.is_sound());
+    world.reading(|fetcher| {
+        let archive = fetcher.archive();
+        let meter = Meter::default();
+        let mut bad = Bad::default();
+        for row in packs_to_read(archive.sessions, 1.0, 0) {
+            bad.absorb(read_pack(&archive, row, &meter).unwrap());
+        }
+        assert_eq!(bad.chunks.keys().collect::<Vec<_>>(), [&ChunkId([9; 24])]);
+        assert_eq!(touched(&damage(fetcher, &bad).unwrap()), [(id, "wrong".to_owned())]);
+    });
+}
+
+#[test]
+fn rot_in_one_piece_spoils_the_frames_that_touch_it_and_no_others() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let entries: Vec<_> =
+        (0..10u64).map(|i| (w.file(&format!("f{i}"), &[&noise(i, 20_000)]), w.cut_frame()).0).collect();
+    let pack = w.cut_pack();
+    let id = w.tree(&["/"], &entries);
+    w.finish();
+    world.reading(|_| {});
+    world.far.packs.lock().unwrap().get_mut(&pack).unwrap()[96 + 16_400 * 6] ^= 1;
+    world.reading(|fetcher| {
+        let archive = fetcher.archive();
+        let row = *archive.catalog.packs().iter().find(|r| r.id == pack).unwrap();
+        let read = read_pack(&archive, row, &Meter::default()).unwrap();
+        assert_eq!((read.good, read.bad.len(), read.is_sound()), (8, 2, false));
+        let mut bad = Bad::default();
+        bad.absorb(read);
+        let files = touched(&damage(fetcher, &bad).unwrap());
+        assert_eq!(files, [(id, "f4".to_owned()), (id, "f5".to_owned())]);
+    });
+}
+
+#[test]
+fn a_pack_whose_header_is_gone_spoils_all_that_is_in_it() {
+    let mut world = World::new();
+    let (first, second, pack) = snapshots(&mut world);
+    world.reading(|_| {});
+    world.far.packs.lock().unwrap().get_mut(&pack).unwrap()[0] ^= 1;
+    world.reading(|fetcher| {
+        let archive = fetcher.archive();
+        let row = *archive.catalog.packs().iter().find(|r| r.id == pack).unwrap();
+        let mut bad = Bad::default();
+        bad.absorb(read_pack(&archive, row, &Meter::default()).unwrap());
+        assert_eq!(bad.packs.len(), 1);
+        let files = touched(&damage(fetcher, &bad).unwrap());
+        assert_eq!(files, [(first, "d/b".into()), (first, "d/c".into()), (second, "d/c".into())]);
+    });
+}
+
+#[test]
+fn a_share_of_the_packs_is_drawn_by_the_seed() {
+    let mut world = World::new();
+    let mut w = world.session();
+    for i in 0..200 {
+        w.chunk(&noise(i, 10));
+        w.cut_pack();
+    }
+    w.finish();
+    world.reading(|fetcher| {
+        let sessions = fetcher.archive().sessions;
+        let drawn = |share, seed| packs_to_read(sessions, share, seed).len();
+        assert_eq!((drawn(1.0, 1), drawn(0.0, 1)), (200, 0));
+        assert!((60..140).contains(&drawn(0.5, 1)));
+        assert_ne!(packs_to_read(sessions, 0.5, 1), packs_to_read(sessions, 0.5, 2));
+        assert_eq!(packs_to_read(sessions, 0.5, 1), packs_to_read(sessions, 0.5, 1));
+    });
+}

@@ -3,7 +3,7 @@
 //! Restoring a tree asks for nearly every chunk of a pack; asking the catalog on disk for each would cost more than
 //! fetching the index. It must not know where the index came from.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
 use lavatube_format::catalog::Place;
@@ -23,7 +23,7 @@ pub(super) struct Known {
 /// The index of one pack.
 pub(super) struct Index {
     sorted: Vec<Known>,
-    deltas: HashMap<ChunkId, Delta>,
+    deltas: BTreeMap<ChunkId, Delta>,
 }
 
 impl Index {

@@ -4,7 +4,7 @@
 //! that name was kept or failed, or the target cannot link, the next one is restored as a file of its own from its own
 //! record: a link never leads to something that was not restored. It must not know jobs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lavatube_format::tree::{Entry, Kind, Meta, path_order};
@@ -26,16 +26,16 @@ struct Link {
 pub(super) struct Links {
     strip: Vec<u8>,
     /// First name of a group that is not restored itself → the name that stands for it.
-    leaders: HashMap<Vec<u8>, Vec<u8>>,
+    leaders: BTreeMap<Vec<u8>, Vec<u8>>,
     links: Vec<Link>,
     /// Metadata of the directories with links and of those above: adding a name changes a directory's times.
-    dirs: HashMap<Vec<u8>, Option<Meta>>,
+    dirs: BTreeMap<Vec<u8>, Option<Meta>>,
 }
 
 impl Links {
     /// Links below path `strip` of the tree.
     pub(super) fn new(strip: Vec<u8>) -> Self {
-        Self { strip, leaders: HashMap::new(), links: Vec::new(), dirs: HashMap::new() }
+        Self { strip, leaders: BTreeMap::new(), links: Vec::new(), dirs: BTreeMap::new() }
     }
 
     /// The name that `entry` is to be linked to, or `None` when it is to be a file itself. `chosen` tells whether a
@@ -76,7 +76,7 @@ impl Links {
         }
         let Self { strip, links, dirs: metas, .. } = self;
         let bad = outcome.failed.iter().chain(&outcome.kept).map(|f| f.path.clone()).collect();
-        let mut maker = Maker { sink, strip: &strip, bad, moved: HashMap::new(), overwrite };
+        let mut maker = Maker { sink, strip: &strip, bad, moved: BTreeMap::new(), overwrite };
         let mut dirs = Dirs::<S>::new(strip.clone());
         // Links were put off in the order of the tree, so each directory is come to once.
         let mut todo: Vec<(&Vec<u8>, Option<Link>)> = metas.keys().map(|path| (path, None)).collect();
@@ -110,9 +110,9 @@ struct Maker<'m, S: Sink> {
     sink: &'m S,
     strip: &'m [u8],
     /// Names under which there is not what was to be restored.
-    bad: HashSet<Vec<u8>>,
+    bad: BTreeSet<Vec<u8>>,
     /// Bad leader → the name that took its place.
-    moved: HashMap<Vec<u8>, Vec<u8>>,
+    moved: BTreeMap<Vec<u8>, Vec<u8>>,
     overwrite: Overwrite,
 }
 

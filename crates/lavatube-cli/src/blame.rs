@@ -1,0 +1,195 @@
+//! Which condition of the table a library's error is.
+//!
+//! Libraries name who is to blame; this file turns that into what a user can do about it. Errors it does not know are
+//! `failed`, never silently fine. Must not know verbs or the screen.
+
+use lavatube_client::backup::BackupError;
+use lavatube_client::catalog::CatalogError;
+use lavatube_client::collect::CollectError;
+use lavatube_client::courier::CourierError;
+use lavatube_client::far::FarError;
+use lavatube_client::packer::PackError;
+use lavatube_client::session::SessionError;
+use lavatube_client::spool::SpoolError;
+use lavatube_client::state::StateError;
+use lavatube_node::depositor::DepositorError;
+use lavatube_node::embedded::VaultError;
+use lavatube_node::keyring::KeyringError;
+use lavatube_node::keys_io::KeyFileError;
+use lavatube_node::lock::LockError;
+use lavatube_seal::SealError;
+use lavatube_vault::{CreateError, DepositError, DriveError, OpenError, StoreError};
+
+use crate::errors::{Condition, Failure};
+
+impl From<DepositorError> for Failure {
+    fn from(e: DepositorError) -> Self {
+        match e {
+            DepositorError::Lock(e) => e.into(),
+            DepositorError::Vault(e) => e.into(),
+            DepositorError::Keys(e) => e.into(),
+            DepositorError::Backup(e) => e.into(),
+            DepositorError::Session(e) => e.into(),
+            DepositorError::Pack(e) => e.into(),
+            DepositorError::Courier(e) => e.into(),
+            DepositorError::Catalog(e) => e.into(),
+            DepositorError::State(e) => e.into(),
+            e @ DepositorError::Io { .. } => Self::new(Condition::Io, e.to_string()),
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(e: LockError) -> Self {
+        let condition = match e {
+            LockError::Held { .. } => Condition::Locked,
+            LockError::Io { .. } => Condition::Io,
+        };
+        Self::new(condition, e.to_string())
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(e: VaultError) -> Self {
+        let text = e.to_string();
+        match e {
+            VaultError::NoVault(_) => Self::new(Condition::NoVault, text),
+            VaultError::Io { .. } => Self::new(Condition::Io, text),
+            VaultError::Unfit { .. } => Self::new(Condition::VaultAway, text)
+                .hint("put the file back from a copy; the drives themselves are not touched by it"),
+            VaultError::Key(e) => e.into(),
+            VaultError::Create(CreateError::Shape { .. }) => {
+                Self::new(Condition::Usage, text).hint("give more drives, or lower --data or --parity")
+            }
+            VaultError::Create(CreateError::Taken { .. }) => Self::new(Condition::Exists, text)
+                .hint("use empty folders, or name the existing vault with --vault DIR"),
+            VaultError::Create(CreateError::Drive { error: DriveError::Full, .. }) => Self::new(Condition::Full, text),
+            VaultError::Create(_) => Self::new(Condition::Failed, text),
+            VaultError::Open(OpenError::WrongKey(_)) => Self::new(Condition::WrongKey, text)
+                .hint("the file vault.key in the vault's folder belongs to another vault; put the right one back"),
+            VaultError::Open(_) => Self::new(Condition::VaultAway, text),
+            VaultError::Card(DepositError::Store(e)) => store(&e),
+            VaultError::Card(_) => Self::new(Condition::WrongKey, text)
+                .hint("the keys here belong to another archive: name the right ones with --keys DIR, or another vault"),
+            VaultError::Signer(_) | VaultError::Entropy(_) => Self::new(Condition::Failed, text),
+        }
+    }
+}
+
+fn store(e: &StoreError) -> Failure {
+    let condition = match e {
+        StoreError::Full { .. } => Condition::Full,
+        StoreError::Shortfall { .. } => Condition::VaultAway,
+        _ => Condition::Failed,
+    };
+    Failure::new(condition, e.to_string())
+}
+
+impl From<KeyringError> for Failure {
+    fn from(e: KeyringError) -> Self {
+        let text = e.to_string();
+        match e {
+            KeyringError::File(e) => e.into(),
+            KeyringError::Locked(_) => Self::new(Condition::WrongKey, text)
+                .hint("run it on a terminal to be asked, or give --passphrase-file FILE"),
+            KeyringError::Content { source: SealError::WrongPassphrase, path } => Self::new(
+                Condition::WrongKey,
+                format!("the passphrase does not open {}", path.display()),
+            )
+            .hint("try again, or use a copy of the file if it may be damaged"),
+            KeyringError::Content { .. } => Self::new(Condition::WrongKey, text),
+            _ => Self::new(Condition::Failed, text),
+        }
+    }
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(e: KeyFileError) -> Self {
+        let text = e.to_string();
+        match e {
+            KeyFileError::Missing(_) => Self::new(Condition::NoKey, text),
+            KeyFileError::Exposed(path) => {
+                Self::new(Condition::KeyExposed, format!("the key file {} can be read by others", path.display()))
+                    .hint(format!("chmod 600 {}; and think about who may have read it", path.display()))
+            }
+            KeyFileError::Exists(_) => Self::new(Condition::Exists, text),
+            KeyFileError::Unfit { .. } => Self::new(Condition::WrongKey, text),
+            KeyFileError::Io { .. } => Self::new(Condition::Io, text),
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(e: BackupError) -> Self {
+        let text = e.to_string();
+        match e {
+            BackupError::Root { .. } => Self::new(Condition::Io, text),
+            BackupError::Empty => Self::new(Condition::Empty, text),
+            BackupError::Shrunk { .. } => Self::new(Condition::Shrunk, text),
+            BackupError::State(e) => e.into(),
+            BackupError::Collect(CollectError::Catalog(e)) => e.into(),
+            BackupError::Collect(CollectError::Pack(e)) => e.into(),
+        }
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(e: SessionError) -> Self {
+        match e {
+            SessionError::State(e) => e.into(),
+            SessionError::Catalog(e) => e.into(),
+            SessionError::Courier(e) => e.into(),
+            e => Self::new(Condition::Failed, e.to_string()),
+        }
+    }
+}
+
+impl From<PackError> for Failure {
+    fn from(e: PackError) -> Self {
+        match e {
+            PackError::State(e) => e.into(),
+            PackError::Courier(e) => e.into(),
+            e => Self::new(Condition::Failed, e.to_string()),
+        }
+    }
+}
+
+impl From<CourierError> for Failure {
+    fn from(e: CourierError) -> Self {
+        match e {
+            CourierError::Far(e) => e.into(),
+            CourierError::Spool(SpoolError::Full) => Self::new(Condition::Full, SpoolError::Full.to_string()),
+            CourierError::Spool(e) => Self::new(Condition::Io, e.to_string()),
+        }
+    }
+}
+
+impl From<FarError> for Failure {
+    fn from(e: FarError) -> Self {
+        let condition = match &e {
+            FarError::Absent(_) | FarError::Lost { .. } => Condition::Lost,
+            // The far side only sends words; "full" is the one refusal a user can do something about at once.
+            FarError::Refused(text) if text.ends_with("is full") => Condition::Full,
+            FarError::Refused(_) => Condition::Refused,
+            FarError::Away(_) => Condition::VaultAway,
+        };
+        Self::new(condition, e.to_string())
+    }
+}
+
+impl From<CatalogError> for Failure {
+    fn from(e: CatalogError) -> Self {
+        match e {
+            CatalogError::State(e) => e.into(),
+            e => Self::new(Condition::Failed, e.to_string())
+                .hint("`lavatube check --rebuild` makes the catalog again from the vault; it needs the read key"),
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(e: StateError) -> Self {
+        let full = e.source.kind() == std::io::ErrorKind::StorageFull;
+        Self::new(if full { Condition::Full } else { Condition::Io }, e.to_string())
+    }
+}

@@ -1,0 +1,122 @@
+//! Progress: a bar with bytes, files, rate and time left while a command turns a meter's counters.
+//!
+//! A thread of its own reads the counters ten times a second, so that the engines never wait for a terminal; without a
+//! terminal on standard error there is neither thread nor bar. Must not know what the engines do.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lavatube_client::meter::Meter;
+
+use crate::screen::Screen;
+use crate::units;
+
+/// Ends the drawing thread, however the work ends.
+struct Ending<'a>(&'a AtomicBool, Thread);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.unpark();
+    }
+}
+
+/// Does `work` while a bar titled `title` shows what `meter` says.
+pub fn during<R>(screen: &Screen, title: &str, meter: &Meter, work: impl FnOnce() -> R) -> R {
+    if !screen.progress {
+        return work();
+    }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let drawer = scope.spawn(|| draw(screen, title, meter, &over));
+        let _ending = Ending(&over, drawer.thread().clone());
+        work()
+    })
+}
+
+fn draw(screen: &Screen, title: &str, meter: &Meter, over: &AtomicBool) {
+    let begin = Instant::now();
+    while begin.elapsed() < QUIET_FOR {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        thread::park_timeout(QUIET_FOR.saturating_sub(begin.elapsed()));
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let mut rate = Rate::default();
+    let mut has_total = false;
+    bar.set_style(style(screen, false));
+    while !over.load(Ordering::Relaxed) {
+        let (done, total) = (meter.bytes.now(), meter.bytes_total.now());
+        if total > 0 && !has_total {
+            has_total = true;
+            bar.set_style(style(screen, true));
+        }
+        if has_total {
+            bar.set_length(total.max(done));
+            bar.set_position(done);
+        }
+        bar.set_message(line(title, meter, rate.update(begin.elapsed(), done)));
+        bar.tick();
+        thread::park_timeout(PAUSE);
+    }
+    bar.finish_and_clear();
+}
+
+fn style(screen: &Screen, has_total: bool) -> ProgressStyle {
+    let template = match (has_total, screen.has_colour()) {
+        (true, true) => "{bar:24.cyan/dim} {percent:>3}%  {msg}",
+        (true, false) => "{bar:24} {percent:>3}%  {msg}",
+        (false, true) => "{spinner:.cyan} {msg}",
+        (false, false) => "{spinner} {msg}",
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+}
+
+fn line(title: &str, meter: &Meter, rate: f64) -> String {
+    let (done, total) = (meter.bytes.now(), meter.bytes_total.now());
+    let mut parts = vec![title.to_owned(), units::bytes(done)];
+    if total > 0 {
+        parts[1].push_str(&format!(" of {}", units::bytes(total.max(done))));
+    }
+    parts.push(units::things(meter.files.now(), "file", "files"));
+    if rate >= 1.0 {
+        parts.push(format!("{}/s", units::bytes(rate as u64)));
+        let left = total.saturating_sub(done) as f64 / rate;
+        if total > done && left < 1e6 {
+            parts.push(format!("{} left", units::span(Duration::from_secs(left as u64 + 1))));
+        }
+    }
+    if meter.errors.now() > 0 {
+        parts.push(units::things(meter.errors.now(), "problem", "problems"));
+    }
+    parts.join("  ")
+}
+
+/// Bytes a second, smoothed over some seconds.
+#[derive(Default)]
+struct Rate {
+    at: Duration,
+    bytes: u64,
+    smooth: f64,
+}
+
+impl Rate {
+    fn update(&mut self, at: Duration, bytes: u64) -> f64 {
+        let dt = at.saturating_sub(self.at).as_secs_f64();
+        if dt > 0.0 {
+            let now = bytes.saturating_sub(self.bytes) as f64 / dt;
+            let first = self.smooth == 0.0;
+            self.smooth = if first { now } else { self.smooth + (now - self.smooth) * (1.0 - (-dt / SMOOTH_S).exp()) };
+            (self.at, self.bytes) = (at, bytes);
+        }
+        self.smooth
+    }
+}
+
+/// A command that is done within this shows no bar at all.
+const QUIET_FOR: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(100);
+const SMOOTH_S: f64 = 3.0;

@@ -1,0 +1,138 @@
+//! `lavatube init`: keys and a vault, explicitly; `backup` does the same by itself on a fresh machine.
+//!
+//! Must not know how keys or vaults are made.
+
+use lavatube_node::depositor::{self, Made, VaultPlan};
+use lavatube_node::embedded::{self, DriveSpec};
+use lavatube_node::keyring::Keyring;
+use serde_json::json;
+
+use crate::drives::{self, ShapeArgs};
+use crate::errors::{Condition, End, Failure};
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+
+/// Make keys and a vault, over drives of your choice.
+///
+/// What is there already is never overwritten: running it twice does no harm, and one that was cut short is completed.
+/// A drive is a folder, best the mount point of a disk of its own. Shards of one stripe go to different drives, then to
+/// different shelves (what fails together: a server, a rack, a room), then to different makers.
+///
+/// JSON fields: vault {path, id, made}, keys {path, made, recovery_file}, data, parity, drives [{folder, label, shelf,
+/// maker, model}], exit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct InitArgs {
+    /// One drive: its folder, and what is known of it. Repeat it for each
+    #[arg(long, value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]", value_parser = drives::parse)]
+    drive: Vec<DriveSpec>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  lavatube init
+  lavatube init --drives /mnt/a,/mnt/b,/mnt/c --parity 1
+  lavatube init --vault /srv/vault --data 2 --parity 2 \\
+      --drive /mnt/a,shelf=left,maker=WD --drive /mnt/b,shelf=left,maker=Seagate \\
+      --drive /mnt/c,shelf=right,maker=WD --drive /mnt/d,shelf=right,maker=Toshiba";
+
+/// Makes them.
+///
+/// # Errors
+/// When they cannot be made.
+pub fn run(args: &InitArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let plan = drives::plan(&args.drive, &args.shape, &settings.config, &settings.here)?;
+    let there = embedded::is_vault(&settings.places.vault);
+    if there && (args.shape.is_given() || !args.drive.is_empty()) {
+        let what = format!("there is a vault in {} already; its drives stay as they are", settings.places.vault.display());
+        return Err(Failure::new(Condition::Exists, what).hint("leave the options away, or name another --vault DIR"));
+    }
+    let made = make(&plan, settings)?;
+    for line in introduction(&plan, made, settings, screen) {
+        screen.tell(&line)?;
+    }
+    if made == Made::default() {
+        screen.tell("Vault and keys are there already; nothing was changed.")?;
+    }
+    screen.answer(&answer(&plan, made, settings)?)?;
+    Ok(End::Done)
+}
+
+/// Makes what is missing.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(plan: &VaultPlan, settings: &Settings) -> Result<Made, Failure> {
+    depositor::init(&settings.places, plan, settings.lock_wait).map_err(|e| {
+        let failure = Failure::from(e);
+        if failure.condition != Condition::NoKey {
+            return failure;
+        }
+        let hint = "a vault is made for the holder of the read key: bring it back with `lavatube key bring-read FILE`";
+        failure.hint(hint)
+    })
+}
+
+/// Where all is and how to keep the recovery key, in at most three lines; none when nothing was made.
+pub fn introduction(plan: &VaultPlan, made: Made, settings: &Settings, screen: &Screen) -> Vec<String> {
+    let mut lines = Vec::new();
+    if made.vault {
+        let may_fail = match plan.m {
+            0 => "none may fail".to_owned(),
+            1 => "any one may fail".to_owned(),
+            m => format!("any {m} may fail"),
+        };
+        let path = settings.places.vault.display();
+        lines.push(format!(
+            "New vault  {path}: {} drives, {} data + {} parity, {may_fail}.",
+            plan.drives.len(),
+            plan.k,
+            plan.m
+        ));
+    }
+    if made.keys {
+        let keyring = Keyring::at(&settings.places.keys);
+        lines.push(format!(
+            "New keys   {}: deposit.key adds backups, read.key opens them.",
+            settings.places.keys.display()
+        ));
+        lines.push(format!(
+            "{}  print {}, keep it far away, delete the file. Without keys nobody can restore.",
+            screen.ink(Ink::Yellow, "Please do"),
+            keyring.recovery_path().display()
+        ));
+    }
+    lines
+}
+
+fn answer(plan: &VaultPlan, made: Made, settings: &Settings) -> Result<serde_json::Value, Failure> {
+    let keyring = Keyring::at(&settings.places.keys);
+    let id = embedded::vault_id(&settings.places.vault)?;
+    let recovery = keyring.recovery_path();
+    let drives: Vec<_> = if made.vault {
+        let base = &settings.places.vault;
+        let one = |d: &DriveSpec| {
+            json!({ "folder": base.join(&d.folder).to_string_lossy(), "label": d.label, "shelf": d.shelf,
+                    "maker": d.maker, "model": d.model })
+        };
+        plan.drives.iter().map(one).collect()
+    } else {
+        embedded::drive_folders(&settings.places.vault)?
+            .iter()
+            .map(|d| json!({ "folder": d.to_string_lossy() }))
+            .collect()
+    };
+    Ok(json!({
+        "vault": { "path": settings.places.vault.to_string_lossy(), "id": id.to_string(), "made": made.vault },
+        "keys": {
+            "path": settings.places.keys.to_string_lossy(),
+            "made": made.keys,
+            "recovery_file": recovery.exists().then(|| recovery.to_string_lossy().into_owned()),
+        },
+        "data": made.vault.then_some(plan.k),
+        "parity": made.vault.then_some(plan.m),
+        "drives": drives,
+        "exit": 0,
+    }))
+}

@@ -1,0 +1,9 @@
+//! One file per verb: its options, what it calls, what it prints. None of them knows another but `init`, which `backup`
+//! uses on a fresh machine.
+
+pub mod backup;
+pub mod help;
+pub mod init;
+pub mod key;
+pub mod status;
+pub mod version;
