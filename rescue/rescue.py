@@ -319,9 +319,9 @@ class Keys:
 
 def root_from_recovery(text):
     """The root seed from the printed recovery key."""
-    text = "".join(text.upper().split()).replace("-", "")
-    need(text.startswith("LVT1"), "a recovery key begins with LVT1-")
-    text = text[4:].replace("O", "0").replace("I", "1").replace("L", "1")
+    text = "".join(text.upper().split()).replace("-", "").replace("O", "0").replace("I", "1").replace("L", "1")
+    need(text.startswith("1VT1"), "a recovery key begins with LVT1-")
+    text = text[4:]
     need(len(text) == 56 and all(c in CROCKFORD for c in text), "a recovery key has 56 letters and digits after LVT1-")
     raw = functools.reduce(lambda n, c: n * 32 + CROCKFORD.index(c), text, 0).to_bytes(35, "big")
     need(blake3(b"lavatube/1 recovery" + raw[:32]).digest()[:3] == raw[32:], "the recovery key has a typing error")
@@ -800,7 +800,8 @@ class Pack:
                 raw += length
             need(method in (0, 1) and raw <= 16 * MIB and stored <= raw + 64 and (method or stored == raw),
                  f"{self.name}: a frame of impossible size")
-            rows += [(i, position, method, stored, raw, at, length, base, content) for i, at, length, base, content in chunks]
+            rows += [(i, position, method, stored, raw, at, length, base, content)
+                     for i, at, length, base, content in chunks]
             position += stored
         c.end()
         need(position == frames_length, f"{self.name}: frames do not add up (F8)")
@@ -1237,7 +1238,8 @@ class Restore:
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             attempt("owner", os.chown, path, e.uid, e.gid, follow_symlinks=False)
         for name, value in e.xattrs:
-            attempt(f"attribute {show(name)[1:]}", getattr(os, "setxattr", no_setxattr), path, name, value, follow_symlinks=False)
+            attempt(f"attribute {show(name)[1:]}", getattr(os, "setxattr", no_setxattr), path, name, value,
+                    follow_symlinks=False)
         if e.kind != SYMLINK:
             attempt("mode", os.chmod, path, e.mode)
         attempt("time", os.utime, path, ns=(e.mtime_ns, e.mtime_ns), follow_symlinks=False)
@@ -1284,7 +1286,7 @@ def read_text(path):
 
 def recovery_text(text):
     """The line of a file that holds the recovery key; other lines are for people."""
-    return next((line for line in text.splitlines() if line.strip().upper().startswith("LVT1")), text)
+    return next((line for line in text.splitlines() if line.strip().upper().startswith(("LVT1", "LVTI", "LVTL"))), text)
 
 
 def main(argv=None):

@@ -18,6 +18,7 @@ mod errors;
 mod passphrase;
 mod patterns;
 mod progress;
+mod roots;
 mod screen;
 mod settings;
 mod units;

@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
 use lavatube_client::far::{Far, FarError, ReceiptBytes};
-use lavatube_format::drive_card::SlotCard;
+use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::ObjectKind;
 use lavatube_vault::{
@@ -143,13 +143,13 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
 /// [`VaultError`]. A vault that was made in part is completed by making it again with the same drives.
 pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<(), VaultError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
-    let seed = Secret::new(entropy::bytes()?);
-    let signer = signer_of(&seed)?;
+    let signer = own_signer(folder)?;
     let vault = VaultId(entropy::bytes()?);
     let mut new = Vec::new();
     for spec in drives {
         let path = folder.join(&spec.folder);
         std::fs::create_dir_all(&path).map_err(io(&path))?;
+        forget_half_made(&path, &signer)?;
         let drive = DirectoryDrive::open(&path).map_err(|e| VaultError::Io { path, text: e.to_string() })?;
         let card = SlotCard {
             drive: DriveId(entropy::bytes()?),
@@ -161,14 +161,32 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
         new.push(NewDrive { drive: Box::new(drive), card });
     }
     Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
-    let body = VaultBody { ed25519_seed: seed }.encode();
-    let key = lavatube_seal::lock::unlocked(KeyKind::Vault, &body).encode();
-    keys_io::write_key_text(&folder.join(KEY_FILE), &key)?;
     let file = VaultFile { vault: vault.to_string(), drives: drives.iter().map(|d| d.folder.clone()).collect() };
     let path = folder.join(VAULT_FILE);
     let text = toml::to_string(&file).map_err(|e| VaultError::Unfit { path: path.clone(), text: e.to_string() })?;
     let text = format!("# Which folders or mount points are the drives of this vault. Relative to this file.\n{text}");
     atomic::write(&path, text.as_bytes(), IfThere::Refuse).map_err(io(&path))
+}
+
+/// The signing key of a vault that is being made: the one an interrupted run left, or a new one.
+fn own_signer(folder: &Path) -> Result<EdSigner, VaultError> {
+    let path = folder.join(KEY_FILE);
+    if !path.exists() {
+        let body = VaultBody { ed25519_seed: Secret::new(entropy::bytes()?) }.encode();
+        keys_io::write_key_text(&path, &lavatube_seal::lock::unlocked(KeyKind::Vault, &body).encode())?;
+    }
+    read_signer(folder)
+}
+
+/// Takes the card off a drive that an interrupted [`create`] wrote it to: there is no vault file yet, and the card names
+/// the very key that is being used, so nothing can be on it.
+fn forget_half_made(drive: &Path, signer: &EdSigner) -> Result<(), VaultError> {
+    let path = drive.join("drive.card");
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+    if DriveCard::decode(&bytes).is_ok_and(|card| card.vault_key == signer.public()) {
+        std::fs::remove_file(&path).map_err(io(&path))?;
+    }
+    Ok(())
 }
 
 fn signer_of(seed: &Secret) -> Result<EdSigner, VaultError> {

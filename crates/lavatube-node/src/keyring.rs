@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, ReadBody, Secret};
+use lavatube_format::recovery::RecoveryError;
 use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
 use lavatube_seal::{DepositKeys, ReadKeys, Root, SealError};
 use zeroize::Zeroizing;
@@ -33,6 +34,14 @@ pub enum KeyringError {
     /// It is locked, and no passphrase was given.
     #[error("{} is locked with a passphrase", .0.display())]
     Locked(PathBuf),
+    /// It should hold a recovery key.
+    #[error("{}: {source}", path.display())]
+    Recovery {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RecoveryError,
+    },
     /// Keys could not be made.
     #[error("keys could not be made: {0}")]
     Make(SealError),
@@ -86,12 +95,32 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`]; existing files are never overwritten.
     pub fn make(&self, label: &str) -> Result<(), KeyringError> {
-        let root = Root::new(Secret::new(entropy::bytes()?));
         std::fs::create_dir_all(&self.folder).map_err(|e| self.failed(&e))?;
-        // The recovery key first: whatever happens next, what is made can be made again from it.
-        let text = recovery_text(&root);
-        write_key_text(&self.recovery_path(), &text)?;
+        // The recovery key first: whatever happens next, what is made can be made again from it. One that is there already
+        // is what an interrupted run left.
+        let root = match self.left_recovery()? {
+            Some(root) => root,
+            None => {
+                let root = Root::new(Secret::new(entropy::bytes()?));
+                write_key_text(&self.recovery_path(), &recovery_text(&root))?;
+                root
+            }
+        };
         self.make_from(&root, label)
+    }
+
+    /// The root in the recovery key file, when that is still here.
+    ///
+    /// # Errors
+    /// [`KeyringError`] when the file is there and holds no recovery key.
+    pub fn left_recovery(&self) -> Result<Option<Root>, KeyringError> {
+        let path = self.recovery_path();
+        let text = match read_key_text(&path) {
+            Err(KeyFileError::Missing(_)) => return Ok(None),
+            other => other?,
+        };
+        let line = text.lines().map(str::trim).find(|l| l.starts_with("LVT1-")).unwrap_or_default();
+        Root::from_recovery_text(line).map(Some).map_err(|source| KeyringError::Recovery { path, source })
     }
 
     /// Makes deposit key and read key from an existing root, where they are missing.

@@ -20,7 +20,6 @@ pub struct HelpArgs {
 pub fn run(args: &HelpArgs, screen: &Screen) -> Result<End, Failure> {
     let mut command = args::command();
     command.build();
-    let mut at = &mut command;
     for topic in &args.topic {
         match topic.as_str() {
             "statuses" => {
@@ -35,15 +34,13 @@ pub fn run(args: &HelpArgs, screen: &Screen) -> Result<End, Failure> {
             }
             _ => {}
         }
-        if at.find_subcommand(topic).is_none() {
+        let Some(verb) = command.find_subcommand(topic).cloned() else {
             let what = format!("there is no help on {topic:?}");
             return Err(Failure::new(Condition::Usage, what).hint("`lavatube help` lists the verbs"));
-        }
-        // Found just now.
-        let Some(next) = at.find_subcommand_mut(topic) else { break };
-        at = next;
+        };
+        command = verb;
     }
-    screen.say(at.render_long_help().to_string().trim_end())?;
+    screen.say(command.render_long_help().to_string().trim_end())?;
     Ok(End::Done)
 }
 

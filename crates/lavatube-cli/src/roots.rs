@@ -1,0 +1,202 @@
+//! What a backup is of, and what it always leaves out: roots made absolute and apart, vault, state and keys excluded.
+//!
+//! A vault that holds itself grows without end, and keys in the vault they open help nobody. Must not know how a tree is
+//! walked.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lavatube_node::depositor::Places;
+use lavatube_node::{directory_source, embedded};
+
+use crate::errors::{Condition, Failure};
+use crate::patterns::Patterns;
+use crate::units;
+
+/// The paths of a backup as the client wants them: absolute, no leading slash, sorted, none below another.
+///
+/// # Errors
+/// When one does not exist or lies in a folder of ours.
+pub fn resolve(paths: &[PathBuf], ours: &Ours) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut roots = Vec::new();
+    for path in paths {
+        let bad = |why: String| Failure::new(Condition::Io, format!("cannot read {}: {why}", path.display()));
+        std::fs::symlink_metadata(path).map_err(|e| bad(plain(&e)))?;
+        let root = directory_source::resolve(path).map_err(|e| bad(e.to_string()))?;
+        if let Some((_, what)) = ours.folders.iter().find(|(folder, _)| is_within(&root, folder)) {
+            let what = format!("{} lies in the {what}, which is never backed up", path.display());
+            return Err(Failure::new(Condition::Usage, what).hint("name what you want to keep"));
+        }
+        roots.push(root);
+    }
+    roots.sort();
+    roots.dedup();
+    let all = roots.clone();
+    roots.retain(|r| !all.iter().any(|other| other != r && is_within(r, other)));
+    Ok(roots)
+}
+
+fn plain(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Our own folders, by path in the tree and what they are.
+pub struct Ours {
+    folders: Vec<(Vec<u8>, &'static str)>,
+}
+
+impl Ours {
+    /// Vault with its drives, state and keys.
+    pub fn new(places: &Places) -> Self {
+        let mut folders = vec![
+            (places.vault.clone(), "vault"),
+            (places.state.clone(), "state folder"),
+            (places.keys.clone(), "folder of the keys"),
+        ];
+        let drives = embedded::drive_folders(&places.vault).unwrap_or_default();
+        folders.extend(drives.into_iter().map(|d| (d, "vault")));
+        let in_tree = |(path, what): (PathBuf, _)| {
+            // A folder that is not there cannot be met either.
+            let mut bytes = std::fs::canonicalize(path).ok()?.into_os_string().into_vec();
+            bytes.remove(0);
+            Some((bytes, what))
+        };
+        Self { folders: folders.into_iter().filter_map(in_tree).collect() }
+    }
+}
+
+/// What is left out, and how often it was.
+pub struct Excluder<'a> {
+    /// Patterns of the user.
+    pub patterns: Patterns,
+    /// Leave out folders with a CACHEDIR.TAG.
+    pub caches: bool,
+    /// Leave out folders that hold an entry of one of these names.
+    pub if_present: Vec<OsString>,
+    /// Our own folders.
+    pub ours: &'a Ours,
+    /// How many of our own folders were met.
+    pub own: AtomicU64,
+}
+
+impl Excluder<'_> {
+    /// Whether to leave out `path`.
+    pub fn exclude(&self, path: &[u8], directory: bool) -> bool {
+        if directory && self.ours.folders.iter().any(|(folder, _)| folder == path) {
+            self.own.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        if !self.patterns.is_empty() && self.patterns.choose(path, directory) {
+            return true;
+        }
+        directory && (self.caches || !self.if_present.is_empty()) && self.is_marked(path)
+    }
+
+    fn is_marked(&self, path: &[u8]) -> bool {
+        let folder = Path::new("/").join(OsStr::from_bytes(path));
+        self.if_present.iter().any(|name| folder.join(name).symlink_metadata().is_ok())
+            || (self.caches && has_cache_tag(&folder))
+    }
+}
+
+/// Whether a folder is marked as a cache (<https://bford.info/cachedir/>).
+fn has_cache_tag(folder: &Path) -> bool {
+    let tag = folder.join("CACHEDIR.TAG");
+    // A fifo of that name must not hang us.
+    let mut start = [0; CACHE_TAG.len()];
+    tag.symlink_metadata().is_ok_and(|m| m.is_file())
+        && File::open(tag).and_then(|mut f| f.read_exact(&mut start)).is_ok()
+        && start == CACHE_TAG
+}
+
+const CACHE_TAG: [u8; 43] = *b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// A path of the tree as JSON: text, with what is no UTF-8 replaced.
+pub fn json_path(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
+
+/// Up to `max` lines of `path: reason`, and a last one that counts the others.
+pub fn listing<'a>(items: impl ExactSizeIterator<Item = (&'a [u8], &'a str)>, total: u64, max: usize) -> Vec<String> {
+    let shown = items.len().min(max);
+    let line = |(path, reason): (&[u8], &str)| match reason {
+        "" => format!("  {}", units::tree_path(path)),
+        reason => format!("  {}: {reason}", units::tree_path(path)),
+    };
+    let mut lines: Vec<_> = items.take(max).map(line).collect();
+    let rest = total.saturating_sub(shown as u64);
+    if rest > 0 {
+        lines.push(format!("  and {} more", units::count(rest)));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody() -> Ours {
+        Ours { folders: Vec::new() }
+    }
+
+    #[test]
+    fn roots_are_absolute_and_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(dir.path()).unwrap();
+        for d in ["a/b", "ab"] {
+            std::fs::create_dir_all(base.join(d)).unwrap();
+        }
+        let found = resolve(&[base.join("a/b"), base.join("ab"), base.join("a"), base.join("a/")], &nobody()).unwrap();
+        let want: Vec<_> = ["a", "ab"].iter().map(|d| base.join(d).as_os_str().as_bytes()[1..].to_vec()).collect();
+        assert_eq!(found, want);
+        assert_eq!(resolve(&[base.join("none")], &nobody()).unwrap_err().condition, Condition::Io);
+    }
+
+    #[test]
+    fn folders_of_ours_are_never_backed_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(dir.path()).unwrap();
+        let places = Places { vault: base.join("v"), state: base.join("s"), keys: base.join("k") };
+        std::fs::create_dir_all(base.join("v/drives/d0")).unwrap();
+        let ours = Ours::new(&places);
+        assert_eq!(resolve(&[base.join("v/drives")], &ours).unwrap_err().condition, Condition::Usage);
+        let patterns = Patterns::new(&[]).unwrap();
+        let excluder = Excluder { patterns, caches: false, if_present: Vec::new(), ours: &ours, own: AtomicU64::new(0) };
+        let vault = base.join("v").as_os_str().as_bytes()[1..].to_vec();
+        assert!(excluder.exclude(&vault, true) && !excluder.exclude(&vault, false));
+        assert_eq!(excluder.own.into_inner(), 1);
+    }
+
+    #[test]
+    fn caches_and_marked_folders_are_left_out_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(dir.path()).unwrap();
+        for d in ["cache", "fake", "marked"] {
+            std::fs::create_dir(base.join(d)).unwrap();
+        }
+        std::fs::write(base.join("cache/CACHEDIR.TAG"), [&CACHE_TAG[..], b"\n# more"].concat()).unwrap();
+        std::fs::write(base.join("fake/CACHEDIR.TAG"), "Signature: none").unwrap();
+        std::fs::write(base.join("marked/.nobackup"), "").unwrap();
+        let (ours, patterns) = (nobody(), Patterns::new(&[]).unwrap());
+        let if_present = vec![".nobackup".into()];
+        let excluder = Excluder { patterns, caches: true, if_present, ours: &ours, own: AtomicU64::new(0) };
+        let out = |name: &str| excluder.exclude(&base.join(name).as_os_str().as_bytes()[1..], true);
+        assert_eq!([out("cache"), out("fake"), out("marked")], [true, false, true]);
+    }
+
+    #[test]
+    fn long_lists_end_with_a_count() {
+        let items = [(&b"a"[..], "gone"), (b"b", "")];
+        assert_eq!(listing(items.into_iter(), 2, 10), ["  /a: gone", "  /b"]);
+        assert_eq!(listing(items.into_iter(), 1234, 1), ["  /a: gone", "  and 1,233 more"]);
+    }
+}

@@ -1,0 +1,322 @@
+//! `lavatube backup`: takes a snapshot, after making keys and vault on a fresh machine.
+//!
+//! Steps 1 to 7 of the walk seen from the terminal. Must not know how anything is stored.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use lavatube_client::backup::Request;
+use lavatube_client::courier::Promise;
+use lavatube_client::meter::Meter;
+use lavatube_node::depositor::{self, Effort, Made, Outcome};
+use lavatube_node::keyring::Keyring;
+use lavatube_node::{clock, embedded, process};
+use serde_json::json;
+
+use crate::drives::{self, ShapeArgs};
+use crate::errors::{Condition, End, Failure};
+use crate::patterns::Patterns;
+use crate::roots::{self, Excluder, Ours, json_path, listing};
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+use crate::verbs::{init, version};
+use crate::{date, progress, units};
+
+/// Take a snapshot of files and folders.
+///
+/// The first time, it makes keys and a vault and says where they are. Later it reads only what changed (size, times and
+/// inode tell) and stores only what is new. Vault, state and keys are always left out. What could not be read is listed,
+/// and the exit status is then 3: nothing is left out silently. `lavatube help patterns` explains patterns.
+///
+/// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
+/// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
+/// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives, recovered
+/// {packs, bytes}, drained, seconds, exit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BackupArgs {
+    /// Files and folders to keep
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Leave out what PATTERN means: *.tmp, cache/, /home/*/.cache. Repeat it for each
+    #[arg(long, short, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out folders marked as caches by a CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out folders that hold an entry NAME, such as .nobackup
+    #[arg(long, value_name = "NAME")]
+    exclude_if_present: Vec<OsString>,
+    /// Do not cross into other file systems
+    #[arg(long, short = 'x')]
+    one_file_system: bool,
+    /// Tag the snapshot. Repeat it for each
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Say what the snapshot is
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Host name in the snapshot [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// zstd level, 1 (fast) to 22 (small) [default: 3]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=22))]
+    compression: Option<i32>,
+    /// Read every file, even if it seems unchanged
+    #[arg(long)]
+    read_all: bool,
+    /// Take a snapshot even if there are no files
+    #[arg(long)]
+    allow_empty: bool,
+    /// Take a snapshot even if more than half of the entries are gone since the last one
+    #[arg(long)]
+    accept_shrink: bool,
+    #[command(flatten)]
+    shape: ShapeArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  lavatube backup ~
+  lavatube backup ~/photos ~/letters --exclude '*.tmp' --exclude cache/ --tag weekly
+  lavatube backup / --one-file-system --exclude-caches
+  lavatube backup ~/photos --vault /mnt/usb/vault --json";
+
+/// Takes the snapshot.
+///
+/// # Errors
+/// When there is none afterwards.
+pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let begin = Instant::now();
+    // A typing mistake must not cost a fresh machine its first vault.
+    roots::resolve(&args.paths, &Ours::new(&settings.places))?;
+    let patterns = Patterns::new(&[&args.exclude[..], &settings.config.exclude].concat())?;
+    let made = prepare(args, settings, screen)?;
+    let ours = Ours::new(&settings.places);
+    let roots = roots::resolve(&args.paths, &ours)?;
+    let excluder = Excluder {
+        patterns,
+        caches: args.exclude_caches,
+        if_present: args.exclude_if_present.clone(),
+        ours: &ours,
+        own: AtomicU64::new(0),
+    };
+    let exclude = |path: &[u8], directory: bool| excluder.exclude(path, directory);
+    let host = args.host.clone().or_else(|| settings.config.host.clone()).unwrap_or_else(process::host_name);
+    let request = Request {
+        roots,
+        exclude: &exclude,
+        one_file_system: args.one_file_system || settings.config.one_file_system,
+        read_all: args.read_all,
+        allow_empty: args.allow_empty,
+        accept_shrink: args.accept_shrink,
+        host,
+        tags: args.tag.clone(),
+        description: args.description.clone(),
+        program: version::PROGRAM.to_owned(),
+        now: clock::wall_now(),
+    };
+    let level = args.compression.or(settings.config.compression).unwrap_or(3);
+    let effort = Effort { level, workers: settings.workers() };
+    let meter = Meter::default();
+    let outcome = progress::during(screen, "backing up", &meter, || {
+        depositor::backup(&settings.places, &request, effort, settings.lock_wait, &meter)
+    })?;
+    let own = excluder.own.load(std::sync::atomic::Ordering::Relaxed);
+    let done = Done { request: &request, outcome: &outcome, made, own, took: begin.elapsed() };
+    done.show(screen)?;
+    done.warn(screen);
+    screen.answer(&done.answer(settings)?)?;
+    Ok(done.end())
+}
+
+/// Makes keys and vault where this machine has never had any; says what is wrong where it has.
+fn prepare(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<Made, Failure> {
+    let places = &settings.places;
+    let keyring = Keyring::at(&places.keys);
+    if embedded::is_vault(&places.vault) {
+        if !keyring.can_deposit() {
+            let what = format!("there is a vault in {}, but no deposit key in {}", places.vault.display(), places.keys.display());
+            return Err(Failure::new(Condition::NoKey, what)
+                .hint("name the keys with --keys DIR, or make them again with `lavatube key import-recovery`"));
+        }
+        if args.shape.is_given() {
+            screen.warn("--drives, --data and --parity count only when a vault is made; this one stays as it is");
+        }
+        return Ok(Made::default());
+    }
+    // Keys and state, but no vault: more likely an unmounted disk than a wish for a second vault.
+    let known = std::fs::read_dir(&places.state).is_ok_and(|mut d| d.next().is_some());
+    if keyring.can_deposit() && known {
+        let what = format!("there is no vault in {}, but this machine has backed up before", places.vault.display());
+        return Err(Failure::new(Condition::NoVault, what)
+            .hint("mount its disk, or name it with --vault DIR; `lavatube init` makes a new, empty one"));
+    }
+    let plan = drives::plan(&[], &args.shape, &settings.config, &settings.here)?;
+    let made = init::make(&plan, settings)?;
+    for line in init::introduction(&plan, made, settings, screen) {
+        screen.tell(&line)?;
+    }
+    screen.tell("")?;
+    Ok(made)
+}
+
+/// A backup that is done, to be told.
+struct Done<'a> {
+    request: &'a Request<'a>,
+    outcome: &'a Outcome,
+    made: Made,
+    own: u64,
+    took: Duration,
+}
+
+impl Done<'_> {
+    fn end(&self) -> End {
+        let report = &self.outcome.report;
+        if report.totals.skipped > 0 || report.changed_count > 0 { End::Partly } else { End::Done }
+    }
+
+    fn show(&self, screen: &Screen) -> Result<(), Failure> {
+        let (report, totals) = (&self.outcome.report, &self.outcome.report.totals);
+        let id = report.snapshot.map(|s| s.short()).unwrap_or_default();
+        let head = format!("snapshot {id}");
+        screen.tell(&format!("{}  {}  {}", screen.ink(Ink::Bold, &head), date::rfc3339(self.request.now), units::name(self.request.host.as_bytes())))?;
+        let mut rows = Vec::new();
+        let read = match report.parent {
+            Some(_) => format!("{} new or changed", units::count(report.files_read)),
+            None => String::new(),
+        };
+        rows.push(("files", units::count(totals.files), read));
+        rows.push(("directories", units::count(totals.directories), String::new()));
+        if totals.others > 0 {
+            rows.push(("others", units::count(totals.others), "links, pipes, devices, sockets".into()));
+        }
+        if report.excluded > 0 {
+            let own = match self.own {
+                0 => String::new(),
+                n => format!("{} of them vault, state or keys", units::count(n)),
+            };
+            rows.push(("left out", units::count(report.excluded), own));
+        }
+        let rate = (totals.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
+        rows.push(("size", units::bytes(totals.bytes), format!("{} at {}/s", units::span(self.took), units::bytes(rate))));
+        rows.push(("new", units::bytes(totals.new_bytes), "content the vault did not have".into()));
+        rows.push(("stored", units::bytes(self.outcome.stored_bytes), self.ratio()));
+        for (name, value, note) in rows {
+            let line = format!("  {name:<11} {value:>10}  {}", screen.ink(Ink::Dim, &note));
+            screen.tell(line.trim_end())?;
+        }
+        screen.tell(&self.promise(screen))?;
+        if let Some(id) = report.snapshot {
+            screen.tell(&screen.ink(Ink::Dim, &format!("id {id}")))?;
+        }
+        Ok(())
+    }
+
+    fn ratio(&self) -> String {
+        let (new, stored) = (self.outcome.report.totals.new_bytes, self.outcome.stored_bytes);
+        if stored == 0 {
+            return "nothing had to be sent".into();
+        }
+        if new < stored {
+            return "names, times and the index; sealed, before parity".into();
+        }
+        format!("{:.2} to 1; sealed, before parity", new as f64 / stored as f64)
+    }
+
+    fn promise(&self, screen: &Screen) -> String {
+        match self.outcome.promise {
+            Promise::SafeThere if self.outcome.degraded.is_empty() => {
+                format!("{}: durable in the vault, which signed for it.", screen.ink(Ink::Green, "safe there"))
+            }
+            Promise::SafeThere => {
+                format!("{}: durable in the vault, with less parity than it should have.", screen.ink(Ink::Yellow, "safe there"))
+            }
+            Promise::SafeHere => format!(
+                "{}: too few drives of the vault are there. It waits on this machine and goes there with the next backup.",
+                screen.ink(Ink::Yellow, "safe here")
+            ),
+        }
+    }
+
+    fn warn(&self, screen: &Screen) {
+        let (outcome, report) = (self.outcome, &self.outcome.report);
+        if outcome.recovered.packs > 0 {
+            screen.note(&format!(
+                "note: {} ({}) of an interrupted run were kept and used.",
+                units::things(outcome.recovered.packs, "pack", "packs"),
+                units::bytes(outcome.recovered.bytes)
+            ));
+        }
+        if outcome.drained > 0 {
+            let what = units::things(outcome.drained as u64, "object", "objects");
+            screen.note(&format!("note: {what} of earlier runs waited here and are in the vault now."));
+        }
+        if !outcome.degraded.is_empty() {
+            let labels = outcome.degraded.join(", ");
+            screen.warn(&format!("drives that are not as they should be: {labels} (`lavatube status` says how)"));
+        }
+        if report.totals.skipped > 0 {
+            let n = report.totals.skipped;
+            screen.warn(&format!("{} could not be read and {} not in the snapshot:", units::things(n, "entry", "entries"), if n == 1 { "is" } else { "are" }));
+            let items = report.skipped.iter().map(|s| (&s.path[..], &s.reason[..]));
+            listing(items, n, SHOWN_MAX).iter().for_each(|line| screen.note(line));
+        }
+        if report.changed_count > 0 {
+            let n = report.changed_count;
+            screen.warn(&format!("{} changed while being read, so what was stored may be a mixture:", units::things(n, "file", "files")));
+            let items = report.changed.iter().map(|p| (&p[..], ""));
+            listing(items, n, SHOWN_MAX).iter().for_each(|line| screen.note(line));
+        }
+    }
+
+    fn answer(&self, settings: &Settings) -> Result<serde_json::Value, Failure> {
+        let (request, outcome, report) = (self.request, self.outcome, &self.outcome.report);
+        let totals = &report.totals;
+        let skipped = report.skipped.iter().map(|s| json!({ "path": json_path(&s.path), "reason": s.reason }));
+        let promise = match outcome.promise {
+            Promise::SafeHere => "safe-here",
+            Promise::SafeThere => "safe-there",
+        };
+        Ok(json!({
+            "snapshot": report.snapshot.map(|s| s.to_string()),
+            "short": report.snapshot.map(|s| s.short()),
+            "time": date::rfc3339(request.now),
+            "host": request.host,
+            "paths": request.roots.iter().map(|r| json_path(r)).collect::<Vec<_>>(),
+            "tags": request.tags,
+            "description": request.description,
+            "parent": report.parent.map(|s| s.to_string()),
+            "files": totals.files,
+            "directories": totals.directories,
+            "others": totals.others,
+            "bytes": totals.bytes,
+            "new_bytes": totals.new_bytes,
+            "stored_bytes": outcome.stored_bytes,
+            "files_read": report.files_read,
+            "excluded": report.excluded,
+            "own_folders_excluded": self.own,
+            "skipped": { "count": totals.skipped, "entries": skipped.collect::<Vec<_>>() },
+            "changed": {
+                "count": report.changed_count,
+                "paths": report.changed.iter().map(|p| json_path(p)).collect::<Vec<_>>(),
+            },
+            "promise": promise,
+            "vault": {
+                "path": settings.places.vault.to_string_lossy(),
+                "id": embedded::vault_id(&settings.places.vault)?.to_string(),
+                "made": self.made.vault,
+            },
+            "keys_made": self.made.keys,
+            "degraded_drives": outcome.degraded,
+            "recovered": { "packs": outcome.recovered.packs, "bytes": outcome.recovered.bytes },
+            "drained": outcome.drained,
+            "seconds": self.took.as_secs_f64(),
+            "exit": self.end().status(),
+        }))
+    }
+}
+
+/// Entries listed on the screen; JSON and the snapshot's record have more.
+const SHOWN_MAX: usize = 10;

@@ -1,0 +1,208 @@
+//! `lavatube status`: how vault, drives and this machine are, without reading any object.
+//!
+//! Must not know how a vault finds out.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use lavatube_node::directory_spool::DirectorySpool;
+use lavatube_node::embedded::{self, EmbeddedVault};
+use lavatube_node::keyring::Keyring;
+use lavatube_node::lock::{Lock, Mode};
+use lavatube_node::depositor;
+use lavatube_client::spool::Spool;
+use lavatube_vault::{DriveState, DriveStatus, Status};
+use serde_json::json;
+
+use crate::errors::{Condition, End, Failure};
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+use crate::units;
+
+/// Show how vault, drives and this machine are.
+///
+/// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that. The exit status is 4 when a
+/// drive is not as it should be, and 5 when more drives are gone than parity makes up for.
+///
+/// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state, free,
+/// total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, keys {path, deposit,
+/// read, recovery_file}, state, config, exit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
+pub struct StatusArgs {}
+
+/// What was found.
+struct Found {
+    id: String,
+    status: Status,
+    folders: Vec<PathBuf>,
+    one_disk: bool,
+    waiting: usize,
+}
+
+/// Shows it.
+///
+/// # Errors
+/// When there is no vault or it cannot be opened.
+pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let found = look(settings)?;
+    let status = &found.status;
+    let keyring = Keyring::at(&settings.places.keys);
+    let end = match () {
+        () if status.lost > 0 => End::Lost,
+        () if status.drives.iter().any(|d| d.state != DriveState::Present) => End::Damaged,
+        () => End::Done,
+    };
+    screen.say(&format!("{}  {}", screen.ink(Ink::Bold, "vault"), settings.places.vault.display()))?;
+    screen.say(&format!("  id          {}", found.id))?;
+    screen.say(&format!("  stripes     {} data + {} parity", status.k, status.m))?;
+    screen.say(&format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)))?;
+    for line in drives(&found, screen) {
+        screen.say(&line)?;
+    }
+    for line in redundancy(status, screen) {
+        screen.say(&line)?;
+    }
+    screen.say(&format!("{}  ", screen.ink(Ink::Bold, "this machine")).trim_end().to_owned())?;
+    screen.say(&format!("  keys        {}: {}", settings.places.keys.display(), keys(&keyring)))?;
+    screen.say(&format!("  state       {}", settings.places.state.display()))?;
+    let waiting = match found.waiting {
+        0 => "nothing; all that was backed up is safe there".to_owned(),
+        n => format!("{}, safe here only", units::things(n as u64, "object", "objects")),
+    };
+    screen.say(&format!("  waiting     {waiting}"))?;
+    if keyring.recovery_path().exists() {
+        screen.warn(&format!("the recovery key still lies in {}: print it, keep it far away, delete the file", keyring.recovery_path().display()));
+    }
+    screen.answer(&answer(&found, &keyring, settings, end))?;
+    Ok(end)
+}
+
+fn look(settings: &Settings) -> Result<Found, Failure> {
+    let vault = &settings.places.vault;
+    let id = embedded::vault_id(vault)?;
+    let _lock = Lock::acquire(&embedded::lock_path(vault), "lavatube status", Mode::Shared, settings.lock_wait)?;
+    let folders = embedded::drive_folders(vault)?;
+    let status = EmbeddedVault::open(vault, false)?.read().status();
+    let disks: Option<Vec<u64>> = folders.iter().map(|f| f.metadata().ok().map(|m| m.dev())).collect();
+    let one_disk = disks.is_some_and(|d| d.len() > 1 && d.iter().all(|dev| *dev == d[0]));
+    let spool = depositor::state_folder(&settings.places, id).join("spool");
+    let waiting = if spool.exists() {
+        let failed = |e: &dyn std::fmt::Display| Failure::new(Condition::Io, format!("{}: {e}", spool.display()));
+        let spool = DirectorySpool::open(&spool).map_err(|e| failed(&e))?;
+        spool.list().map_err(|e| failed(&e))?.len()
+    } else {
+        0
+    };
+    Ok(Found { id: id.to_string(), status, folders, one_disk, waiting })
+}
+
+/// One word and an explanation.
+fn state(drive: &DriveStatus) -> (&'static str, String) {
+    match &drive.state {
+        DriveState::Present => ("present", String::new()),
+        DriveState::CardDamaged => ("card-damaged", "read, not written to".into()),
+        DriveState::Blank => ("blank", "nothing of this vault on it: emptied, overwritten, or not mounted".into()),
+        DriveState::Foreign => ("foreign", "it belongs to another vault and is left alone".into()),
+        DriveState::Missing => ("missing", "its folder is not there".into()),
+        DriveState::Suspect(e) => ("suspect", e.to_string()),
+    }
+}
+
+fn drives(found: &Found, screen: &Screen) -> Vec<String> {
+    let width = |f: fn(&DriveStatus) -> &str, head: &str| {
+        let longest = found.status.drives.iter().map(|d| f(d).chars().count()).max().unwrap_or(0);
+        longest.max(head.len())
+    };
+    let (wl, ws, wm) = (width(|d| &d.label, "drive"), width(|d| &d.shelf, "shelf"), width(|d| &d.maker, "maker"));
+    let head = format!("{:<wl$}  {:<12}  {:>8}  {:<ws$}  {:<wm$}  model", "drive", "state", "free", "shelf", "maker");
+    let mut lines = vec![screen.ink(Ink::Bold, &head)];
+    for drive in &found.status.drives {
+        let (word, why) = state(drive);
+        let padded = format!("{word:<12}");
+        let ink = if drive.state == DriveState::Present { Ink::Green } else { Ink::Red };
+        let word = screen.ink(ink, &padded);
+        let free = drive.space.map_or("-".to_owned(), |s| units::bytes(s.free));
+        let [label, shelf, maker, model] =
+            [&drive.label, &drive.shelf, &drive.maker, &drive.model].map(|s| units::name(s.as_bytes()));
+        let dash = |s: String| if s.is_empty() { "-".to_owned() } else { s };
+        let line = format!("{label:<wl$}  {word}  {free:>8}  {:<ws$}  {:<wm$}  {}", dash(shelf), dash(maker), dash(model));
+        lines.push(line.trim_end().to_owned());
+        if !why.is_empty() {
+            lines.push(format!("{:<wl$}  {why}", ""));
+        }
+    }
+    if found.one_disk {
+        lines.push("All drives are folders of one file system: parity mends rot and lost files there, not the loss of the disk.".into());
+    }
+    lines
+}
+
+fn redundancy(status: &Status, screen: &Screen) -> Vec<String> {
+    let mut lines = vec![screen.ink(Ink::Bold, "redundancy")];
+    let most = status.redundancy.iter().copied().max().unwrap_or(0).max(1);
+    for (spare, n) in status.redundancy.iter().enumerate().rev().filter(|(_, n)| **n > 0) {
+        let bar = "▪".repeat(usize::try_from(n * 24 / most).unwrap_or(0).max(1));
+        let ink = if spare >= usize::from(status.m) { Ink::Green } else { Ink::Yellow };
+        let what = format!("outlive the loss of {spare} more {}", if spare == 1 { "drive" } else { "drives" });
+        lines.push(format!("  {:>10}  {what:<36} {}", units::count(*n), screen.ink(ink, &bar)));
+    }
+    if status.lost > 0 {
+        let text = format!("  {:>10}  cannot be read wholly: too few of their drives are there", units::count(status.lost));
+        lines.push(screen.ink(Ink::Red, &text));
+    }
+    if status.objects == 0 {
+        lines.push("  nothing is stored yet".into());
+    }
+    lines
+}
+
+fn keys(keyring: &Keyring) -> String {
+    let read = keyring.read_path().exists();
+    match (keyring.can_deposit(), read) {
+        (true, true) => "deposit and read".into(),
+        (true, false) => "deposit only: this machine can add and cannot read".into(),
+        (false, true) => "read only: this machine can restore and cannot add".into(),
+        (false, false) => "none".into(),
+    }
+}
+
+fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> serde_json::Value {
+    let status = &found.status;
+    let drive = |d: &DriveStatus| {
+        json!({
+            "label": d.label,
+            "shelf": d.shelf,
+            "maker": d.maker,
+            "model": d.model,
+            "folder": found.folders.get(d.slot).map(|f| f.to_string_lossy()),
+            "state": state(d).0,
+            "free": d.space.map(|s| s.free),
+            "total": d.space.map(|s| s.total),
+        })
+    };
+    json!({
+        "vault": {
+            "path": settings.places.vault.to_string_lossy(),
+            "id": found.id,
+            "data": status.k,
+            "parity": status.m,
+            "objects": status.objects,
+            "bytes": status.bytes,
+        },
+        "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
+        "redundancy": status.redundancy,
+        "lost": status.lost,
+        "one_disk": found.one_disk,
+        "waiting": found.waiting,
+        "keys": {
+            "path": keyring.folder().to_string_lossy(),
+            "deposit": keyring.can_deposit(),
+            "read": keyring.read_path().exists(),
+            "recovery_file": keyring.recovery_path().exists().then(|| keyring.recovery_path().to_string_lossy().into_owned()),
+        },
+        "state": settings.places.state.to_string_lossy(),
+        "config": settings.config_file.as_ref().map(|c| c.to_string_lossy()),
+        "exit": end.status(),
+    })
+}
