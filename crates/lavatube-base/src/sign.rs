@@ -142,10 +142,7 @@ impl PairSigner {
     /// [`SignError::Signing`] when the library fails.
     pub fn sign(&self, context: &str, message: &[u8]) -> Result<PairSignature, SignError> {
         let mut ml_dsa_65 = vec![0; ML_DSA_65_SIGNATURE_LEN];
-        let n = self
-            .ml
-            .sign(&framed(context, message), &mut ml_dsa_65)
-            .map_err(|_| SignError::Signing("ML-DSA-65"))?;
+        let n = self.ml.sign(&framed(context, message), &mut ml_dsa_65).map_err(|_| SignError::Signing("ML-DSA-65"))?;
         ml_dsa_65.truncate(n);
         Ok(PairSignature { ed25519: self.ed.sign(context, message), ml_dsa_65 })
     }

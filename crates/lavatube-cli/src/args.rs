@@ -63,13 +63,23 @@ pub enum Verb {
     Init(verbs::init::InitArgs),
     /// Take a snapshot of files and folders
     Backup(verbs::backup::BackupArgs),
+    /// List the snapshots in the vault
+    Snapshots(verbs::snapshots::SnapshotsArgs),
+    /// List files in a snapshot
+    Ls(verbs::ls::LsArgs),
+    /// Write one file's content to standard output
+    Cat(verbs::cat::CatArgs),
+    /// Bring files back from a snapshot
+    Restore(verbs::restore::RestoreArgs),
+    /// Look for damage, prove that files can be restored, and mend
+    Check(verbs::check::CheckArgs),
     /// Show, move, lock and recover keys
     Key(verbs::key::KeyArgs),
     /// Show how vault, drives and this machine are
     Status(verbs::status::StatusArgs),
     /// Show the version and how it was built
     Version(verbs::version::VersionArgs),
-    /// Explain lavatube, a verb, exit statuses or patterns
+    /// Explain a verb, exit statuses, patterns or the configuration
     Help(verbs::help::HelpArgs),
 }
 

@@ -4,19 +4,28 @@
 //! `failed`, never silently fine. Must not know verbs or the screen.
 
 use lavatube_client::backup::BackupError;
+use lavatube_client::browse::{CatError, ResolveError};
 use lavatube_client::catalog::CatalogError;
+use lavatube_client::check::CheckError;
 use lavatube_client::collect::CollectError;
 use lavatube_client::courier::CourierError;
 use lavatube_client::far::FarError;
+use lavatube_client::fetch::FetchCause;
+use lavatube_client::layers::TreeError;
 use lavatube_client::packer::PackError;
+use lavatube_client::rebuild::RebuildError;
+use lavatube_client::restore::RestoreError;
 use lavatube_client::session::SessionError;
+use lavatube_client::sink::SinkError;
 use lavatube_client::spool::SpoolError;
 use lavatube_client::state::StateError;
+use lavatube_client::vaulted::SessionsError;
 use lavatube_node::depositor::DepositorError;
 use lavatube_node::embedded::VaultError;
 use lavatube_node::keyring::KeyringError;
 use lavatube_node::keys_io::KeyFileError;
 use lavatube_node::lock::LockError;
+use lavatube_node::reader::ReaderError;
 use lavatube_seal::SealError;
 use lavatube_vault::{CreateError, DepositError, DriveError, OpenError, StoreError};
 
@@ -92,11 +101,10 @@ impl From<KeyringError> for Failure {
             KeyringError::File(e) => e.into(),
             KeyringError::Locked(_) => Self::new(Condition::WrongKey, text)
                 .hint("run it on a terminal to be asked, or give --passphrase-file FILE"),
-            KeyringError::Content { source: SealError::WrongPassphrase, path } => Self::new(
-                Condition::WrongKey,
-                format!("the passphrase does not open {}", path.display()),
-            )
-            .hint("try again, or use a copy of the file if it may be damaged"),
+            KeyringError::Content { source: SealError::WrongPassphrase, path } => {
+                Self::new(Condition::WrongKey, format!("the passphrase does not open {}", path.display()))
+                    .hint("try again, or use a copy of the file if it may be damaged")
+            }
             KeyringError::Content { .. } => Self::new(Condition::WrongKey, text),
             _ => Self::new(Condition::Failed, text),
         }
@@ -182,7 +190,7 @@ impl From<CatalogError> for Failure {
         match e {
             CatalogError::State(e) => e.into(),
             e => Self::new(Condition::Failed, e.to_string())
-                .hint("`lavatube check --rebuild` makes the catalog again from the vault; it needs the read key"),
+                .hint("`lavatube snapshots` makes the catalog again from the vault; it needs the read key"),
         }
     }
 }
@@ -191,5 +199,58 @@ impl From<StateError> for Failure {
     fn from(e: StateError) -> Self {
         let full = e.source.kind() == std::io::ErrorKind::StorageFull;
         Self::new(if full { Condition::Full } else { Condition::Io }, e.to_string())
+    }
+}
+
+impl From<ReaderError> for Failure {
+    fn from(e: ReaderError) -> Self {
+        match e {
+            ReaderError::Open(e) => e.into(),
+            ReaderError::Sessions(SessionsError::Far(e)) => e.into(),
+            ReaderError::Sessions(SessionsError::State(e)) => e.into(),
+            ReaderError::Rebuild(RebuildError::Catalog(e)) => e.into(),
+            ReaderError::Rebuild(RebuildError::State(e)) => e.into(),
+            ReaderError::Rebuild(RebuildError::Away(e)) => Self::new(Condition::VaultAway, e.to_string()),
+            ReaderError::Tree(e) | ReaderError::Check(CheckError::Tree(e)) => e.into(),
+            ReaderError::Restore(RestoreError::Tree(e)) | ReaderError::Cat(CatError::Tree(e)) => e.into(),
+            ReaderError::Resolve(e) => e.into(),
+            ReaderError::Cat(CatError::Write(e)) => crate::screen::written(e),
+            ReaderError::Cat(e @ CatError::Missing) => Self::new(Condition::NoPath, e.to_string()),
+            ReaderError::Cat(e @ CatError::NoFile) => Self::new(Condition::NoPath, e.to_string())
+                .hint("`lavatube restore` brings back folders and everything else"),
+            ReaderError::Cat(e @ CatError::Digest) => Self::new(Condition::Lost, e.to_string()),
+            ReaderError::Restore(e @ RestoreError::Nothing) => Self::new(Condition::NoPath, e.to_string()),
+            ReaderError::Target(SinkError::Full) => Self::new(Condition::Full, SinkError::Full.to_string()),
+            ReaderError::Target(e) => Self::new(Condition::Io, format!("the target: {e}")),
+            ReaderError::Check(CheckError::Far(e)) => e.into(),
+            ReaderError::Fetch(e) => cause(&e, e.to_string()),
+            ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),
+        }
+    }
+}
+
+impl From<TreeError> for Failure {
+    fn from(e: TreeError) -> Self {
+        let text = e.to_string();
+        match &e {
+            TreeError::Fetch(fetch) => cause(&fetch.cause, text),
+            TreeError::Malformed { .. } => Self::new(Condition::Lost, text),
+        }
+    }
+}
+
+fn cause(cause: &FetchCause, text: String) -> Failure {
+    let condition = match cause {
+        FetchCause::Far(FarError::Away(_)) => Condition::VaultAway,
+        FetchCause::Seal(SealError::WrongKey(_)) => Condition::WrongKey,
+        FetchCause::Catalog(_) => Condition::Failed,
+        _ => Condition::Lost,
+    };
+    Failure::new(condition, text)
+}
+
+impl From<ResolveError> for Failure {
+    fn from(e: ResolveError) -> Self {
+        Self::new(Condition::NoSnapshot, e.to_string())
     }
 }

@@ -3,6 +3,7 @@
 //! A key nobody knows is an error that names the nearest known one: a typing mistake in a configuration file must not
 //! turn into a backup without its excludes. Must not know what the values are for.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
@@ -213,19 +214,16 @@ fn drive(value: &Value, base: &Path, home: Option<&Path>) -> Result<DriveSpec, S
 }
 
 fn nearest(name: &str) -> String {
-    let near = KEYS.iter().max_by(|a, b| {
-        strsim::jaro_winkler(a.name, name).total_cmp(&strsim::jaro_winkler(b.name, name))
-    });
+    let near =
+        KEYS.iter().max_by(|a, b| strsim::jaro_winkler(a.name, name).total_cmp(&strsim::jaro_winkler(b.name, name)));
     match near {
         Some(key) if strsim::jaro_winkler(key.name, name) > 0.7 => format!("did you mean `{}`?", key.name),
         _ => format!("the keys are {}", KEYS.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")),
     }
 }
 
-#[cfg(test)]
-fn document() -> String {
-    use std::fmt::Write;
-
+/// The document about the configuration file: `docs/CONFIG.md` and `lavatube help config`.
+pub fn document() -> String {
     let mut out = String::from(
         "# The configuration file\n\n\
          Generated from `crates/lavatube-cli/src/config.rs`; `UPDATE=1 cargo test -p lavatube-cli` rewrites it.\n\n\
@@ -287,7 +285,9 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        for bad in ["data = 0", "parity = -1", "compression = 23", "workers = 'x'", "exclude = [1]", "drives = [{}]", "= 1"] {
+        for bad in
+            ["data = 0", "parity = -1", "compression = 23", "workers = 'x'", "exclude = [1]", "drives = [{}]", "= 1"]
+        {
             assert_eq!(read(bad).unwrap_err().condition, Condition::Config, "{bad}");
         }
         assert!(read("drives = [{ folder = 'a', shelve = 'b' }]").unwrap_err().what.contains("shelve"));

@@ -74,7 +74,9 @@ pub fn plan(single: &[DriveSpec], shape: &ShapeArgs, config: &Config, here: &Pat
     let mut drives: Vec<DriveSpec> = if !single.is_empty() || !shape.drives.is_empty() {
         let plain = shape.drives.iter().map(|folder| DriveSpec { folder: folder.clone(), ..DriveSpec::default() });
         let given = single.iter().cloned().chain(plain);
-        given.map(|d| DriveSpec { folder: std::path::absolute(here.join(&d.folder)).unwrap_or(d.folder), ..d }).collect()
+        given
+            .map(|d| DriveSpec { folder: std::path::absolute(here.join(&d.folder)).unwrap_or(d.folder), ..d })
+            .collect()
     } else {
         config.drives.clone()
     };
@@ -92,8 +94,11 @@ pub fn plan(single: &[DriveSpec], shape: &ShapeArgs, config: &Config, here: &Pat
         drives = (0..data + parity).map(|i| DriveSpec { folder: folder(i), ..DriveSpec::default() }).collect();
     }
     if data == 0 || data + parity > drives.len() {
-        return Err(bad(format!("{data} data and {parity} parity shards need {} drives, and {count} are given", data + parity))
-            .hint("give more drives, or lower --data or --parity"));
+        return Err(bad(format!(
+            "{data} data and {parity} parity shards need {} drives, and {count} are given",
+            data + parity
+        ))
+        .hint("give more drives, or lower --data or --parity"));
     }
     for i in 0..drives.len() {
         fill_label(&mut drives[i]);

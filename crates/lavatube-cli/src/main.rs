@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
+mod archive;
 mod args;
 mod blame;
 mod config;
@@ -59,6 +60,11 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
     match &cli.verb {
         Verb::Init(args) => verbs::init::run(args, &settings, screen),
         Verb::Backup(args) => verbs::backup::run(args, &settings, screen),
+        Verb::Snapshots(args) => verbs::snapshots::run(args, &settings, screen),
+        Verb::Ls(args) => verbs::ls::run(args, &settings, screen),
+        Verb::Cat(args) => verbs::cat::run(args, &settings, screen),
+        Verb::Restore(args) => verbs::restore::run(args, &settings, screen),
+        Verb::Check(args) => verbs::check::run(args, &settings, screen),
         Verb::Key(args) => verbs::key::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
         Verb::Version(_) | Verb::Help(_) => Ok(End::Done),

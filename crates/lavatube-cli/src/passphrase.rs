@@ -54,11 +54,15 @@ impl<'a> Asker<'a> {
         };
         let first = from_terminal(prompt)?.ok_or_else(nobody)?;
         if first.is_empty() {
-            return Err(Failure::new(Condition::Usage, "an empty passphrase protects nothing").hint("choose a longer one"));
+            return Err(
+                Failure::new(Condition::Usage, "an empty passphrase protects nothing").hint("choose a longer one")
+            );
         }
         let second = from_terminal("The same again")?.ok_or_else(nobody)?;
         if *first != *second {
-            return Err(Failure::new(Condition::Usage, "the two passphrases differ; nothing was changed").hint("try again"));
+            return Err(
+                Failure::new(Condition::Usage, "the two passphrases differ; nothing was changed").hint("try again")
+            );
         }
         Ok(first)
     }
@@ -101,7 +105,9 @@ fn read_line(terminal: &mut impl Read) -> Result<Zeroizing<String>, Failure> {
             Ok(_) => match byte[0] {
                 b'\r' | b'\n' => break,
                 CTRL_C => return Err(Failure::new(Condition::Interrupted, "interrupted")),
-                CTRL_D if line.is_empty() => return Err(Failure::new(Condition::Interrupted, "no passphrase was given")),
+                CTRL_D if line.is_empty() => {
+                    return Err(Failure::new(Condition::Interrupted, "no passphrase was given"));
+                }
                 CTRL_U => line.clear(),
                 BACKSPACE | DELETE => {
                     // A character of several bytes goes as a whole.

@@ -170,7 +170,8 @@ mod tests {
         let ours = Ours::new(&places);
         assert_eq!(resolve(&[base.join("v/drives")], &ours).unwrap_err().condition, Condition::Usage);
         let patterns = Patterns::new(&[]).unwrap();
-        let excluder = Excluder { patterns, caches: false, if_present: Vec::new(), ours: &ours, own: AtomicU64::new(0) };
+        let excluder =
+            Excluder { patterns, caches: false, if_present: Vec::new(), ours: &ours, own: AtomicU64::new(0) };
         let vault = base.join("v").as_os_str().as_bytes()[1..].to_vec();
         assert!(excluder.exclude(&vault, true) && !excluder.exclude(&vault, false));
         assert_eq!(excluder.own.into_inner(), 1);

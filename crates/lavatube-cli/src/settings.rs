@@ -35,7 +35,8 @@ impl Settings {
     /// # Errors
     /// When the configuration file has a mistake or is not where it was said to be.
     pub fn load(global: &Global) -> Result<Self, Failure> {
-        let here = env::current_dir().map_err(|e| Failure::new(Condition::Io, format!("the working directory: {e}")))?;
+        let here =
+            env::current_dir().map_err(|e| Failure::new(Condition::Io, format!("the working directory: {e}")))?;
         let home = variable("HOME");
         let asked = global.config.clone().or_else(|| variable("LAVATUBE_CONFIG")).map(|p| here.join(p));
         let default = folder("XDG_CONFIG_HOME", home.as_deref(), ".config").map(|d| d.join("lavatube/lavatube.toml"));

@@ -99,7 +99,10 @@ mod tests {
 
     #[test]
     fn counts_and_spans_read_well() {
-        assert_eq!([count(0), count(999), count(1000), count(78_175), count(1_000_000)].join(" "), "0 999 1,000 78,175 1,000,000");
+        assert_eq!(
+            [count(0), count(999), count(1000), count(78_175), count(1_000_000)].join(" "),
+            "0 999 1,000 78,175 1,000,000"
+        );
         assert_eq!(things(1, "file", "files"), "1 file");
         assert_eq!(span(Duration::from_millis(420)), "0.42 s");
         assert_eq!(span(Duration::from_secs(200)), "3 min 20 s");

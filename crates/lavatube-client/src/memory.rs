@@ -209,7 +209,7 @@ impl Writer<'_> {
         zstd.ref_prefix(base).unwrap();
         zstd.compress2(&mut body, content).unwrap();
         let id = self.world.ids.id(content);
-        let delta = Some(Delta { base: base_id, content_len: content.len() });
+        let delta = Some(Box::new(Delta { base: base_id, content_len: content.len() }));
         self.frame.bytes.extend_from_slice(&body);
         self.frame.chunks.push(ChunkEntry { id, body_len: body.len(), delta });
         Ref { id, len: content.len() as u64 }

@@ -10,7 +10,7 @@ use lavatube_base::digest::sha256;
 use lavatube_base::limits::PIECE_LEN;
 use lavatube_base::{ChunkId, Verified};
 use lavatube_format::catalog::PackRow;
-use lavatube_format::open_session::{PackDone, Record};
+use lavatube_format::open_session::PackDone;
 use lavatube_format::pack::{
     FOOTER_LEN, Footer, FrameEntry, HEADER_LEN, Header, PIECE_STORED, capacity, class_len, sealed_position,
 };
@@ -24,6 +24,10 @@ use crate::state::{State, StateError};
 
 /// Class of a full pack: 16 MiB. Larger ones would need more memory than a backup may use.
 pub const FULL_CLASS: u8 = 6;
+
+/// Chunks after which a pack is closed though it is not full: millions of tiny files must not make an index larger than
+/// their data in memory.
+const CHUNKS_MAX: usize = 64 << 10;
 
 /// Why a session could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,8 @@ pub struct Packer<'a> {
     frames: VecDeque<PressedFrame>,
     /// Stored bytes of `frames` and of their index entries.
     waiting: usize,
+    /// Chunks of `frames`.
+    chunks: usize,
     packed: Packed,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
@@ -84,7 +90,18 @@ impl<'a> Packer<'a> {
     /// A packer that seals with `keys`, hands packs to `courier` and notes each in the open session of `state`.
     pub fn new(keys: SessionKeys, state: &'a dyn State, courier: Courier<'a>, meter: &'a Meter) -> Self {
         let (frames, packed) = (VecDeque::new(), Packed::default());
-        Self { keys, state, courier, meter, frames, waiting: 0, packed, buffer: Vec::new(), scratch: Vec::new() }
+        Self {
+            keys,
+            state,
+            courier,
+            meter,
+            frames,
+            waiting: 0,
+            chunks: 0,
+            packed,
+            buffer: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Takes the next frame; returns the pack that was closed because of it, if any.
@@ -93,13 +110,18 @@ impl<'a> Packer<'a> {
     /// When a pack could not be sealed or delivered. The session must end then.
     pub fn add(&mut self, frame: PressedFrame) -> Result<Option<DeliveredPack>, PackError> {
         let need = cost(&frame);
-        let closed = if !self.frames.is_empty() && self.waiting + need > room(FULL_CLASS) {
-            let all = self.frames.len();
-            Some(self.close(FULL_CLASS, all)?)
+        let closed = if self.frames.is_empty() {
+            None
+        } else if self.waiting + need > room(FULL_CLASS) {
+            Some(self.close(FULL_CLASS, self.frames.len())?)
+        } else if self.chunks >= CHUNKS_MAX {
+            let (class, n) = self.last_packs_choice();
+            Some(self.close(class, n)?)
         } else {
             None
         };
         self.waiting += need;
+        self.chunks += frame.entry.chunks.len();
         self.frames.push_back(frame);
         Ok(closed)
     }
@@ -145,6 +167,7 @@ impl<'a> Packer<'a> {
     fn close(&mut self, class: u8, n: usize) -> Result<DeliveredPack, PackError> {
         let frames: Vec<PressedFrame> = self.frames.drain(..n).collect();
         self.waiting -= frames.iter().map(cost).sum::<usize>();
+        self.chunks -= frames.iter().map(|f| f.entry.chunks.len()).sum::<usize>();
         let number = u32::try_from(self.packed.packs.len()).unwrap_or(u32::MAX);
         let keys = self.keys.pack(number, class);
         let mut pack = std::mem::take(&mut self.buffer);
@@ -160,7 +183,7 @@ impl<'a> Packer<'a> {
         let frames: Vec<FrameEntry> = frames.into_iter().map(|f| f.entry).collect();
         let mut log = Vec::new();
         let done = PackDone { row, sha256, frames };
-        Record::Pack(done.clone()).encode(&mut log);
+        done.encode(&mut log);
         self.state.append(OPEN_SESSION, &log).map_err(StateError::on(OPEN_SESSION))?;
         self.packed.packs.push((row, sha256));
         Ok(DeliveredPack { row, frames: done.frames })

@@ -208,7 +208,7 @@ impl<'a, S: Sink> Restore<'a, S> {
     /// # Errors
     /// [`RestoreError::Tree`] when the vault went away. Jobs that were handed out are still worth running.
     pub fn next_job(&mut self, fetcher: &mut Fetcher<'_>) -> Result<Option<Job<S>>, RestoreError> {
-        while !self.ended && self.outcome.stopped.is_none() {
+        while !self.ended && self.batch.stopped().is_none() {
             match self.reader.next(fetcher)? {
                 Some(Step::Lost(lost)) => {
                     self.meter.errors.add(1);
@@ -223,8 +223,8 @@ impl<'a, S: Sink> Restore<'a, S> {
             }
         }
         self.dirs.close_all(self.sink, &mut self.outcome);
-        if let Some(why) = self.outcome.stopped.clone() {
-            self.batch.abandon(&why, self.sink, &mut self.outcome);
+        if self.batch.stopped().is_some() {
+            self.batch.abandon(self.sink, &mut self.outcome);
         }
         Ok(self.batch.take())
     }

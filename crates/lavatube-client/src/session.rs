@@ -69,7 +69,7 @@ pub fn begin(state: &dyn State, deposit: &DepositKeys, entropy: Entropy<'_>) -> 
     let (keys, wrap) = Session::begin(deposit, session, &secret, entropy)?;
     let wraps = vec![wrap];
     let mut log = Vec::new();
-    Record::Begun(Begun { session, secret, wraps: wraps.clone() }).encode(&mut log);
+    Begun { session, secret, wraps: wraps.clone() }.encode(&mut log);
     write_all(state, OPEN_SESSION, &log)?;
     Ok(OpenSession { keys, wraps })
 }

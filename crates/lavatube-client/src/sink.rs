@@ -52,8 +52,8 @@ pub trait Sink: Send + Sync {
     /// When it cannot be made or opened.
     fn make_dir(&self, dir: &Self::Dir, name: &[u8]) -> Result<Arc<Self::Dir>, SinkError>;
 
-    /// Creates file `name`, which must not exist (a hidden temporary name is used when `whole` is false, so that a cut
-    /// never leaves a partial file under its real name; [`Sink::finish_file`] gives it its name).
+    /// Creates file `name`. With `whole` it must not exist; else a hidden temporary name is used, so that a cut never
+    /// leaves a partial file under its real name, and [`Sink::finish_file`] gives it its name, which must be free then.
     ///
     /// # Errors
     /// When it exists or cannot be created.

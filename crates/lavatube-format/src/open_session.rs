@@ -3,8 +3,8 @@
 //! An append-only log with a check on every record; a torn tail is simply not there. It holds the session's secret and
 //! is removed with the session's end, so that a stolen deposit key opens nothing that is finished (promise P2).
 
-use lavatube_base::digest::h16;
 use lavatube_base::SessionId;
+use lavatube_base::digest::h16;
 use lavatube_base::limits::PACK_LEN_MAX;
 
 use crate::catalog::PackRow;
@@ -47,39 +47,44 @@ pub enum Record {
 const BEGUN: u8 = 1;
 const PACK: u8 = 2;
 
-impl Record {
+impl Begun {
     /// Appends the record: `u32 length of type and body ‖ u8 type ‖ body ‖ H16 of all before`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut body = Vec::new();
-        match self {
-            Self::Begun(b) => {
-                body.push(BEGUN);
-                body.extend_from_slice(&b.session.0);
-                body.extend_from_slice(b.secret.bytes());
-                put_len(&mut body, b.wraps.len());
-                for wrap in &b.wraps {
-                    body.extend_from_slice(&wrap.key_id);
-                    body.extend_from_slice(&wrap.enc);
-                    body.extend_from_slice(&wrap.ct);
-                }
-            }
-            Self::Pack(p) => {
-                body.push(PACK);
-                body.extend_from_slice(&p.row.encode());
-                body.extend_from_slice(&p.sha256);
-                put_len(&mut body, p.frames.len());
-                let mut index = Vec::new();
-                p.frames.iter().for_each(|f| f.encode(&mut index));
-                put_bytes(&mut body, &index);
-            }
+        let mut body = vec![BEGUN];
+        body.extend_from_slice(&self.session.0);
+        body.extend_from_slice(self.secret.bytes());
+        put_len(&mut body, self.wraps.len());
+        for wrap in &self.wraps {
+            body.extend_from_slice(&wrap.key_id);
+            body.extend_from_slice(&wrap.enc);
+            body.extend_from_slice(&wrap.ct);
         }
-        let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let check = h16(&[&len, &body]);
-        out.extend_from_slice(&len);
-        out.extend_from_slice(&body);
-        out.extend_from_slice(&check);
+        frame(&body, out);
     }
+}
 
+impl PackDone {
+    /// Appends the record, framed like [`Begun::encode`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut body = vec![PACK];
+        body.extend_from_slice(&self.row.encode());
+        body.extend_from_slice(&self.sha256);
+        put_len(&mut body, self.frames.len());
+        let mut index = Vec::new();
+        self.frames.iter().for_each(|f| f.encode(&mut index));
+        put_bytes(&mut body, &index);
+        frame(&body, out);
+    }
+}
+
+fn frame(body: &[u8], out: &mut Vec<u8>) {
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+    out.extend_from_slice(&len);
+    out.extend_from_slice(body);
+    out.extend_from_slice(&h16(&[&len, body]));
+}
+
+impl Record {
     fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("open session", body);
         let out = match r.u8()? {
@@ -136,16 +141,21 @@ mod tests {
     #[test]
     fn a_log_survives_and_a_torn_tail_is_not_there() {
         let wraps = vec![Wrap { key_id: [1; 8], enc: vec![2; ENC_LEN], ct: vec![3; CT_LEN] }];
-        let begun = Record::Begun(Begun { session: SessionId([4; 16]), secret: Secret::new([5; 32]), wraps });
+        let begun = Begun { session: SessionId([4; 16]), secret: Secret::new([5; 32]), wraps };
         let row = PackRow { id: ObjectId([6; 32]), class: 3, session: SessionId([4; 16]), number: 0 };
-        let pack = Record::Pack(PackDone { row, sha256: [7; 32], frames: Vec::new() });
+        let pack = PackDone { row, sha256: [7; 32], frames: Vec::new() };
         let mut bytes = Vec::new();
         begun.encode(&mut bytes);
         let first = bytes.len();
         pack.encode(&mut bytes);
         let again = |bytes: &[u8]| {
             let mut out = Vec::new();
-            decode_log(bytes).iter().for_each(|r| r.encode(&mut out));
+            for record in decode_log(bytes) {
+                match record {
+                    Record::Begun(b) => b.encode(&mut out),
+                    Record::Pack(p) => p.encode(&mut out),
+                }
+            }
             out
         };
         assert_eq!(again(&bytes), bytes);

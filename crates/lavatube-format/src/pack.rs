@@ -148,14 +148,14 @@ pub struct Delta {
 }
 
 /// One chunk in an index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkEntry {
     /// Id of the content.
     pub id: ChunkId,
     /// Bytes in the frame.
     pub body_len: usize,
-    /// Set when the body is not the content itself.
-    pub delta: Option<Delta>,
+    /// Set when the body is not the content itself. Boxed: rare, and a pack may have many chunks.
+    pub delta: Option<Box<Delta>>,
 }
 
 /// One frame in an index.
@@ -203,7 +203,7 @@ impl FrameEntry {
             let coded = r.varint_max(CHUNK_LEN_MAX << 1 | 1, "chunk is too long")?;
             let delta = if coded & 1 == 1 {
                 let base = ChunkId(r.array()?);
-                Some(Delta { base, content_len: r.varint_max(CHUNK_LEN_MAX, "chunk is too long")? })
+                Some(Box::new(Delta { base, content_len: r.varint_max(CHUNK_LEN_MAX, "chunk is too long")? }))
             } else {
                 None
             };
@@ -314,7 +314,7 @@ mod tests {
                 .map(|(id, body_len, delta)| ChunkEntry {
                     id: ChunkId(id),
                     body_len,
-                    delta: delta.map(|(base, content_len)| Delta { base: ChunkId(base), content_len }),
+                    delta: delta.map(|(base, content_len)| Box::new(Delta { base: ChunkId(base), content_len })),
                 })
                 .collect();
             FrameEntry { method: Method::Zstd, stored_len: 7, chunks }

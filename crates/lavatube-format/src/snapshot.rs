@@ -148,8 +148,14 @@ impl Snapshot {
                 7 => {
                     d.map()?;
                     let t = &mut out.totals;
-                    let all =
-                        [&mut t.files, &mut t.directories, &mut t.others, &mut t.bytes, &mut t.new_bytes, &mut t.skipped];
+                    let all = [
+                        &mut t.files,
+                        &mut t.directories,
+                        &mut t.others,
+                        &mut t.bytes,
+                        &mut t.new_bytes,
+                        &mut t.skipped,
+                    ];
                     for field in all {
                         d.u8()?;
                         *field = d.u64()?;

@@ -90,7 +90,12 @@ impl CacheHead {
         let n = r.varint_max(LAYERS_MAX, "too many layers")?;
         let mut layers = Vec::with_capacity(n);
         for _ in 0..n {
-            layers.push(CachedLayer { id: ChunkId(r.array()?), since: r.varint()?, at: r.varint()?, entries: r.varint()? });
+            layers.push(CachedLayer {
+                id: ChunkId(r.array()?),
+                since: r.varint()?,
+                at: r.varint()?,
+                entries: r.varint()?,
+            });
         }
         Ok(Self { snapshot, started, generation, layers, entries: r.varint()?, bytes: r.varint()?, body: r.array()? })
     }
@@ -162,8 +167,15 @@ mod tests {
     fn head_and_entries_survive() {
         let layers = vec![CachedLayer { id: ChunkId([1; 24]), since: 4, at: 5, entries: 9 }];
         let started = WallTime { s: -1, ns: 7 };
-        let head =
-            CacheHead { snapshot: ChunkId([2; 24]), started, generation: 5, layers, entries: 9, bytes: 8, body: [7; 32] };
+        let head = CacheHead {
+            snapshot: ChunkId([2; 24]),
+            started,
+            generation: 5,
+            layers,
+            entries: 9,
+            bytes: 8,
+            body: [7; 32],
+        };
         let mut bytes = Vec::new();
         head.encode(&mut bytes);
         let mut r = Reader::new("tree cache", &bytes);

@@ -115,10 +115,8 @@ impl Sink for DirectorySink {
         let (fd, part) = if whole {
             (create_new(dir, name, PRIVATE).map_err(blame)?, None)
         } else {
-            // Said now rather than after the last of many bytes.
-            if self.look(dir, name)?.is_some() {
-                return Err(SinkError::Exists);
-            }
+            // What has the name now stays until the new file is complete and verified: the client removes it right before
+            // `finish_file`, which refuses a name that is taken.
             let (fd, part) = create_part(dir, name)?;
             (fd, Some(part))
         };

@@ -137,7 +137,11 @@ fn prepare(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<Ma
     let keyring = Keyring::at(&places.keys);
     if embedded::is_vault(&places.vault) {
         if !keyring.can_deposit() {
-            let what = format!("there is a vault in {}, but no deposit key in {}", places.vault.display(), places.keys.display());
+            let what = format!(
+                "there is a vault in {}, but no deposit key in {}",
+                places.vault.display(),
+                places.keys.display()
+            );
             return Err(Failure::new(Condition::NoKey, what)
                 .hint("name the keys with --keys DIR, or make them again with `lavatube key import-recovery`"));
         }
@@ -181,7 +185,12 @@ impl Done<'_> {
         let (report, totals) = (&self.outcome.report, &self.outcome.report.totals);
         let id = report.snapshot.map(|s| s.short()).unwrap_or_default();
         let head = format!("snapshot {id}");
-        screen.tell(&format!("{}  {}  {}", screen.ink(Ink::Bold, &head), date::rfc3339(self.request.now), units::name(self.request.host.as_bytes())))?;
+        screen.tell(&format!(
+            "{}  {}  {}",
+            screen.ink(Ink::Bold, &head),
+            date::rfc3339(self.request.now),
+            units::name(self.request.host.as_bytes())
+        ))?;
         let mut rows = Vec::new();
         let read = match report.parent {
             Some(_) => format!("{} new or changed", units::count(report.files_read)),
@@ -200,7 +209,11 @@ impl Done<'_> {
             rows.push(("left out", units::count(report.excluded), own));
         }
         let rate = (totals.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
-        rows.push(("size", units::bytes(totals.bytes), format!("{} at {}/s", units::span(self.took), units::bytes(rate))));
+        rows.push((
+            "size",
+            units::bytes(totals.bytes),
+            format!("{} at {}/s", units::span(self.took), units::bytes(rate)),
+        ));
         rows.push(("new", units::bytes(totals.new_bytes), "content the vault did not have".into()));
         rows.push(("stored", units::bytes(self.outcome.stored_bytes), self.ratio()));
         for (name, value, note) in rows {
@@ -231,7 +244,10 @@ impl Done<'_> {
                 format!("{}: durable in the vault, which signed for it.", screen.ink(Ink::Green, "safe there"))
             }
             Promise::SafeThere => {
-                format!("{}: durable in the vault, with less parity than it should have.", screen.ink(Ink::Yellow, "safe there"))
+                format!(
+                    "{}: durable in the vault, with less parity than it should have.",
+                    screen.ink(Ink::Yellow, "safe there")
+                )
             }
             Promise::SafeHere => format!(
                 "{}: too few drives of the vault are there. It waits on this machine and goes there with the next backup.",
@@ -259,13 +275,20 @@ impl Done<'_> {
         }
         if report.totals.skipped > 0 {
             let n = report.totals.skipped;
-            screen.warn(&format!("{} could not be read and {} not in the snapshot:", units::things(n, "entry", "entries"), if n == 1 { "is" } else { "are" }));
+            screen.warn(&format!(
+                "{} could not be read and {} not in the snapshot:",
+                units::things(n, "entry", "entries"),
+                if n == 1 { "is" } else { "are" }
+            ));
             let items = report.skipped.iter().map(|s| (&s.path[..], &s.reason[..]));
             listing(items, n, SHOWN_MAX).iter().for_each(|line| screen.note(line));
         }
         if report.changed_count > 0 {
             let n = report.changed_count;
-            screen.warn(&format!("{} changed while being read, so what was stored may be a mixture:", units::things(n, "file", "files")));
+            screen.warn(&format!(
+                "{} changed while being read, so what was stored may be a mixture:",
+                units::things(n, "file", "files")
+            ));
             let items = report.changed.iter().map(|p| (&p[..], ""));
             listing(items, n, SHOWN_MAX).iter().for_each(|line| screen.note(line));
         }

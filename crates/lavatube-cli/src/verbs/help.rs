@@ -1,14 +1,16 @@
 //! `lavatube help`: the idea, a verb, the exit statuses, the patterns. Must not know what verbs do.
 
-use crate::args;
 use crate::errors::{self, Condition, End, Failure};
 use crate::screen::Screen;
+use crate::{args, config};
 
-/// Explain lavatube, a verb, exit statuses or patterns.
+/// Explain lavatube, a verb, exit statuses, patterns or the configuration file.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  lavatube help backup\n  lavatube help statuses\n  lavatube help patterns")]
+#[command(
+    after_help = "Examples:\n  lavatube help backup\n  lavatube help statuses\n  lavatube help patterns\n  lavatube help config"
+)]
 pub struct HelpArgs {
-    /// A verb, `statuses` or `patterns`
+    /// A verb, `statuses`, `patterns` or `config`
     #[arg(value_name = "TOPIC")]
     topic: Vec<String>,
 }
@@ -23,13 +25,19 @@ pub fn run(args: &HelpArgs, screen: &Screen) -> Result<End, Failure> {
     for topic in &args.topic {
         match topic.as_str() {
             "statuses" => {
-                let table = errors::TABLE.iter().map(|r| format!("  {:>3}  {:<12} {}\n       {:<12} hint: {}\n", r.status, r.code, r.meaning, "", r.hint));
+                let table = errors::TABLE.iter().map(|r| {
+                    format!("  {:>3}  {:<12} {}\n       {:<12} hint: {}\n", r.status, r.code, r.meaning, "", r.hint)
+                });
                 let table: String = table.collect();
                 screen.say(&format!("Exit statuses:\n{}\nErrors by code:\n{table}", errors::statuses_for_help()))?;
                 return Ok(End::Done);
             }
             "patterns" => {
                 screen.say(PATTERNS)?;
+                return Ok(End::Done);
+            }
+            "config" => {
+                screen.say(config::document().trim_end())?;
                 return Ok(End::Done);
             }
             _ => {}

@@ -45,7 +45,8 @@ pub fn run(args: &InitArgs, settings: &Settings, screen: &Screen) -> Result<End,
     let plan = drives::plan(&args.drive, &args.shape, &settings.config, &settings.here)?;
     let there = embedded::is_vault(&settings.places.vault);
     if there && (args.shape.is_given() || !args.drive.is_empty()) {
-        let what = format!("there is a vault in {} already; its drives stay as they are", settings.places.vault.display());
+        let what =
+            format!("there is a vault in {} already; its drives stay as they are", settings.places.vault.display());
         return Err(Failure::new(Condition::Exists, what).hint("leave the options away, or name another --vault DIR"));
     }
     let made = make(&plan, settings)?;

@@ -79,7 +79,9 @@ pub fn run(args: &KeyArgs, settings: &Settings, screen: &Screen) -> Result<End, 
     let asker = Asker::new(settings.passphrase_file.as_deref());
     match &args.action {
         None | Some(Action::Show) => show(&keyring, screen),
-        Some(Action::MoveRead { to, passphrase }) => move_read(&keyring, &settings.here.join(to), *passphrase, asker, screen),
+        Some(Action::MoveRead { to, passphrase }) => {
+            move_read(&keyring, &settings.here.join(to), *passphrase, asker, screen)
+        }
         Some(Action::BringRead { from }) => bring_read(&keyring, &settings.here.join(from), screen),
         Some(Action::Lock { remove }) => lock(&keyring, *remove, asker, screen),
         Some(Action::Recovery) => recovery(&keyring, screen),
@@ -110,7 +112,8 @@ fn show(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
         Some(false) => "here, not locked: whoever is you on this machine can read",
     };
     let deposit_state = if deposit.is_some() { "here: this machine can add backups" } else { "not here" };
-    let recovery_state = if recovery { "still in a file here: print it and delete the file" } else { "not here, as it should be" };
+    let recovery_state =
+        if recovery { "still in a file here: print it and delete the file" } else { "not here, as it should be" };
     screen.say(&format!("{}  {}", screen.ink(Ink::Bold, "keys"), keyring.folder().display()))?;
     for (name, state) in [("deposit.key", deposit_state), ("read.key", read_state), ("recovery key", recovery_state)] {
         screen.say(&format!("  {name:<13} {state}"))?;
@@ -125,14 +128,22 @@ fn show(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
     Ok(End::Done)
 }
 
-fn move_read(keyring: &Keyring, to: &Path, passphrase: bool, mut asker: Asker<'_>, screen: &Screen) -> Result<End, Failure> {
+fn move_read(
+    keyring: &Keyring,
+    to: &Path,
+    passphrase: bool,
+    mut asker: Asker<'_>,
+    screen: &Screen,
+) -> Result<End, Failure> {
     let from = keyring.read_path();
     let to = if to.is_dir() { to.join("read.key") } else { to.to_owned() };
     let text = keys_io::read_key_text(&from)?;
     if passphrase {
         if decode(&from, &text)?.lock.is_some() {
             let what = format!("{} is locked already and keeps its passphrase", from.display());
-            return Err(Failure::new(Condition::Usage, what).hint("leave --passphrase away; `lavatube key lock` changes it"));
+            return Err(
+                Failure::new(Condition::Usage, what).hint("leave --passphrase away; `lavatube key lock` changes it")
+            );
         }
         let new = asker.ask_new("New passphrase of the moved key")?;
         keyring.copy_read(&from, &to, &mut |_| None, Some(&new))?;
@@ -143,10 +154,16 @@ fn move_read(keyring: &Keyring, to: &Path, passphrase: bool, mut asker: Asker<'_
     let copy = keys_io::read_key_text(&to)?;
     decode(&to, &copy)?;
     if !passphrase && *copy != *text {
-        return Err(Failure::new(Condition::Io, format!("{} does not hold what was written; the key stays here", to.display())));
+        return Err(Failure::new(
+            Condition::Io,
+            format!("{} does not hold what was written; the key stays here", to.display()),
+        ));
     }
     remove(&from)?;
-    screen.tell(&format!("The read key is in {} now. This machine can add backups and cannot read them.", to.display()))?;
+    screen.tell(&format!(
+        "The read key is in {} now. This machine can add backups and cannot read them.",
+        to.display()
+    ))?;
     screen.tell("Keep a second copy, or the recovery key on paper: without them nobody can restore.")?;
     answer(screen, "moved", &from, &to)
 }
@@ -168,7 +185,9 @@ fn lock(keyring: &Keyring, remove_it: bool, mut asker: Asker<'_>, screen: &Scree
     let (path, side) = (keyring.read_path(), keyring.folder().join("read.key.new"));
     let locked = look(&path)?.ok_or_else(|| Failure::from(KeyFileError::Missing(path.clone())))?;
     if remove_it && !locked {
-        return Err(Failure::new(Condition::Usage, format!("{} is not locked", path.display())).hint("nothing is to be done"));
+        return Err(
+            Failure::new(Condition::Usage, format!("{} is not locked", path.display())).hint("nothing is to be done")
+        );
     }
     let old = if locked { Some(asker.ask(&format!("Passphrase of {}", path.display()))) } else { None };
     let new = if remove_it { None } else { Some(asker.ask_new("New passphrase")?) };
@@ -181,7 +200,11 @@ fn lock(keyring: &Keyring, remove_it: bool, mut asker: Asker<'_>, screen: &Scree
     let failed = |e: std::io::Error| Failure::new(Condition::Io, format!("{}: {e}", path.display()));
     atomic::write(&path, text.as_bytes(), atomic::IfThere::Replace).map_err(failed)?;
     remove(&side)?;
-    let what = if remove_it { "The read key has no passphrase any more." } else { "The read key is locked; restore, check and ls will ask for the passphrase." };
+    let what = if remove_it {
+        "The read key has no passphrase any more."
+    } else {
+        "The read key is locked; restore, check and ls will ask for the passphrase."
+    };
     screen.tell(what)?;
     answer(screen, if remove_it { "unlocked" } else { "locked" }, &path, &path)
 }
@@ -209,7 +232,9 @@ fn import(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
     let before = (keyring.can_deposit(), keyring.read_path().exists());
     if before == (true, true) {
         let what = format!("deposit.key and read.key are in {} already", keyring.folder().display());
-        return Err(Failure::new(Condition::Exists, what).hint("nothing is to be done; or name another folder with --keys DIR"));
+        return Err(
+            Failure::new(Condition::Exists, what).hint("nothing is to be done; or name another folder with --keys DIR")
+        );
     }
     keyring.make_from(&root, &process::host_name())?;
     let made = match before {
@@ -245,7 +270,8 @@ fn read_root(input: &mut impl BufRead) -> Result<Root, Failure> {
         }
     }
     let why = blame.unwrap_or_else(|| "nothing was given".into());
-    Err(Failure::new(Condition::WrongKey, format!("this is no recovery key: {why}")).hint("type it again, group by group"))
+    Err(Failure::new(Condition::WrongKey, format!("this is no recovery key: {why}"))
+        .hint("type it again, group by group"))
 }
 
 fn make_folder(folder: &Path) -> Result<(), Failure> {
@@ -253,7 +279,8 @@ fn make_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
-    std::fs::remove_file(path).map_err(|e| Failure::new(Condition::Io, format!("{} cannot be removed: {e}", path.display())))
+    std::fs::remove_file(path)
+        .map_err(|e| Failure::new(Condition::Io, format!("{} cannot be removed: {e}", path.display())))
 }
 
 fn answer(screen: &Screen, done: &str, from: &Path, to: &Path) -> Result<End, Failure> {

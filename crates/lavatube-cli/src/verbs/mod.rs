@@ -2,8 +2,13 @@
 //! uses on a fresh machine.
 
 pub mod backup;
+pub mod cat;
+pub mod check;
 pub mod help;
 pub mod init;
 pub mod key;
+pub mod ls;
+pub mod restore;
+pub mod snapshots;
 pub mod status;
 pub mod version;

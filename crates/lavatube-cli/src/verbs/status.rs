@@ -3,21 +3,22 @@
 //! Must not know how a vault finds out.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use lavatube_base::time::WallTime;
+use lavatube_client::spool::Spool;
+use lavatube_node::depositor;
 use lavatube_node::directory_spool::DirectorySpool;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::lock::{Lock, Mode};
-use lavatube_node::depositor;
-use lavatube_client::spool::Spool;
 use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::json;
 
 use crate::errors::{Condition, End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::units;
+use crate::{date, units};
 
 /// Show how vault, drives and this machine are.
 ///
@@ -25,7 +26,7 @@ use crate::units;
 /// drive is not as it should be, and 5 when more drives are gone than parity makes up for.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state, free,
-/// total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, keys {path, deposit,
+/// total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, keys {path, deposit,
 /// read, recovery_file}, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
@@ -38,6 +39,7 @@ struct Found {
     folders: Vec<PathBuf>,
     one_disk: bool,
     waiting: usize,
+    last: Option<WallTime>,
 }
 
 /// Shows it.
@@ -56,23 +58,34 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     screen.say(&format!("{}  {}", screen.ink(Ink::Bold, "vault"), settings.places.vault.display()))?;
     screen.say(&format!("  id          {}", found.id))?;
     screen.say(&format!("  stripes     {} data + {} parity", status.k, status.m))?;
-    screen.say(&format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)))?;
+    screen.say(&format!(
+        "  objects     {}, {} before parity",
+        units::count(status.objects),
+        units::bytes(status.bytes)
+    ))?;
     for line in drives(&found, screen) {
         screen.say(&line)?;
     }
     for line in redundancy(status, screen) {
         screen.say(&line)?;
     }
-    screen.say(&format!("{}  ", screen.ink(Ink::Bold, "this machine")).trim_end().to_owned())?;
+    screen.say(&screen.ink(Ink::Bold, "this machine"))?;
     screen.say(&format!("  keys        {}: {}", settings.places.keys.display(), keys(&keyring)))?;
     screen.say(&format!("  state       {}", settings.places.state.display()))?;
+    if let Some(last) = found.last {
+        screen.say(&format!("  last        {}", date::rfc3339(last)))?;
+    }
     let waiting = match found.waiting {
+        0 if status.lost > 0 => "nothing".to_owned(),
         0 => "nothing; all that was backed up is safe there".to_owned(),
         n => format!("{}, safe here only", units::things(n as u64, "object", "objects")),
     };
     screen.say(&format!("  waiting     {waiting}"))?;
     if keyring.recovery_path().exists() {
-        screen.warn(&format!("the recovery key still lies in {}: print it, keep it far away, delete the file", keyring.recovery_path().display()));
+        screen.warn(&format!(
+            "the recovery key still lies in {}: print it, keep it far away, delete the file",
+            keyring.recovery_path().display()
+        ));
     }
     screen.answer(&answer(&found, &keyring, settings, end))?;
     Ok(end)
@@ -86,7 +99,8 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let status = EmbeddedVault::open(vault, false)?.read().status();
     let disks: Option<Vec<u64>> = folders.iter().map(|f| f.metadata().ok().map(|m| m.dev())).collect();
     let one_disk = disks.is_some_and(|d| d.len() > 1 && d.iter().all(|dev| *dev == d[0]));
-    let spool = depositor::state_folder(&settings.places, id).join("spool");
+    let state = depositor::state_folder(&settings.places, id);
+    let spool = state.join("spool");
     let waiting = if spool.exists() {
         let failed = |e: &dyn std::fmt::Display| Failure::new(Condition::Io, format!("{}: {e}", spool.display()));
         let spool = DirectorySpool::open(&spool).map_err(|e| failed(&e))?;
@@ -94,11 +108,20 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     } else {
         0
     };
-    Ok(Found { id: id.to_string(), status, folders, one_disk, waiting })
+    let last = last_backup(&state);
+    Ok(Found { id: id.to_string(), status, folders, one_disk, waiting, last })
+}
+
+/// When this machine last finished a backup: its newest copy of a manifest. The records in the vault would need the read
+/// key.
+fn last_backup(state: &Path) -> Option<WallTime> {
+    let files = std::fs::read_dir(state.join("manifests")).ok()?;
+    let times = files.filter_map(|f| f.ok()?.metadata().ok()).map(|m| WallTime { s: m.mtime(), ns: 0 });
+    times.max()
 }
 
 /// One word and an explanation.
-fn state(drive: &DriveStatus) -> (&'static str, String) {
+pub fn drive_state(drive: &DriveStatus) -> (&'static str, String) {
     match &drive.state {
         DriveState::Present => ("present", String::new()),
         DriveState::CardDamaged => ("card-damaged", "read, not written to".into()),
@@ -118,7 +141,7 @@ fn drives(found: &Found, screen: &Screen) -> Vec<String> {
     let head = format!("{:<wl$}  {:<12}  {:>8}  {:<ws$}  {:<wm$}  model", "drive", "state", "free", "shelf", "maker");
     let mut lines = vec![screen.ink(Ink::Bold, &head)];
     for drive in &found.status.drives {
-        let (word, why) = state(drive);
+        let (word, why) = drive_state(drive);
         let padded = format!("{word:<12}");
         let ink = if drive.state == DriveState::Present { Ink::Green } else { Ink::Red };
         let word = screen.ink(ink, &padded);
@@ -126,7 +149,8 @@ fn drives(found: &Found, screen: &Screen) -> Vec<String> {
         let [label, shelf, maker, model] =
             [&drive.label, &drive.shelf, &drive.maker, &drive.model].map(|s| units::name(s.as_bytes()));
         let dash = |s: String| if s.is_empty() { "-".to_owned() } else { s };
-        let line = format!("{label:<wl$}  {word}  {free:>8}  {:<ws$}  {:<wm$}  {}", dash(shelf), dash(maker), dash(model));
+        let line =
+            format!("{label:<wl$}  {word}  {free:>8}  {:<ws$}  {:<wm$}  {}", dash(shelf), dash(maker), dash(model));
         lines.push(line.trim_end().to_owned());
         if !why.is_empty() {
             lines.push(format!("{:<wl$}  {why}", ""));
@@ -148,7 +172,8 @@ fn redundancy(status: &Status, screen: &Screen) -> Vec<String> {
         lines.push(format!("  {:>10}  {what:<36} {}", units::count(*n), screen.ink(ink, &bar)));
     }
     if status.lost > 0 {
-        let text = format!("  {:>10}  cannot be read wholly: too few of their drives are there", units::count(status.lost));
+        let text =
+            format!("  {:>10}  cannot be read wholly: too few of their drives are there", units::count(status.lost));
         lines.push(screen.ink(Ink::Red, &text));
     }
     if status.objects == 0 {
@@ -176,7 +201,7 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
             "maker": d.maker,
             "model": d.model,
             "folder": found.folders.get(d.slot).map(|f| f.to_string_lossy()),
-            "state": state(d).0,
+            "state": drive_state(d).0,
             "free": d.space.map(|s| s.free),
             "total": d.space.map(|s| s.total),
         })
@@ -195,6 +220,7 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "lost": status.lost,
         "one_disk": found.one_disk,
         "waiting": found.waiting,
+        "last": found.last.map(date::rfc3339),
         "keys": {
             "path": keyring.folder().to_string_lossy(),
             "deposit": keyring.can_deposit(),

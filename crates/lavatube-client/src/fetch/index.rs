@@ -36,7 +36,7 @@ impl Index {
             .map(|(record, entry)| Known { id: record.id, place: record.place, body_len: entry.body_len })
             .collect();
         sorted.sort_unstable_by_key(|k| k.id);
-        let deltas = entries().filter_map(|c| c.delta.map(|d| (c.id, d))).collect();
+        let deltas = entries().filter_map(|c| c.delta.as_deref().map(|d| (c.id, *d))).collect();
         Self { sorted, deltas }
     }
 

@@ -4,7 +4,7 @@
 //! threads, and that touches few directories, so that few are open. It carries all it needs but a fetcher and the sink.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lavatube_format::catalog::Place;
 use lavatube_format::tree::{Entry, Kind};
@@ -26,7 +26,11 @@ struct Task<S: Sink> {
 pub struct Job<S: Sink> {
     tasks: VecDeque<Task<S>>,
     overwrite: Overwrite,
+    stop: Arc<Stop>,
 }
+
+/// Why a restore ends early, once one of its jobs has found out: all others see it.
+pub(super) type Stop = OnceLock<String>;
 
 impl<S: Sink> Job<S> {
     /// Number of entries.
@@ -44,6 +48,7 @@ impl<S: Sink> Job<S> {
 pub(super) struct Batch<S: Sink> {
     tasks: VecDeque<Task<S>>,
     overwrite: Overwrite,
+    stop: Arc<Stop>,
     bytes: u64,
     dirs: usize,
     frame: Option<(u32, u32)>,
@@ -59,7 +64,12 @@ const REFS_EXPECTED: usize = 256;
 
 impl<S: Sink> Batch<S> {
     pub(super) fn new(overwrite: Overwrite) -> Self {
-        Self { tasks: VecDeque::new(), overwrite, bytes: 0, dirs: 0, frame: None }
+        Self { tasks: VecDeque::new(), overwrite, stop: Arc::default(), bytes: 0, dirs: 0, frame: None }
+    }
+
+    /// Why the restore ends early, if it does.
+    pub(super) fn stopped(&self) -> Option<&str> {
+        self.stop.get().map(String::as_str)
     }
 
     /// Adds an entry; gives the job before it when that is large enough.
@@ -79,7 +89,8 @@ impl<S: Sink> Batch<S> {
     }
 
     /// Gives up what was collected.
-    pub(super) fn abandon(&mut self, why: &str, sink: &S, outcome: &mut Outcome) {
+    pub(super) fn abandon(&mut self, sink: &S, outcome: &mut Outcome) {
+        let why = self.stopped().unwrap_or_default().to_owned();
         for task in std::mem::take(&mut self.tasks) {
             outcome.fail(&task.entry.path, format!("not attempted: {why}"));
             release(task.dir, sink, outcome);
@@ -90,22 +101,28 @@ impl<S: Sink> Batch<S> {
     pub(super) fn take(&mut self) -> Option<Job<S>> {
         let tasks = std::mem::take(&mut self.tasks);
         (self.bytes, self.dirs, self.frame) = (0, 0, None);
-        (!tasks.is_empty()).then_some(Job { tasks, overwrite: self.overwrite })
+        (!tasks.is_empty()).then(|| Job { tasks, overwrite: self.overwrite, stop: Arc::clone(&self.stop) })
     }
 }
 
 /// Restores the entries of a job. What cannot be restored is in the outcome; everything else is there afterwards.
 pub fn run_job<S: Sink>(job: Job<S>, fetcher: &mut Fetcher<'_>, sink: &S, meter: &Meter) -> Outcome {
     let mut outcome = Outcome::default();
-    expect(&job, fetcher);
-    let mut tasks = job.tasks;
+    if job.stop.get().is_none() {
+        expect(&job, fetcher);
+    }
+    let Job { mut tasks, overwrite, stop } = job;
     while let Some(task) = tasks.pop_front() {
-        match &outcome.stopped {
+        match stop.get() {
             Some(why) => {
-                let reason = format!("not attempted: {why}");
-                outcome.fail(&task.entry.path, reason);
+                meter.errors.add(1);
+                outcome.fail(&task.entry.path, format!("not attempted: {why}"));
             }
-            None => run_task(&task.entry, &task.dir, job.overwrite, fetcher, sink, meter, &mut outcome),
+            None => run_task(&task.entry, &task.dir, overwrite, fetcher, sink, meter, &mut outcome),
+        }
+        if let Some(why) = &outcome.stopped {
+            // The first to find out says why; the others see it.
+            let _ = stop.set(why.clone());
         }
         release(task.dir, sink, &mut outcome);
     }

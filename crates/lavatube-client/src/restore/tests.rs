@@ -283,6 +283,33 @@ fn a_full_target_ends_the_restore_and_says_what_was_not_attempted() {
 }
 
 #[test]
+fn when_one_job_finds_the_target_full_no_other_tries() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let entries: Vec<Entry> = (0..2000).map(|i| w.file(&format!("f{i:04}"), &[&noise(i, 10)])).collect();
+    let snapshot = w.tree(&["/"], &entries);
+    w.finish();
+    let sink = MemorySink::with_room(100);
+    world.reading(|fetcher| {
+        let meter = Meter::default();
+        let mut restore = Restore::begin(fetcher, &sink, request(snapshot), &meter).unwrap();
+        let (one, two) = (restore.next_job(fetcher).unwrap().unwrap(), restore.next_job(fetcher).unwrap().unwrap());
+        let one = run_job(one, fetcher, &sink, &meter);
+        assert!(one.stopped.is_some());
+        let tried = two.len();
+        let two = run_job(two, fetcher, &sink, &meter);
+        assert_eq!((two.files, two.failed.len()), (0, tried));
+        assert!(two.failed[0].reason.starts_with("not attempted: "));
+        // Even before the coordinator is told.
+        assert!(restore.next_job(fetcher).unwrap().is_none());
+        restore.absorb(one);
+        restore.absorb(two);
+        let outcome = restore.finish(fetcher).unwrap();
+        assert_eq!((outcome.files, outcome.is_whole()), (10, false));
+    });
+}
+
+#[test]
 fn a_small_file_that_does_not_fit_does_not_stay_half_written() {
     let mut world = World::new();
     let (snapshot, _) = everything(&mut world);

@@ -1,0 +1,156 @@
+//! Opening a vault to read it, for the verbs that do: the read key, its passphrase, the manifests, and the words that
+//! name a snapshot and a path in it.
+//!
+//! Must not know what is read.
+
+use std::path::{Path, PathBuf};
+
+use lavatube_client::browse::{self, Listed};
+use lavatube_client::layers::LostRange;
+use lavatube_client::meter::Meter;
+use lavatube_format::tree::Entry;
+use lavatube_node::keyring::Keyring;
+use lavatube_node::reader::{Reader, Session};
+use lavatube_seal::ReadKeys;
+
+use crate::errors::{Condition, Failure};
+use crate::passphrase::Asker;
+use crate::progress;
+use crate::screen::Screen;
+use crate::settings::Settings;
+use crate::units::{self, things};
+
+/// Where the read key is.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ReadKeyArgs {
+    /// Use the read key in FILE (a stick, say) instead of the one in the folder of the keys
+    #[arg(long, value_name = "FILE")]
+    pub read_key: Option<PathBuf>,
+}
+
+/// The read key.
+///
+/// # Errors
+/// When it is not there, or not usable.
+pub fn keys(settings: &Settings, args: &ReadKeyArgs) -> Result<ReadKeys, Failure> {
+    let file = args.read_key.as_ref().map(|p| settings.here.join(p));
+    let mut asker = Asker::new(settings.passphrase_file.as_deref());
+    let keys = Keyring::at(&settings.places.keys).read(file.as_deref(), &mut |prompt| asker.ask(prompt));
+    keys.map_err(|e| asker.blame(e))
+}
+
+/// Opens the vault to read, or to mend too.
+///
+/// # Errors
+/// When the key or the vault is not to be had.
+pub fn open(settings: &Settings, args: &ReadKeyArgs, command: &str, write: bool) -> Result<Reader, Failure> {
+    // A missing vault is said before anyone types a passphrase.
+    lavatube_node::embedded::vault_id(&settings.places.vault)?;
+    let keys = keys(settings, args)?;
+    Ok(Reader::open(&settings.places, keys, command, write, settings.lock_wait)?)
+}
+
+/// Loads the manifests, and what this machine has yet to learn about the vault.
+///
+/// # Errors
+/// When the vault goes away or the state fails.
+pub fn session<'r>(reader: &'r Reader, screen: &Screen) -> Result<Session<'r>, Failure> {
+    let meter = Meter::default();
+    let session = progress::during(screen, "reading the vault's index", &meter, || reader.session(&meter))?;
+    if !session.rebuilt.lost.is_empty() {
+        let n = units::things(session.rebuilt.lost.len() as u64, "pack has an index", "packs have indexes");
+        screen.warn(&format!("{n} that cannot be read (`lavatube check` says what that touches)"));
+    }
+    Ok(session)
+}
+
+/// A snapshot, and a path in it if one was given.
+#[derive(Debug)]
+pub struct Named {
+    /// The snapshot.
+    pub listed: Listed,
+    /// The path, without slashes at its ends.
+    pub path: Option<Vec<u8>>,
+}
+
+/// What `SNAPSHOT[:PATH]` names. A relative path is looked for in and beside the snapshot's source folders.
+///
+/// # Errors
+/// When no snapshot fits, or it has nothing at that path.
+pub fn named(session: &Session<'_>, spec: &[u8], screen: &Screen) -> Result<Named, Failure> {
+    let (words, path) = browse::split_spec(spec);
+    let listed = listed(session, &String::from_utf8_lossy(words), screen)?;
+    let Some(path) = path else { return Ok(Named { listed, path: None }) };
+    let absolute = spec[words.len()..].starts_with(b":/");
+    let mut places = vec![path.to_vec()];
+    if !absolute {
+        for root in &listed.snapshot.paths {
+            let root = root.strip_prefix(b"/").unwrap_or(root);
+            let parent = root.iter().rposition(|b| *b == b'/').map_or(&b""[..], |slash| &root[..slash]);
+            places.extend([parent, root].map(|base| join(base, path)));
+        }
+    }
+    for place in places {
+        if place.is_empty() || is_there(session, &listed, &place)? {
+            return Ok(Named { listed, path: Some(place) });
+        }
+    }
+    let what = format!("snapshot {} has nothing at {}", listed.place.id.short(), units::tree_path(path));
+    Err(Failure::new(Condition::NoPath, what))
+}
+
+/// The snapshot that `words` name; where some cannot be read, says so, since another one may be meant.
+fn listed(session: &Session<'_>, words: &str, screen: &Screen) -> Result<Listed, Failure> {
+    let listing = session.snapshots()?;
+    let unread = (listing.unreadable.len() + listing.refused.len()) as u64;
+    match browse::resolve(&listing.snapshots, words) {
+        Ok(listed) => {
+            if unread > 0 && words.starts_with("latest") {
+                let (id, records) = (listed.place.id.short(), things(unread, "record", "records"));
+                screen.warn(&format!("{words} is {id} as far as can be told: {records} of snapshots cannot be read"));
+            }
+            Ok(listed.clone())
+        }
+        Err(_) if listing.snapshots.is_empty() && unread > 0 => {
+            let what = format!("no snapshot can be read: {} of them cannot", things(unread, "record", "records"));
+            Err(Failure::new(Condition::Lost, what).hint("`lavatube status` lists the drives; bring missing ones back"))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
+    if base.is_empty() { path.to_vec() } else { [base, b"/", path].concat() }
+}
+
+/// Whether the snapshot has something at `path`, or one of its source folders below it.
+fn is_there(session: &Session<'_>, listed: &Listed, path: &[u8]) -> Result<bool, Failure> {
+    let above = |root: &Vec<u8>| is_within(root.strip_prefix(b"/").unwrap_or(root), path);
+    if listed.snapshot.paths.iter().any(above) {
+        return Ok(true);
+    }
+    let mut found = false;
+    let lost = session.list(&listed.snapshot, path, false, |entry: Entry| found |= entry.path == path)?;
+    // Where the tree cannot be read, the verb that follows says what is lost.
+    Ok(found || !lost.is_empty())
+}
+
+/// Whether `path` is `folder` or below it.
+pub fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// A part of a tree that cannot be read, in words.
+pub fn lost_in_words(lost: &LostRange) -> String {
+    let from = units::tree_path(&lost.from);
+    match &lost.until {
+        Some(until) => format!("everything from {from} to before {}: {}", units::tree_path(until), lost.error),
+        None => format!("everything from {from} on: {}", lost.error),
+    }
+}
+
+/// The first bytes of an argument as the system gave it.
+pub fn spec_bytes(spec: &Path) -> &[u8] {
+    use std::os::unix::ffi::OsStrExt;
+    spec.as_os_str().as_bytes()
+}

@@ -1,0 +1,254 @@
+//! `lavatube check`: looks for damage, says which files it touches, and mends what parity allows.
+//!
+//! Four looks, each deeper: the drives, the shards on them, the structure of what was backed up, the data themselves.
+//! Step 18 of the walk from the terminal. Must not know how damage is found.
+
+mod report;
+
+use lavatube_base::ObjectId;
+use lavatube_client::check::{Damage, Structure};
+use lavatube_client::meter::Meter;
+use lavatube_node::clock;
+use lavatube_node::embedded::{self, EmbeddedVault};
+use lavatube_node::lock::{Lock, Mode};
+use lavatube_node::reader::{self, DataRead, Reader, Repaired};
+use lavatube_vault::{Depth, DriveState, DriveStatus, Health, ObjectKind};
+
+use crate::archive::{self, ReadKeyArgs};
+use crate::errors::{Condition, End, Failure};
+use crate::progress;
+use crate::screen::Screen;
+use crate::settings::Settings;
+
+/// Look for damage, prove that files can be restored, and mend.
+///
+/// Looks at every drive and at the head of every shard; with the read key also at every snapshot, folder and reference.
+/// With --read-data it reads every byte, opens every pack and derives every chunk's name again: what passes can be
+/// restored. Damage is named down to drive and file. Without the read key only the vault's part is checked.
+///
+/// Exit status: 0 nothing is wrong; 4 damage was found, and every file can still be restored; 5 files are lost, and named.
+///
+/// JSON fields: drives [{label, state}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
+/// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
+/// shards_written, shards_left, beyond [{object, reason}]}, structure {manifests, packs, snapshots, refused, chain}, data
+/// {share, packs, chunks}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
+/// [{snapshot, reason}], exit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CheckArgs {
+    /// Read the data: all of them, or a share (5%) drawn anew each time
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "100%",
+          value_parser = share)]
+    read_data: Option<f64>,
+    /// Mend what parity allows: damaged and missing shards are written again, empty drives are taken in again
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    read_key: ReadKeyArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  lavatube check                     quick: drives, shards' heads, snapshots
+  lavatube check --read-data=5%      every day a part, in a month most of it
+  lavatube check --read-data --repair
+  lavatube check --json | jq '.files[].path'";
+
+/// An object that is not whole.
+struct Unsound {
+    id: ObjectId,
+    kind: ObjectKind,
+    health: Health,
+}
+
+/// What was found and done.
+struct Found {
+    drives: Vec<DriveStatus>,
+    objects: u64,
+    share: Option<f64>,
+    unsound: Vec<Unsound>,
+    repaired: Option<Repaired>,
+    /// `None` without the read key.
+    structure: Option<Structure>,
+    data: Option<DataRead>,
+    damage: Damage,
+}
+
+/// The vault, with the read key or without.
+enum Opened {
+    Reader(Box<Reader>),
+    Vault(EmbeddedVault, #[expect(dead_code, reason = "held until the check is over")] Lock),
+}
+
+impl Opened {
+    fn new(args: &CheckArgs, settings: &Settings) -> Result<Self, Failure> {
+        match archive::open(settings, &args.read_key, "lavatube check", args.repair) {
+            Err(e) if e.condition == Condition::NoKey && args.read_key.read_key.is_none() => {
+                let vault = &settings.places.vault;
+                let mode = if args.repair { Mode::Exclusive } else { Mode::Shared };
+                let lock = Lock::acquire(&embedded::lock_path(vault), "lavatube check", mode, settings.lock_wait)?;
+                Ok(Self::Vault(EmbeddedVault::open(vault, args.repair)?, lock))
+            }
+            other => Ok(Self::Reader(Box::new(other?))),
+        }
+    }
+
+    fn vault(&self) -> &EmbeddedVault {
+        match self {
+            Self::Reader(reader) => &reader.vault,
+            Self::Vault(vault, _) => vault,
+        }
+    }
+}
+
+/// Checks.
+///
+/// # Errors
+/// When the check could not be done; what it finds is no error.
+pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let opened = Opened::new(args, settings)?;
+    let vault = opened.vault();
+    let status = vault.read().status();
+    let (share, seed) = (args.read_data, clock::wall_now().s.cast_unsigned());
+    let unsound = examine(vault, share, seed, screen);
+    let repaired = if args.repair {
+        let meter = Meter::default();
+        Some(progress::during(screen, "mending", &meter, || reader::repair(&settings.places, vault, &meter))?)
+    } else {
+        None
+    };
+    let mut found = Found {
+        drives: status.drives,
+        objects: status.objects,
+        share,
+        unsound,
+        repaired,
+        structure: None,
+        data: None,
+        damage: Damage::default(),
+    };
+    if let Opened::Reader(reader) = &opened {
+        look_inside(reader, &mut found, seed, settings, screen)?;
+    }
+    found.show(screen)?;
+    screen.answer(&found.answer())?;
+    Ok(found.end())
+}
+
+/// Looks at all shards' heads, and at every byte of all objects or of a share of them.
+fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen) -> Vec<Unsound> {
+    let meter = Meter::default();
+    let mut unsound = Vec::new();
+    let depth = if share.is_some_and(|s| s >= 1.0) { Depth::Bytes } else { Depth::Headers };
+    let title = if depth == Depth::Bytes { "reading shards" } else { "looking at shards" };
+    progress::during(screen, title, &meter, || {
+        reader::examine(vault, depth, &meter, |id, kind, health| unsound.push(Unsound { id, kind, health }));
+    });
+    let Some(share) = share.filter(|s| *s < 1.0) else { return unsound };
+    let meter = Meter::default();
+    progress::during(screen, "reading a share of the shards", &meter, || {
+        let vault = vault.read();
+        for object in vault.objects().filter(|o| is_drawn(o.id, share, seed)) {
+            meter.bytes.add(object.len);
+            meter.files.add(1);
+            let Ok(health) = vault.examine(object.id, Depth::Bytes) else { continue };
+            unsound.retain(|u| u.id != object.id);
+            if !health.is_whole() {
+                unsound.push(Unsound { id: object.id, kind: object.kind, health });
+            }
+        }
+    });
+    unsound
+}
+
+/// Whether an object belongs to the share that `seed` draws: ids are evenly spread, the seed turns them.
+fn is_drawn(id: ObjectId, share: f64, seed: u64) -> bool {
+    let mut first = [0; 8];
+    first.copy_from_slice(&id.0[..8]);
+    let turned = u64::from_le_bytes(first).wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    (turned as f64) < share * 18_446_744_073_709_551_616.0
+}
+
+/// The part of the check that needs the read key.
+fn look_inside(
+    reader: &Reader,
+    found: &mut Found,
+    seed: u64,
+    settings: &Settings,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let session = archive::session(reader, screen)?;
+    let meter = Meter::default();
+    let structure = progress::during(screen, "reading snapshots", &meter, || session.check_structure(&meter))?;
+    let mut bad = structure.bad.clone();
+    if let Some(share) = found.share {
+        let meter = Meter::default();
+        let read = || session.check_data(share, seed, settings.workers(), &meter);
+        let data = progress::during(screen, "opening packs", &meter, read)?;
+        bad.chunks.extend(data.bad.chunks.clone());
+        bad.packs.extend(data.bad.packs.clone());
+        found.data = Some(data);
+    }
+    let meter = Meter::default();
+    found.damage = progress::during(screen, "looking for files that are touched", &meter, || session.damage(&bad))?;
+    for (id, e) in &structure.unreadable {
+        if !found.damage.unreadable.iter().any(|(known, _)| known == id) {
+            found.damage.unreadable.push((*id, e.to_string()));
+        }
+    }
+    found.structure = Some(structure);
+    Ok(())
+}
+
+impl Found {
+    fn end(&self) -> End {
+        let drives = self.drives.iter().any(|d| d.state != DriveState::Present);
+        let beyond = match &self.repaired {
+            Some(repaired) => !repaired.beyond.is_empty(),
+            None => self.unsound.iter().any(|u| !u.health.restorable),
+        };
+        let structure = self.structure.as_ref();
+        if beyond || !self.damage.is_none() || structure.is_some_and(|s| !s.bad.is_empty() || !s.chain.is_empty()) {
+            End::Lost
+        } else if drives || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
+            End::Damaged
+        } else {
+            End::Done
+        }
+    }
+}
+
+/// Reads `5%` as 0.05.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
+    match number {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err("a share is a number of percent: 5%".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_percent() {
+        assert_eq!(share("5%"), Ok(0.05));
+        assert_eq!(share("100%"), Ok(1.0));
+        assert_eq!(share("0.5"), Ok(0.005));
+        for bad in ["0", "-1%", "101%", "x", "NaN", ""] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_about_as_large_as_asked_for_and_another_each_time() {
+        let ids: Vec<_> = (0..1000u32).map(|i| ObjectId(*lavatube_hash(i).first_chunk().unwrap())).collect();
+        let drawn = |seed| ids.iter().filter(|id| is_drawn(**id, 0.2, seed)).copied().collect::<Vec<_>>();
+        let (a, b) = (drawn(1), drawn(2));
+        assert!((120..280).contains(&a.len()) && a != b, "{}", a.len());
+    }
+
+    fn lavatube_hash(i: u32) -> Vec<u8> {
+        lavatube_base::Verified::hash(&i.to_le_bytes()).id().0.to_vec()
+    }
+}

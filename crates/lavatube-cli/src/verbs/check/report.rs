@@ -1,0 +1,330 @@
+//! What `check` found, in words and as JSON. Must not know how it was found.
+
+use std::collections::BTreeMap;
+
+use lavatube_base::ChunkId;
+use lavatube_vault::{DriveState, ObjectKind, ShardHealth, ShardState};
+use serde_json::json;
+
+use super::{Found, Unsound};
+use crate::archive::lost_in_words;
+use crate::errors::{End, Failure};
+use crate::roots::json_path;
+use crate::screen::{Ink, Screen};
+use crate::units::{self, things};
+use crate::verbs::ls::lost_to_json;
+use crate::verbs::status::drive_state;
+
+impl Found {
+    /// Says it on the screen.
+    pub(super) fn show(&self, screen: &Screen) -> Result<(), Failure> {
+        let mut lines = Vec::new();
+        self.drives(&mut lines);
+        self.shards(&mut lines);
+        self.repair(&mut lines);
+        self.structure(&mut lines);
+        self.data(&mut lines);
+        let end = self.end();
+        for line in lines {
+            // What is wrong is said even when quiet.
+            if end == End::Done { screen.tell(&line)? } else { screen.say(&line)? }
+        }
+        self.files(screen)?;
+        let verdict = match (end, &self.repaired) {
+            (End::Done, _) if self.structure.is_none() => {
+                screen.ink(Ink::Green, "The vault is whole.") + " Without the read key nothing more can be told."
+            }
+            (End::Done, _) if self.data.is_some() => screen.ink(Ink::Green, "still there") + ": nothing is wrong.",
+            (End::Done, _) => screen.ink(Ink::Green, "Nothing is wrong.") + " --read-data looks at every byte.",
+            (End::Lost, _) => self.loss(screen),
+            (_, Some(_)) if self.is_mended() => screen.ink(Ink::Green, "All damage is mended."),
+            (_, Some(_)) => {
+                screen.ink(Ink::Yellow, "Damage is left that could not be mended now.") + " No file is lost."
+            }
+            (_, None) => {
+                let what = screen.ink(Ink::Yellow, "Damage was found; no file is lost.");
+                format!("{what} Mount drives that only seem empty, then `lavatube check --repair`.")
+            }
+        };
+        if end == End::Done { screen.tell(&verdict) } else { screen.say(&verdict) }
+    }
+
+    /// What more than parity can mend means now, and what can be said of the rest.
+    fn loss(&self, screen: &Screen) -> String {
+        let gone = |s: &DriveState| matches!(s, DriveState::Missing | DriveState::Blank);
+        let drives: Vec<_> =
+            self.drives.iter().filter(|d| gone(&d.state)).map(|d| units::name(d.label.as_bytes())).collect();
+        let mut text = match drives.is_empty() {
+            true => screen.ink(Ink::Red, "Data are lost."),
+            false => {
+                let head = screen.ink(Ink::Red, "Data cannot be read with the drives that are here.");
+                format!("{head} Bring {} back, if you can.", drives.join(", "))
+            }
+        };
+        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty());
+        text.push_str(match told {
+            true => " Everything that is not named here can be restored.",
+            false => " Which files that touches cannot be told now.",
+        });
+        text
+    }
+
+    fn is_mended(&self) -> bool {
+        self.repaired.as_ref().is_some_and(|r| {
+            r.beyond.is_empty() && r.not_readopted.is_empty() && r.mended.iter().all(|(_, m)| m.left.is_empty())
+        })
+    }
+
+    fn drives(&self, lines: &mut Vec<String>) {
+        let there = self.drives.iter().filter(|d| d.state == DriveState::Present).count();
+        lines.push(format!("drives     {there} of {} as they should be", self.drives.len()));
+        for drive in self.drives.iter().filter(|d| d.state != DriveState::Present) {
+            let (word, why) = drive_state(drive);
+            lines.push(format!("  {}  {word}: {why}", units::name(drive.label.as_bytes())));
+        }
+    }
+
+    fn shards(&self, lines: &mut Vec<String>) {
+        let depth = match self.share {
+            None => "heads looked at".to_owned(),
+            Some(share) if share < 1.0 => format!("heads looked at, {} % read wholly", share * 100.0),
+            Some(_) => "every byte read".to_owned(),
+        };
+        let objects = things(self.objects, "object", "objects");
+        if self.unsound.is_empty() {
+            lines.push(format!("shards     {objects}, {depth}: all whole"));
+            return;
+        }
+        lines.push(format!("shards     {objects}, {depth}: {} not whole", units::count(self.unsound.len() as u64)));
+        for (label, harm) in per_drive(&self.unsound) {
+            lines.push(format!("  {}  {}", units::name(label.as_bytes()), harm.in_words()));
+        }
+        let mut lost: Vec<_> = self.unsound.iter().filter(|u| !u.health.restorable).collect();
+        lost.sort_by_key(|u| u.id);
+        if self.repaired.is_none() {
+            for unsound in lost {
+                let bytes: u64 = unsound.health.lost.iter().map(|r| r.end - r.start).sum();
+                let (kind, id) = (kind(unsound.kind), unsound.id.short());
+                lines.push(format!("  {kind} {id}: {} are lost beyond parity", units::bytes(bytes)));
+            }
+        }
+    }
+
+    fn repair(&self, lines: &mut Vec<String>) {
+        let Some(repaired) = &self.repaired else { return };
+        let written: usize = repaired.mended.iter().map(|(_, m)| m.mended.len()).sum();
+        let left: usize = repaired.mended.iter().map(|(_, m)| m.left.len()).sum();
+        let objects = things(repaired.mended.len() as u64, "object", "objects");
+        lines.push(format!("repair     {objects} mended, {} written", things(written as u64, "shard", "shards")));
+        if !repaired.readopted.is_empty() {
+            lines.push(format!("  taken in again: {}", repaired.readopted.join(", ")));
+        }
+        for (label, why) in &repaired.not_readopted {
+            lines.push(format!("  {label} could not be taken in again: {why}"));
+        }
+        if left > 0 {
+            lines.push(format!("  {} without a drive to write to", things(left as u64, "shard is", "shards are")));
+        }
+        for (id, e) in &repaired.beyond {
+            lines.push(format!("  object {} is beyond mending: {e}", id.short()));
+        }
+    }
+
+    fn structure(&self, lines: &mut Vec<String>) {
+        let Some(structure) = &self.structure else {
+            lines.push("structure  not checked: the read key is not on this machine (--read-key FILE)".into());
+            return;
+        };
+        let verdict = if structure.is_sound() { "sound" } else { "not sound" };
+        lines.push(format!(
+            "structure  {}, {}, {}: {verdict}",
+            things(structure.snapshots, "snapshot", "snapshots"),
+            things(structure.packs, "pack", "packs"),
+            things(structure.manifests, "manifest", "manifests"),
+        ));
+        for refused in &structure.refused {
+            lines.push(format!("  manifest {} is not believed: {}", refused.id.short(), refused.reason));
+        }
+        for fault in &structure.chain {
+            lines.push(format!("  {fault}"));
+        }
+        for reason in structure.bad.packs.values() {
+            lines.push(format!("  {reason}"));
+        }
+    }
+
+    fn data(&self, lines: &mut Vec<String>) {
+        let Some(data) = &self.data else { return };
+        let bad = data.bad.chunks.len() + data.bad.packs.len();
+        let verdict = if bad == 0 { "all exact".to_owned() } else { format!("{} bad", units::count(bad as u64)) };
+        let packs = things(data.packs, "pack", "packs");
+        let chunks = things(data.chunks, "chunk", "chunks");
+        lines.push(format!("data       {packs} opened, {chunks} derived again: {verdict}"));
+    }
+
+    /// Every file that is touched, by snapshot.
+    fn files(&self, screen: &Screen) -> Result<(), Failure> {
+        let mut by_snapshot: BTreeMap<ChunkId, Vec<String>> = BTreeMap::new();
+        for file in &self.damage.files {
+            let line = format!("    {}: {}", units::tree_path(&file.path), file.reason);
+            by_snapshot.entry(file.snapshot).or_default().push(line);
+        }
+        for (snapshot, range) in &self.damage.lost {
+            by_snapshot.entry(*snapshot).or_default().push(format!("    {}", lost_in_words(range)));
+        }
+        for (snapshot, why) in &self.damage.unreadable {
+            by_snapshot.entry(*snapshot).or_default().push(format!("    all of it: {why}"));
+        }
+        if by_snapshot.is_empty() {
+            return Ok(());
+        }
+        let files = things(self.damage.files.len() as u64, "file", "files");
+        let snapshots = things(by_snapshot.len() as u64, "snapshot", "snapshots");
+        screen.say(&screen.ink(Ink::Red, &format!("lost       {files} in {snapshots}")))?;
+        for (snapshot, lines) in by_snapshot {
+            screen.say(&format!("  snapshot {}", snapshot.short()))?;
+            for line in lines {
+                screen.say(&line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same as JSON.
+    pub(super) fn answer(&self) -> serde_json::Value {
+        let drives = self.drives.iter().map(|d| json!({ "label": d.label, "state": drive_state(d).0 }));
+        let depth = match self.share {
+            None => "headers",
+            Some(share) if share < 1.0 => "share",
+            Some(_) => "all",
+        };
+        let repair = self.repaired.as_ref().map(|r| {
+            json!({
+                "readopted": r.readopted,
+                "not_readopted": r.not_readopted.iter().map(|(d, why)| json!({ "drive": d, "reason": why })).collect::<Vec<_>>(),
+                "mended": r.mended.len(),
+                "shards_written": r.mended.iter().map(|(_, m)| m.mended.len()).sum::<usize>(),
+                "shards_left": r.mended.iter().map(|(_, m)| m.left.len()).sum::<usize>(),
+                "beyond": r.beyond.iter().map(|(id, e)| json!({ "object": id.to_string(), "reason": e.to_string() })).collect::<Vec<_>>(),
+            })
+        });
+        let structure = self.structure.as_ref().map(|s| {
+            json!({
+                "manifests": s.manifests,
+                "packs": s.packs,
+                "snapshots": s.snapshots,
+                "refused": s.refused.iter().map(|r| json!({ "manifest": r.id.to_string(), "reason": r.reason })).collect::<Vec<_>>(),
+                "chain": s.chain.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })
+        });
+        let data = self.data.as_ref().map(|d| json!({ "share": self.share, "packs": d.packs, "chunks": d.chunks }));
+        let files = self.damage.files.iter();
+        let files = files
+            .map(|f| json!({ "snapshot": f.snapshot.to_string(), "path": json_path(&f.path), "reason": f.reason }));
+        let lost = self.damage.lost.iter().map(|(snapshot, range)| {
+            let mut value = lost_to_json(range);
+            value["snapshot"] = snapshot.to_string().into();
+            value
+        });
+        let unreadable = self.damage.unreadable.iter();
+        let unreadable = unreadable.map(|(id, why)| json!({ "snapshot": id.to_string(), "reason": why }));
+        json!({
+            "drives": drives.collect::<Vec<_>>(),
+            "objects": self.objects,
+            "depth": depth,
+            "not_whole": self.unsound.iter().map(unsound_to_json).collect::<Vec<_>>(),
+            "repair": repair,
+            "structure": structure,
+            "data": data,
+            "files": files.collect::<Vec<_>>(),
+            "lost": lost.collect::<Vec<_>>(),
+            "unreadable": unreadable.collect::<Vec<_>>(),
+            "exit": self.end().status(),
+        })
+    }
+}
+
+fn unsound_to_json(unsound: &Unsound) -> serde_json::Value {
+    let bad = unsound.health.shards.iter().filter(|s| s.state != ShardState::Good);
+    let shard = |s: &ShardHealth| {
+        let blocks: &[u32] = if let ShardState::Damaged { blocks, .. } = &s.state { blocks } else { &[] };
+        json!({ "shard": s.shard, "drive": s.label, "state": word(&s.state), "blocks": blocks })
+    };
+    json!({
+        "object": unsound.id.to_string(),
+        "kind": kind(unsound.kind),
+        "restorable": unsound.health.restorable,
+        "survives": unsound.health.losses_survivable,
+        "shards": bad.map(shard).collect::<Vec<_>>(),
+    })
+}
+
+fn kind(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Pack => "pack",
+        ObjectKind::Manifest => "manifest",
+        ObjectKind::DepositorCard => "depositor-card",
+    }
+}
+
+fn word(state: &ShardState) -> &'static str {
+    match state {
+        ShardState::Good => "good",
+        ShardState::NotStored => "not-stored",
+        ShardState::Missing => "missing",
+        ShardState::Unreadable(_) => "unreadable",
+        ShardState::HeadersLost => "headers-lost",
+        ShardState::OtherStripe => "other-stripe",
+        ShardState::Damaged { .. } => "damaged",
+    }
+}
+
+/// What is wrong on one drive.
+#[derive(Default)]
+struct Harm {
+    words: BTreeMap<&'static str, u64>,
+    blocks: u64,
+    headers: u64,
+}
+
+impl Harm {
+    fn in_words(&self) -> String {
+        let mut parts = Vec::new();
+        for (word, n) in &self.words {
+            let shards = things(*n, "shard", "shards");
+            let what = match *word {
+                "missing" => format!("{shards} missing"),
+                "not-stored" => format!("{shards} never written"),
+                "unreadable" => format!("{shards} unreadable"),
+                "headers-lost" => format!("{shards} overwritten beyond recognition"),
+                "other-stripe" => format!("{shards} in the wrong place"),
+                _ => {
+                    let mut text = format!("{shards} damaged");
+                    if self.blocks > 0 {
+                        text.push_str(&format!(", {} of 16 KiB", things(self.blocks, "block", "blocks")));
+                    }
+                    if self.headers > 0 {
+                        text.push_str(&format!(", {} of a header", things(self.headers, "copy", "copies")));
+                    }
+                    text
+                }
+            };
+            parts.push(what);
+        }
+        parts.join("; ")
+    }
+}
+
+fn per_drive(unsound: &[Unsound]) -> BTreeMap<String, Harm> {
+    let mut drives: BTreeMap<String, Harm> = BTreeMap::new();
+    for shard in unsound.iter().flat_map(|u| &u.health.shards).filter(|s| s.state != ShardState::Good) {
+        let label = if shard.label.is_empty() { "(no drive)" } else { &shard.label };
+        let harm = drives.entry(label.to_owned()).or_default();
+        *harm.words.entry(word(&shard.state)).or_default() += 1;
+        if let ShardState::Damaged { header_copies, blocks } = &shard.state {
+            harm.blocks += blocks.len() as u64;
+            harm.headers += u64::from(*header_copies);
+        }
+    }
+    drives
+}

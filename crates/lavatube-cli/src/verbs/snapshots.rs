@@ -1,0 +1,139 @@
+//! `lavatube snapshots`: what there is. Must not know how records are found.
+
+use lavatube_client::browse::{Listed, Listing};
+use serde_json::json;
+
+use crate::archive::{self, ReadKeyArgs};
+use crate::errors::{End, Failure};
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+use crate::{date, units};
+
+/// List the snapshots in the vault.
+///
+/// Oldest first. Times are UTC, sizes before compression. NEW is content the vault did not have before that snapshot.
+///
+/// JSON fields: snapshots [{snapshot, short, time, host, paths, tags, description, program, parent, files, directories,
+/// others, bytes, new_bytes, skipped}], unreadable [{snapshot, reason}], refused [{manifest, reason}], exit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SnapshotsArgs {
+    /// Only those of this host
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Only those with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    #[command(flatten)]
+    read_key: ReadKeyArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  lavatube snapshots
+  lavatube snapshots --host laptop --tag weekly
+  lavatube snapshots --json | jq -r '.snapshots[-1].snapshot'";
+
+/// Lists them.
+///
+/// # Errors
+/// When the vault cannot be read.
+pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let reader = archive::open(settings, &args.read_key, "lavatube snapshots", false)?;
+    let session = archive::session(&reader, screen)?;
+    let mut listing = session.snapshots()?;
+    listing.snapshots.retain(|l| {
+        args.host.as_ref().is_none_or(|h| *h == l.snapshot.host)
+            && args.tag.as_ref().is_none_or(|t| l.snapshot.tags.contains(t))
+    });
+    let end = match () {
+        () if !listing.unreadable.is_empty() => End::Lost,
+        () if !listing.refused.is_empty() => End::Damaged,
+        () => End::Done,
+    };
+    for line in table(&listing, screen) {
+        screen.say(&line)?;
+    }
+    if listing.snapshots.is_empty() {
+        screen.say(match end {
+            End::Done if args.host.is_some() || args.tag.is_some() => "No snapshot fits.",
+            End::Done => "There are no snapshots yet. `lavatube backup PATH` takes one.",
+            _ => "No snapshot can be read. `lavatube status` lists the drives; bring missing ones back.",
+        })?;
+    }
+    for (place, e) in &listing.unreadable {
+        screen.warn(&format!("snapshot {} cannot be read: {e}", place.id.short()));
+    }
+    for refused in &listing.refused {
+        screen.warn(&format!(
+            "manifest {} is not believed, so its snapshots are not listed: {}",
+            refused.id.short(),
+            refused.reason
+        ));
+    }
+    screen.answer(&json!({
+        "snapshots": listing.snapshots.iter().map(to_json).collect::<Vec<_>>(),
+        "unreadable": listing.unreadable.iter().map(|(p, e)| json!({ "snapshot": p.id.to_string(), "reason": e.to_string() })).collect::<Vec<_>>(),
+        "refused": listing.refused.iter().map(|r| json!({ "manifest": r.id.to_string(), "reason": r.reason })).collect::<Vec<_>>(),
+        "exit": end.status(),
+    }))?;
+    Ok(end)
+}
+
+fn table(listing: &Listing, screen: &Screen) -> Vec<String> {
+    let Some(host_width) = listing.snapshots.iter().map(|l| l.snapshot.host.chars().count()).max() else {
+        return Vec::new();
+    };
+    let width = host_width.clamp(4, 24);
+    let head = format!(
+        "{:<8}  {:<19}  {:<width$}  {:>9}  {:>8}  {:>8}  paths",
+        "id", "time (UTC)", "host", "files", "size", "new"
+    );
+    let mut lines = vec![screen.ink(Ink::Bold, &head)];
+    for listed in &listing.snapshots {
+        let s = &listed.snapshot;
+        let paths: Vec<_> = s.paths.iter().map(|p| units::name(p)).collect();
+        let mut line = format!(
+            "{:<8}  {:<19}  {:<width$}  {:>9}  {:>8}  {:>8}  {}",
+            listed.place.id.short(),
+            date::table(s.time),
+            units::name(s.host.as_bytes()),
+            units::count(s.totals.files),
+            units::bytes(s.totals.bytes),
+            units::bytes(s.totals.new_bytes),
+            paths.join(" ")
+        );
+        if !s.tags.is_empty() {
+            let tags: Vec<_> = s.tags.iter().map(|t| units::name(t.as_bytes())).collect();
+            line.push_str(&screen.ink(Ink::Green, &format!("  [{}]", tags.join(", "))));
+        }
+        if let Some(description) = &s.description {
+            line.push_str(&screen.ink(Ink::Dim, &format!("  {}", units::name(description.as_bytes()))));
+        }
+        if s.totals.skipped > 0 {
+            line.push_str(&screen.ink(Ink::Yellow, &format!("  {} skipped", units::count(s.totals.skipped))));
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn to_json(listed: &Listed) -> serde_json::Value {
+    let s = &listed.snapshot;
+    json!({
+        "snapshot": listed.place.id.to_string(),
+        "short": listed.place.id.short(),
+        "time": date::rfc3339(s.time),
+        "host": s.host,
+        "paths": s.paths.iter().map(|p| String::from_utf8_lossy(p)).collect::<Vec<_>>(),
+        "tags": s.tags,
+        "description": s.description,
+        "program": s.program,
+        "parent": s.parent.map(|p| p.to_string()),
+        "files": s.totals.files,
+        "directories": s.totals.directories,
+        "others": s.totals.others,
+        "bytes": s.totals.bytes,
+        "new_bytes": s.totals.new_bytes,
+        "skipped": s.totals.skipped,
+    })
+}

@@ -1,0 +1,286 @@
+//! What every simulated seam is wired to: the virtual clock, the trace, the fuse and the list of secrets.
+//!
+//! Each seam call ticks the clock and goes into the trace, a BLAKE3 of all calls and outcomes. Calls that change
+//! something are counted, and any of them may be the last: at the armed one the process dies by an unwinding panic with
+//! [`Crash`] as its payload, before the effect, in the middle of it (where an effect can be torn) or after it; whatever
+//! is called while the stack unwinds answers that it is dead. Reads change nothing, so a death at a read is a death at
+//! the change after it and needs no counting.
+//!
+//! What a random signature decides stays out of the trace and does not tick: ML-DSA signing draws entropy of its own, so
+//! the ids of manifests and cards, and with them the place of their shards, differ from run to run. [`Wires::label`]
+//! gives such objects names that do not. It must not know what the seams do.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lavatube_base::time::WallTime;
+
+/// The payload of the panic by which a simulated process dies.
+#[derive(Debug)]
+pub struct Crash;
+
+/// Where in a call the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Nothing of the call happened.
+    Before,
+    /// A part of it happened, where that can be.
+    During,
+    /// All of it happened, and nobody was told.
+    After,
+}
+
+/// A death that is going to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fuse {
+    /// At which changing call of the run, from 0.
+    pub at: u64,
+    /// Where in it.
+    pub when: When,
+}
+
+/// Why a call did not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// The process is dead; this is its stack unwinding.
+    Dead,
+    /// The medium fails this once.
+    Fault,
+}
+
+/// A call that goes on; to be ended with [`Go::done`].
+#[must_use]
+pub struct Go<'w> {
+    wires: &'w Wires,
+    /// Set when the process dies in the middle: draws what is left of the effect.
+    pub torn: Option<u64>,
+    dies: bool,
+}
+
+impl Go<'_> {
+    /// The effect is there. The process dies here if it was to die after it.
+    pub fn done(self) {
+        if self.dies {
+            self.wires.die();
+        }
+    }
+}
+
+struct Inner {
+    now: u64,
+    calls: u64,
+    fuse: Option<Fuse>,
+    fault: Option<u64>,
+    dead: bool,
+    trace: blake3::Hasher,
+    traced: u64,
+    story: Option<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    secrets: Vec<(String, Vec<u8>)>,
+    leaks: Vec<String>,
+}
+
+/// The wires of one world.
+pub struct Wires(Mutex<Inner>);
+
+impl Wires {
+    /// Wires at the beginning of virtual time; with a story when somebody wants to read it.
+    pub fn new(verbose: bool) -> Self {
+        Self(Mutex::new(Inner {
+            now: BIRTH_NS,
+            calls: 0,
+            fuse: None,
+            fault: None,
+            dead: false,
+            trace: blake3::Hasher::new(),
+            traced: 0,
+            story: verbose.then(Vec::new),
+            labels: BTreeMap::new(),
+            secrets: Vec::new(),
+            leaks: Vec::new(),
+        }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a run of a process: it dies as `fuse` says; its `fault`-th changing call fails once.
+    pub fn begin(&self, fuse: Option<Fuse>, fault: Option<u64>) {
+        let mut inner = self.inner();
+        (inner.calls, inner.fuse, inner.fault, inner.dead) = (0, fuse, fault, false);
+    }
+
+    /// Ends a run; gives the number of its changing calls.
+    pub fn end(&self) -> u64 {
+        let mut inner = self.inner();
+        (inner.fuse, inner.fault, inner.dead) = (None, None, false);
+        inner.calls
+    }
+
+    /// A call that changes nothing.
+    ///
+    /// # Errors
+    /// [`Halt::Dead`].
+    pub fn look(&self, what: &str, name: &str) -> Result<(), Halt> {
+        let mut inner = self.inner();
+        if inner.dead {
+            return Err(Halt::Dead);
+        }
+        inner.note(what, name, 0);
+        inner.now += LOOK_NS;
+        Ok(())
+    }
+
+    /// A call that changes something.
+    ///
+    /// # Errors
+    /// [`Halt`]; then it changes nothing.
+    pub fn act(&self, what: &str, name: &str, len: u64) -> Result<Go<'_>, Halt> {
+        let mut inner = self.inner();
+        if inner.dead {
+            return Err(Halt::Dead);
+        }
+        inner.note(what, name, len);
+        inner.now += ACT_NS;
+        let number = inner.calls;
+        inner.calls += 1;
+        if inner.fault == Some(number) {
+            inner.note("fault", name, number);
+            inner.tell(|| format!("  {what} {name}: the medium fails"));
+            return Err(Halt::Fault);
+        }
+        let when = inner.fuse.filter(|f| f.at == number).map(|f| f.when);
+        if let Some(when) = when {
+            inner.note("crash", name, number);
+            inner.tell(|| format!("  CRASH at change {number}, {when:?}: {what} {name} ({len} bytes)"));
+        }
+        drop(inner);
+        match when {
+            Some(When::Before) => self.die(),
+            Some(When::During) => Ok(Go { wires: self, torn: Some(number), dies: true }),
+            Some(When::After) => Ok(Go { wires: self, torn: None, dies: true }),
+            None => Ok(Go { wires: self, torn: None, dies: false }),
+        }
+    }
+
+    fn die(&self) -> ! {
+        self.inner().dead = true;
+        // No panic hook is called: nothing is printed.
+        std::panic::resume_unwind(Box::new(Crash))
+    }
+
+    /// Puts an outcome into the trace.
+    pub fn outcome(&self, what: &str, n: u64) {
+        self.inner().note("outcome", what, n);
+    }
+
+    /// What the wall clock says.
+    pub fn now(&self) -> WallTime {
+        wall(self.inner().now)
+    }
+
+    /// What a file system that ticks every `tick` nanoseconds stamps.
+    pub fn stamp(&self, tick: u64) -> WallTime {
+        let now = self.inner().now;
+        wall(now - now % tick.max(1))
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, ns: u64) {
+        self.inner().now += ns;
+    }
+
+    /// Number of calls traced so far and the hash over them.
+    pub fn trace(&self) -> (u64, [u8; 32]) {
+        let inner = self.inner();
+        (inner.traced, *inner.trace.finalize().as_bytes())
+    }
+
+    /// Adds a line to the story, if there is one.
+    pub fn tell(&self, line: impl FnOnce() -> String) {
+        self.inner().tell(line);
+    }
+
+    /// The story so far.
+    pub fn story(&self) -> Vec<String> {
+        self.inner().story.clone().unwrap_or_default()
+    }
+
+    /// A name for object `id` that a random signature does not change: manifests and cards are numbered.
+    pub fn name_object(&self, id: &str, numbered: Option<&str>) {
+        let mut inner = self.inner();
+        if let Some(kind) = numbered
+            && !inner.labels.contains_key(id)
+        {
+            let number = inner.labels.values().filter(|l| l.starts_with(kind)).count() + 1;
+            inner.labels.insert(id.to_owned(), format!("{kind} {number}"));
+        }
+    }
+
+    /// The label of an object whose id depends on a random signature; `None` for a pack.
+    pub fn label(&self, id: &str) -> Option<String> {
+        self.inner().labels.get(id).cloned()
+    }
+
+    /// Bytes that must never leave the machine in clear.
+    pub fn keep_secret(&self, what: &str, bytes: &[u8]) {
+        self.inner().secrets.push((what.to_owned(), bytes.to_vec()));
+    }
+
+    /// Looks for secrets in bytes that `place` was given.
+    pub fn search(&self, place: &str, bytes: &[u8]) {
+        let mut inner = self.inner();
+        let found: Vec<String> = inner
+            .secrets
+            .iter()
+            .filter(|(_, secret)| holds(bytes, secret))
+            .map(|(what, _)| format!("{what} is in clear in {place}"))
+            .collect();
+        inner.leaks.extend(found);
+    }
+
+    /// Secrets that were found where they must not be.
+    pub fn leaks(&self) -> Vec<String> {
+        self.inner().leaks.clone()
+    }
+}
+
+impl Inner {
+    fn note(&mut self, what: &str, name: &str, n: u64) {
+        self.traced += 1;
+        self.trace.update(what.as_bytes()).update(&[0]).update(name.as_bytes()).update(&[0]).update(&n.to_le_bytes());
+    }
+
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now - BIRTH_NS;
+        if let Some(story) = &mut self.story {
+            story.push(format!("{:>9}.{:03} s  {}", now / 1_000_000_000, now / 1_000_000 % 1000, line()));
+        }
+    }
+}
+
+/// Whether `needle` is somewhere in `bytes`.
+fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    let Some((first, rest)) = needle.split_first() else { return false };
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|b| b == first) {
+        from += at + 1;
+        if bytes[from..].starts_with(rest) {
+            return true;
+        }
+    }
+    false
+}
+
+fn wall(ns: u64) -> WallTime {
+    let s = i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX);
+    WallTime { s, ns: u32::try_from(ns % 1_000_000_000).unwrap_or(0) }
+}
+
+/// 2026-11-23, in nanoseconds since 1970.
+const BIRTH_NS: u64 = 1_795_392_000 * 1_000_000_000;
+/// What a read takes.
+const LOOK_NS: u64 = 20_000;
+/// What a change takes.
+const ACT_NS: u64 = 90_000;
