@@ -600,7 +600,8 @@ class EndToEnd(unittest.TestCase):
         os.makedirs(os.path.join(self.source, "sub", "deep"))
         rnd = random.Random(3)
         for name, content in (("empty", b""), ("small", b"hello"), ("text", b"".join(b"line %d\n" % i for i in range(50_000))),
-                              ("random", rnd.randbytes(3_000_000)), ("sub/deep/f", b"deep"), ("sub.txt", b"sorts between"),
+                              ("random", rnd.randbytes(3_000_000)),
+                              ("lists", b"".join(b"%x line %d\n" % (rnd.getrandbits(64), i) for i in range(1_000_000))), ("sub/deep/f", b"deep"), ("sub.txt", b"sorts between"),
                               ("read-only", b"r")):
             with open(os.path.join(self.source, name), "wb") as f:
                 f.write(content)
@@ -653,7 +654,22 @@ class EndToEnd(unittest.TestCase):
         for lost in r.itertools.combinations(range(6), 2):
             left = [d for i, d in enumerate(self.drives) if i not in lost]
             self.assertEqual(contents(self.rescue(left, read_key)), contents(self.source))
-        # One drive lost, and the same byte of every remaining shard file flipped, body and then first header.
+        shutil.copytree(os.path.join(self.folder, "vault"), os.path.join(self.folder, "copy"))
+        # One byte flipped at a random place of the body of every shard file of all drives.
+        rnd = random.Random(4)
+        files = glob.glob(os.path.join(self.folder, "vault", "drives", "*", "shards", "*", "*"))
+        for path in files:
+            head = 176 + 16 * r.read_header(path)[0].blocks
+            at = rnd.randrange(head, os.path.getsize(path) - head)
+            with open(path, "r+b") as f:
+                f.seek(at)
+                byte = f.read(1)
+                f.seek(at)
+                f.write(bytes([byte[0] ^ 0x10]))
+        self.assertEqual(contents(self.rescue(self.drives, recovery)), contents(self.source))
+        shutil.rmtree(os.path.join(self.folder, "vault"))
+        os.rename(os.path.join(self.folder, "copy"), os.path.join(self.folder, "vault"))
+        # One drive lost, the first header of every remaining shard file damaged, and one drive's bodies too.
         shutil.rmtree(self.drives[2])
         for path in glob.glob(os.path.join(self.folder, "vault", "drives", "*", "shards", "*", "*")):
             with open(path, "r+b") as f:

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use lavatube_client::browse::{self, Listed};
 use lavatube_client::layers::LostRange;
 use lavatube_client::meter::Meter;
+use lavatube_client::spool::Spool;
 use lavatube_format::tree::Entry;
+use lavatube_node::depositor;
+use lavatube_node::directory_spool::DirectorySpool;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::reader::{Reader, Session};
 use lavatube_seal::ReadKeys;
@@ -56,12 +59,29 @@ pub fn open(settings: &Settings, args: &ReadKeyArgs, command: &str, write: bool)
 /// When the vault goes away or the state fails.
 pub fn session<'r>(reader: &'r Reader, screen: &Screen) -> Result<Session<'r>, Failure> {
     let meter = Meter::default();
-    let session = progress::during(screen, "reading the vault's index", &meter, || reader.session(&meter))?;
+    let session = progress::during(screen, "reading the vault's index", &meter, || {
+        reader.session(&meter).map_err(Failure::from)
+    })?;
     if !session.rebuilt.lost.is_empty() {
         let n = units::things(session.rebuilt.lost.len() as u64, "pack has an index", "packs have indexes");
         screen.warn(&format!("{n} that cannot be read (`lavatube check` says what that touches)"));
     }
     Ok(session)
+}
+
+/// How many objects of backups wait on this machine for the vault.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn waiting(settings: &Settings) -> Result<usize, Failure> {
+    let id = lavatube_node::embedded::vault_id(&settings.places.vault)?;
+    let folder = depositor::state_folder(&settings.places, id).join("spool");
+    if !folder.exists() {
+        return Ok(0);
+    }
+    let failed = |e: &dyn std::fmt::Display| Failure::new(Condition::Io, format!("{}: {e}", folder.display()));
+    let spool = DirectorySpool::open(&folder).map_err(|e| failed(&e))?;
+    Ok(spool.list().map_err(|e| failed(&e))?.len())
 }
 
 /// A snapshot, and a path in it if one was given.

@@ -56,30 +56,19 @@ pub struct Global {
     pub no_progress: bool,
 }
 
-/// The verbs.
+/// The verbs; each is documented, for the reader and for `help`, at its own struct.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Make keys and a vault, over drives of your choice
     Init(verbs::init::InitArgs),
-    /// Take a snapshot of files and folders
     Backup(verbs::backup::BackupArgs),
-    /// List the snapshots in the vault
     Snapshots(verbs::snapshots::SnapshotsArgs),
-    /// List files in a snapshot
     Ls(verbs::ls::LsArgs),
-    /// Write one file's content to standard output
     Cat(verbs::cat::CatArgs),
-    /// Bring files back from a snapshot
     Restore(verbs::restore::RestoreArgs),
-    /// Look for damage, prove that files can be restored, and mend
     Check(verbs::check::CheckArgs),
-    /// Show, move, lock and recover keys
     Key(verbs::key::KeyArgs),
-    /// Show how vault, drives and this machine are
     Status(verbs::status::StatusArgs),
-    /// Show the version and how it was built
     Version(verbs::version::VersionArgs),
-    /// Explain a verb, exit statuses, patterns or the configuration
     Help(verbs::help::HelpArgs),
 }
 
@@ -126,8 +115,7 @@ Every backup says which of three promises holds:
   safe there   the vault has it durably on its drives, and signed for it
   still there  the vault has shown so since: `lavatube check --read-data` asks it to";
 
-const EXAMPLES: &str = "\
-  lavatube backup ~/photos                 take a snapshot; the first time makes keys and vault
+const EXAMPLES: &str = "  lavatube backup ~/photos                 take a snapshot; the first time makes keys and vault
   lavatube snapshots                       what there is
   lavatube restore latest --target ~/back  bring it all back
   lavatube check --read-data               prove that every file can be restored

@@ -251,6 +251,10 @@ fn cause(cause: &FetchCause, text: String) -> Failure {
 
 impl From<ResolveError> for Failure {
     fn from(e: ResolveError) -> Self {
-        Self::new(Condition::NoSnapshot, e.to_string())
+        let text = match e {
+            ResolveError::TooFarBack { have: 1 } => "there is only one snapshot".to_owned(),
+            e => e.to_string(),
+        };
+        Self::new(Condition::NoSnapshot, text)
     }
 }

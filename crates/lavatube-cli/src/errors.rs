@@ -174,7 +174,7 @@ pub const TABLE: &[Row] = &[
         code: "config",
         status: 2,
         meaning: "The configuration file has a mistake.",
-        hint: "docs/CONFIG.md lists every key",
+        hint: "`lavatube help config` lists every key",
     },
     Row {
         condition: Condition::NoSnapshot,

@@ -49,8 +49,11 @@ impl Patterns {
                 None if pattern.contains('/') => (format!("**/{pattern}"), true),
                 None => (pattern.to_owned(), false),
             };
-            let bad = |why: String| Failure::new(Condition::Usage, format!("the pattern {text:?} is none: {why}"));
-            if pattern.is_empty() {
+            let bad = |why: String| {
+                Failure::new(Condition::Usage, format!("{text:?} is no pattern: {why}"))
+                    .hint("`lavatube help patterns` explains them")
+            };
+            if pattern.trim_matches('/').is_empty() {
                 return Err(bad("it is empty".into()));
             }
             let glob = GlobBuilder::new(&whole).literal_separator(true).backslash_escape(true).build();

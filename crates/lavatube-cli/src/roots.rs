@@ -28,7 +28,7 @@ pub fn resolve(paths: &[PathBuf], ours: &Ours) -> Result<Vec<Vec<u8>>, Failure> 
         std::fs::symlink_metadata(path).map_err(|e| bad(plain(&e)))?;
         let root = directory_source::resolve(path).map_err(|e| bad(e.to_string()))?;
         if let Some((_, what)) = ours.folders.iter().find(|(folder, _)| is_within(&root, folder)) {
-            let what = format!("{} lies in the {what}, which is never backed up", path.display());
+            let what = format!("{} belongs to the {what}, which is never backed up", path.display());
             return Err(Failure::new(Condition::Usage, what).hint("name what you want to keep"));
         }
         roots.push(root);
@@ -40,7 +40,8 @@ pub fn resolve(paths: &[PathBuf], ours: &Ours) -> Result<Vec<Vec<u8>>, Failure> 
     Ok(roots)
 }
 
-fn plain(e: &std::io::Error) -> String {
+/// What the system said, without its number.
+pub fn plain(e: &std::io::Error) -> String {
     let text = e.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

@@ -47,7 +47,7 @@ impl Settings {
                 Ok(text) => Some(text),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound && asked.is_none() => None,
                 Err(e) => {
-                    let what = format!("the configuration file {}: {e}", path.display());
+                    let what = format!("the configuration file {}: {}", path.display(), crate::roots::plain(&e));
                     return Err(Failure::new(Condition::Config, what).hint("see that the path is right"));
                 }
             },

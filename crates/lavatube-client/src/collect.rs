@@ -18,6 +18,8 @@ use crate::packer::{DeliveredPack, PackError};
 /// Raw bytes of a frame. Measured in `docs/decisions/0002-chunk-and-frame-sizes.md`: twice as much saves 2 % and doubles
 /// what one small file costs to read back.
 pub const FRAME_LEN: usize = 512 << 10;
+/// Raw bytes of the last frames of a session.
+const LAST_FRAME_LEN: usize = 32 << 10;
 /// Records of delivered packs are put into the catalog in runs of this many.
 const SPILL_RECORDS: usize = 256 << 10;
 
@@ -165,6 +167,27 @@ impl<'c, 's> Collector<'c, 's> {
             self.outlet.submit(RawFrame { number, ..frame })?;
         }
         self.absorb()
+    }
+
+    /// Hands the open frame of `lane` on in small frames: the last of a session, which the smaller pack classes can then
+    /// be filled with.
+    ///
+    /// # Errors
+    /// When the outlet fails.
+    pub fn flush_last(&mut self, lane: Lane) -> Result<(), CollectError> {
+        let frame = std::mem::take(self.lane(lane));
+        let mut rest = &frame.bytes[..];
+        for chunk in frame.chunks {
+            let (body, after) = rest.split_at(chunk.body_len);
+            rest = after;
+            let open = self.lane(lane);
+            open.bytes.extend_from_slice(body);
+            open.chunks.push(chunk);
+            if open.bytes.len() >= LAST_FRAME_LEN {
+                self.flush(lane)?;
+            }
+        }
+        self.flush(lane)
     }
 
     /// Takes note of what was delivered; spills into the catalog when that is much.

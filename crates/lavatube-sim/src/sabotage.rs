@@ -16,18 +16,15 @@ pub enum Sabotage {
     StateForgetsCommits,
     /// The file system does not stamp some changes.
     ChangesLeaveNoStamp,
-    /// The vault's receipts are given before the object is stored.
-    ReceiptsComeEarly,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::DrivesForgetSyncs,
         Self::DrivesReadStale,
         Self::SpoolForgets,
         Self::StateForgetsCommits,
         Self::ChangesLeaveNoStamp,
-        Self::ReceiptsComeEarly,
     ];
 }

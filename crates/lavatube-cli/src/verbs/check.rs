@@ -76,7 +76,7 @@ struct Found {
 /// The vault, with the read key or without.
 enum Opened {
     Reader(Box<Reader>),
-    Vault(EmbeddedVault, #[expect(dead_code, reason = "held until the check is over")] Lock),
+    Vault(Box<EmbeddedVault>, #[expect(dead_code, reason = "held until the check is over")] Lock),
 }
 
 impl Opened {
@@ -86,7 +86,7 @@ impl Opened {
                 let vault = &settings.places.vault;
                 let mode = if args.repair { Mode::Exclusive } else { Mode::Shared };
                 let lock = Lock::acquire(&embedded::lock_path(vault), "lavatube check", mode, settings.lock_wait)?;
-                Ok(Self::Vault(EmbeddedVault::open(vault, args.repair)?, lock))
+                Ok(Self::Vault(Box::new(EmbeddedVault::open(vault, args.repair)?), lock))
             }
             other => Ok(Self::Reader(Box::new(other?))),
         }
@@ -178,18 +178,22 @@ fn look_inside(
 ) -> Result<(), Failure> {
     let session = archive::session(reader, screen)?;
     let meter = Meter::default();
-    let structure = progress::during(screen, "reading snapshots", &meter, || session.check_structure(&meter))?;
+    let structure = progress::during(screen, "reading snapshots", &meter, || {
+        session.check_structure(&meter).map_err(Failure::from)
+    })?;
     let mut bad = structure.bad.clone();
     if let Some(share) = found.share {
         let meter = Meter::default();
-        let read = || session.check_data(share, seed, settings.workers(), &meter);
+        let read = || session.check_data(share, seed, settings.workers(), &meter).map_err(Failure::from);
         let data = progress::during(screen, "opening packs", &meter, read)?;
         bad.chunks.extend(data.bad.chunks.clone());
         bad.packs.extend(data.bad.packs.clone());
         found.data = Some(data);
     }
     let meter = Meter::default();
-    found.damage = progress::during(screen, "looking for files that are touched", &meter, || session.damage(&bad))?;
+    found.damage = progress::during(screen, "looking for files that are touched", &meter, || {
+        session.damage(&bad).map_err(Failure::from)
+    })?;
     for (id, e) in &structure.unreadable {
         if !found.damage.unreadable.iter().any(|(known, _)| known == id) {
             found.damage.unreadable.push((*id, e.to_string()));

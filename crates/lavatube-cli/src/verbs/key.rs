@@ -165,6 +165,10 @@ fn move_read(
         to.display()
     ))?;
     screen.tell("Keep a second copy, or the recovery key on paper: without them nobody can restore.")?;
+    if keyring.recovery_path().exists() {
+        let path = keyring.recovery_path();
+        screen.warn(&format!("{} still lies here and opens everything too: print it, then delete it", path.display()));
+    }
     answer(screen, "moved", &from, &to)
 }
 

@@ -91,7 +91,7 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
     let request = RestoreRequest { snapshot: named.listed.place.id, inside, select: &select, overwrite };
     let meter = Meter::default();
     let outcome = progress::during(screen, "restoring", &meter, || {
-        session.restore(&target, request, settings.workers(), &meter)
+        session.restore(&target, request, settings.workers(), &meter).map_err(Failure::from)
     })?;
     let done = Done { named: &named, target: &target, outcome: &outcome, took: begin.elapsed() };
     done.show(screen)?;
@@ -196,7 +196,7 @@ impl Done<'_> {
         // What is lost is named to the last file.
         list(&format!("{} could not be restored:", n(&outcome.failed)), &outcome.failed, usize::MAX);
         let kept = format!(
-            "{} left as they are, because something else is there (--overwrite changed replaces it):",
+            "{} not restored, because something else is there (--overwrite changed replaces it):",
             n(&outcome.kept)
         );
         list(&kept, &outcome.kept, SHOWN_MAX);

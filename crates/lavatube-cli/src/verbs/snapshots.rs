@@ -14,7 +14,7 @@ use crate::{date, units};
 /// Oldest first. Times are UTC, sizes before compression. NEW is content the vault did not have before that snapshot.
 ///
 /// JSON fields: snapshots [{snapshot, short, time, host, paths, tags, description, program, parent, files, directories,
-/// others, bytes, new_bytes, skipped}], unreadable [{snapshot, reason}], refused [{manifest, reason}], exit.
+/// others, bytes, new_bytes, skipped}], unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SnapshotsArgs {
@@ -60,6 +60,13 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
             _ => "No snapshot can be read. `lavatube status` lists the drives; bring missing ones back.",
         })?;
     }
+    let waiting = archive::waiting(settings)?;
+    if waiting > 0 {
+        let objects = units::things(waiting as u64, "object", "objects");
+        screen.warn(&format!(
+            "{objects} of later backups wait on this machine and are not listed; the next backup takes them along"
+        ));
+    }
     for (place, e) in &listing.unreadable {
         screen.warn(&format!("snapshot {} cannot be read: {e}", place.id.short()));
     }
@@ -74,6 +81,7 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
         "snapshots": listing.snapshots.iter().map(to_json).collect::<Vec<_>>(),
         "unreadable": listing.unreadable.iter().map(|(p, e)| json!({ "snapshot": p.id.to_string(), "reason": e.to_string() })).collect::<Vec<_>>(),
         "refused": listing.refused.iter().map(|r| json!({ "manifest": r.id.to_string(), "reason": r.reason })).collect::<Vec<_>>(),
+        "waiting": waiting,
         "exit": end.status(),
     }))?;
     Ok(end)

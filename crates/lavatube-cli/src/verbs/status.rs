@@ -6,16 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::time::WallTime;
-use lavatube_client::spool::Spool;
 use lavatube_node::depositor;
-use lavatube_node::directory_spool::DirectorySpool;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::lock::{Lock, Mode};
 use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::json;
 
-use crate::errors::{Condition, End, Failure};
+use crate::archive;
+use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::{date, units};
@@ -100,14 +99,7 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let disks: Option<Vec<u64>> = folders.iter().map(|f| f.metadata().ok().map(|m| m.dev())).collect();
     let one_disk = disks.is_some_and(|d| d.len() > 1 && d.iter().all(|dev| *dev == d[0]));
     let state = depositor::state_folder(&settings.places, id);
-    let spool = state.join("spool");
-    let waiting = if spool.exists() {
-        let failed = |e: &dyn std::fmt::Display| Failure::new(Condition::Io, format!("{}: {e}", spool.display()));
-        let spool = DirectorySpool::open(&spool).map_err(|e| failed(&e))?;
-        spool.list().map_err(|e| failed(&e))?.len()
-    } else {
-        0
-    };
+    let waiting = archive::waiting(settings)?;
     let last = last_backup(&state);
     Ok(Found { id: id.to_string(), status, folders, one_disk, waiting, last })
 }

@@ -1,5 +1,4 @@
 //! The oracle, the properties and the golden vector of the chunker.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::HashSet;
 

@@ -102,10 +102,14 @@ impl Found {
         let mut lost: Vec<_> = self.unsound.iter().filter(|u| !u.health.restorable).collect();
         lost.sort_by_key(|u| u.id);
         if self.repaired.is_none() {
-            for unsound in lost {
+            let more = lost.len().saturating_sub(SHOWN_MAX);
+            for unsound in lost.into_iter().take(SHOWN_MAX) {
                 let bytes: u64 = unsound.health.lost.iter().map(|r| r.end - r.start).sum();
                 let (kind, id) = (kind(unsound.kind), unsound.id.short());
                 lines.push(format!("  {kind} {id}: {} are lost beyond parity", units::bytes(bytes)));
+            }
+            if more > 0 {
+                lines.push(format!("  and {}", things(more as u64, "more object", "more objects")));
             }
         }
     }
@@ -178,9 +182,12 @@ impl Found {
         if by_snapshot.is_empty() {
             return Ok(());
         }
-        let files = things(self.damage.files.len() as u64, "file", "files");
+        let files = match self.damage.files.len() as u64 {
+            0 => "parts".to_owned(),
+            n => things(n, "file", "files"),
+        };
         let snapshots = things(by_snapshot.len() as u64, "snapshot", "snapshots");
-        screen.say(&screen.ink(Ink::Red, &format!("lost       {files} in {snapshots}")))?;
+        screen.say(&screen.ink(Ink::Red, &format!("lost       {files} of {snapshots}")))?;
         for (snapshot, lines) in by_snapshot {
             screen.say(&format!("  snapshot {}", snapshot.short()))?;
             for line in lines {
@@ -328,3 +335,6 @@ fn per_drive(unsound: &[Unsound]) -> BTreeMap<String, Harm> {
     }
     drives
 }
+
+/// Lost objects listed on the screen; the files they touch are all listed, and JSON has all objects.
+const SHOWN_MAX: usize = 10;

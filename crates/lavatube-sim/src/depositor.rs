@@ -1,0 +1,117 @@
+//! One run of `lavatube backup` on simulated seams: the rooms composed as `lavatube-node` composes them, in one thread.
+//!
+//! It must do what `lavatube_node::depositor::backup` does, in the same order, so that what is learnt here holds there. It
+//! must not know crashes: they unwind through it.
+
+use std::sync::Arc;
+
+use lavatube_client::backup::{self, BackupError, Report, Request};
+use lavatube_client::catalog::{Catalog, CatalogError};
+use lavatube_client::courier::{Courier, CourierError, Promise};
+use lavatube_client::far::Far;
+use lavatube_client::meter::Meter;
+use lavatube_client::packer::{PackError, Packer};
+use lavatube_client::session::{self, Recovered, SessionError};
+use lavatube_client::state::StateError;
+use lavatube_seal::DepositKeys;
+use lavatube_vault::{DepositError, OpenError};
+
+use crate::chance::Chance;
+use crate::seams::far::SimFar;
+use crate::seams::outlet::Line;
+use crate::seams::source::SimSource;
+use crate::seams::spool::SimSpool;
+use crate::seams::state::SimState;
+use crate::wires::Wires;
+
+/// Why a run ended without a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The vault could not be opened.
+    #[error("open: {0}")]
+    Open(#[from] OpenError),
+    /// The vault did not take the depositor's card.
+    #[error("card: {0}")]
+    Card(#[from] DepositError),
+    /// The backup.
+    #[error("backup: {0}")]
+    Backup(#[from] BackupError),
+    /// The session.
+    #[error("session: {0}")]
+    Session(#[from] SessionError),
+    /// Packing.
+    #[error("pack: {0}")]
+    Pack(#[from] PackError),
+    /// Delivering.
+    #[error("courier: {0}")]
+    Courier(#[from] CourierError),
+    /// The catalog.
+    #[error("catalog: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The state.
+    #[error("state: {0}")]
+    State(#[from] StateError),
+}
+
+/// A machine that deposits.
+pub struct Machine {
+    /// Its keys.
+    pub deposit: DepositKeys,
+    /// Its state.
+    pub state: SimState,
+    /// Its spool.
+    pub spool: SimSpool,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The client's report.
+    pub report: Report,
+    /// Which promise holds.
+    pub promise: Promise,
+    /// What an earlier, interrupted run had left.
+    pub recovered: Recovered,
+    /// Objects that went from the spool to the vault.
+    pub drained: usize,
+}
+
+/// Takes a snapshot into the vault behind `far`, or into the spool where that is away.
+///
+/// # Errors
+/// [`RunError`]; what was delivered before the error is kept for the next run.
+pub fn backup(
+    machine: &Machine,
+    far: &SimFar,
+    source: &SimSource,
+    request: &Request<'_>,
+    chance: &mut Chance,
+    wires: &Arc<Wires>,
+) -> Result<Outcome, RunError> {
+    far.admit(&machine.deposit.card().encode())?;
+    let state = &machine.state;
+    let mut spool = machine.spool.reopen();
+    let mut courier = Courier::new(Some(far as &dyn Far), &mut spool);
+    let mut catalog = Catalog::open(state)?;
+    let drained = courier.drain_spool()?;
+    let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut courier)?;
+    let mut dice = |out: &mut [u8]| {
+        chance.fill(out);
+        if out.len() == 32 {
+            wires.keep_secret("a session's secret", out);
+        }
+    };
+    let open = session::begin(state, &machine.deposit, &mut dice)?;
+    let meter = Meter::default();
+    let line = Line::new(Packer::new(open.keys.clone(), state, courier, &meter))?;
+    let mut front = line.front();
+    let prepared = backup::prepare(source, request, &machine.deposit, state, &mut catalog, &mut front, &meter)?;
+    let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
+    let (packed, mut courier) = line.finish(&ask)?;
+    session::finish(state, &machine.deposit, &open, &packed.packs, packed.found, &mut courier)?;
+    let report = prepared.complete()?;
+    session::close(state)?;
+    let promise = courier.promise();
+    session::note_receipts(state, &courier.take_receipts())?;
+    Ok(Outcome { report, promise, recovered, drained })
+}

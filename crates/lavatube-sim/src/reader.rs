@@ -1,0 +1,163 @@
+//! Runs with the read key on simulated seams: list, restore, check and repair, composed as `lavatube_node::reader` does.
+//!
+//! It must not know crashes, nor what the truth is.
+
+use lavatube_base::{ObjectId, Verified};
+use lavatube_client::browse::{self, Listing};
+use lavatube_client::catalog::{self, Catalog, CatalogError};
+use lavatube_client::check::{self, CheckError, Structure};
+use lavatube_client::fetch::{Archive, Fetcher};
+use lavatube_client::frame::FrameError;
+use lavatube_client::layers::TreeError;
+use lavatube_client::meter::Meter;
+use lavatube_client::rebuild::{self, RebuildError};
+use lavatube_client::restore::{self, Outcome, Overwrite, RestoreError, RestoreRequest};
+use lavatube_client::state::{State, StateError};
+use lavatube_client::vaulted::{Sessions, SessionsError};
+use lavatube_base::ChunkId;
+use lavatube_format::depositor_card::{DepositorCard, SignedCard};
+use lavatube_format::shard::ObjectKind;
+use lavatube_seal::ReadKeys;
+use lavatube_vault::{Drive, DriveState, MendError, Vault};
+
+use crate::book::Book;
+use crate::seams::far::SimFar;
+use crate::seams::sink::SimSink;
+
+/// Why a look into the vault failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The manifests.
+    #[error("sessions: {0}")]
+    Sessions(#[from] SessionsError),
+    /// The catalog could not be completed.
+    #[error("rebuild: {0}")]
+    Rebuild(#[from] RebuildError),
+    /// The catalog could not be opened.
+    #[error("catalog: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The state.
+    #[error("state: {0}")]
+    State(#[from] StateError),
+    /// A tree.
+    #[error("tree: {0}")]
+    Tree(#[from] TreeError),
+    /// The restore.
+    #[error("restore: {0}")]
+    Restore(#[from] RestoreError),
+    /// The check.
+    #[error("check: {0}")]
+    Check(#[from] CheckError),
+    /// zstd.
+    #[error("zstd: {0}")]
+    Frame(#[from] FrameError),
+}
+
+/// The cards of all depositors that the read key's authority certified.
+fn certified_cards(far: &SimFar, keys: &ReadKeys) -> Vec<DepositorCard> {
+    let vault = far.vault();
+    let card = |id: ObjectId, len: u64| {
+        let mut bytes = Vec::new();
+        vault.read(id, 0..len, &mut bytes).ok()?;
+        Verified::check(&bytes, id)?;
+        let signed = SignedCard::decode(&bytes).ok()?;
+        keys.verify_card(&signed).ok()?;
+        Some(signed.card)
+    };
+    vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard).filter_map(|o| card(o.id, o.len)).collect()
+}
+
+/// Learns what the vault holds into `state`, then looks with `f`.
+///
+/// # Errors
+/// [`LookError`] when vault or state fail.
+pub fn look<T>(
+    far: &SimFar,
+    state: &dyn State,
+    keys: &ReadKeys,
+    f: impl FnOnce(&mut Fetcher<'_>) -> Result<T, LookError>,
+) -> Result<T, LookError> {
+    let cards = certified_cards(far, keys);
+    let card = |id: &lavatube_base::DepositorId| cards.iter().find(|c| c.id() == *id).cloned();
+    let sessions = Sessions::load(far, state, &card, keys)?;
+    let mut catalog = match Catalog::open(state) {
+        Ok(catalog) => catalog,
+        Err(_) => {
+            catalog::forget(state)?;
+            Catalog::open(state)?
+        }
+    };
+    let (meter, ids) = (Meter::default(), keys.chunk_id_key());
+    rebuild::catch_up(state, &mut catalog, &sessions, far, &ids, &meter)?;
+    let archive = Archive { catalog: &catalog, sessions: &sessions, far, chunk_ids: &ids };
+    f(&mut Fetcher::new(archive, 4 << 20)?)
+}
+
+/// All snapshots.
+///
+/// # Errors
+/// [`LookError`].
+pub fn list(fetcher: &mut Fetcher<'_>) -> Result<Listing, LookError> {
+    Ok(browse::snapshots(fetcher)?)
+}
+
+/// Restores a whole snapshot into memory.
+///
+/// # Errors
+/// [`LookError`] when it could not begin; single failures are in the outcome.
+pub fn restore(fetcher: &mut Fetcher<'_>, snapshot: ChunkId) -> Result<(SimSink, Outcome), LookError> {
+    let sink = SimSink::default();
+    let request = RestoreRequest { snapshot, inside: None, select: &|_, _| true, overwrite: Overwrite::Never };
+    let outcome = restore::restore(fetcher, &sink, request, &Meter::default())?;
+    Ok((sink, outcome))
+}
+
+/// Checks manifests, packs and trees.
+///
+/// # Errors
+/// [`LookError`].
+pub fn check(fetcher: &mut Fetcher<'_>) -> Result<Structure, LookError> {
+    Ok(check::structure(fetcher, &Meter::default())?)
+}
+
+/// What a repair did.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// Drives that were taken in again.
+    pub readopted: usize,
+    /// Objects that were mended.
+    pub mended: usize,
+    /// Shards that could not be written.
+    pub left: usize,
+    /// Objects that cannot be mended.
+    pub beyond: Vec<(ObjectId, MendError)>,
+    /// Drives that could not be taken in again.
+    pub refused: Vec<String>,
+}
+
+/// Makes the vault whole again as far as its drives allow; `spare` gives the drive of a slot that has none.
+pub fn repair(vault: &mut Vault, book: &Book, spare: &dyn Fn(usize) -> Option<Box<dyn Drive>>) -> Repaired {
+    let mut out = Repaired::default();
+    for drive in vault.status().drives {
+        if !matches!(drive.state, DriveState::Blank | DriveState::CardDamaged | DriveState::Missing) {
+            continue;
+        }
+        let Some(new) = spare(drive.slot) else { continue };
+        match vault.readopt(drive.slot, Some(new)) {
+            Ok(()) => out.readopted += 1,
+            Err(e) => out.refused.push(format!("{}: {e}", drive.label)),
+        }
+    }
+    let mut objects: Vec<ObjectId> = vault.objects().map(|o| o.id).collect();
+    objects.sort_by_key(|id| book.place(*id));
+    for id in objects {
+        match vault.mend(id) {
+            Ok(report) => {
+                out.mended += usize::from(!report.mended.is_empty());
+                out.left += report.left.len();
+            }
+            Err(e) => out.beyond.push((id, e)),
+        }
+    }
+    out
+}

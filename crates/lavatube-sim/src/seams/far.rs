@@ -1,0 +1,95 @@
+//! The real vault as the client sees it, on simulated drives and over a perfect channel. Steps 7, 17 and 20 of the walk.
+//!
+//! What `lavatube-node` does for a vault in the same process, and it tells the book of every object and every receipt. It
+//! must not know how drives fail.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lavatube_base::{ObjectId, Verified};
+use lavatube_client::far::{Far, FarError, ReceiptBytes};
+use lavatube_client::spool::SpoolKind;
+use lavatube_vault::{DepositError, ObjectKind, ReadError, StoreError, Vault};
+
+use crate::book::Book;
+
+/// A vault within reach.
+pub struct SimFar {
+    vault: Mutex<Vault>,
+    book: Arc<Book>,
+}
+
+impl SimFar {
+    /// The vault within reach, watched by `book`.
+    pub fn new(vault: Vault, book: &Arc<Book>) -> Self {
+        Self { vault: Mutex::new(vault), book: book.clone() }
+    }
+
+    /// The vault itself.
+    pub fn vault(&self) -> MutexGuard<'_, Vault> {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a depositor known to the vault.
+    ///
+    /// # Errors
+    /// What the vault says.
+    pub fn admit(&self, card: &[u8]) -> Result<(), DepositError> {
+        let object = Verified::hash(card);
+        if self.vault().contains(object.id()) {
+            return Ok(());
+        }
+        self.book.card(object);
+        let receipt = self.vault().deposit_card(card)?;
+        self.book.receipt(object.id(), receipt.encode());
+        Ok(())
+    }
+}
+
+fn refusal(e: StoreError) -> FarError {
+    match e {
+        StoreError::Shortfall { .. } | StoreError::Confused => FarError::Away(e.to_string()),
+        e => FarError::Refused(e.to_string()),
+    }
+}
+
+impl Far for SimFar {
+    fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.book.leaves(SpoolKind::Pack, pack);
+        let receipt = self.vault().store(ObjectKind::Pack, pack).map_err(refusal)?;
+        self.book.receipt(pack.id(), receipt.encode());
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.book.leaves(SpoolKind::Manifest, manifest);
+        let receipt = match self.vault().deposit_manifest(manifest.bytes()) {
+            Ok(receipt) => receipt,
+            Err(DepositError::Store(e)) => return Err(refusal(e)),
+            Err(e) => return Err(FarError::Refused(e.to_string())),
+        };
+        self.book.receipt(manifest.id(), receipt.encode());
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
+        match self.vault().read(id, range, out) {
+            Ok(_) => Ok(()),
+            Err(ReadError::NotHere(_)) => Err(FarError::Absent(id)),
+            Err(e) => Err(FarError::Lost { id, text: e.to_string() }),
+        }
+    }
+
+    fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        let vault = self.vault();
+        let manifests = vault.objects().filter(|o| o.kind == ObjectKind::Manifest);
+        let mut all: Vec<(ObjectId, u64)> = manifests.map(|o| (o.id, o.len)).collect();
+        // Their ids hang on random signatures; the order in which they came does not.
+        all.sort_by_key(|(id, _)| self.book.place(*id));
+        Ok(all)
+    }
+
+    fn has(&self, id: ObjectId) -> Result<bool, FarError> {
+        Ok(self.vault().contains(id))
+    }
+}
