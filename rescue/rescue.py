@@ -717,7 +717,7 @@ class Manifest:
             note=(8, bytes))
         self.before = m.get(4)
         self.leaves = [each(leaf, int, 32, 32) for leaf in leaves]
-        need(all(c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
+        need(all(0 <= c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
         need(merkle_root([bytes([c]) + b + s for c, b, s in leaves]) == root, "manifest: Merkle root is wrong")
 
     def unwrap(self, keys):

@@ -50,7 +50,7 @@ pub fn open(settings: &Settings, args: &ReadKeyArgs, command: &str, write: bool)
     // A missing vault is said before anyone types a passphrase.
     lavatube_node::embedded::vault_id(&settings.places.vault)?;
     let keys = keys(settings, args)?;
-    Ok(Reader::open(&settings.places, keys, command, write, settings.lock_wait)?)
+    Ok(Reader::open(&settings.places, Box::new(keys), command, write, settings.lock_wait)?)
 }
 
 /// Loads the manifests, and what this machine has yet to learn about the vault.

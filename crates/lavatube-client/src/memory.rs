@@ -17,7 +17,7 @@ use lavatube_format::manifest::{Leaf, Manifest, Note, root_of};
 use lavatube_format::pack::{ChunkEntry, Delta, FOOTER_LEN, Footer, FrameEntry, capacity, class_len, sealed_position};
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Content, Entry, Kind, Meta, RecordWriter, Ref};
-use lavatube_seal::{ChunkIdKey, DepositKeys, ReadKeys, Root, Session, SessionKeys};
+use lavatube_seal::{ChunkIdKey, DepositKeys, ReadKeys, Reads, Root, Session, SessionKeys};
 
 use crate::catalog::Catalog;
 use crate::far::{Far, FarError, ReceiptBytes};

@@ -4,6 +4,7 @@
 //! allocates nothing that the input has not paid for in length. This room must not know time, policy, keys, or where
 //! bytes come from.
 
+pub mod agent;
 pub mod catalog;
 pub mod cbor;
 pub mod depositor_card;

@@ -15,7 +15,7 @@ use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, Recovered, SessionError};
 use lavatube_client::state::StateError;
-use lavatube_seal::DepositKeys;
+use lavatube_seal::{DepositKeys, Reads};
 
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;

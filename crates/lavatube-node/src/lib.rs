@@ -3,6 +3,7 @@
 //! The only room that touches them: it implements the seams of the rooms below (`Source`, `Sink`, `Spool`, `State`,
 //! `Drive`) on directories and pumps their machines. It must not know any protocol rule or byte layout.
 
+pub mod agent;
 pub mod atomic;
 pub mod clock;
 pub mod depositor;

@@ -25,7 +25,7 @@ use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::Entry;
-use lavatube_seal::{ChunkIdKey, ReadKeys};
+use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
 use crate::depositor::{DepositorError, Places, state_folder};
@@ -80,7 +80,7 @@ pub struct Reader {
     /// The vault.
     pub vault: EmbeddedVault,
     state: DirectoryState,
-    keys: ReadKeys,
+    keys: Box<dyn Reads>,
     ids: ChunkIdKey,
     cards: Vec<DepositorCard>,
     _locks: [Lock; 2],
@@ -102,7 +102,7 @@ impl Reader {
     /// [`DepositorError`] when the vault is in use, or cannot be opened.
     pub fn open(
         places: &Places,
-        keys: ReadKeys,
+        keys: Box<dyn Reads>,
         command: &str,
         write: bool,
         wait: Duration,
@@ -116,7 +116,7 @@ impl Reader {
         let mode = if write { Mode::Exclusive } else { Mode::Shared };
         let vault_lock = Lock::acquire(&embedded::lock_path(&places.vault), command, mode, wait)?;
         let vault = EmbeddedVault::open(&places.vault, write)?;
-        let cards = certified_cards(&vault, &keys);
+        let cards = certified_cards(&vault, keys.as_ref());
         let ids = keys.chunk_id_key();
         Ok(Self { vault, state, keys, ids, cards, _locks: [state_lock, vault_lock] })
     }
@@ -127,7 +127,7 @@ impl Reader {
     /// [`ReaderError`] when vault or state fail.
     pub fn session(&self, meter: &Meter) -> Result<Session<'_>, ReaderError> {
         let cards = |id: &lavatube_base::DepositorId| self.cards.iter().find(|c| c.id() == *id).cloned();
-        let sessions = Sessions::load(&self.vault, &self.state, &cards, &self.keys)?;
+        let sessions = Sessions::load(&self.vault, &self.state, &cards, self.keys.as_ref())?;
         let mut catalog = match Catalog::open(&self.state) {
             Ok(catalog) => catalog,
             // A damaged catalog is a cache like any other: it is made anew.
@@ -142,7 +142,7 @@ impl Reader {
 }
 
 /// The cards of all depositors that the read key's authority certified.
-fn certified_cards(vault: &EmbeddedVault, keys: &ReadKeys) -> Vec<DepositorCard> {
+fn certified_cards(vault: &EmbeddedVault, keys: &dyn Reads) -> Vec<DepositorCard> {
     let vault = vault.read();
     let cards = vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard);
     cards

@@ -29,6 +29,24 @@ pub trait Unwrap: Send + Sync {
     ) -> Result<SessionKeys, SealError>;
 }
 
+/// All that a reader asks of its keys, wherever they are: sessions, chunk ids, and whom to believe.
+pub trait Reads: Unwrap {
+    /// The key of the tenant's chunk ids.
+    fn chunk_id_key(&self) -> ChunkIdKey;
+
+    /// The authority whose depositor cards count.
+    fn authority_public(&self) -> &PairPublic;
+
+    /// Whether the authority made `card`.
+    ///
+    /// # Errors
+    /// [`SealError::Untrusted`] when a signature does not verify.
+    fn verify_card(&self, card: &SignedCard) -> Result<(), SealError> {
+        let untrusted = |why| SealError::Untrusted { what: "the depositor card", why };
+        card.verify(self.authority_public()).map_err(untrusted)
+    }
+}
+
 /// The read keys of one tenant.
 pub struct ReadKeys {
     body: ReadBody,
@@ -61,27 +79,24 @@ impl ReadKeys {
         &self.body.tenant
     }
 
-    /// The key of the tenant's chunk ids.
-    pub fn chunk_id_key(&self) -> ChunkIdKey {
-        ChunkIdKey::new(self.body.chunk_id_key.clone())
-    }
-
     /// The public half, to which sessions are wrapped.
     pub fn read_public(&self) -> &ReadPublic {
         &self.public
     }
 
-    /// The authority whose depositor cards count.
-    pub fn authority_public(&self) -> &PairPublic {
-        &self.body.authority
-    }
-
-    /// Whether the authority made `card`.
+    /// The secret of a session from the wraps in its manifest, for an agent that hands it on.
     ///
     /// # Errors
-    /// [`SealError::Untrusted`] when a signature does not verify.
-    pub fn verify_card(&self, card: &SignedCard) -> Result<(), SealError> {
-        card.verify(&self.body.authority).map_err(|why| SealError::Untrusted { what: "the depositor card", why })
+    /// As [`Unwrap::open_session`].
+    pub fn open_secret(&self, session: SessionId, depositor: DepositorId, wraps: &[Wrap]) -> Result<Secret, SealError> {
+        let mut outcome = Err(SealError::WrongKey("this session"));
+        for wrap in wraps.iter().filter(|w| w.key_id == self.public.id()) {
+            match unwrap(&self.private, session, depositor, wrap) {
+                Ok(secret) => return Ok(secret),
+                Err(e) => outcome = Err(e),
+            }
+        }
+        outcome
     }
 
     /// Whether the depositor of `card`, certified by the authority, signed `manifest`.
@@ -106,14 +121,18 @@ impl Unwrap for ReadKeys {
         depositor: DepositorId,
         wraps: &[Wrap],
     ) -> Result<SessionKeys, SealError> {
-        let mut outcome = Err(SealError::WrongKey("this session"));
-        for wrap in wraps.iter().filter(|w| w.key_id == self.public.id()) {
-            match unwrap(&self.private, session, depositor, wrap) {
-                Ok(secret) => return Ok(SessionKeys::derive(session, &self.body.psk, &secret)),
-                Err(e) => outcome = Err(e),
-            }
-        }
-        outcome
+        let secret = self.open_secret(session, depositor, wraps)?;
+        Ok(SessionKeys::derive(session, &self.body.psk, &secret))
+    }
+}
+
+impl Reads for ReadKeys {
+    fn chunk_id_key(&self) -> ChunkIdKey {
+        ChunkIdKey::new(self.body.chunk_id_key.clone())
+    }
+
+    fn authority_public(&self) -> &PairPublic {
+        &self.body.authority
     }
 }
 

@@ -137,7 +137,7 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
             },
             {
                 "number": 1, "class": 2,
-                "plaintext_rule": "byte i is (i i) mod 251",
+                "plaintext_rule": "byte i is (i * i) mod 251",
                 "commitment": hex(session.pack(1, 2).header().commitment),
                 "sealed_rule": "seal the plaintext again and compare the digests",
                 "blake3": hex(Digests::of(&pack_2).blake3), "sha256": hex(Digests::of(&pack_2).sha256),

@@ -7,7 +7,7 @@ use lavatube_base::{ObjectId, SessionId};
 use lavatube_format::key_file::{DepositBody, ReadBody, Secret};
 use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, Wrap, root_of};
 use lavatube_format::pack::class_len;
-use lavatube_seal::{DepositKeys, ReadKeys, Root, SealError, Session, SessionKeys, Unwrap};
+use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root, SealError, Session, SessionKeys, Unwrap};
 
 const SESSION: SessionId = SessionId([7; 16]);
 

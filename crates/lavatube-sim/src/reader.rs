@@ -2,6 +2,7 @@
 //!
 //! It must not know crashes, nor what the truth is.
 
+use lavatube_base::ChunkId;
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::browse::{self, Listing};
 use lavatube_client::catalog::{self, Catalog, CatalogError};
@@ -14,10 +15,9 @@ use lavatube_client::rebuild::{self, RebuildError};
 use lavatube_client::restore::{self, Outcome, Overwrite, RestoreError, RestoreRequest};
 use lavatube_client::state::{State, StateError};
 use lavatube_client::vaulted::{Sessions, SessionsError};
-use lavatube_base::ChunkId;
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
-use lavatube_seal::ReadKeys;
+use lavatube_seal::{ReadKeys, Reads};
 use lavatube_vault::{Drive, DriveState, MendError, Vault};
 
 use crate::book::Book;

@@ -58,6 +58,8 @@ pub struct Platter {
     broken: bool,
     /// With lying drives: what files were before they were replaced.
     before: Files,
+    /// Intact shards that were removed or replaced by other bytes.
+    pub destroyed: Vec<String>,
 }
 
 impl Platter {
@@ -296,6 +298,9 @@ impl Drive for SimDrive {
             return Err(DriveError::Exists);
         }
         let bytes = Arc::new(bytes);
+        if platter.is_intact(name) && platter.live.get(name) != Some(&bytes) {
+            platter.destroyed.push(name.to_owned());
+        }
         if parse_shard_name(name).is_some() {
             platter.put.insert(name.to_owned(), bytes.clone());
         }
@@ -381,7 +386,9 @@ impl Drive for SimDrive {
         let go = self.wires.act("remove", &plain, 0).map_err(failed)?;
         let mut platter = self.platter();
         Self::mood(&mut platter, Call::Other)?;
+        let intact = platter.is_intact(name);
         if platter.live.remove(name).is_some() {
+            platter.destroyed.extend(intact.then(|| name.to_owned()));
             platter.effects.push(Effect::Remove(name.to_owned()));
         }
         drop(platter);

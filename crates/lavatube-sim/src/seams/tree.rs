@@ -69,14 +69,37 @@ pub struct Tree {
 pub const ROOT: Node = 1;
 
 const NAMES: &[&[u8]] = &[
-    b"a", b"b", b"c.txt", b"README", b"-rf", b".hidden", b"a b", b"\xff\xfe", b"new\nline", b"a-", b"a.b", b"z",
-    b"manifest", b"0", "mänty".as_bytes(), b"x~", b"core", b"tmp", b"log.1", b"data",
+    b"a",
+    b"b",
+    b"c.txt",
+    b"README",
+    b"-rf",
+    b".hidden",
+    b"a b",
+    b"\xff\xfe",
+    b"new\nline",
+    b"a-",
+    b"a.b",
+    b"z",
+    b"manifest",
+    b"0",
+    "mänty".as_bytes(),
+    b"x~",
+    b"core",
+    b"tmp",
+    b"log.1",
+    b"data",
 ];
 
 impl Tree {
     /// A tree with a few files below `roots`; `marker` is in every file that has room for it.
     pub fn new(roots: &[Vec<u8>], marker: &[u8], now: WallTime, chance: &mut Chance) -> Self {
-        let pool = (0..4).map(|_| { let n = 20_000 + chance.index(120_000); chance.bytes(n) }).collect();
+        let pool = (0..4)
+            .map(|_| {
+                let n = 20_000 + chance.index(120_000);
+                chance.bytes(n)
+            })
+            .collect();
         let crowd = 10 + chance.index(50);
         let mut tree = Self { nodes: BTreeMap::new(), next: ROOT, marker: marker.to_vec(), pool, crowd };
         tree.add(What::Directory(BTreeMap::new()), now, chance);

@@ -100,7 +100,7 @@ impl Found {
             lines.push(format!("  {}  {}", units::name(label.as_bytes()), harm.in_words()));
         }
         let mut lost: Vec<_> = self.unsound.iter().filter(|u| !u.health.restorable).collect();
-        lost.sort_by_key(|u| u.id);
+        lost.sort_by_key(|u| (kind(u.kind), u.id));
         if self.repaired.is_none() {
             let more = lost.len().saturating_sub(SHOWN_MAX);
             for unsound in lost.into_iter().take(SHOWN_MAX) {

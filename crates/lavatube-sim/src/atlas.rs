@@ -1,0 +1,196 @@
+//! The atlas of physical faults: what is broken where, so that no more breaks than redundancy promises to bear.
+//!
+//! A fault is tried on the drives and taken back when some object that could be read before would have fewer than k
+//! intact shards, or no journal that names it, after it; and no more than m drives are ever hurt as a whole between two
+//! repairs. An object that was stored while drives were missing is promised what it has, not what it might have. It must
+//! not know the client.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lavatube_base::ObjectId;
+use lavatube_format::journal::{FIRST_CHECK, Line, Record};
+use lavatube_format::shard::shard_name;
+
+use crate::book::Book;
+use crate::chance::Chance;
+use crate::plan::Plan;
+use crate::seams::drive::{Files, SimDrive};
+use crate::wires::Wires;
+
+/// What is known of broken things.
+#[derive(Default)]
+pub struct Atlas {
+    /// Slots hurt as a whole (emptied, put back stale, journal or card damaged) since the last full repair.
+    hurt: BTreeSet<usize>,
+    /// Old images of drives, to be put back one day.
+    images: BTreeMap<usize, Files>,
+}
+
+impl Atlas {
+    /// Everything was made whole.
+    pub fn repaired(&mut self) {
+        self.hurt.clear();
+    }
+
+    /// Slots hurt as a whole.
+    pub fn hurt(&self) -> &BTreeSet<usize> {
+        &self.hurt
+    }
+
+    /// Remembers what a drive holds now.
+    pub fn remember(&mut self, slot: usize, drive: &SimDrive) {
+        self.images.insert(slot, drive.platter().image());
+    }
+
+    /// Breaks something, as `chance` has it; gives what, or `None` when nothing may break.
+    pub fn strike(
+        &mut self,
+        drives: &[SimDrive],
+        book: &Book,
+        wires: &Wires,
+        plan: &Plan,
+        chance: &mut Chance,
+    ) -> Option<String> {
+        let known: Vec<ObjectId> = book.known().iter().map(|k| k.id).collect();
+        let before = alive(drives, &known, plan);
+        for _ in 0..6 {
+            let slot = chance.index(drives.len());
+            let images: Vec<Saved> = drives.iter().map(Saved::of).collect();
+            let Some((text, whole)) = self.break_one(slot, drives, &known, wires, plan, chance) else { continue };
+            let mut hurt = self.hurt.clone();
+            hurt.extend(whole);
+            let bearable = hurt.len() <= usize::from(plan.m) && alive(drives, &known, plan).is_superset(&before);
+            if plan.beyond_promise == 1 || bearable {
+                self.hurt = hurt;
+                return Some(text);
+            }
+            drives.iter().zip(images).for_each(|(drive, image)| image.put_back(drive));
+        }
+        None
+    }
+
+    /// Breaks something on the drive of `slot`, or of one object; gives what, and the slot if it is hurt as a whole.
+    fn break_one(
+        &self,
+        slot: usize,
+        drives: &[SimDrive],
+        known: &[ObjectId],
+        wires: &Wires,
+        plan: &Plan,
+        chance: &mut Chance,
+    ) -> Option<(String, Option<usize>)> {
+        let mut platter = drives[slot].platter();
+        match chance.below(10) {
+            0 => {
+                platter.replace(Files::new());
+                Some((format!("drive {slot} was exchanged for an empty one"), Some(slot)))
+            }
+            1 => {
+                platter.replace(self.images.get(&slot)?.clone());
+                Some((format!("drive {slot} was put back as it was some time ago"), Some(slot)))
+            }
+            2 | 3 => {
+                let name = *chance.pick(&["journal", "drive.card"]);
+                let bytes = spoil(platter.live.get(name)?, chance);
+                platter.spoil(name, bytes);
+                Some((format!("{name} of drive {slot} was damaged"), Some(slot)))
+            }
+            _ => {
+                drop(platter);
+                let id = *chance.pick(known);
+                let index = u8::try_from(chance.below(u64::from(plan.k) + u64::from(plan.m))).unwrap_or(0);
+                let name = shard_name(id, index);
+                let drive = drives.iter().find(|d| d.platter().live.contains_key(&name))?;
+                let mut platter = drive.platter();
+                let what = if chance.per_mille(250) {
+                    let at = chance.below(platter.live.get(&name)?.len() as u64);
+                    platter.unreadable.entry(name.clone()).or_default().push(at..at + 512);
+                    "has an unreadable sector"
+                } else {
+                    let bytes = spoil(platter.live.get(&name)?, chance);
+                    platter.spoil(&name, bytes);
+                    "was damaged"
+                };
+                let object = wires.label(&id.to_string()).unwrap_or_else(|| id.short());
+                Some((format!("shard {index} of {object} {what}"), None))
+            }
+        }
+    }
+}
+
+/// What a drive held, to be put back.
+struct Saved {
+    files: Files,
+    live: Files,
+    unreadable: BTreeMap<String, Vec<std::ops::Range<u64>>>,
+}
+
+impl Saved {
+    fn of(drive: &SimDrive) -> Self {
+        let platter = drive.platter();
+        Self { files: platter.image(), live: platter.live.clone(), unreadable: platter.unreadable.clone() }
+    }
+
+    fn put_back(self, drive: &SimDrive) {
+        let mut platter = drive.platter();
+        platter.replace(self.files);
+        (platter.live, platter.unreadable) = (self.live, self.unreadable);
+    }
+}
+
+/// Damaged bytes for a file; `None` when it is gone.
+fn spoil(bytes: &[u8], chance: &mut Chance) -> Option<Vec<u8>> {
+    let mut out = bytes.to_vec();
+    let at = chance.index(out.len());
+    match chance.below(5) {
+        0 => return None,
+        1 => out.truncate(at),
+        2 if !out.is_empty() => {
+            let n = (1 + chance.index(2000)).min(out.len() - at);
+            let noise = chance.bytes(n);
+            out[at..at + n].copy_from_slice(&noise);
+        }
+        3 if !out.is_empty() => out[at..].fill(0),
+        _ => {
+            for _ in 0..=chance.below(3) {
+                let at = chance.index(out.len());
+                if let Some(byte) = out.get_mut(at) {
+                    *byte ^= 1 << chance.below(8);
+                }
+            }
+        }
+    }
+    Some(out)
+}
+
+/// The objects that enough intact shards and a journal speak of.
+fn alive(drives: &[SimDrive], known: &[ObjectId], plan: &Plan) -> BTreeSet<ObjectId> {
+    let named: BTreeSet<ObjectId> = drives.iter().flat_map(journaled).collect();
+    let shards = plan.k + plan.m;
+    let intact = |id: &ObjectId| {
+        let whole = |index: &u8| {
+            let name = shard_name(*id, *index);
+            let copies: Vec<bool> = drives
+                .iter()
+                .filter_map(|d| Some(d.platter()).filter(|p| p.live.contains_key(&name)).map(|p| p.is_intact(&name)))
+                .collect();
+            !copies.is_empty() && copies.iter().all(|intact| *intact)
+        };
+        (0..shards).filter(whole).count() >= usize::from(plan.k)
+    };
+    known.iter().filter(|id| named.contains(id) && intact(id)).copied().collect()
+}
+
+/// The objects that the journal of a drive names.
+fn journaled(drive: &SimDrive) -> Vec<ObjectId> {
+    let journal = drive.platter().live.get("journal").cloned().unwrap_or_default();
+    let (mut at, mut check, mut out) = (0, FIRST_CHECK, Vec::new());
+    for sequence in 1.. {
+        let Ok((line, len)) = Line::decode(journal.get(at..).unwrap_or_default(), sequence, &check) else { break };
+        (at, check) = (at + len, line.check);
+        if let Record::Stored { object, .. } = line.record {
+            out.push(object);
+        }
+    }
+    out
+}
