@@ -97,9 +97,9 @@ pub struct Named {
 ///
 /// # Errors
 /// When no snapshot fits, or it has nothing at that path.
-pub fn named(session: &Session<'_>, spec: &[u8], screen: &Screen) -> Result<Named, Failure> {
+pub fn named(session: &Session<'_>, spec: &[u8]) -> Result<Named, Failure> {
     let (words, path) = browse::split_spec(spec);
-    let listed = listed(session, &String::from_utf8_lossy(words), screen)?;
+    let listed = listed(session, &String::from_utf8_lossy(words))?;
     let Some(path) = path else { return Ok(Named { listed, path: None }) };
     let absolute = spec[words.len()..].starts_with(b":/");
     let mut places = vec![path.to_vec()];
@@ -119,24 +119,27 @@ pub fn named(session: &Session<'_>, spec: &[u8], screen: &Screen) -> Result<Name
     Err(Failure::new(Condition::NoPath, what))
 }
 
-/// The snapshot that `words` name; where some cannot be read, says so, since another one may be meant.
-fn listed(session: &Session<'_>, words: &str, screen: &Screen) -> Result<Listed, Failure> {
+/// The snapshot that `words` name. Where some cannot be read, `latest` could be one of them: an older one is never taken
+/// in its place.
+fn listed(session: &Session<'_>, words: &str) -> Result<Listed, Failure> {
     let listing = session.snapshots()?;
     let unread = (listing.unreadable.len() + listing.refused.len()) as u64;
-    match browse::resolve(&listing.snapshots, words) {
-        Ok(listed) => {
-            if unread > 0 && words.starts_with("latest") {
-                let (id, records) = (listed.place.id.short(), things(unread, "record", "records"));
-                screen.warn(&format!("{words} is {id} as far as can be told: {records} of snapshots cannot be read"));
-            }
-            Ok(listed.clone())
-        }
-        Err(_) if listing.snapshots.is_empty() && unread > 0 => {
-            let what = format!("no snapshot can be read: {} of them cannot", things(unread, "record", "records"));
-            Err(Failure::new(Condition::Lost, what).hint("`lavatube status` lists the drives; bring missing ones back"))
-        }
-        Err(e) => Err(e.into()),
+    let lost = |what: &str| {
+        Failure::new(
+            Condition::Lost,
+            format!("{} of snapshots cannot be read: {what}", things(unread, "record", "records")),
+        )
+    };
+    if unread > 0 && listing.snapshots.is_empty() {
+        return Err(
+            lost("there is none left to choose").hint("`lavatube status` lists the drives; bring missing ones back")
+        );
     }
+    if unread > 0 && words.starts_with("latest") {
+        return Err(lost("which one is the latest cannot be told")
+            .hint("`lavatube snapshots` lists those that can be read: name one"));
+    }
+    Ok(browse::resolve(&listing.snapshots, words)?.clone())
 }
 
 fn join(base: &[u8], path: &[u8]) -> Vec<u8> {

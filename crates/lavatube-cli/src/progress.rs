@@ -86,7 +86,7 @@ fn line(title: &str, meter: &Meter, rate: f64) -> String {
         parts.push(format!("{}/s", units::bytes(rate as u64)));
         let left = total.saturating_sub(done) as f64 / rate;
         if total > done && left < 1e6 {
-            parts.push(format!("{} left", units::span(Duration::from_secs(left as u64 + 1))));
+            parts.push(format!("{} left", units::whole_span(left as u64 + 1)));
         }
     }
     if meter.errors.now() > 0 {

@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lavatube_format::tree::path_order;
 use lavatube_node::depositor::Places;
 use lavatube_node::{directory_source, embedded};
 
@@ -33,7 +34,8 @@ pub fn resolve(paths: &[PathBuf], ours: &Ours) -> Result<Vec<Vec<u8>>, Failure> 
         }
         roots.push(root);
     }
-    roots.sort();
+    // In the order of a tree, where `a/b` comes before `a-b`: the walk must never step back.
+    roots.sort_by(|a, b| path_order(a, b));
     roots.dedup();
     let all = roots.clone();
     roots.retain(|r| !all.iter().any(|other| other != r && is_within(r, other)));

@@ -50,6 +50,11 @@ pub fn span(d: Duration) -> String {
     }
 }
 
+/// Whole seconds: `8 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn whole_span(s: u64) -> String {
+    if s < 60 { format!("{s} s") } else { span(Duration::from_secs(s)) }
+}
+
 /// A name or path from a tree, fit for a terminal: what would steer the terminal, and what is no UTF-8, is escaped.
 pub fn name(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());

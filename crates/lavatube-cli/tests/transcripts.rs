@@ -108,6 +108,8 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     settings.add_filter(r"present +[0-9.]+ [kMGT]B", "present        [free]");
     // How much goes into a pack, and which blocks of a shard it lies in, depends on keys.
     settings.add_filter(r"\b[0-9,]+ (more )?(object|pack|shard|block|chunk)s?\b", "[n] ${1}${2}s");
+    settings.add_filter(r"\d+ not whole", "[n] not whole");
+    settings.add_filter(r"(objects +)\d+, [0-9.]+ \S?B ", "${1}[n], [bytes] ");
     settings.add_filter(r" \d+  (outlive|cannot be read wholly)", " [n]  $1");
     settings.add_filter(r"\d+ of the object's bytes", "[n] of the object's bytes");
     settings.add_filter(r"(stored +)[0-9.]+ k?B  .*", "${1}[bytes]");
@@ -182,13 +184,13 @@ fn damage_is_named_and_mended_and_loss_is_named_to_the_file() {
         &["check", "--read-data", "--repair"],
         &["check", "--read-data=50%"],
     ]);
-    // Most of the largest pack, on every drive.
-    std::fs::write(machine.path("photos/mars.raw"), noise(2_000_000)).unwrap();
+    // Most of the largest pack, on every drive: it is full, and has nothing but a part of this file.
+    std::fs::write(machine.path("photos/mars.raw"), noise(12_000_000)).unwrap();
     machine.backup();
     let pack = shards(&machine.vault("drives")).into_iter().max_by_key(|s| s.metadata().unwrap().len()).unwrap();
     for shard in shards(&machine.vault("drives")).iter().filter(|s| s.file_stem() == pack.file_stem()) {
         let file = std::fs::File::options().write(true).open(shard).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &noise(400_000), 60_000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &noise(1_500_000), 60_000).unwrap();
     }
     text.push('\n');
     text.push_str(&machine.screens(&[

@@ -178,8 +178,7 @@ pub fn prepare<'c, 's, S: Source>(
     let layers = compared.write_layers(&mut collector)?;
     let record = record(request, &report, &layers);
     let (snapshot, _) = collector.add(Lane::Tree, &record.encode())?;
-    collector.flush_last(Lane::Data)?;
-    collector.flush_last(Lane::Tree)?;
+    collector.flush_last()?;
     report.snapshot = Some(snapshot);
     let totals = &report.totals;
     let cache = compared.head(CacheHead {

@@ -374,3 +374,6 @@ impl<'s, 'r> RunReader<'s, 'r> {
         self.at += RECORD_LEN;
     }
 }
+
+#[cfg(test)]
+mod tests;

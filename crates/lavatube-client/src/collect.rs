@@ -45,8 +45,23 @@ pub trait Outlet {
 pub enum Lane {
     /// Content of files.
     Data,
+    /// Content of files that does not compress: in frames of a chunk or two, which fill packs without gaps.
+    Loose,
     /// Trees, lists, descriptors and snapshot records.
     Tree,
+}
+
+impl Lane {
+    /// All lanes; the one with snapshot records last.
+    pub const ALL: [Self; 3] = [Self::Data, Self::Loose, Self::Tree];
+
+    /// Raw bytes of its frames.
+    const fn frame_len(self) -> usize {
+        match self {
+            Self::Data | Self::Tree => FRAME_LEN,
+            Self::Loose => FRAME_LEN / 4,
+        }
+    }
 }
 
 /// Why collecting failed.
@@ -91,8 +106,7 @@ pub struct Collector<'c, 's> {
     outlet: &'c mut dyn Outlet,
     /// Chunks of this session that are not in the catalog yet.
     in_flight: HashSet<u128, BuildHasherDefault<IdHasher>>,
-    data: RawFrame,
-    tree: RawFrame,
+    frames: [RawFrame; 3],
     next_frame: u64,
     rows: Vec<PackRow>,
     records: Vec<Record>,
@@ -109,8 +123,7 @@ impl<'c, 's> Collector<'c, 's> {
             catalog,
             outlet,
             in_flight: HashSet::default(),
-            data: RawFrame::default(),
-            tree: RawFrame::default(),
+            frames: Default::default(),
             next_frame: 0,
             rows: Vec::new(),
             records: Vec::new(),
@@ -136,7 +149,7 @@ impl<'c, 's> Collector<'c, 's> {
         self.in_flight.insert(short(&id));
         self.new_bytes += content.len() as u64;
         let frame = self.lane(lane);
-        if !frame.chunks.is_empty() && frame.bytes.len() + content.len() > FRAME_LEN {
+        if !frame.chunks.is_empty() && frame.bytes.len() + content.len() > lane.frame_len() {
             self.flush(lane)?;
         }
         if self.lane(lane).bytes.capacity() == 0 {
@@ -149,17 +162,11 @@ impl<'c, 's> Collector<'c, 's> {
     }
 
     fn lane(&mut self, lane: Lane) -> &mut RawFrame {
-        match lane {
-            Lane::Data => &mut self.data,
-            Lane::Tree => &mut self.tree,
-        }
+        &mut self.frames[lane as usize]
     }
 
     /// Hands the open frame of `lane` on.
-    ///
-    /// # Errors
-    /// When the outlet fails.
-    pub fn flush(&mut self, lane: Lane) -> Result<(), CollectError> {
+    fn flush(&mut self, lane: Lane) -> Result<(), CollectError> {
         let number = self.next_frame;
         let frame = std::mem::take(self.lane(lane));
         if !frame.chunks.is_empty() {
@@ -169,12 +176,16 @@ impl<'c, 's> Collector<'c, 's> {
         self.absorb()
     }
 
-    /// Hands the open frame of `lane` on in small frames: the last of a session, which the smaller pack classes can then
-    /// be filled with.
+    /// Hands all open frames on in small ones: the last of a session, which the smaller pack classes can then be filled
+    /// with.
     ///
     /// # Errors
     /// When the outlet fails.
-    pub fn flush_last(&mut self, lane: Lane) -> Result<(), CollectError> {
+    pub fn flush_last(&mut self) -> Result<(), CollectError> {
+        Lane::ALL.into_iter().try_for_each(|lane| self.flush_small(lane))
+    }
+
+    fn flush_small(&mut self, lane: Lane) -> Result<(), CollectError> {
         let frame = std::mem::take(self.lane(lane));
         let mut rest = &frame.bytes[..];
         for chunk in frame.chunks {

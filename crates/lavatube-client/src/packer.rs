@@ -25,6 +25,8 @@ use crate::state::{State, StateError};
 /// Class of a full pack: 16 MiB. Larger ones would need more memory than a backup may use.
 pub const FULL_CLASS: u8 = 6;
 
+/// Bytes that wait beyond a full pack, so that its last gap can be filled with a frame that fits.
+const LOOK_AHEAD: usize = 2 << 20;
 /// Chunks after which a pack is closed though it is not full: millions of tiny files must not make an index larger than
 /// their data in memory.
 const CHUNKS_MAX: usize = 64 << 10;
@@ -110,13 +112,12 @@ impl<'a> Packer<'a> {
     /// When a pack could not be sealed or delivered. The session must end then.
     pub fn add(&mut self, frame: PressedFrame) -> Result<Option<DeliveredPack>, PackError> {
         let need = cost(&frame);
-        let closed = if self.frames.is_empty() {
-            None
-        } else if self.waiting + need > room(FULL_CLASS) {
-            Some(self.close(FULL_CLASS, self.frames.len())?)
+        let closed = if self.waiting + need > room(FULL_CLASS) + LOOK_AHEAD {
+            let fitting = self.fitting(FULL_CLASS);
+            Some(self.close(FULL_CLASS, &fitting)?)
         } else if self.chunks >= CHUNKS_MAX {
-            let (class, n) = self.last_packs_choice();
-            Some(self.close(class, n)?)
+            let (class, fitting) = self.last_packs_choice();
+            Some(self.close(class, &fitting)?)
         } else {
             None
         };
@@ -133,8 +134,8 @@ impl<'a> Packer<'a> {
     pub fn finish(mut self, ask: &[ChunkId]) -> Result<(Vec<DeliveredPack>, Packed, Courier<'a>), PackError> {
         let mut closed = Vec::new();
         while !self.frames.is_empty() {
-            let (class, n) = self.last_packs_choice();
-            closed.push(self.close(class, n)?);
+            let (class, fitting) = self.last_packs_choice();
+            closed.push(self.close(class, &fitting)?);
         }
         for pack in &closed {
             let ids = pack.frames.iter().flat_map(|f| &f.chunks).map(|c| c.id).filter(|id| ask.contains(id));
@@ -143,29 +144,39 @@ impl<'a> Packer<'a> {
         Ok((closed, self.packed, self.courier))
     }
 
-    /// The class and number of frames of the next of the last packs: the smallest pack that takes all, unless that would
-    /// be mostly padding; then a smaller one filled as well as the order of frames allows.
-    fn last_packs_choice(&self) -> (u8, usize) {
-        let whole = (0..=FULL_CLASS).find(|c| self.waiting <= room(*c)).unwrap_or(FULL_CLASS);
-        if whole == 0 || room(whole) - self.waiting <= room(whole) / 16 {
-            return (whole, self.frames.len());
-        }
-        let smaller = whole - 1;
-        let mut n = 0;
-        let mut sum = 0;
-        for frame in &self.frames {
-            if sum + cost(frame) > room(smaller) {
-                break;
-            }
-            sum += cost(frame);
-            n += 1;
-        }
-        // A smaller pack that stays half empty saves nothing.
-        if n == 0 || sum < room(smaller) / 2 { (whole, self.frames.len()) } else { (smaller, n) }
+    /// Which of the waiting frames go into a pack of `class`: in order, and past the first that does not fit, whichever
+    /// still does.
+    fn fitting(&self, class: u8) -> Vec<bool> {
+        let mut left = room(class);
+        let fits = |frame: &PressedFrame| {
+            let fits = cost(frame) <= left;
+            left -= if fits { cost(frame) } else { 0 };
+            fits
+        };
+        self.frames.iter().map(fits).collect()
     }
 
-    fn close(&mut self, class: u8, n: usize) -> Result<DeliveredPack, PackError> {
-        let frames: Vec<PressedFrame> = self.frames.drain(..n).collect();
+    /// The class and frames of the next of the last packs: the smallest pack that takes all, unless a smaller one can be
+    /// filled so well that less is wasted in the end.
+    fn last_packs_choice(&self) -> (u8, Vec<bool>) {
+        let whole = (0..=FULL_CLASS).find(|c| self.waiting <= room(*c)).unwrap_or(FULL_CLASS);
+        let wasted = room(whole).saturating_sub(self.waiting);
+        if let Some(smaller) = whole.checked_sub(1) {
+            let fitting = self.fitting(smaller);
+            let filled: usize = self.frames.iter().zip(&fitting).filter(|(_, fits)| **fits).map(|(f, _)| cost(f)).sum();
+            if filled > 0 && room(smaller) - filled < wasted / 2 {
+                return (smaller, fitting);
+            }
+        }
+        (whole, self.fitting(whole))
+    }
+
+    fn close(&mut self, class: u8, fitting: &[bool]) -> Result<DeliveredPack, PackError> {
+        let (mut frames, mut rest) = (Vec::new(), VecDeque::new());
+        for (frame, fits) in self.frames.drain(..).zip(fitting) {
+            if *fits { frames.push(frame) } else { rest.push_back(frame) }
+        }
+        self.frames = rest;
         self.waiting -= frames.iter().map(cost).sum::<usize>();
         self.chunks -= frames.iter().map(|f| f.entry.chunks.len()).sum::<usize>();
         let number = u32::try_from(self.packed.packs.len()).unwrap_or(u32::MAX);
@@ -271,3 +282,6 @@ impl Parts<'_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,8 @@ impl Scanner {
                 self.fine.reset();
                 self.coarse.reset();
             }
-            let chunker = if coarse == Some(true) { &mut self.coarse } else { &mut self.fine };
+            let (chunker, lane) =
+                if coarse == Some(true) { (&mut self.coarse, Lane::Loose) } else { (&mut self.fine, Lane::Data) };
             while let Some(len) = chunker.cut(&self.buffer[start..end], eof) {
                 let chunk = &self.buffer[start..start + len];
                 let last = eof && start + len == end;
@@ -170,7 +171,7 @@ impl Scanner {
                 if !(last && total == 0) {
                     hasher.get_or_insert_with(blake3::Hasher::new).update(chunk);
                 }
-                let (id, _) = collector.add(Lane::Data, chunk)?;
+                let (id, _) = collector.add(lane, chunk)?;
                 refs.push(Ref { id, len: len as u64 }, collector)?;
                 start += len;
                 total += len as u64;

@@ -52,6 +52,7 @@ impl Atlas {
         chance: &mut Chance,
     ) -> Option<String> {
         let known: Vec<ObjectId> = book.known().iter().map(|k| k.id).collect();
+        drives.iter().for_each(|d| d.platter().write_back());
         let before = alive(drives, &known, plan);
         for _ in 0..6 {
             let slot = chance.index(drives.len());
@@ -97,7 +98,7 @@ impl Atlas {
             }
             _ => {
                 drop(platter);
-                let id = *chance.pick(known);
+                let id = *known.get(chance.index(known.len()))?;
                 let index = u8::try_from(chance.below(u64::from(plan.k) + u64::from(plan.m))).unwrap_or(0);
                 let name = shard_name(id, index);
                 let drive = drives.iter().find(|d| d.platter().live.contains_key(&name))?;

@@ -1,9 +1,90 @@
 //! Floor 4: the real client and vault in one thread, one seed and virtual time.
+//!
+//! A seed draws a [`World`]: its drives, its source, its hardships, and when who dies. The world lives through rounds of
+//! torment, in which nothing may ever be wrong, and a calm, in which all must become well; `invariants/` says what wrong
+//! and well are. What fails is found again by its seed. Walks all of docs/WALK.md but the link, whose place a perfect
+//! channel takes.
+//!
+//! | file | is |
+//! |---|---|
+//! | `chance`, `plan` | the seed: streams of chance, and what a world is like |
+//! | `wires`, `book` | clock, trace and fuse; what left the depositor and what was receipted |
+//! | `seams/` | source, sink, state, spool, drive, pipeline and far side, with all the faults their contracts allow |
+//! | `depositor`, `reader` | the rooms composed as `lavatube-node` composes them |
+//! | `atlas` | physical faults, within what redundancy promises |
+//! | `world`, `rounds`, `inspect` | what there is, what happens, and the onlooker who compares |
+//! | `invariants/` | what must hold, one checker a file |
+//! | `sabotage` | planted bugs, to show that the simulator sees |
+
+mod atlas;
 mod book;
 pub mod chance;
 mod depositor;
+mod inspect;
+mod invariants;
+mod plan;
 mod reader;
+mod rounds;
 mod sabotage;
 mod seams;
 mod wires;
+mod world;
+
+pub use plan::Plan;
 pub use sabotage::Sabotage;
+pub use world::World;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a seed is run with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Rounds of torment.
+    pub rounds: u64,
+    /// What is planted, if anything.
+    pub sabotage: Option<Sabotage>,
+    /// Whether the story is kept.
+    pub verbose: bool,
+}
+
+/// How a world ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// All seam calls that were traced.
+    pub calls: u64,
+    /// BLAKE3 over them and their outcomes.
+    pub trace: [u8; 32],
+    /// Snapshots that were reported.
+    pub snapshots: usize,
+    /// The story, when it was kept.
+    pub story: Vec<String>,
+    /// What was wrong, if anything was.
+    pub wrong: Option<String>,
+}
+
+/// Lives the life of `seed` as it is drawn.
+pub fn live(seed: u64, settings: Settings) -> Ended {
+    live_as(seed, Plan::draw(seed), settings)
+}
+
+/// Lives the life of `seed` in a world like `plan`.
+pub fn live_as(seed: u64, plan: Plan, settings: Settings) -> Ended {
+    let mut world = match World::new(seed, plan, settings.sabotage, settings.verbose) {
+        Ok(world) => world,
+        Err(e) => {
+            let wrong = Some(format!("no world could be made: {e}"));
+            return Ended { calls: 0, trace: [0; 32], snapshots: 0, story: Vec::new(), wrong };
+        }
+    };
+    world.wires.tell(|| format!("seed {seed}: {plan:?}"));
+    let wrong = match catch_unwind(AssertUnwindSafe(|| world.live(settings.rounds))) {
+        Ok(verdict) => verdict.err(),
+        Err(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            Some(format!("a room panicked: {}", text.unwrap_or_default()))
+        }
+    };
+    let (calls, trace) = world.wires.trace();
+    Ended { calls, trace, snapshots: world.reported.len(), story: world.wires.story(), wrong }
+}

@@ -193,7 +193,7 @@ impl Done<'_> {
         ))?;
         let mut rows = Vec::new();
         let read = match report.parent {
-            Some(_) => format!("{} new or changed", units::count(report.files_read)),
+            Some(_) => format!("{} of them read", units::count(report.files_read)),
             None => String::new(),
         };
         rows.push(("files", units::count(totals.files), read));

@@ -38,7 +38,7 @@ const EXAMPLES: &str = "Examples:
 pub fn run(args: &CatArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let reader = archive::open(settings, &args.read_key, "lavatube cat", false)?;
     let session = archive::session(&reader, screen)?;
-    let named = archive::named(&session, archive::spec_bytes(&args.spec), screen)?;
+    let named = archive::named(&session, archive::spec_bytes(&args.spec))?;
     let Some(path) = named.path else {
         return Err(Failure::new(Condition::Usage, "cat needs a file: SNAPSHOT:PATH")
             .hint("`lavatube ls latest` shows what there is"));

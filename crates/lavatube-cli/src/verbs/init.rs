@@ -84,25 +84,16 @@ pub fn introduction(plan: &VaultPlan, made: Made, settings: &Settings, screen: &
             1 => "any one may fail".to_owned(),
             m => format!("any {m} may fail"),
         };
-        let path = settings.places.vault.display();
-        lines.push(format!(
-            "New vault  {path}: {} drives, {} data + {} parity, {may_fail}.",
-            plan.drives.len(),
-            plan.k,
-            plan.m
-        ));
+        let (path, drives) = (settings.places.vault.display(), plan.drives.len());
+        let shape = format!("{drives} drives, {} data + {} parity: {may_fail}", plan.k, plan.m);
+        lines.push(format!("New vault  {path} ({shape})"));
     }
     if made.keys {
-        let keyring = Keyring::at(&settings.places.keys);
-        lines.push(format!(
-            "New keys   {}: deposit.key adds backups, read.key opens them.",
-            settings.places.keys.display()
-        ));
-        lines.push(format!(
-            "{}  print {}, keep it far away, delete the file. Without keys nobody can restore.",
-            screen.ink(Ink::Yellow, "Please do"),
-            keyring.recovery_path().display()
-        ));
+        let path = settings.places.keys.display();
+        lines.push(format!("New keys   {path} (deposit.key adds backups, read.key opens them)"));
+        let please = screen.ink(Ink::Yellow, "Please do");
+        let what = "print recovery-key.txt from there, keep it far away, delete the file";
+        lines.push(format!("{please}  {what}: it makes lost keys again."));
     }
     lines
 }

@@ -53,7 +53,7 @@ const EXAMPLES: &str = "Examples:
 pub fn run(args: &LsArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let reader = archive::open(settings, &args.read_key, "lavatube ls", false)?;
     let session = archive::session(&reader, screen)?;
-    let named = archive::named(&session, archive::spec_bytes(&args.spec), screen)?;
+    let named = archive::named(&session, archive::spec_bytes(&args.spec))?;
     let mut out = Output {
         out: BufWriter::new(std::io::stdout().lock()),
         json: screen.json,

@@ -75,7 +75,7 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
     let (include, exclude) = (Patterns::new(&args.include)?, Patterns::new(&args.exclude)?);
     let reader = archive::open(settings, &args.read_key, "lavatube restore", false)?;
     let session = archive::session(&reader, screen)?;
-    let named = archive::named(&session, archive::spec_bytes(&args.spec), screen)?;
+    let named = archive::named(&session, archive::spec_bytes(&args.spec))?;
     let target = settings.here.join(&args.target);
     make_target(&target)?;
     let select = |path: &[u8], directory: bool| {

@@ -104,6 +104,12 @@ impl Platter {
         (self.broken, self.puts) = (false, 0);
     }
 
+    /// Time passes and the system writes back what it still holds: nothing is in doubt any more.
+    pub fn write_back(&mut self) {
+        self.reopen();
+        self.settle();
+    }
+
     /// The power failed.
     pub fn lose_power(&mut self, draw: &mut dyn FnMut(&str) -> Chance) {
         for effect in std::mem::take(&mut self.effects) {

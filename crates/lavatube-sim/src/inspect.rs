@@ -1,0 +1,137 @@
+//! The onlooker: opens the vault without leaving a trace and compares what it gives with what is known.
+//!
+//! It restores snapshots as a fresh machine with the read key would, from whatever drives it is given. It must not
+//! change the world.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lavatube_client::browse::Listed;
+use lavatube_client::courier::Promise;
+use lavatube_client::fetch::Fetcher;
+
+use crate::chance::Chance;
+use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
+use crate::reader::{self, LookError};
+use crate::seams::far::SimFar;
+use crate::seams::state::SimState;
+use crate::wires::Wires;
+use crate::world::{Reported, World};
+
+/// How much to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The newest snapshot and one more.
+    Two,
+    /// Every snapshot.
+    All,
+}
+
+impl World {
+    /// Looks at the vault without the drives of `away`: receipts, snapshots, and their content.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn inspect(&self, away: &BTreeSet<usize>, depth: Depth, chance: &mut Chance) -> Verdict {
+        let (vault, _) = self.open_quietly(away)?;
+        receipted::readable(&vault, &self.book.known())?;
+        self.restore(vault, depth, chance)
+    }
+
+    fn restore(&self, vault: lavatube_vault::Vault, depth: Depth, chance: &mut Chance) -> Verdict {
+        let far = SimFar::new(vault, &self.book);
+        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        let spooled = self.machine.spool.waiting() > 0;
+        let mut due = self.reported.clone();
+        due.iter_mut().for_each(|r| r.is_due &= r.promise == Promise::SafeThere || !spooled);
+        let looked = reader::look(&far, &state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
+        looked.map_err(|e| format!("the vault cannot be read: {e}"))?
+    }
+
+    fn snapshots(&self, fetcher: &mut Fetcher<'_>, due: &[Reported], depth: Depth, chance: &mut Chance) -> Verdict {
+        let listing = reader::list(fetcher).map_err(|e| e.to_string())?;
+        visible::listed(&listing, due)?;
+        let all = &listing.snapshots;
+        let other = chance.index(all.len());
+        for (n, listed) in all.iter().enumerate() {
+            if depth == Depth::All || n + 1 == all.len() || n == other {
+                self.snapshot(fetcher, listed, true).map_err(|e| self.blame(listed, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot restores bit-exact; when `whole` is not asked for, or says what is missing.
+    fn snapshot(&self, fetcher: &mut Fetcher<'_>, listed: &Listed, whole: bool) -> Verdict {
+        let log = self.logs.get(&listed.snapshot.time).ok_or("nobody took it")?;
+        let (sink, outcome) = match reader::restore(fetcher, listed.place.id) {
+            Ok(restored) => restored,
+            Err(LookError::Restore(e)) if !whole => {
+                self.wires.outcome("restore refused", 0);
+                self.wires.tell(|| format!("    snapshot {} cannot be restored: {e}", listed.place.id.short()));
+                return Ok(());
+            }
+            Err(e) => return Err(e.to_string()),
+        };
+        if whole {
+            visible::whole(&outcome)?;
+        }
+        let all = sink.all();
+        let stripped = self.stripped();
+        exact::as_read(&all, log, &stripped, &outcome)?;
+        seen::accounted(&all, log, &stripped, &listed.snapshot, &outcome)
+    }
+
+    fn blame(&self, listed: &Listed, what: &str) -> String {
+        let reported = self.reported.iter().any(|r| r.id == listed.place.id);
+        let word = if reported { "reported" } else { "visible though never reported" };
+        format!("snapshot {} ({word}): {what}", listed.place.id.short())
+    }
+
+    /// What a restore leaves out of paths: everything above the roots, with its slash.
+    fn stripped(&self) -> Vec<u8> {
+        let root = &self.roots[0];
+        root.iter().rposition(|b| *b == b'/').map_or(Vec::new(), |slash| root[..=slash].to_vec())
+    }
+
+    /// The end: everything is whole, sound, and restores with any m drives gone.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn inspect_calm(&self, chance: &mut Chance) -> Verdict {
+        let (vault, report) = self.open_quietly(&BTreeSet::new())?;
+        calm::whole(&vault, &report)?;
+        let far = SimFar::new(vault, &self.book);
+        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        let structure = reader::look(&far, &state, &self.read, reader::check).map_err(|e| e.to_string())?;
+        calm::sound(&structure, self.lost_state)?;
+        self.inspect(&BTreeSet::new(), Depth::All, chance)?;
+        let mut gone = BTreeSet::new();
+        while gone.len() < usize::from(self.plan.m) {
+            gone.insert(chance.index(self.drives.len()));
+        }
+        self.inspect(&gone, Depth::All, chance).map_err(|e| format!("with drives {gone:?} gone: {e}"))
+    }
+
+    /// After damage beyond the promise: whatever is given is exact, and whatever is not given is named.
+    ///
+    /// # Errors
+    /// What is neither.
+    pub fn inspect_loss(&self) -> Verdict {
+        let Ok((vault, _)) = self.open_quietly(&BTreeSet::new()) else { return Ok(()) };
+        let far = SimFar::new(vault, &self.book);
+        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        let looked = reader::look(&far, &state, &self.read, |fetcher| {
+            let listing = reader::list(fetcher)?;
+            let each = |l: &Listed| self.snapshot(fetcher, l, false).map_err(|e| self.blame(l, &e));
+            Ok(listing.snapshots.iter().try_for_each(each))
+        });
+        match looked {
+            Ok(verdict) => verdict,
+            Err(e) => {
+                self.wires.tell(|| format!("    nothing can be read: {e}"));
+                Ok(())
+            }
+        }
+    }
+}

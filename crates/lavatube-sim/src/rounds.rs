@@ -1,0 +1,245 @@
+//! The loop: torment, round after round, in which nothing may ever be wrong; then calm, in which all must become well.
+//!
+//! A round changes the source, breaks something, takes a backup that may die, and perhaps repairs, looks, or loses the
+//! machine; the onlooker compares after each. It must not know how anything of that is done.
+
+use std::collections::BTreeSet;
+
+use lavatube_client::backup::Request;
+use lavatube_client::courier::Promise;
+use lavatube_vault::Drive;
+
+use crate::chance::Chance;
+use crate::depositor::{self, Outcome, RunError};
+use crate::inspect::Depth;
+use crate::invariants::{Verdict, calm, growing, numbered, sealed};
+use crate::reader::{self, Repaired};
+use crate::seams::drive::Mood;
+use crate::seams::far::SimFar;
+use crate::world::{Hardship, Reported, World};
+
+impl World {
+    /// Lives through so many rounds and the calm after them.
+    ///
+    /// # Errors
+    /// The first thing that was wrong.
+    pub fn live(&mut self, rounds: u64) -> Verdict {
+        for n in 0..rounds {
+            self.wires.tell(|| format!("round {n}"));
+            self.wires.outcome("round", n);
+            let mut chance = Chance::named(self.seed, "round", n);
+            self.round(&mut chance).map_err(|e| format!("round {n}: {e}"))?;
+        }
+        let mut chance = Chance::named(self.seed, "calm", 0);
+        if self.plan.beyond_promise == 1 {
+            return self.inspect_loss().map_err(|e| format!("beyond the promise: {e}"));
+        }
+        self.wires.tell(|| "calm".into());
+        self.calm(&mut chance).map_err(|e| format!("calm: {e}"))
+    }
+
+    fn round(&mut self, chance: &mut Chance) -> Verdict {
+        self.wires.pass(1_000_000_000 * chance.below(100_000));
+        self.source.change(chance.below(6));
+        if chance.per_mille(self.plan.damage) {
+            self.strike(chance);
+        }
+        if chance.per_mille(200) {
+            let slot = chance.index(self.drives.len());
+            self.atlas.remember(slot, &self.drives[slot]);
+        }
+        self.torment(chance)?;
+        self.onlook(chance)?;
+        if chance.per_mille(self.plan.loss) {
+            self.lose(chance)?;
+        }
+        if chance.per_mille(self.plan.repair) {
+            let hardship = self.hardship(chance);
+            self.repair(hardship, chance)?;
+        }
+        if chance.per_mille(250) {
+            self.look(chance);
+        }
+        self.onlook(chance)
+    }
+
+    /// What never may be wrong, whatever strikes.
+    fn onlook(&mut self, chance: &mut Chance) -> Verdict {
+        sealed::nothing_in_clear(&self.wires)?;
+        numbered::once(&self.book)?;
+        if self.plan.beyond_promise == 1 {
+            return self.inspect_loss();
+        }
+        self.inspect(&BTreeSet::new(), Depth::Two, chance)
+    }
+
+    fn strike(&mut self, chance: &mut Chance) {
+        for _ in 0..=chance.below(2) {
+            if let Some(what) = self.atlas.strike(&self.drives, &self.book, &self.wires, &self.plan, chance) {
+                self.wires.tell(|| format!("  STRIKE: {what}"));
+            }
+        }
+    }
+
+    fn hardship(&self, chance: &mut Chance) -> Hardship {
+        Hardship { crash: chance.per_mille(self.plan.crash), fault: chance.per_mille(self.plan.fault) }
+    }
+
+    /// A backup under hardship. It may fail; it may not lie.
+    fn torment(&mut self, chance: &mut Chance) -> Verdict {
+        let mut away = BTreeSet::new();
+        let all = self.drives.len();
+        if chance.per_mille(self.plan.missing) {
+            away.insert(chance.index(all));
+        }
+        if chance.per_mille(self.plan.away) {
+            // All but some: too few to write to.
+            let there = chance.index(usize::from(self.plan.k)).max(1);
+            away = (0..all).collect();
+            (0..there).for_each(|_| drop(away.remove(&chance.index(all))));
+        }
+        if chance.per_mille(self.plan.moods) {
+            let puts = u32::try_from(chance.below(4)).unwrap_or(0);
+            let mood = *chance.pick(&[Mood::Dying(puts), Mood::Full(puts), Mood::FailsSync]);
+            let slot = chance.index(all);
+            self.wires.tell(|| format!("  drive {slot} is in a mood: {mood:?}"));
+            self.drives[slot].platter().mood = mood;
+        }
+        let hardship = self.hardship(chance);
+        // What fails here may fail; it is known by what it leaves.
+        let _ = self.backup(&away, hardship, chance)?;
+        self.drives.iter().for_each(|d| d.platter().mood = Mood::Sound);
+        Ok(())
+    }
+
+    /// Takes a backup. The inner value is what came of it, if the process lived and succeeded.
+    fn backup(
+        &mut self,
+        away: &BTreeSet<usize>,
+        hardship: Hardship,
+        chance: &mut Chance,
+    ) -> Result<Result<Promise, String>, String> {
+        let receipted = self.receipted();
+        let now = self.wires.now();
+        let missing: Vec<usize> = away.iter().copied().collect();
+        self.wires.tell(|| format!("  backup, drives away: {missing:?}, {hardship:?}"));
+        self.source.begin();
+        let request = Request {
+            roots: self.roots.clone(),
+            exclude: &|_, _| false,
+            one_file_system: chance.per_mille(500),
+            read_all: chance.per_mille(100),
+            allow_empty: true,
+            accept_shrink: true,
+            host: "rover".into(),
+            tags: Vec::new(),
+            description: None,
+            program: "lavatube-sim".into(),
+            now,
+        };
+        let mut entropy = Chance::named(self.seed, "entropy", chance.draw());
+        let out = self.run("backup", hardship, chance, |world| -> Result<Outcome, RunError> {
+            let (vault, _) = world.open(away)?;
+            let far = SimFar::new(vault, &world.book);
+            depositor::backup(&world.machine, &far, &world.source, &request, &mut entropy, &world.wires)
+        });
+        self.logs.insert(now, self.source.log());
+        growing::nothing_destroyed(&self.drives, &receipted)?;
+        let outcome = match out {
+            None => return Ok(Err("it died".into())),
+            Some(Err(e)) => {
+                self.wires.outcome("failed", 0);
+                self.wires.tell(|| format!("  the backup failed: {e}"));
+                return Ok(Err(e.to_string()));
+            }
+            Some(Ok(outcome)) => outcome,
+        };
+        self.note(&outcome, now)?;
+        Ok(Ok(outcome.promise))
+    }
+
+    fn note(&mut self, outcome: &Outcome, time: lavatube_base::time::WallTime) -> Verdict {
+        let totals = &outcome.report.totals;
+        self.wires.tell(|| {
+            format!(
+                "  reported: {:?}, {} files, {} bytes ({} new), {} skipped, {} changing; drained {}, recovered {} packs",
+                outcome.promise,
+                totals.files,
+                totals.bytes,
+                totals.new_bytes,
+                totals.skipped,
+                outcome.report.changed_count,
+                outcome.drained,
+                outcome.recovered.packs
+            )
+        });
+        self.wires.outcome("reported files", totals.files);
+        self.wires.outcome("reported bytes", totals.bytes);
+        let id = outcome.report.snapshot.ok_or("a backup succeeded without a snapshot")?;
+        self.reported.push(Reported { id, time, promise: outcome.promise, is_due: true });
+        if outcome.promise == Promise::SafeThere && self.machine.spool.waiting() > 0 {
+            return Err("a backup said that all is safe there while objects wait in the spool".into());
+        }
+        Ok(())
+    }
+
+    /// A repair, which may die.
+    fn repair(&mut self, hardship: Hardship, chance: &mut Chance) -> Result<Option<Repaired>, String> {
+        self.wires.tell(|| format!("  repair, {hardship:?}"));
+        let receipted = self.receipted();
+        let repaired = self.run("repair", hardship, chance, |world| -> Option<Repaired> {
+            let (mut vault, _) = world.open(&BTreeSet::new()).ok()?;
+            let spare = |slot: usize| Some(Box::new(world.drives[slot].clone()) as Box<dyn Drive>);
+            Some(reader::repair(&mut vault, &world.book, &spare))
+        });
+        growing::nothing_destroyed(&self.drives, &receipted)?;
+        let Some(Some(repaired)) = repaired else { return Ok(None) };
+        self.wires.outcome("mended", repaired.mended as u64);
+        self.wires.tell(|| format!("  repaired: {repaired:?}"));
+        if calm::repaired(&repaired).is_ok() && !hardship.fault {
+            self.atlas.repaired();
+        }
+        Ok(Some(repaired))
+    }
+
+    /// Somebody looks into the vault on the depositor's machine, and may die of it.
+    fn look(&mut self, chance: &mut Chance) {
+        let hardship = self.hardship(chance);
+        self.wires.tell(|| format!("  list with the read key on this machine, {hardship:?}"));
+        let listed = self.run("look", hardship, chance, |world| {
+            let (vault, _) = world.open(&BTreeSet::new()).map_err(|e| e.to_string())?;
+            let far = SimFar::new(vault, &world.book);
+            let listing = reader::look(&far, &world.machine.state, &world.read, reader::list);
+            listing.map(|l| l.snapshots.len()).map_err(|e| e.to_string())
+        });
+        if let Some(listed) = listed {
+            self.wires.tell(|| format!("  listed: {listed:?}"));
+        }
+    }
+
+    /// The machine loses its state; perhaps its catalog is made anew from the vault.
+    fn lose(&mut self, chance: &mut Chance) -> Verdict {
+        let new_key = chance.per_mille(500);
+        self.wires.tell(|| format!("  LOSS of the machine's state, {}", if new_key { "new key" } else { "same key" }));
+        self.lose_machine(new_key)?;
+        if chance.per_mille(500) {
+            self.look(chance);
+        }
+        Ok(())
+    }
+
+    /// Nothing strikes any more.
+    fn calm(&mut self, chance: &mut Chance) -> Verdict {
+        let ease = Hardship::default();
+        self.repair(ease, chance)?.ok_or("the vault cannot be opened to repair it")?;
+        let promise = self.backup(&BTreeSet::new(), ease, chance)?.map_err(|e| format!("the backup failed: {e}"))?;
+        if promise != Promise::SafeThere {
+            return Err("the backup went to the spool though all drives are there".into());
+        }
+        let repaired = self.repair(ease, chance)?.ok_or("the vault cannot be opened to repair it")?;
+        calm::repaired(&repaired)?;
+        sealed::nothing_in_clear(&self.wires)?;
+        numbered::once(&self.book)?;
+        self.inspect_calm(chance)
+    }
+}

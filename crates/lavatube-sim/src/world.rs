@@ -1,0 +1,283 @@
+//! A world: one depositor, one vault on simulated drives, and everything that is known of them.
+//!
+//! It holds what a crash takes (by way of the seams) and what an onlooker remembers. Runs of processes happen here: they
+//! begin, perhaps die, and leave behind what the seams kept. It must not know in which order things happen: that is the
+//! loop's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use lavatube_base::sign::EdSigner;
+use lavatube_base::time::WallTime;
+use lavatube_base::{ChunkId, DriveId, ObjectId, VaultId};
+use lavatube_client::courier::Promise;
+use lavatube_format::drive_card::SlotCard;
+use lavatube_format::key_file::Secret;
+use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root};
+use lavatube_vault::{Drive, NewDrive, NewVault, OpenError, OpenReport, Vault};
+
+use crate::atlas::Atlas;
+use crate::book::Book;
+use crate::chance::Chance;
+use crate::depositor::Machine;
+use crate::plan::Plan;
+use crate::sabotage::Sabotage;
+use crate::seams::drive::SimDrive;
+use crate::seams::source::{Log, SimSource};
+use crate::seams::spool::SimSpool;
+use crate::seams::state::SimState;
+use crate::wires::{Crash, Fuse, When, Wires};
+
+/// A snapshot that a backup reported.
+#[derive(Debug, Clone)]
+pub struct Reported {
+    /// Its id.
+    pub id: ChunkId,
+    /// When its walk began.
+    pub time: WallTime,
+    /// What was promised.
+    pub promise: Promise,
+    /// Whether it must be found in the vault, as soon as the spool is drained.
+    pub is_due: bool,
+}
+
+/// Everything there is.
+pub struct World {
+    /// The seed.
+    pub seed: u64,
+    /// What it is like.
+    pub plan: Plan,
+    /// Clock, trace, fuse.
+    pub wires: Arc<Wires>,
+    /// What left and was receipted.
+    pub book: Arc<Book>,
+    /// The drives by slot.
+    pub drives: Vec<SimDrive>,
+    /// What is broken.
+    pub atlas: Atlas,
+    /// The depositor.
+    pub machine: Machine,
+    /// The source.
+    pub source: SimSource,
+    /// What is backed up.
+    pub roots: Vec<Vec<u8>>,
+    /// What opens it again.
+    pub read: ReadKeys,
+    /// What snapshots were reported.
+    pub reported: Vec<Reported>,
+    /// What each walk saw, by the time it began.
+    pub logs: BTreeMap<WallTime, Log>,
+    /// Whether the machine ever lost its state.
+    pub lost_state: bool,
+    /// What is planted.
+    pub sabotage: Option<Sabotage>,
+    root: Root,
+    signer: [u8; 32],
+    crashes: u64,
+    machines: u64,
+    /// Changing calls of the last whole run of each kind.
+    lengths: BTreeMap<&'static str, u64>,
+}
+
+/// Hardships of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hardship {
+    /// Whether the process dies.
+    pub crash: bool,
+    /// Whether one call fails.
+    pub fault: bool,
+}
+
+impl World {
+    /// The world of a seed, with a vault just made.
+    ///
+    /// # Errors
+    /// When it cannot be made: nothing strikes before it is.
+    pub fn new(seed: u64, plan: Plan, sabotage: Option<Sabotage>, verbose: bool) -> Result<Self, String> {
+        let mut chance = Chance::named(seed, "world", 0);
+        let wires = Arc::new(Wires::new(verbose));
+        let book = Arc::new(Book::new(&wires));
+        let mut bytes32 = || {
+            let mut out = [0; 32];
+            chance.fill(&mut out);
+            out
+        };
+        let seeds = [bytes32(), bytes32()];
+        wires.keep_secret("the root", &seeds[0]);
+        let root = Root::new(Secret::new(seeds[0]));
+        let text = |e: lavatube_seal::SealError| e.to_string();
+        let read = root.read_keys("default").map_err(text)?;
+        wires.keep_secret("the read key", read.body().x_wing_seed.bytes());
+        wires.keep_secret("the tenant's psk", read.body().psk.bytes());
+        let deposit = new_keys(&root, &wires, seed, 0)?;
+        let state = SimState::new(&wires, sabotage);
+        let spool = SimSpool::new(&wires, &book, sabotage);
+        let roots = match chance.below(3) {
+            0 => vec![b"home".to_vec()],
+            1 => vec![b"home/rover".to_vec()],
+            _ => vec![b"m/a".to_vec(), b"m/b".to_vec()],
+        };
+        let source = SimSource::new(seed, &roots, (plan.tick, plan.restless), &wires, sabotage);
+        let drives: Vec<SimDrive> = (0..plan.drives()).map(|n| SimDrive::new(n, seed, &wires, sabotage)).collect();
+        let world = Self {
+            seed,
+            plan,
+            wires,
+            book,
+            drives,
+            atlas: Atlas::default(),
+            machine: Machine { deposit, state, spool },
+            source,
+            roots,
+            read,
+            reported: Vec::new(),
+            logs: BTreeMap::new(),
+            lost_state: false,
+            sabotage,
+            root,
+            signer: seeds[1],
+            crashes: 0,
+            machines: 0,
+            lengths: BTreeMap::new(),
+        };
+        world.create(&mut chance)?;
+        Ok(world)
+    }
+
+    fn create(&self, chance: &mut Chance) -> Result<(), String> {
+        let mut id = || {
+            let mut out = [0; 16];
+            chance.fill(&mut out);
+            out
+        };
+        let vault = VaultId(id());
+        let new = |(n, drive): (usize, &SimDrive)| NewDrive {
+            drive: Box::new(drive.clone()),
+            card: SlotCard {
+                drive: DriveId(id()),
+                label: format!("drive {n}"),
+                shelf: format!("shelf {}", n % 3),
+                maker: "Lunar".into(),
+                model: "L1".into(),
+            },
+        };
+        let drives = self.drives.iter().enumerate().map(new).collect();
+        let authority = self.read.authority_public().clone();
+        let (k, m) = (self.plan.k, self.plan.m);
+        let new = NewVault { vault, k, m, authority, signer: self.signer()?, drives };
+        Vault::create(new).map(drop).map_err(|e| e.to_string())
+    }
+
+    fn signer(&self) -> Result<EdSigner, String> {
+        EdSigner::from_seed(&self.signer).map_err(|e| e.to_string())
+    }
+
+    /// Opens the vault as a process does, without the drives of `away`.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open(&self, away: &BTreeSet<usize>) -> Result<(Vault, OpenReport), OpenError> {
+        let drive = |(slot, drive): (usize, &SimDrive)| -> Option<Box<dyn Drive>> {
+            drive.platter().reopen();
+            (!away.contains(&slot)).then(|| Box::new(drive.clone()) as Box<dyn Drive>)
+        };
+        Vault::open(self.drives.iter().enumerate().map(drive).collect(), self.signer().ok())
+    }
+
+    /// Opens the vault as an onlooker, who leaves no trace, without the drives of `away`.
+    ///
+    /// # Errors
+    /// When there is nothing to go by.
+    pub fn open_quietly(&self, away: &BTreeSet<usize>) -> Result<(Vault, OpenReport), String> {
+        let drive = |(slot, drive): (usize, &SimDrive)| -> Option<Box<dyn Drive>> {
+            (!away.contains(&slot)).then(|| Box::new(drive.quietly()) as Box<dyn Drive>)
+        };
+        Vault::open(self.drives.iter().enumerate().map(drive).collect(), None)
+            .map_err(|e| format!("the vault cannot be opened: {e}"))
+    }
+
+    /// Runs a process of this `kind`; `None` when it died.
+    pub fn run<T>(
+        &mut self,
+        kind: &'static str,
+        hardship: Hardship,
+        chance: &mut Chance,
+        body: impl FnOnce(&Self) -> T,
+    ) -> Option<T> {
+        let length = self.lengths.get(kind).copied().unwrap_or(60);
+        let at = chance.below(length + length / 4 + 3);
+        let when = *chance.pick(&[When::Before, When::During, When::After]);
+        let fault = chance.below(length);
+        self.run_until(kind, hardship.crash.then_some(Fuse { at, when }), hardship.fault.then_some(fault), body)
+    }
+
+    /// Runs a process that dies as `fuse` says; `None` when it did.
+    pub fn run_until<T>(
+        &mut self,
+        kind: &'static str,
+        fuse: Option<Fuse>,
+        fault: Option<u64>,
+        body: impl FnOnce(&Self) -> T,
+    ) -> Option<T> {
+        self.wires.begin(fuse, fault);
+        let out = catch_unwind(AssertUnwindSafe(|| body(self)));
+        let calls = self.wires.end();
+        self.wires.outcome(kind, calls);
+        match out {
+            Ok(out) => {
+                self.lengths.insert(kind, calls.max(1));
+                Some(out)
+            }
+            Err(payload) if payload.is::<Crash>() => {
+                self.lose_power();
+                None
+            }
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+
+    /// The power fails: whatever was not durable has happened or not.
+    fn lose_power(&mut self) {
+        self.crashes += 1;
+        self.drives.iter().for_each(|d| d.lose_power(self.crashes));
+        let mut chance = Chance::named(self.seed, "power", self.crashes);
+        self.machine.state.lose_power(&mut chance);
+        self.machine.spool.lose_power(&mut chance);
+    }
+
+    /// The machine loses all it had but perhaps its key.
+    ///
+    /// # Errors
+    /// When no new key can be made.
+    pub fn lose_machine(&mut self, new_key: bool) -> Result<(), String> {
+        let spooled = self.machine.spool.waiting() > 0;
+        self.reported.iter_mut().filter(|r| spooled && r.promise == Promise::SafeHere).for_each(|r| r.is_due = false);
+        self.machine.state.wipe();
+        self.machine.spool.wipe();
+        if new_key {
+            self.machines += 1;
+            self.machine.deposit = new_keys(&self.root, &self.wires, self.seed, self.machines)?;
+        } else {
+            self.lost_state = true;
+        }
+        Ok(())
+    }
+
+    /// Objects that have a receipt.
+    pub fn receipted(&self) -> BTreeSet<ObjectId> {
+        self.book.known().into_iter().filter(|k| k.receipt.is_some()).map(|k| k.id).collect()
+    }
+}
+
+fn new_keys(root: &Root, wires: &Wires, seed: u64, machine: u64) -> Result<DepositKeys, String> {
+    let mut chance = Chance::named(seed, "deposit key", machine);
+    let mut secret = || {
+        let mut out = [0; 32];
+        chance.fill(&mut out);
+        wires.keep_secret("a deposit key", &out);
+        Secret::new(out)
+    };
+    let (ed, ml) = (secret(), secret());
+    DepositKeys::new(root, "default", "rover", ed, ml).map_err(|e| e.to_string())
+}
