@@ -312,7 +312,8 @@ fn document() -> String {
         "# Exit statuses and errors\n\n\
          Generated from `crates/lavatube-cli/src/errors.rs`; `UPDATE=1 cargo test -p lavatube-cli` rewrites it.\n\n\
          Every error prints what happened, where, and a `hint:` line with what to do. With `--json` the same is on standard\n\
-         output as `{\"error\": {\"code\", \"message\", \"hint\"}, \"exit\"}`.\n\n\
+         output as `{\"error\": {\"code\", \"message\", \"hint\"}, \"exit\"}`. Options that\n\
+         cannot be understood at all are told in words only.\n\n\
          | exit status | means |\n|---|---|\n",
     );
     for (status, says) in STATUSES {

@@ -321,7 +321,9 @@ fn an_unchanged_source_is_not_read_again_and_costs_one_small_pack() {
     let mut strace = Command::new("/usr/bin/env");
     strace.args(["strace", "-f", "-y", "-e", "trace=open,openat,openat2,read,pread64,readv,preadv", "-o"]);
     strace.arg(&log).arg(env!("CARGO_BIN_EXE_lavatube"));
-    let out = machine.wrapped(strace, &["backup", "src", "--json"]).env("PATH", "/usr/bin:/bin").output().unwrap();
+    let mut traced = machine.wrapped(strace, &["backup", "src", "--json"]);
+    traced.env("PATH", "/usr/bin:/bin");
+    let out = common::output(traced);
     if !out.status.success() {
         skipped(test, "strace cannot trace here");
         return;

@@ -98,6 +98,7 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     for folder in [std::fs::canonicalize(machine.dir.path()).unwrap().as_path(), machine.dir.path()] {
         settings.add_filter(&folder.to_string_lossy().replace('.', "\\."), "~");
     }
+    settings.add_filter(r"\d+ of the object's bytes", "[n] of the object's bytes");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[object]");
     settings.add_filter(r"\b[0-9a-f]{48}\b", "[snapshot]");
     settings.add_filter(r"\b[0-9a-f]{32}\b", "[vault]");
@@ -111,9 +112,8 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     settings.add_filter(r"\d+ not whole", "[n] not whole");
     settings.add_filter(r"(objects +)\d+, [0-9.]+ \S?B ", "${1}[n], [bytes] ");
     settings.add_filter(r" \d+  (outlive|cannot be read wholly)", " [n]  $1");
-    settings.add_filter(r"\d+ of the object's bytes", "[n] of the object's bytes");
     settings.add_filter(r"(stored +)[0-9.]+ k?B  .*", "${1}[bytes]");
-    settings.add_filter(r"[0-9.]+ k?B( are lost| before parity)", "[bytes]$1");
+    settings.add_filter(r"[0-9.]+ [kM]?B( are lost| before parity)", "[bytes]$1");
     settings.add_filter(r"pid \d+ on \S+\)", "pid [pid] on [host])");
     settings.add_filter(r"(lrwxrwxrwx|[d-][rwx-]{9}) +\d+ +\d+ ", "$1 [owner] ");
     settings.add_filter(r"\(\S+-linux, \w+ build\)", "([target], [profile] build)");
@@ -185,12 +185,12 @@ fn damage_is_named_and_mended_and_loss_is_named_to_the_file() {
         &["check", "--read-data=50%"],
     ]);
     // Most of the largest pack, on every drive: it is full, and has nothing but a part of this file.
-    std::fs::write(machine.path("photos/mars.raw"), noise(12_000_000)).unwrap();
+    std::fs::write(machine.path("photos/mars.raw"), noise(24_000_000)).unwrap();
     machine.backup();
     let pack = shards(&machine.vault("drives")).into_iter().max_by_key(|s| s.metadata().unwrap().len()).unwrap();
     for shard in shards(&machine.vault("drives")).iter().filter(|s| s.file_stem() == pack.file_stem()) {
         let file = std::fs::File::options().write(true).open(shard).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &noise(1_500_000), 60_000).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &noise(3_000_000), 60_000).unwrap();
     }
     text.push('\n');
     text.push_str(&machine.screens(&[

@@ -18,7 +18,7 @@ use lavatube_client::vaulted::{Sessions, SessionsError};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{ReadKeys, Reads};
-use lavatube_vault::{Drive, DriveState, MendError, Vault};
+use lavatube_vault::{Drive, DriveState, MendError, OpenReport, Vault};
 
 use crate::book::Book;
 use crate::seams::far::SimFar;
@@ -136,14 +136,22 @@ pub struct Repaired {
 }
 
 /// Makes the vault whole again as far as its drives allow; `spare` gives the drive of a slot that has none.
-pub fn repair(vault: &mut Vault, book: &Book, spare: &dyn Fn(usize) -> Option<Box<dyn Drive>>) -> Repaired {
+pub fn repair(
+    vault: &mut Vault,
+    report: &OpenReport,
+    book: &Book,
+    spare: &dyn Fn(usize) -> Option<Box<dyn Drive>>,
+) -> Repaired {
     let mut out = Repaired::default();
-    for drive in vault.status().drives {
-        if !matches!(drive.state, DriveState::Blank | DriveState::CardDamaged | DriveState::Missing) {
-            continue;
-        }
-        let Some(new) = spare(drive.slot) else { continue };
-        match vault.readopt(drive.slot, Some(new)) {
+    for drive in &report.drives {
+        let new = match drive.state {
+            DriveState::Present if drive.card_whole => continue,
+            // One of the card's two copies is damaged.
+            DriveState::Present => None,
+            DriveState::Foreign | DriveState::Suspect(_) => continue,
+            DriveState::Blank | DriveState::CardDamaged | DriveState::Missing => spare(drive.slot),
+        };
+        match vault.readopt(drive.slot, new) {
             Ok(()) => out.readopted += 1,
             Err(e) => out.refused.push(format!("{}: {e}", drive.label)),
         }

@@ -96,7 +96,9 @@ impl World {
             // All but some: too few to write to.
             let there = chance.index(usize::from(self.plan.k)).max(1);
             away = (0..all).collect();
-            (0..there).for_each(|_| drop(away.remove(&chance.index(all))));
+            for _ in 0..there {
+                away.remove(&chance.index(all));
+            }
         }
         if chance.per_mille(self.plan.moods) {
             let puts = u32::try_from(chance.below(4)).unwrap_or(0);
@@ -188,9 +190,9 @@ impl World {
         self.wires.tell(|| format!("  repair, {hardship:?}"));
         let receipted = self.receipted();
         let repaired = self.run("repair", hardship, chance, |world| -> Option<Repaired> {
-            let (mut vault, _) = world.open(&BTreeSet::new()).ok()?;
+            let (mut vault, report) = world.open(&BTreeSet::new()).ok()?;
             let spare = |slot: usize| Some(Box::new(world.drives[slot].clone()) as Box<dyn Drive>);
-            Some(reader::repair(&mut vault, &world.book, &spare))
+            Some(reader::repair(&mut vault, &report, &world.book, &spare))
         });
         growing::nothing_destroyed(&self.drives, &receipted)?;
         let Some(Some(repaired)) = repaired else { return Ok(None) };

@@ -76,7 +76,7 @@ struct Inner {
     traced: u64,
     story: Option<Vec<String>>,
     labels: BTreeMap<String, String>,
-    secrets: Vec<(String, Vec<u8>)>,
+    secrets: Secrets,
     leaks: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ impl Wires {
             traced: 0,
             story: verbose.then(Vec::new),
             labels: BTreeMap::new(),
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
             leaks: Vec::new(),
         }))
     }
@@ -225,18 +225,13 @@ impl Wires {
 
     /// Bytes that must never leave the machine in clear.
     pub fn keep_secret(&self, what: &str, bytes: &[u8]) {
-        self.inner().secrets.push((what.to_owned(), bytes.to_vec()));
+        self.inner().secrets.keep(what, bytes);
     }
 
     /// Looks for secrets in bytes that `place` was given.
     pub fn search(&self, place: &str, bytes: &[u8]) {
         let mut inner = self.inner();
-        let found: Vec<String> = inner
-            .secrets
-            .iter()
-            .filter(|(_, secret)| holds(bytes, secret))
-            .map(|(what, _)| format!("{what} is in clear in {place}"))
-            .collect();
+        let found = inner.secrets.find(bytes).map(|what| format!("{what} is in clear in {place}"));
         inner.leaks.extend(found);
     }
 
@@ -260,17 +255,37 @@ impl Inner {
     }
 }
 
-/// Whether `needle` is somewhere in `bytes`.
-fn holds(bytes: &[u8], needle: &[u8]) -> bool {
-    let Some((first, rest)) = needle.split_first() else { return false };
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|b| b == first) {
-        from += at + 1;
-        if bytes[from..].starts_with(rest) {
-            return true;
+/// Looks for several secrets in one pass.
+#[derive(Default)]
+struct Secrets {
+    all: Vec<(String, Vec<u8>)>,
+    /// By their first two bytes.
+    by_start: BTreeMap<[u8; 2], Vec<usize>>,
+    starts: Vec<bool>,
+}
+
+impl Secrets {
+    fn keep(&mut self, what: &str, secret: &[u8]) {
+        if let Some(start) = secret.first_chunk::<2>() {
+            self.starts.resize(1 << 16, false);
+            self.starts[usize::from(u16::from_le_bytes(*start))] = true;
+            self.by_start.entry(*start).or_default().push(self.all.len());
+            self.all.push((what.to_owned(), secret.to_vec()));
         }
     }
-    false
+
+    fn find(&self, bytes: &[u8]) -> Option<&str> {
+        for (at, start) in bytes.windows(2).enumerate() {
+            let start = [start[0], start[1]];
+            if self.starts.get(usize::from(u16::from_le_bytes(start))) == Some(&true) {
+                let here = |n: &&usize| bytes[at..].starts_with(&self.all[**n].1);
+                if let Some(n) = self.by_start.get(&start).and_then(|list| list.iter().find(here)) {
+                    return Some(&self.all[*n].0);
+                }
+            }
+        }
+        None
+    }
 }
 
 fn wall(ns: u64) -> WallTime {

@@ -86,6 +86,8 @@ struct Tour {
 
 impl Tour {
     fn walk(&mut self, wish: &Wish) -> Outcome {
+        // An empty configuration, so that the user's own is not read.
+        fs::write(self.place.join("config.toml"), "").map_err(|e| format!("{}: {e}", self.place.display()))?;
         let source = self.source(wish)?;
         self.build(wish)?;
         self.first_backup(&source)?;
@@ -126,7 +128,7 @@ impl Tour {
             println!("Using {} as it is.", self.program.display());
             return Ok(());
         }
-        must(cargo().args(["build", "--release", "--package", PACKAGE]))?;
+        must(cargo().args(["build", "--release", "--quiet", "--package", PACKAGE]))?;
         self.program = target_dir()?.join("release").join(PROGRAM);
         Ok(())
     }

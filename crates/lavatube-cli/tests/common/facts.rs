@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -55,7 +54,7 @@ impl Looker {
         match kind {
             FileType::RegularFile => {
                 let file = openat(dir, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).unwrap();
-                let _ = write!(line, " size {} content {}", st.st_size, content(file, st.st_size.cast_unsigned()));
+                let _ = write!(line, " size {} content {}", st.st_size, content(&file, st.st_size.cast_unsigned()));
                 if st.st_nlink > 1 {
                     let first = self.inodes.entry(st.st_ino).or_insert_with(|| path.clone());
                     let _ = write!(line, " links {} first {}", st.st_nlink, first.escape_ascii());
@@ -94,26 +93,28 @@ impl Looker {
     }
 }
 
-/// Digest of the bytes, and where data and holes are.
-fn content(file: OwnedFd, size: u64) -> String {
+/// Digest of the data, and where data and holes are.
+fn content(file: &OwnedFd, size: u64) -> String {
     let mut map = String::new();
+    let mut hasher = DefaultHasher::new();
+    let mut buf = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {
-        let data = match seek(&file, SeekFrom::Data(at)) {
+        let data = match seek(file, SeekFrom::Data(at)) {
             Ok(data) => data,
             Err(Errno::NXIO) => break,
             Err(e) => panic!("{e}"),
         };
-        at = seek(&file, SeekFrom::Hole(data)).unwrap().min(size);
-        let _ = write!(map, " {data}-{at}");
-    }
-    seek(&file, SeekFrom::Start(0)).unwrap();
-    let mut hasher = DefaultHasher::new();
-    let mut file = std::fs::File::from(file);
-    let mut buf = Vec::new();
-    while std::io::Read::by_ref(&mut file).take(1 << 20).read_to_end(&mut buf).unwrap() > 0 {
-        hasher.write(&buf);
-        buf.clear();
+        let end = seek(file, SeekFrom::Hole(data)).unwrap().min(size);
+        let _ = write!(map, " {data}-{end}");
+        at = data;
+        while at < end {
+            let n = buf.len().min((end - at) as usize);
+            let n = rustix::io::pread(file, &mut buf[..n], at).unwrap();
+            assert!(n > 0, "a file became shorter");
+            hasher.write(&buf[..n]);
+            at += n as u64;
+        }
     }
     format!("{:016x} data{map}", hasher.finish())
 }

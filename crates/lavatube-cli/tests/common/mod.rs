@@ -65,8 +65,9 @@ impl Machine {
         command
     }
 
+    #[track_caller]
     pub fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        output(self.command(args))
     }
 
     /// Runs with `--json`, expects `status`, and returns the answer.
@@ -80,7 +81,9 @@ impl Machine {
     /// Runs with `--json` and returns exit status and answer.
     #[track_caller]
     pub fn answer(&self, args: &[&str]) -> (i32, Value) {
-        let out = self.command(args).arg("--json").output().unwrap();
+        let mut command = self.command(args);
+        command.arg("--json");
+        let out = output(command);
         self.read(args, &out)
     }
 
@@ -140,6 +143,28 @@ impl Machine {
         answer["snapshots"].as_array().unwrap().iter().map(|s| text(&s["snapshot"])).collect()
     }
 }
+
+/// Runs a command to its end; one that does not end is killed, and the test fails.
+#[track_caller]
+pub fn output(mut command: Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let (over, ended) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if ended.recv_timeout(LONGEST) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            return true;
+        }
+        false
+    });
+    let out = child.wait_with_output().unwrap();
+    drop(over);
+    assert!(!watch.join().unwrap(), "it never ends: {command:?}");
+    out
+}
+
+/// No command of a test takes longer, however busy the machine.
+const LONGEST: Duration = Duration::from_secs(90);
 
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()

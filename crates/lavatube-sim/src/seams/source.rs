@@ -4,7 +4,7 @@
 //! at, and the very bytes that were handed out. Entries vanish, grow, become something else or unreadable at any call;
 //! reads are short at times. It must not know what a backup makes of it.
 
-use std::cell::{Ref, RefCell, RefMut};
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -183,10 +183,6 @@ impl SimSource {
             tree.rewrite(file.node, self.wires.stamp(self.tick), chance);
         }
         Ok(inner)
-    }
-
-    fn borrow(&self) -> Ref<'_, Inner> {
-        self.inner.borrow()
     }
 }
 

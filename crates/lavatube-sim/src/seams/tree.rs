@@ -100,7 +100,7 @@ impl Tree {
                 chance.bytes(n)
             })
             .collect();
-        let crowd = 10 + chance.index(50);
+        let crowd = 4 + chance.index(40);
         let mut tree = Self { nodes: BTreeMap::new(), next: ROOT, marker: marker.to_vec(), pool, crowd };
         tree.add(What::Directory(BTreeMap::new()), now, chance);
         for root in roots {
@@ -205,9 +205,9 @@ impl Tree {
             0..8 => 0,
             8..40 => chance.index(300),
             40..75 => chance.index(20_000),
-            75..93 => chance.index(120_000),
-            93..98 => chance.index(400_000),
-            _ => chance.index(2_000_000),
+            75..95 => chance.index(60_000),
+            95..99 => chance.index(300_000),
+            _ => chance.index(1_500_000),
         };
         let mut bytes = match chance.below(5) {
             0 => chance.bytes(len),
