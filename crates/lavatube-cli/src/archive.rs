@@ -10,11 +10,12 @@ use lavatube_client::layers::LostRange;
 use lavatube_client::meter::Meter;
 use lavatube_client::spool::Spool;
 use lavatube_format::tree::Entry;
+use lavatube_node::agent::AgentKeys;
 use lavatube_node::depositor;
 use lavatube_node::directory_spool::DirectorySpool;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::reader::{Reader, Session};
-use lavatube_seal::ReadKeys;
+use lavatube_seal::Reads;
 
 use crate::errors::{Condition, Failure};
 use crate::passphrase::Asker;
@@ -29,17 +30,24 @@ pub struct ReadKeyArgs {
     /// Use the read key in FILE (a stick, say) instead of the one in the folder of the keys
     #[arg(long, value_name = "FILE")]
     pub read_key: Option<PathBuf>,
+
+    /// Ask the key agent at SOCKET (`lavatube key agent`) instead of reading a key
+    #[arg(long, value_name = "SOCKET", conflicts_with = "read_key")]
+    pub agent: Option<PathBuf>,
 }
 
 /// The read key.
 ///
 /// # Errors
 /// When it is not there, or not usable.
-pub fn keys(settings: &Settings, args: &ReadKeyArgs) -> Result<ReadKeys, Failure> {
+pub fn keys(settings: &Settings, args: &ReadKeyArgs) -> Result<Box<dyn Reads>, Failure> {
+    if let Some(socket) = &args.agent {
+        return Ok(Box::new(AgentKeys::connect(&settings.here.join(socket))?));
+    }
     let file = args.read_key.as_ref().map(|p| settings.here.join(p));
     let mut asker = Asker::new(settings.passphrase_file.as_deref());
     let keys = Keyring::at(&settings.places.keys).read(file.as_deref(), &mut |prompt| asker.ask(prompt));
-    keys.map_err(|e| asker.blame(e))
+    Ok(Box::new(keys.map_err(|e| asker.blame(e))?))
 }
 
 /// Opens the vault to read, or to mend too.
@@ -50,7 +58,7 @@ pub fn open(settings: &Settings, args: &ReadKeyArgs, command: &str, write: bool)
     // A missing vault is said before anyone types a passphrase.
     lavatube_node::embedded::vault_id(&settings.places.vault)?;
     let keys = keys(settings, args)?;
-    Ok(Reader::open(&settings.places, Box::new(keys), command, write, settings.lock_wait)?)
+    Ok(Reader::open(&settings.places, keys, command, write, settings.lock_wait)?)
 }
 
 /// Loads the manifests, and what this machine has yet to learn about the vault.

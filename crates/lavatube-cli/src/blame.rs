@@ -20,6 +20,7 @@ use lavatube_client::sink::SinkError;
 use lavatube_client::spool::SpoolError;
 use lavatube_client::state::StateError;
 use lavatube_client::vaulted::SessionsError;
+use lavatube_node::agent::AgentError;
 use lavatube_node::depositor::DepositorError;
 use lavatube_node::embedded::VaultError;
 use lavatube_node::keyring::KeyringError;
@@ -124,6 +125,13 @@ impl From<KeyFileError> for Failure {
             KeyFileError::Unfit { .. } => Self::new(Condition::WrongKey, text),
             KeyFileError::Io { .. } => Self::new(Condition::Io, text),
         }
+    }
+}
+
+impl From<AgentError> for Failure {
+    fn from(e: AgentError) -> Self {
+        Self::new(Condition::NoKey, e.to_string())
+            .hint("start one with `lavatube key agent --socket SOCKET`, or name another socket")
     }
 }
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lavatube_base::VaultId;
+use lavatube_base::{VaultId, Verified};
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::courier::{Courier, CourierError, Promise};
@@ -14,7 +14,7 @@ use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, Recovered, SessionError};
-use lavatube_client::state::StateError;
+use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::{DepositKeys, Reads};
 
 use crate::directory_source::DirectorySource;
@@ -177,6 +177,7 @@ pub fn backup(
     let deposit = Keyring::at(&places.keys).deposit()?;
     let vault = EmbeddedVault::open(&places.vault, true)?;
     vault.admit(&deposit.card().encode())?;
+    keep_card(&state, &deposit.card().encode())?;
     let mut spool = DirectorySpool::open(&folder.join("spool")).map_err(CourierError::from)?;
     let mut courier = Courier::new(Some(&vault as &dyn Far), &mut spool);
     let mut catalog = Catalog::open(&state)?;
@@ -188,6 +189,19 @@ pub fn backup(
     let degraded = vault.report().drives.iter().filter(|d| d.state != lavatube_vault::DriveState::Present);
     let degraded = degraded.map(|d| d.label.clone()).collect();
     Ok(Outcome { report, promise, stored_bytes: meter.stored_bytes.now(), recovered, drained, degraded })
+}
+
+/// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the
+/// card with them.
+pub(crate) const CARDS: &str = "cards/";
+
+/// Keeps a copy of a depositor card.
+pub(crate) fn keep_card(state: &dyn State, card: &[u8]) -> Result<(), StateError> {
+    let name = format!("{CARDS}{}", Verified::hash(card).id());
+    match state.len(&name).map_err(StateError::on(&name))? {
+        Some(_) => Ok(()),
+        None => write_all(state, &name, card),
+    }
 }
 
 type Receipts = Vec<(lavatube_base::ObjectId, lavatube_client::far::ReceiptBytes)>;

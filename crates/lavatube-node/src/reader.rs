@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::catalog::Catalog;
@@ -20,6 +21,7 @@ use lavatube_client::layers::{LostRange, TreeError};
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
 use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
+use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
@@ -28,7 +30,7 @@ use lavatube_format::tree::Entry;
 use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
-use crate::depositor::{DepositorError, Places, state_folder};
+use crate::depositor::{CARDS, DepositorError, Places, keep_card, state_folder};
 use crate::directory_sink::DirectorySink;
 use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault};
@@ -116,7 +118,7 @@ impl Reader {
         let mode = if write { Mode::Exclusive } else { Mode::Shared };
         let vault_lock = Lock::acquire(&embedded::lock_path(&places.vault), command, mode, wait)?;
         let vault = EmbeddedVault::open(&places.vault, write)?;
-        let cards = certified_cards(&vault, keys.as_ref());
+        let cards = certified_cards(&vault, &state, keys.as_ref());
         let ids = keys.chunk_id_key();
         Ok(Self { vault, state, keys, ids, cards, _locks: [state_lock, vault_lock] })
     }
@@ -141,20 +143,31 @@ impl Reader {
     }
 }
 
-/// The cards of all depositors that the read key's authority certified.
-fn certified_cards(vault: &EmbeddedVault, keys: &dyn Reads) -> Vec<DepositorCard> {
+/// The cards of all depositors that the read key's authority certified: those in the vault, and copies in the state.
+fn certified_cards(vault: &EmbeddedVault, state: &dyn State, keys: &dyn Reads) -> Vec<DepositorCard> {
     let vault = vault.read();
-    let cards = vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard);
-    cards
-        .filter_map(|o| {
-            let mut bytes = Vec::new();
-            vault.read(o.id, 0..o.len, &mut bytes).ok()?;
-            Verified::check(&bytes, o.id)?;
-            let signed = SignedCard::decode(&bytes).ok()?;
-            keys.verify_card(&signed).ok()?;
-            Some(signed.card)
-        })
-        .collect()
+    let certified = |bytes: &[u8]| {
+        let signed = SignedCard::decode(bytes).ok()?;
+        keys.verify_card(&signed).ok()?;
+        Some(signed.card)
+    };
+    let mut out = Vec::new();
+    for object in vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard) {
+        let mut bytes = Vec::new();
+        if vault.read(object.id, 0..object.len, &mut bytes).is_ok()
+            && Verified::check(&bytes, object.id).is_some()
+            && let Some(card) = certified(&bytes)
+        {
+            // A copy is only for worse days; without it nothing is wrong.
+            let _ = keep_card(state, &bytes);
+            out.push(card);
+        }
+    }
+    for name in state.list(CARDS).unwrap_or_default() {
+        let copy = read_all(state, &name, CARD_LEN_MAX as u64).ok().flatten();
+        out.extend(copy.and_then(|bytes| certified(&bytes)));
+    }
+    out
 }
 
 /// How the data of a vault was found.

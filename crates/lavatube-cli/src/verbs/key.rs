@@ -39,6 +39,7 @@ const EXAMPLES: &str = "Examples:
   lavatube restore latest --target ~/back --read-key /media/stick/read.key
   lavatube key bring-read /media/stick/read.key
   lavatube key lock                                 a passphrase for the read key
+  lavatube key agent --socket ~/.lavatube-agent &   type it once: lavatube restore … --agent ~/.lavatube-agent
   lavatube key import-recovery < recovery-key.txt   on a new machine";
 
 #[derive(Debug, clap::Subcommand)]
@@ -64,6 +65,15 @@ enum Action {
         #[arg(long)]
         remove: bool,
     },
+    /// Hold the read key (unlocked once) for other commands of this user, until interrupted
+    Agent {
+        /// The socket to answer at
+        #[arg(long, value_name = "SOCKET")]
+        socket: PathBuf,
+        /// Hold the key in FILE instead of the one here
+        #[arg(long, value_name = "FILE")]
+        read_key: Option<PathBuf>,
+    },
     /// How to keep the recovery key, and whether its file still lies here
     Recovery,
     /// Make the keys again from the recovery key, read from standard input
@@ -84,9 +94,30 @@ pub fn run(args: &KeyArgs, settings: &Settings, screen: &Screen) -> Result<End, 
         }
         Some(Action::BringRead { from }) => bring_read(&keyring, &settings.here.join(from), screen),
         Some(Action::Lock { remove }) => lock(&keyring, *remove, asker, screen),
+        Some(Action::Agent { socket, read_key }) => {
+            let file = read_key.as_ref().map(|p| settings.here.join(p));
+            agent(&keyring, &settings.here.join(socket), file.as_deref(), asker, screen)
+        }
         Some(Action::Recovery) => recovery(&keyring, screen),
         Some(Action::ImportRecovery) => import(&keyring, screen),
     }
+}
+
+/// Answers at `socket` until the process is ended.
+fn agent(
+    keyring: &Keyring,
+    socket: &Path,
+    file: Option<&Path>,
+    mut asker: Asker,
+    screen: &Screen,
+) -> Result<End, Failure> {
+    let keys = keyring.read(file, &mut |prompt| asker.ask(prompt)).map_err(|e| asker.blame(e))?;
+    let mut said = Ok(());
+    lavatube_node::agent::serve(socket, &keys, || {
+        said = screen.say(&format!("answering at {0}; use it with --agent {0}", socket.display()));
+    })?;
+    said?;
+    Ok(End::Done)
 }
 
 /// Whether the key file at `path` is there, and locked.

@@ -39,7 +39,8 @@ fn entry(path: &[u8], restored: &Restored, looked: &Looked, log: &Log) -> Verdic
         let (is, may_be) = (content_of(&restored.bytes), log.may_be(path));
         if !may_be.contains(&is) {
             let was: Vec<u64> = may_be.iter().map(|c| c.0).collect();
-            return Err(format!("{} has not the content that was read: {} bytes, read were {was:?}", show(path), is.0));
+            let opened = if log.read.contains_key(path) { "read" } else { "not opened, believed to be unchanged" };
+            return Err(format!("{} ({opened}) has other content: {} bytes, not {was:?}; {found:?}", show(path), is.0));
         }
     }
     if restored.kind == FoundKind::Symlink && restored.target != looked.target {
