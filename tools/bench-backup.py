@@ -37,7 +37,8 @@ class Lavatube:
     def __init__(self, work, binary):
         self.work, self.binary = work, binary
         self.env = {"LAVATUBE_VAULT": f"{work}/vault", "LAVATUBE_STATE": f"{work}/state",
-                    "LAVATUBE_KEYS": f"{work}/keys", "LAVATUBE_CONFIG": f"{work}/none.toml"}
+                    "LAVATUBE_KEYS": f"{work}/keys", "LAVATUBE_CONFIG": f"{work}/empty.toml"}
+        pathlib.Path(work, "empty.toml").touch()
         subprocess.run([binary, "init"], env={**os.environ, **self.env}, check=True, capture_output=True)
 
     def backup(self, path):

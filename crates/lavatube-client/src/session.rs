@@ -177,6 +177,7 @@ pub fn recover(
         close(state)?;
         return Ok(Recovered::default());
     };
+    //= FORMAT#F17 the session is ended, never continued: a pack number that was used for a lost pack stays unused
     let packs: Vec<PackDone> = records.filter_map(|r| if let Record::Pack(p) = r { Some(p) } else { None }).collect();
     if !packs.is_empty() {
         match kept_manifest_of(state, begun.session)? {

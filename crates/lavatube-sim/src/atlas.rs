@@ -11,11 +11,19 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{FIRST_CHECK, Line, Record};
 use lavatube_format::shard::shard_name;
 
-use crate::book::Book;
 use crate::chance::Chance;
 use crate::plan::Plan;
 use crate::seams::drive::{Files, SimDrive};
 use crate::wires::Wires;
+
+/// An object, and the slot of each of its shards as the vault has them.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The object.
+    pub id: ObjectId,
+    /// Shard index and slot.
+    pub shards: Vec<(u8, usize)>,
+}
 
 /// What is known of broken things.
 #[derive(Default)]
@@ -46,21 +54,20 @@ impl Atlas {
     pub fn strike(
         &mut self,
         drives: &[SimDrive],
-        book: &Book,
+        placed: &[Placed],
         wires: &Wires,
         plan: &Plan,
         chance: &mut Chance,
     ) -> Option<String> {
-        let known: Vec<ObjectId> = book.known().iter().map(|k| k.id).collect();
         drives.iter().for_each(|d| d.platter().write_back());
-        let before = alive(drives, &known, plan);
+        let before = alive(drives, placed, plan);
         for _ in 0..6 {
             let slot = chance.index(drives.len());
             let images: Vec<Saved> = drives.iter().map(Saved::of).collect();
-            let Some((text, whole)) = self.break_one(slot, drives, &known, wires, plan, chance) else { continue };
+            let Some((text, whole)) = self.break_one(slot, drives, placed, wires, chance) else { continue };
             let mut hurt = self.hurt.clone();
             hurt.extend(whole);
-            let bearable = hurt.len() <= usize::from(plan.m) && alive(drives, &known, plan).is_superset(&before);
+            let bearable = hurt.len() <= usize::from(plan.m) && alive(drives, placed, plan).is_superset(&before);
             if plan.beyond_promise == 1 || bearable {
                 self.hurt = hurt;
                 return Some(text);
@@ -75,9 +82,8 @@ impl Atlas {
         &self,
         slot: usize,
         drives: &[SimDrive],
-        known: &[ObjectId],
+        placed: &[Placed],
         wires: &Wires,
-        plan: &Plan,
         chance: &mut Chance,
     ) -> Option<(String, Option<usize>)> {
         let mut platter = drives[slot].platter();
@@ -98,11 +104,10 @@ impl Atlas {
             }
             _ => {
                 drop(platter);
-                let id = *known.get(chance.index(known.len()))?;
-                let index = u8::try_from(chance.below(u64::from(plan.k) + u64::from(plan.m))).unwrap_or(0);
-                let name = shard_name(id, index);
-                let drive = drives.iter().find(|d| d.platter().live.contains_key(&name))?;
-                let mut platter = drive.platter();
+                let Placed { id, shards } = placed.get(chance.index(placed.len()))?;
+                let (index, slot) = *shards.get(chance.index(shards.len()))?;
+                let name = shard_name(*id, index);
+                let mut platter = drives[slot].platter();
                 let what = if chance.per_mille(250) {
                     let at = chance.below(platter.live.get(&name)?.len() as u64);
                     platter.unreadable.entry(name.clone()).or_default().push(at..at + 512);
@@ -164,22 +169,14 @@ fn spoil(bytes: &[u8], chance: &mut Chance) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The objects that enough intact shards and a journal speak of.
-fn alive(drives: &[SimDrive], known: &[ObjectId], plan: &Plan) -> BTreeSet<ObjectId> {
+/// The objects that enough intact shards, where the vault looks for them, and a journal speak of.
+fn alive(drives: &[SimDrive], placed: &[Placed], plan: &Plan) -> BTreeSet<ObjectId> {
     let named: BTreeSet<ObjectId> = drives.iter().flat_map(journaled).collect();
-    let shards = plan.k + plan.m;
-    let intact = |id: &ObjectId| {
-        let whole = |index: &u8| {
-            let name = shard_name(*id, *index);
-            let copies: Vec<bool> = drives
-                .iter()
-                .filter_map(|d| Some(d.platter()).filter(|p| p.live.contains_key(&name)).map(|p| p.is_intact(&name)))
-                .collect();
-            !copies.is_empty() && copies.iter().all(|intact| *intact)
-        };
-        (0..shards).filter(whole).count() >= usize::from(plan.k)
+    let intact = |p: &Placed| {
+        let whole = |(index, slot): &&(u8, usize)| drives[*slot].platter().is_intact(&shard_name(p.id, *index));
+        p.shards.iter().filter(whole).count() >= usize::from(plan.k)
     };
-    known.iter().filter(|id| named.contains(id) && intact(id)).copied().collect()
+    placed.iter().filter(|p| named.contains(&p.id) && intact(p)).map(|p| p.id).collect()
 }
 
 /// The objects that the journal of a drive names.

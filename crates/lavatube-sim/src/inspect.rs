@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use lavatube_base::ObjectId;
 use lavatube_client::browse::Listed;
 use lavatube_client::courier::Promise;
 use lavatube_client::fetch::Fetcher;
 
+use crate::atlas::Placed;
 use crate::chance::Chance;
 use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
 use crate::reader::{self, LookError};
@@ -28,6 +30,19 @@ pub enum Depth {
 }
 
 impl World {
+    /// Where the vault has the shards of its objects, in the order in which they came.
+    pub fn placed(&self) -> Vec<Placed> {
+        let Ok((vault, _)) = self.open_quietly(&BTreeSet::new()) else { return Vec::new() };
+        let shards = |id: ObjectId| {
+            let health = vault.examine(id, lavatube_vault::Depth::Headers).ok()?;
+            Some(health.shards.iter().filter_map(|s| Some((s.shard, s.slot?))).collect())
+        };
+        let mut all: Vec<Placed> =
+            vault.objects().filter_map(|o| Some(Placed { id: o.id, shards: shards(o.id)? })).collect();
+        all.sort_by_key(|p| self.book.place(p.id));
+        all
+    }
+
     /// Looks at the vault without the drives of `away`: receipts, snapshots, and their content.
     ///
     /// # Errors

@@ -74,8 +74,9 @@ impl World {
     }
 
     fn strike(&mut self, chance: &mut Chance) {
+        let placed = self.placed();
         for _ in 0..=chance.below(2) {
-            if let Some(what) = self.atlas.strike(&self.drives, &self.book, &self.wires, &self.plan, chance) {
+            if let Some(what) = self.atlas.strike(&self.drives, &placed, &self.wires, &self.plan, chance) {
                 self.wires.tell(|| format!("  STRIKE: {what}"));
             }
         }

@@ -1,6 +1,6 @@
 //! Receipt ⇒ the object is in the vault and reads back, after any crash and with what redundancy promises broken.
 
-use lavatube_vault::{Receipt, Vault};
+use lavatube_vault::{ReadError, Receipt, Vault};
 
 use super::Verdict;
 use crate::book::Known;
@@ -24,7 +24,14 @@ pub fn readable(vault: &Vault, known: &[Known]) -> Verdict {
         let mut bytes = Vec::new();
         vault
             .read(object.id, 0..entry.len, &mut bytes)
-            .map_err(|e| format!("object {name} has a receipt and does not read back: {e}"))?;
+            .map_err(|e| format!("object {name} has a receipt and does not read back: {}", told(&e)))?;
     }
     Ok(())
+}
+
+/// An error with all that is known of the damage.
+fn told(e: &ReadError) -> String {
+    let ReadError::Lost { damage, .. } = e else { return e.to_string() };
+    let shards: Vec<String> = damage.iter().map(|s| format!("shard {} on {:?}: {:?}", s.shard, s.slot, s.state)).collect();
+    format!("{e}; {}", shards.join("; "))
 }

@@ -70,7 +70,7 @@ pub struct Log {
     pub looked: BTreeMap<Vec<u8>, Looked>,
     /// What was read of files.
     pub read: BTreeMap<Vec<u8>, ReadLog>,
-    /// What was read of each inode, under whatever name, as often as it was.
+    /// What each inode was, under whatever name, whenever it was looked at or read.
     pub inodes: BTreeMap<Node, Vec<Content>>,
 }
 
@@ -255,6 +255,8 @@ impl Source for SimSource {
             _ => (None, Vec::new()),
         };
         let looked = Looked { found, content, target, xattrs: inode.xattrs.clone() };
+        // A further name may stand for what the file was when it was met first.
+        inner.log.inodes.entry(node).or_default().extend(content);
         inner.log.looked.insert(path, looked);
         Ok(found)
     }
