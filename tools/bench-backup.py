@@ -152,6 +152,23 @@ def one_run(make, corpus, only, place, rows):
                 note(f"versions-c {version}", tool.backup(source), tool.stored())
 
 
+def table(figures, runs):
+    ours = figures[Lavatube.name]
+    print(f"\nMedians of {runs}. Ratio: lavatube / peer, run by run, median.\n")
+    print("| step | tool | wall s | CPU s | peak MiB | stored or sent MB | CPU ratio | wall ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for step in ours:
+        for name, rows in figures.items():
+            wall, cpu, peak = (statistics.median(r[i] for r in rows[step]) for i in range(3))
+            stored = rows[step][-1][3]
+            stored = "" if stored is None else f"{stored / 1e6:.2f}"
+            ratio = ["", ""]
+            if name != Lavatube.name:
+                ratio = [f"{statistics.median(a[i] / b[i] for a, b in zip(ours[step], rows[step])):.2f}" for i in (1, 0)]
+            print(f"| {step} | {name} | {wall:.2f} | {cpu:.2f} | {peak:.0f} | {stored} | {ratio[0]} | {ratio[1]} |")
+
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, type=pathlib.Path)
@@ -181,20 +198,9 @@ def main():
         for cls, binary in makers:
             print(f"# run {run + 1} of {args.runs}: {cls.name}, load {os.getloadavg()[0]:.1f}", flush=True)
             one_run(lambda work: cls(work, binary), args.corpus, only, args.place, figures.setdefault(cls.name, {}))
-    ours = figures[Lavatube.name]
-    print(f"\nMedians of {args.runs}. Ratio: lavatube / peer, run by run, median.\n")
-    print("| step | tool | wall s | CPU s | peak MiB | stored or sent MB | CPU ratio | wall ratio |")
-    print("|---|---|---|---|---|---|---|---|")
-    for step in ours:
-        for name, rows in figures.items():
-            wall, cpu, peak = (statistics.median(r[i] for r in rows[step]) for i in range(3))
-            stored = rows[step][-1][3]
-            stored = "" if stored is None else f"{stored / 1e6:.2f}"
-            ratio = ["", ""]
-            if name != Lavatube.name:
-                ratio = [f"{statistics.median(a[i] / b[i] for a, b in zip(ours[step], rows[step])):.2f}" for i in (1, 0)]
-            print(f"| {step} | {name} | {wall:.2f} | {cpu:.2f} | {peak:.0f} | {stored} | {ratio[0]} | {ratio[1]} |")
-
+        if run + 1 < args.runs:
+            table(figures, run + 1)
+    table(figures, args.runs)
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ use crate::far::Far;
 use crate::fetch::pack::OpenPack;
 use crate::fetch::{Archive, FetchCause};
 use crate::meter::Meter;
+use crate::session;
 use crate::state::{State, StateError, write_all};
 use crate::vaulted::Sessions;
 
@@ -88,6 +89,7 @@ pub fn catch_up(
     if was_cut(state)? {
         return rebuild(state, catalog, sessions, far, chunk_ids, meter);
     }
+    session::complete_catalog(state, catalog)?;
     fill(state, catalog, sessions, far, chunk_ids, meter)
 }
 

@@ -204,6 +204,27 @@ fn kept_manifest_of(state: &dyn State, session: SessionId) -> Result<Option<Vec<
     Ok((signed.manifest.session == session).then_some(bytes))
 }
 
+/// Completes a catalog whose last writer was cut after it had added packs and before it had added their chunks: they are
+/// in the open session still.
+///
+/// # Errors
+/// When state or catalog fail.
+pub fn complete_catalog(state: &dyn State, catalog: &mut Catalog<'_>) -> Result<(), CatalogError> {
+    let Some(log) = read_all(state, OPEN_SESSION, u64::MAX)? else { return Ok(()) };
+    let mut records = Vec::new();
+    for record in decode_log(&log) {
+        let Record::Pack(pack) = record else { continue };
+        let row = catalog.packs().iter().rposition(|r| r.id == pack.row.id).and_then(|n| u32::try_from(n).ok());
+        let first = pack.frames.first().and_then(|f| f.chunks.first());
+        if let (Some(row), Some(first)) = (row, first)
+            && catalog.find(&first.id)?.is_none()
+        {
+            records.extend(records_of(row, &pack.frames));
+        }
+    }
+    catalog.add_records(records)
+}
+
 /// Adds packs that the catalog does not have yet: a crash may have come before or after it took some of them.
 fn add_missing(catalog: &mut Catalog<'_>, packs: &[PackDone]) -> Result<(), CatalogError> {
     let known: Vec<ObjectId> = catalog.packs().iter().rev().take(packs.len() + 64).map(|r| r.id).collect();

@@ -111,8 +111,7 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
     }
     if !embedded::is_vault(&places.vault) {
         let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
-        embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
-        made.vault = true;
+        made.vault = embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
     }
     let deposit = keyring.deposit()?;
     EmbeddedVault::open(&places.vault, true)?.admit(&deposit.card().encode())?;

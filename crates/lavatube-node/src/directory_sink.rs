@@ -91,6 +91,8 @@ impl Sink for DirectorySink {
 
     fn look(&self, dir: &SinkDir, name: &[u8]) -> Result<Option<Found>, SinkError> {
         match statat(&dir.fd, name, LOOK) {
+            // What an interrupted restore left is nothing yet.
+            Ok(st) if is_unfinished(&st, UNFINISHED) => Ok(None),
             Ok(st) => found(&st).map(Some).ok_or_else(|| SinkError::Io("something unknown is there".into())),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(blame(e)),
@@ -113,7 +115,11 @@ impl Sink for DirectorySink {
 
     fn create(&self, dir: &SinkDir, name: &[u8], whole: bool) -> Result<SinkFile, SinkError> {
         let (fd, part) = if whole {
-            (create_new(dir, name, PRIVATE).map_err(blame)?, None)
+            let fd = match create_new(dir, name, UNFINISHED) {
+                Err(Errno::EXIST) if remove_unfinished(dir, name)? => create_new(dir, name, UNFINISHED),
+                other => other,
+            };
+            (fd.map_err(blame)?, None)
         } else {
             // What has the name now stays until the new file is complete and verified: the client removes it right before
             // `finish_file`, which refuses a name that is taken.
@@ -152,7 +158,7 @@ impl Sink for DirectorySink {
         if file.inherited {
             disinherit(&file.fd, false)?;
         }
-        let created = if file.part.is_some() { PART } else { PRIVATE };
+        let created = if file.part.is_some() { PART } else { UNFINISHED };
         finish_open(&file.fd, file.owner, Some(created), meta, &mut warnings)?;
         if let Some(part) = &file.part {
             name_for_good(dir, part, name)?;
@@ -216,8 +222,9 @@ impl Sink for DirectorySink {
     }
 }
 
-/// Owner, attributes, mode and times of something open, in the order in which none undoes another: giving a file away
-/// clears its suid bit and its capabilities, an ACL changes its mode.
+/// Owner, attributes, times and mode of something open, in the order in which none undoes another: giving a file away
+/// clears its suid bit and its capabilities, an ACL changes its mode. The mode is last, because until then it marks what
+/// is unfinished.
 fn finish_open(
     fd: &OwnedFd,
     owner: Option<Owner>,
@@ -228,6 +235,7 @@ fn finish_open(
     let wanted = Owner { uid: meta.uid, gid: meta.gid };
     let kept = owner == Some(wanted) || ownership::give(wanted, |u, g| fchown(fd, u, g), warnings)?;
     attributes::set(fd, &meta.xattrs, warnings);
+    grant(futimens(fd, &modification(meta)), "its time could not be set", warnings)?;
     let wanted = permitted(meta.mode, kept, warnings);
     if mode != Some(wanted) {
         grant(fchmod(fd, wanted), "its mode could not be set", warnings)?;
@@ -239,7 +247,7 @@ fn finish_open(
             }
         }
     }
-    grant(futimens(fd, &modification(meta)), "its time could not be set", warnings)
+    Ok(())
 }
 
 /// The mode to set: without suid and sgid when the owner is not the one who granted them.
@@ -323,12 +331,26 @@ fn create_part(dir: &SinkDir, name: &[u8]) -> Result<(OwnedFd, Vec<u8>), SinkErr
         }
         // Only what looks exactly like ours is removed: a saved tree may hold such a name itself.
         let st = statat(&dir.fd, part.as_ref(), LOOK).map_err(blame)?;
-        if FileType::from_raw_mode(st.st_mode) == FileType::RegularFile && st.st_mode & 0o7777 == PART.bits() {
+        if is_unfinished(&st, PART) {
             unlinkat(&dir.fd, part.as_ref(), AtFlags::empty()).map_err(blame)?;
             return Ok((create_new(dir, &part, PART).map_err(blame)?, part.into_owned()));
         }
     }
     Err(SinkError::Io("no free name for an unfinished file".into()))
+}
+
+/// Whether this is a file that was begun with mode `mark` and never finished.
+fn is_unfinished(st: &Stat, mark: Mode) -> bool {
+    FileType::from_raw_mode(st.st_mode) == FileType::RegularFile && st.st_mode & 0o7777 == mark.bits()
+}
+
+/// Makes room for a file where an interrupted restore left one of that very name unfinished; says whether it did.
+fn remove_unfinished(dir: &SinkDir, name: &[u8]) -> Result<bool, SinkError> {
+    let unfinished = is_unfinished(&statat(&dir.fd, name, LOOK).map_err(blame)?, UNFINISHED);
+    if unfinished {
+        unlinkat(&dir.fd, name, AtFlags::empty()).map_err(blame)?;
+    }
+    Ok(unfinished)
 }
 
 fn part_name(name: &[u8], n: u32) -> Cow<'static, [u8]> {
@@ -345,7 +367,9 @@ fn part_name(name: &[u8], n: u32) -> Cow<'static, [u8]> {
 
 /// Gives a finished file its name, unless something took it meanwhile.
 fn name_for_good(dir: &SinkDir, part: &[u8], name: &[u8]) -> Result<(), SinkError> {
-    let named = match renameat_with(&dir.fd, part, &dir.fd, name, RenameFlags::NOREPLACE) {
+    let rename = || renameat_with(&dir.fd, part, &dir.fd, name, RenameFlags::NOREPLACE);
+    let named = match rename() {
+        Err(Errno::EXIST) if remove_unfinished(dir, name)? => rename(),
         // A file system that cannot: a second name refuses to replace as well.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => linkat(&dir.fd, part, &dir.fd, name, AtFlags::empty())
             .and_then(|()| unlinkat(&dir.fd, part, AtFlags::empty())),
@@ -386,6 +410,8 @@ pub(crate) fn blame(e: Errno) -> SinkError {
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Mode of a file that is not whole yet. Nobody gives a file the sticky bit, so it marks what is ours to remove.
 const PART: Mode = PRIVATE.union(Mode::SVTX);
+/// The same of a file that has its real name from the start: a mode that is stranger still, for the name tells nothing.
+const UNFINISHED: Mode = Mode::WUSR.union(Mode::SVTX);
 const SPECIAL: Mode = Mode::SUID.union(Mode::SGID).union(Mode::SVTX);
 const NAME_LEN_MAX: usize = 255;
 /// Names tried for an unfinished file.

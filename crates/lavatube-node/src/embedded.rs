@@ -12,7 +12,7 @@ use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
 use lavatube_client::far::{Far, FarError, ReceiptBytes};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
-use lavatube_format::shard::ObjectKind;
+use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
     CreateError, DepositError, Drive, NewDrive, NewVault, OpenError, OpenReport, ReadError, StoreError, Vault,
 };
@@ -137,13 +137,19 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
 }
 
 /// Makes a vault in `folder` over `drives` with k data and m parity shards, for depositors that `authority` certifies.
-/// The caller holds the lock.
+/// The caller holds the lock. Returns whether it is a new one: where these drives hold a vault of this very folder, whose
+/// list of drives was lost, that is taken up again.
 ///
 /// # Errors
 /// [`VaultError`]. A vault that was made in part is completed by making it again with the same drives.
-pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<(), VaultError> {
+pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<bool, VaultError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
     let signer = own_signer(folder)?;
+    if let Some(card) = drives.iter().find_map(|d| card_of_a_full_drive(&folder.join(&d.folder), &signer))
+        && card.slots.len() == drives.len()
+    {
+        return write_vault_file(folder, card.vault, drives).map(|()| false);
+    }
     let vault = VaultId(entropy::bytes()?);
     let mut new = Vec::new();
     for spec in drives {
@@ -161,6 +167,11 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
         new.push(NewDrive { drive: Box::new(drive), card });
     }
     Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
+    write_vault_file(folder, vault, drives)?;
+    Ok(true)
+}
+
+fn write_vault_file(folder: &Path, vault: VaultId, drives: &[DriveSpec]) -> Result<(), VaultError> {
     let file = VaultFile { vault: vault.to_string(), drives: drives.iter().map(|d| d.folder.clone()).collect() };
     let path = folder.join(VAULT_FILE);
     let text = toml::to_string(&file).map_err(|e| VaultError::Unfit { path: path.clone(), text: e.to_string() })?;
@@ -178,12 +189,30 @@ fn own_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     read_signer(folder)
 }
 
-/// Takes the card off a drive that an interrupted [`create`] wrote it to: there is no vault file yet, and the card names
-/// the very key that is being used, so nothing can be on it.
+/// The card of a drive, when it names the key of the vault that is being made.
+fn own_card(drive: &Path, signer: &EdSigner) -> Option<DriveCard> {
+    let card = DriveCard::decode(&std::fs::read(drive.join("drive.card")).ok()?).ok()?;
+    (card.vault_key == signer.public()).then_some(card)
+}
+
+/// The card of a drive that holds shards of the vault whose key this is.
+fn card_of_a_full_drive(drive: &Path, signer: &EdSigner) -> Option<DriveCard> {
+    own_card(drive, signer).filter(|_| has_shards(drive))
+}
+
+fn has_shards(drive: &Path) -> bool {
+    // What cannot be looked into is not known to be empty.
+    match std::fs::read_dir(drive.join(SHARDS)) {
+        Ok(mut shards) => shards.next().is_some(),
+        Err(e) => e.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Takes the card off a drive that an interrupted [`create`] wrote it to: there is no vault file yet, the card names the
+/// very key that is being used, and nothing is on it.
 fn forget_half_made(drive: &Path, signer: &EdSigner) -> Result<(), VaultError> {
     let path = drive.join("drive.card");
-    let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
-    if DriveCard::decode(&bytes).is_ok_and(|card| card.vault_key == signer.public()) {
+    if own_card(drive, signer).is_some() && !has_shards(drive) {
         std::fs::remove_file(&path).map_err(io(&path))?;
     }
     Ok(())

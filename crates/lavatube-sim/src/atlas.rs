@@ -169,14 +169,15 @@ fn spoil(bytes: &[u8], chance: &mut Chance) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The objects that enough intact shards, where the vault looks for them, and a journal speak of.
-fn alive(drives: &[SimDrive], placed: &[Placed], plan: &Plan) -> BTreeSet<ObjectId> {
-    let named: BTreeSet<ObjectId> = drives.iter().flat_map(journaled).collect();
-    let intact = |p: &Placed| {
+/// What must not become less: the objects with enough intact shards where the vault looks for them, and the objects that
+/// some journal names.
+fn alive(drives: &[SimDrive], placed: &[Placed], plan: &Plan) -> BTreeSet<(bool, ObjectId)> {
+    let intact = |p: &&Placed| {
         let whole = |(index, slot): &&(u8, usize)| drives[*slot].platter().is_intact(&shard_name(p.id, *index));
         p.shards.iter().filter(whole).count() >= usize::from(plan.k)
     };
-    placed.iter().filter(|p| named.contains(&p.id) && intact(p)).map(|p| p.id).collect()
+    let named = drives.iter().flat_map(journaled).map(|id| (true, id));
+    placed.iter().filter(intact).map(|p| (false, p.id)).chain(named).collect()
 }
 
 /// The objects that the journal of a drive names.

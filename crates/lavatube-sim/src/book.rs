@@ -83,6 +83,12 @@ impl Book {
         self.inner().known.clone()
     }
 
+    /// Whether the vault gave a receipt for an object.
+    pub fn has_receipt(&self, id: ObjectId) -> bool {
+        let inner = self.inner();
+        inner.places.get(&id).is_some_and(|n| inner.known[*n].receipt.is_some())
+    }
+
     /// Where an object stands in that order; last of all when it never left.
     pub fn place(&self, id: ObjectId) -> usize {
         self.inner().places.get(&id).copied().unwrap_or(usize::MAX)

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use lavatube_base::Verified;
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::courier::{Courier, CourierError, Promise};
@@ -12,7 +13,7 @@ use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, Recovered, SessionError};
-use lavatube_client::state::StateError;
+use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::DepositKeys;
 use lavatube_vault::{DepositError, OpenError};
 
@@ -88,8 +89,10 @@ pub fn backup(
     chance: &mut Chance,
     wires: &Arc<Wires>,
 ) -> Result<Outcome, RunError> {
-    far.admit(&machine.deposit.card().encode())?;
+    let card = machine.deposit.card().encode();
+    far.admit(&card)?;
     let state = &machine.state;
+    keep_card(state, &card)?;
     let mut spool = machine.spool.reopen();
     let mut courier = Courier::new(Some(far as &dyn Far), &mut spool);
     let mut catalog = Catalog::open(state)?;
@@ -114,4 +117,13 @@ pub fn backup(
     let promise = courier.promise();
     session::note_receipts(state, &courier.take_receipts())?;
     Ok(Outcome { report, promise, recovered, drained })
+}
+
+/// Keeps a copy of the depositor's card, as `lavatube_node` does.
+fn keep_card(state: &SimState, card: &[u8]) -> Result<(), StateError> {
+    let name = format!("cards/{}", Verified::hash(card).id());
+    match state.len(&name).map_err(StateError::on(&name))? {
+        Some(_) => Ok(()),
+        None => write_all(state, &name, card),
+    }
 }

@@ -10,6 +10,7 @@ use lavatube_base::ObjectId;
 use lavatube_client::browse::Listed;
 use lavatube_client::courier::Promise;
 use lavatube_client::fetch::Fetcher;
+use lavatube_vault::Vault;
 
 use crate::atlas::Placed;
 use crate::chance::Chance;
@@ -50,16 +51,20 @@ impl World {
     pub fn inspect(&self, away: &BTreeSet<usize>, depth: Depth, chance: &mut Chance) -> Verdict {
         let (vault, _) = self.open_quietly(away)?;
         receipted::readable(&vault, &self.book.known())?;
-        self.restore(vault, depth, chance)
+        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        self.restore(vault, &state, depth, chance)
     }
 
-    fn restore(&self, vault: lavatube_vault::Vault, depth: Depth, chance: &mut Chance) -> Verdict {
+    /// Restores snapshots from an opened vault with what a machine has in `state`.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn restore(&self, vault: Vault, state: &SimState, depth: Depth, chance: &mut Chance) -> Verdict {
         let far = SimFar::new(vault, &self.book);
-        let state = SimState::new(&Arc::new(Wires::new(false)), None);
         let spooled = self.machine.spool.waiting() > 0;
         let mut due = self.reported.clone();
         due.iter_mut().for_each(|r| r.is_due &= r.promise == Promise::SafeThere || !spooled);
-        let looked = reader::look(&far, &state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
+        let looked = reader::look(&far, state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
         looked.map_err(|e| format!("the vault cannot be read: {e}"))?
     }
 

@@ -313,9 +313,10 @@ impl Vault {
     pub fn deposit_manifest(&mut self, bytes: &[u8]) -> Result<Receipt, DepositError> {
         let signed = SignedManifest::decode(bytes)?;
         let depositor = signed.manifest.depositor;
+        // First of all: where too few drives are there to write to, cards cannot be read either, and nobody is unknown.
+        self.settle_journal()?;
         let public = self.depositor(depositor).ok_or(DepositError::UnknownDepositor(depositor))?;
         signed.verify(&public)?;
-        self.settle_journal()?;
         let packs = signed.manifest.leaves.iter().map(|leaf| leaf.id());
         let missing: Vec<ObjectId> = packs.filter(|id| !self.is_durable_pack(*id)).collect();
         if !missing.is_empty() {

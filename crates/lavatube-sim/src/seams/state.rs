@@ -93,7 +93,8 @@ fn plain(name: &str) -> String {
     if name.starts_with("manifests/") {
         return name.split('-').next().unwrap_or("").to_owned();
     }
-    if name.starts_with("vaulted/") { "vaulted/".into() } else { name.to_owned() }
+    let folder = ["vaulted/", "cards/"].into_iter().find(|folder| name.starts_with(folder));
+    folder.unwrap_or(name).to_owned()
 }
 
 fn failed(halt: Halt) -> io::Error {
