@@ -143,6 +143,10 @@ fn listed(session: &Session<'_>, words: &str) -> Result<Listed, Failure> {
             lost("there is none left to choose").hint("`lavatube status` lists the drives; bring missing ones back")
         );
     }
+    let words_id = words.to_ascii_lowercase();
+    if let Some((place, e)) = listing.unreadable.iter().find(|(p, _)| p.id.to_string().starts_with(&words_id)) {
+        return Err(Failure::new(Condition::Lost, format!("snapshot {} cannot be read: {e}", place.id.short())));
+    }
     if unread > 0 && words.starts_with("latest") {
         return Err(lost("which one is the latest cannot be told")
             .hint("`lavatube snapshots` lists those that can be read: name one"));

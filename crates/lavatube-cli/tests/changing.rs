@@ -44,7 +44,9 @@ impl Life<'_> {
     fn name(&mut self) -> String {
         self.born += 1;
         // Names that sort around each other's separators, some of them used again and again.
-        ["a", "a-", "a.b", "ab", "zz"].get(self.chance.below(12)).map_or_else(|| format!("n{}", self.born), |n| (*n).to_owned())
+        ["a", "a-", "a.b", "ab", "zz"]
+            .get(self.chance.below(12))
+            .map_or_else(|| format!("n{}", self.born), |n| (*n).to_owned())
     }
 
     fn step(&mut self) {
@@ -119,7 +121,11 @@ fn every_one_of_many_snapshots_restores_to_the_folder_as_it_was_then() {
         if i == taken.len() / 2 {
             fs::remove_dir_all(machine.path("state")).unwrap();
         }
-        assert_same(want, &machine.restore(id, &format!("back{i}")).join("src"), &format!("snapshot {i}, seed {:#x}", machine.seed));
+        assert_same(
+            want,
+            &machine.restore(id, &format!("back{i}")).join("src"),
+            &format!("snapshot {i}, seed {:#x}", machine.seed),
+        );
     }
     machine.json(&["check", "--read-data"], 0);
 }
@@ -264,7 +270,8 @@ fn what_one_may_not_read_is_listed_and_all_the_rest_is_kept() {
     let (status, done) = as_nobody(&["backup", "src"]);
     assert_eq!(status, 3, "{done:#}");
     let root = src.canonicalize().unwrap();
-    let want = ["another's", "listed only/one", "listed only/two", "secret", "shut"].map(|p| format!("{}/{p}", root.display()));
+    let want = ["another's", "listed only/one", "listed only/two", "secret", "shut"]
+        .map(|p| format!("{}/{p}", root.display()));
     assert_eq!(paths(&done["skipped"]["entries"]), want, "{done:#}");
     assert_eq!(number(&done["skipped"]["count"]), 5);
     // The record in the vault says so as well, for whoever restores.

@@ -13,8 +13,9 @@ use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
 use crate::catalog::{Catalog, CatalogError, records_of};
 use crate::courier::{Courier, CourierError};
-use crate::far::ReceiptBytes;
+use crate::far::{Far, ReceiptBytes};
 use crate::state::{State, StateError, read_all, write_all};
+use crate::vaulted::OBJECT_MAX;
 
 /// Name of the open session in the state.
 pub const OPEN_SESSION: &str = "open-session";
@@ -92,6 +93,35 @@ pub fn kept_manifests(state: &dyn State) -> Result<Vec<(u64, ObjectId, String)>,
     let mut out: Vec<_> = names.into_iter().filter_map(|n| parse_name(&n).map(|(s, id)| (s, id, n))).collect();
     out.sort();
     Ok(out)
+}
+
+/// Learns from the vault where this depositor's chain of manifests stands, when the state does not know: it was lost,
+/// and a chain that began anew would look like a vault that lies.
+///
+/// # Errors
+/// When the vault went away or the state cannot be written.
+pub fn catch_up_chain(state: &dyn State, deposit: &DepositKeys, far: &dyn Far) -> Result<(), SessionError> {
+    if last_manifest(state)?.is_some() {
+        return Ok(());
+    }
+    let mut newest: Option<(u64, Vec<u8>)> = None;
+    for (id, len) in far.manifests().map_err(CourierError::from)? {
+        let mut bytes = Vec::new();
+        if len > OBJECT_MAX || far.fetch(id, 0..len, &mut bytes).is_err() || Verified::check(&bytes, id).is_none() {
+            continue;
+        }
+        let Ok(signed) = SignedManifest::decode(&bytes) else { continue };
+        let sequence = signed.manifest.sequence;
+        let own =
+            signed.manifest.depositor == deposit.depositor() && signed.verify(&deposit.card().card.public).is_ok();
+        if own && newest.as_ref().is_none_or(|(known, _)| *known < sequence) {
+            newest = Some((sequence, bytes));
+        }
+    }
+    match newest {
+        Some((sequence, bytes)) => Ok(keep_manifest(state, sequence, Verified::hash(&bytes))?),
+        None => Ok(()),
+    }
 }
 
 /// Keeps a manifest among this depositor's.

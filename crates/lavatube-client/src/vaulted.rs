@@ -78,7 +78,7 @@ pub type Cards<'a> = dyn Fn(&DepositorId) -> Option<DepositorCard> + 'a;
 const SENT: &str = "manifests/";
 const FETCHED: &str = "vaulted/";
 /// Longest manifest as an object: magic and length, body, both signatures.
-const OBJECT_MAX: u64 = (12 + MANIFEST_LEN_MAX + ED25519_SIGNATURE_LEN + ML_DSA_65_SIGNATURE_LEN) as u64;
+pub(crate) const OBJECT_MAX: u64 = (12 + MANIFEST_LEN_MAX + ED25519_SIGNATURE_LEN + ML_DSA_65_SIGNATURE_LEN) as u64;
 
 impl<'k> Sessions<'k> {
     /// Learns all sessions of the vault. Manifests that `state` has a copy of are not fetched; fetched ones are kept

@@ -182,6 +182,7 @@ pub fn backup(
     let mut catalog = Catalog::open(&state)?;
 
     let drained = courier.drain_spool()?;
+    session::catch_up_chain(&state, &deposit, &vault)?;
     let recovered = session::recover(&state, &deposit, &mut catalog, &mut courier)?;
     let (report, promise, receipts) = take(&state, request, effort, &deposit, &mut catalog, courier, meter)?;
     session::note_receipts(&state, &receipts)?;

@@ -377,13 +377,19 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
     let mut out = Repaired::default();
     let folders = embedded::drive_folders(&places.vault)?;
     let mut inner = vault.write();
-    for drive in inner.status().drives {
-        if !matches!(drive.state, DriveState::Blank | DriveState::CardDamaged | DriveState::Missing) {
-            continue;
-        }
-        let readopted = open_slot(folders.get(drive.slot))
-            .and_then(|new| inner.readopt(drive.slot, Some(new)).map_err(|e| e.to_string()));
-        match readopted {
+    for drive in &vault.report().drives {
+        let drive = drive.clone();
+        let new = match drive.state {
+            DriveState::Present if drive.card_whole && drive.journal_current => continue,
+            // Readable, but one of its copies is not what it should be.
+            DriveState::Present => Ok(None),
+            DriveState::Blank | DriveState::CardDamaged | DriveState::Missing => {
+                open_slot(folders.get(drive.slot)).map(Some)
+            }
+            _ => continue,
+        };
+        match new.and_then(|new| inner.readopt(drive.slot, new).map_err(|e| e.to_string())) {
+            Ok(()) if drive.state == DriveState::Present => {}
             Ok(()) => out.readopted.push(drive.label),
             Err(text) => out.not_readopted.push((drive.label, text)),
         }

@@ -30,6 +30,8 @@ pub struct Placed {
 pub struct Atlas {
     /// Slots hurt as a whole (emptied, put back stale, journal or card damaged) since the last full repair.
     hurt: BTreeSet<usize>,
+    /// Whether anything was broken since then.
+    struck: bool,
     /// Old images of drives, to be put back one day.
     images: BTreeMap<usize, Files>,
 }
@@ -38,11 +40,12 @@ impl Atlas {
     /// Everything was made whole.
     pub fn repaired(&mut self) {
         self.hurt.clear();
+        self.struck = false;
     }
 
-    /// Slots hurt as a whole.
-    pub fn hurt(&self) -> &BTreeSet<usize> {
-        &self.hurt
+    /// Whether anything was broken since everything was whole.
+    pub fn struck(&self) -> bool {
+        self.struck
     }
 
     /// Remembers what a drive holds now.
@@ -69,7 +72,7 @@ impl Atlas {
             hurt.extend(whole);
             let bearable = hurt.len() <= usize::from(plan.m) && alive(drives, placed, plan).is_superset(&before);
             if plan.beyond_promise == 1 || bearable {
-                self.hurt = hurt;
+                (self.hurt, self.struck) = (hurt, true);
                 return Some(text);
             }
             drives.iter().zip(images).for_each(|(drive, image)| image.put_back(drive));

@@ -18,7 +18,7 @@ use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
 use crate::reader::{self, LookError};
 use crate::seams::far::SimFar;
 use crate::seams::state::SimState;
-use crate::wires::Wires;
+use crate::wires::{Telling, Wires};
 use crate::world::{Reported, World};
 
 /// How much to look at.
@@ -51,7 +51,7 @@ impl World {
     pub fn inspect(&self, away: &BTreeSet<usize>, depth: Depth, chance: &mut Chance) -> Verdict {
         let (vault, _) = self.open_quietly(away)?;
         receipted::readable(&vault, &self.book.known())?;
-        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         self.restore(vault, &state, depth, chance)
     }
 
@@ -122,7 +122,7 @@ impl World {
         let (vault, report) = self.open_quietly(&BTreeSet::new())?;
         calm::whole(&vault, &report)?;
         let far = SimFar::new(vault, &self.book);
-        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         let structure = reader::look(&far, &state, &self.read, reader::check).map_err(|e| e.to_string())?;
         calm::sound(&structure, self.lost_state)?;
         self.inspect(&BTreeSet::new(), Depth::All, chance)?;
@@ -140,7 +140,7 @@ impl World {
     pub fn inspect_loss(&self) -> Verdict {
         let Ok((vault, _)) = self.open_quietly(&BTreeSet::new()) else { return Ok(()) };
         let far = SimFar::new(vault, &self.book);
-        let state = SimState::new(&Arc::new(Wires::new(false)), None);
+        let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         let looked = reader::look(&far, &state, &self.read, |fetcher| {
             let listing = reader::list(fetcher)?;
             let each = |l: &Listed| self.snapshot(fetcher, l, false).map_err(|e| self.blame(l, &e));

@@ -30,8 +30,9 @@ mod seams;
 mod wires;
 mod world;
 
-pub use plan::Plan;
+pub use plan::{Plan, SCENARIOS};
 pub use sabotage::Sabotage;
+pub use wires::Telling;
 pub use world::World;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,8 +44,8 @@ pub struct Settings {
     pub rounds: u64,
     /// What is planted, if anything.
     pub sabotage: Option<Sabotage>,
-    /// Whether the story is kept.
-    pub verbose: bool,
+    /// How much of the story is kept.
+    pub telling: Telling,
 }
 
 /// How a world ended.
@@ -69,7 +70,7 @@ pub fn live(seed: u64, settings: Settings) -> Ended {
 
 /// Lives the life of `seed` in a world like `plan`.
 pub fn live_as(seed: u64, plan: Plan, settings: Settings) -> Ended {
-    let mut world = match World::new(seed, plan, settings.sabotage, settings.verbose) {
+    let mut world = match World::new(seed, plan, settings.sabotage, settings.telling) {
         Ok(world) => world,
         Err(e) => {
             let wrong = Some(format!("no world could be made: {e}"));

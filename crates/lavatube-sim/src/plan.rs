@@ -5,6 +5,16 @@
 
 use crate::chance::Chance;
 
+/// The scenarios by name.
+pub const SCENARIOS: &[(&str, &str)] = &[
+    ("crashes", include_str!("../../../scenarios/crashes.toml")),
+    ("rot", include_str!("../../../scenarios/rot.toml")),
+    ("away", include_str!("../../../scenarios/away.toml")),
+    ("restless", include_str!("../../../scenarios/restless.toml")),
+    ("losses", include_str!("../../../scenarios/losses.toml")),
+    ("beyond_promise", include_str!("../../../scenarios/beyond_promise.toml")),
+];
+
 /// Shape, habits and hardships of a world. Likelihoods are per thousand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {

@@ -113,12 +113,13 @@ impl World {
         let eased = hardship == Hardship::default() && self.drives.iter().all(|d| d.platter().mood == Mood::Sound);
         let card = self.machine.deposit.card().encode();
         let admitted = self.book.has_receipt(Verified::hash(&card).id());
+        // A drive that is missing on top of damage is more than what was promised to be borne.
+        let borne = away.is_empty() || (self.plan.m > 0 && !self.atlas.struck());
         let came = self.backup(&away, hardship, chance)?;
         self.drives.iter().for_each(|d| d.platter().mood = Mood::Sound);
         // What meets hardship may fail; it is known by what it leaves. Drives that are away are none: there is the spool.
         match came {
-            Err(e) if e.starts_with("open: ") => Ok(()),
-            Err(e) if eased && admitted && self.plan.beyond_promise == 0 => {
+            Err(e) if eased && borne && admitted && self.plan.beyond_promise == 0 => {
                 Err(format!("a backup that met no hardship failed: {e}"))
             }
             _ => Ok(()),

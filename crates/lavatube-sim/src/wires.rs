@@ -48,6 +48,18 @@ pub enum Halt {
     Fault,
 }
 
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Telling {
+    /// Nothing but how it ended.
+    #[default]
+    Nothing,
+    /// What happened.
+    Story,
+    /// What happened, and every call that is traced.
+    EveryCall,
+}
+
 /// A call that goes on; to be ended with [`Go::done`].
 #[must_use]
 pub struct Go<'w> {
@@ -75,6 +87,7 @@ struct Inner {
     trace: blake3::Hasher,
     traced: u64,
     story: Option<Vec<String>>,
+    every_call: bool,
     labels: BTreeMap<String, String>,
     secrets: Secrets,
     leaks: Vec<String>,
@@ -84,8 +97,8 @@ struct Inner {
 pub struct Wires(Mutex<Inner>);
 
 impl Wires {
-    /// Wires at the beginning of virtual time; with a story when somebody wants to read it.
-    pub fn new(verbose: bool) -> Self {
+    /// Wires at the beginning of virtual time, with as much of a story as somebody wants to read.
+    pub fn new(telling: Telling) -> Self {
         Self(Mutex::new(Inner {
             now: BIRTH_NS,
             calls: 0,
@@ -94,7 +107,8 @@ impl Wires {
             dead: false,
             trace: blake3::Hasher::new(),
             traced: 0,
-            story: verbose.then(Vec::new),
+            story: (telling != Telling::Nothing).then(Vec::new),
+            every_call: telling == Telling::EveryCall,
             labels: BTreeMap::new(),
             secrets: Secrets::default(),
             leaks: Vec::new(),
@@ -244,6 +258,9 @@ impl Wires {
 impl Inner {
     fn note(&mut self, what: &str, name: &str, n: u64) {
         self.traced += 1;
+        if self.every_call {
+            self.tell(|| format!("      {what} {name} {n}"));
+        }
         self.trace.update(what.as_bytes()).update(&[0]).update(name.as_bytes()).update(&[0]).update(&n.to_le_bytes());
     }
 

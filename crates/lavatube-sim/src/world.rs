@@ -27,7 +27,7 @@ use crate::seams::drive::SimDrive;
 use crate::seams::source::{Log, SimSource};
 use crate::seams::spool::SimSpool;
 use crate::seams::state::SimState;
-use crate::wires::{Crash, Fuse, When, Wires};
+use crate::wires::{Crash, Fuse, Telling, When, Wires};
 
 /// A snapshot that a backup reported.
 #[derive(Debug, Clone)]
@@ -94,9 +94,9 @@ impl World {
     ///
     /// # Errors
     /// When it cannot be made: nothing strikes before it is.
-    pub fn new(seed: u64, plan: Plan, sabotage: Option<Sabotage>, verbose: bool) -> Result<Self, String> {
+    pub fn new(seed: u64, plan: Plan, sabotage: Option<Sabotage>, telling: Telling) -> Result<Self, String> {
         let mut chance = Chance::named(seed, "world", 0);
-        let wires = Arc::new(Wires::new(verbose));
+        let wires = Arc::new(Wires::new(telling));
         let book = Arc::new(Book::new(&wires));
         let mut bytes32 = || {
             let mut out = [0; 32];

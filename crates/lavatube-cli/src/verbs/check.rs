@@ -28,7 +28,7 @@ use crate::settings::Settings;
 ///
 /// Exit status: 0 nothing is wrong; 4 damage was found, and every file can still be restored; 5 files are lost, and named.
 ///
-/// JSON fields: drives [{label, state}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
+/// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
 /// shards_written, shards_left, beyond [{object, reason}]}, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
@@ -63,6 +63,8 @@ struct Unsound {
 /// What was found and done.
 struct Found {
     drives: Vec<DriveStatus>,
+    /// What is wrong with the small files of drives that are there, by label.
+    worn: Vec<(String, &'static str)>,
     objects: u64,
     share: Option<f64>,
     unsound: Vec<Unsound>,
@@ -118,6 +120,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     };
     let mut found = Found {
         drives: status.drives,
+        worn: worn(vault),
         objects: status.objects,
         share,
         unsound,
@@ -132,6 +135,18 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     found.show(screen)?;
     screen.answer(&found.answer())?;
     Ok(found.end())
+}
+
+/// Drives that are there and whose card or journal is not what it should be: any of the others' will do until then.
+fn worn(vault: &EmbeddedVault) -> Vec<(String, &'static str)> {
+    let there = vault.report().drives.iter().filter(|d| d.state == DriveState::Present);
+    let worn = there.filter_map(|d| match (d.card_whole, d.journal_current) {
+        (true, true) => None,
+        (false, true) => Some((d.label.clone(), "its card is damaged")),
+        (true, false) => Some((d.label.clone(), "its journal is damaged or behind the others")),
+        (false, false) => Some((d.label.clone(), "its card and its journal are damaged")),
+    });
+    worn.collect()
 }
 
 /// Looks at all shards' heads, and at every byte of all objects or of a share of them.
@@ -205,7 +220,7 @@ fn look_inside(
 
 impl Found {
     fn end(&self) -> End {
-        let drives = self.drives.iter().any(|d| d.state != DriveState::Present);
+        let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
         let beyond = match &self.repaired {
             Some(repaired) => !repaired.beyond.is_empty(),
             None => self.unsound.iter().any(|u| !u.health.restorable),

@@ -32,6 +32,7 @@ pub fn readable(vault: &Vault, known: &[Known]) -> Verdict {
 /// An error with all that is known of the damage.
 fn told(e: &ReadError) -> String {
     let ReadError::Lost { damage, .. } = e else { return e.to_string() };
-    let shards: Vec<String> = damage.iter().map(|s| format!("shard {} on {:?}: {:?}", s.shard, s.slot, s.state)).collect();
+    let shards: Vec<String> =
+        damage.iter().map(|s| format!("shard {} on {:?}: {:?}", s.shard, s.slot, s.state)).collect();
     format!("{e}; {}", shards.join("; "))
 }

@@ -332,7 +332,14 @@ impl Drive for SimDrive {
     }
 
     fn sync(&self) -> Result<(), DriveError> {
-        let go = self.wires.act("sync", &format!("drive {}", self.slot), 0).map_err(|halt| {
+        let redacted = |e: &Effect| matches!(e, Effect::Put(name, _) if self.plain(name).is_err());
+        let (some, all) = {
+            let platter = self.platter();
+            (platter.effects.iter().any(redacted), platter.effects.iter().all(redacted))
+        };
+        // Which drive has which shard of such an object hangs on its random id.
+        let name = if some && all { "a drive".to_owned() } else { format!("drive {}", self.slot) };
+        let go = self.wires.act("sync", &name, 0).map_err(|halt| {
             if halt == Halt::Fault {
                 self.platter().give_up(&mut Chance::named(self.seed, "failed sync", self.slot as u64));
             }
@@ -340,8 +347,7 @@ impl Drive for SimDrive {
         })?;
         let mut platter = self.platter();
         Self::mood(&mut platter, Call::Other)?;
-        let redacted = |e: &Effect| matches!(e, Effect::Put(name, _) if self.plain(name).is_err());
-        if platter.mood == Mood::FailsSync && !platter.effects.iter().any(redacted) {
+        if platter.mood == Mood::FailsSync && !some {
             platter.give_up(&mut Chance::named(self.seed, "failed sync", self.slot as u64));
             return Err(DriveError::Io("could not be made durable: input/output error".into()));
         }

@@ -76,11 +76,15 @@ impl Found {
     }
 
     fn drives(&self, lines: &mut Vec<String>) {
-        let there = self.drives.iter().filter(|d| d.state == DriveState::Present).count();
+        let there = self.drives.iter().filter(|d| d.state == DriveState::Present).count() - self.worn.len();
         lines.push(format!("drives     {there} of {} as they should be", self.drives.len()));
         for drive in self.drives.iter().filter(|d| d.state != DriveState::Present) {
             let (word, why) = drive_state(drive);
             lines.push(format!("  {}  {word}: {why}", units::name(drive.label.as_bytes())));
+        }
+        for (label, why) in &self.worn {
+            let mended = if self.repaired.is_some() { " (written anew)" } else { "" };
+            lines.push(format!("  {}  worn: {why}{mended}", units::name(label.as_bytes())));
         }
     }
 
@@ -199,7 +203,9 @@ impl Found {
 
     /// The same as JSON.
     pub(super) fn answer(&self) -> serde_json::Value {
-        let drives = self.drives.iter().map(|d| json!({ "label": d.label, "state": drive_state(d).0 }));
+        let worn = |label: &str| self.worn.iter().find(|(l, _)| l == label).map(|(_, why)| *why);
+        let drives =
+            self.drives.iter().map(|d| json!({ "label": d.label, "state": drive_state(d).0, "worn": worn(&d.label) }));
         let depth = match self.share {
             None => "headers",
             Some(share) if share < 1.0 => "share",

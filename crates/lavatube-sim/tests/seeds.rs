@@ -1,0 +1,69 @@
+//! Short seeds, the seeds that once found something, the scenarios, and the promise that a seed repeats.
+//!
+//! `LAVATUBE_SIM_SEED` chooses the first of the short seeds; empty or absent, it is 1.
+
+use lavatube_sim::{Ended, Plan, SCENARIOS, Settings, Telling, live, live_as};
+
+const SETTINGS: Settings = Settings { rounds: 5, sabotage: None, telling: Telling::Nothing };
+
+fn first_seed() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a person chooses the first seed of a test run")]
+    let asked = std::env::var("LAVATUBE_SIM_SEED").unwrap_or_default();
+    if asked.is_empty() { 1 } else { asked.parse().expect("LAVATUBE_SIM_SEED is a number") }
+}
+
+fn assert_well(seed: u64, rounds: u64, what: &str, ended: &Ended) {
+    if let Some(wrong) = &ended.wrong {
+        panic!(
+            "seed {seed} ({what}): {wrong}\n  again: cargo run -p lavatube-sim -- --seed {seed} --rounds {rounds} -v {what}"
+        );
+    }
+}
+
+#[test]
+fn short_seeds_end_well() {
+    let first = first_seed();
+    let mut snapshots = 0;
+    for seed in first..first + 80 {
+        let ended = live(seed, SETTINGS);
+        assert_well(seed, SETTINGS.rounds, "", &ended);
+        snapshots += ended.snapshots;
+    }
+    assert!(snapshots > 200, "the worlds are not all in ruins: {snapshots} snapshots");
+}
+
+#[test]
+fn seeds_that_once_found_something_end_well() {
+    let list = include_str!("../../../scenarios/seeds/regress.txt");
+    for line in list.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()) {
+        let mut words = line.split_whitespace().map(|w| w.parse::<u64>().expect("seed and rounds come first"));
+        let (seed, rounds) = (words.next().unwrap(), words.next().unwrap());
+        let ended = live(seed, Settings { rounds, ..SETTINGS });
+        assert_well(seed, rounds, "", &ended);
+    }
+}
+
+#[test]
+fn scenarios_end_well() {
+    for (name, text) in SCENARIOS {
+        for seed in 1..=10 {
+            let plan = Plan::of_scenario(seed, text).unwrap();
+            let ended = live_as(seed, plan, SETTINGS);
+            assert_well(seed, SETTINGS.rounds, &format!("--scenario {name}"), &ended);
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_trace_twice() {
+    let mut told = 0;
+    for seed in 1..=40 {
+        let plan = Plan { spare: 0, ..Plan::draw(seed) };
+        let [a, b] = [(); 2].map(|()| live_as(seed, plan, SETTINGS));
+        assert_eq!((a.calls, a.trace), (b.calls, b.trace), "seed {seed}");
+        told += u64::from(a.calls > 500);
+    }
+    assert!(told > 20, "something happened in most of them");
+    let other = live(2, SETTINGS).trace;
+    assert_ne!(live(1, SETTINGS).trace, other);
+}
