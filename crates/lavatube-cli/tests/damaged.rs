@@ -3,6 +3,8 @@
 //! Damage is done to the files of a real vault, and told apart from what the program says about it: every file of every
 //! snapshot is either there, bit by bit, or named.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,7 +223,7 @@ fn beyond_parity_exactly_the_lost_files_are_named_and_all_others_restored() {
         let done = machine.backup();
         snapshots.push((text(&done["snapshot"]), look(&machine.src())));
     }
-    let (mut named, mut silent_objects, mut seen_kinds) = (0, 0, BTreeSet::new());
+    let (mut named, mut seen_kinds) = (0, BTreeSet::new());
     for (object, shards) in shards_by_object(&machine) {
         assert_eq!(shards.len(), 6);
         let kind = fs::read(&shards[0]).unwrap()[12];
@@ -241,26 +243,23 @@ fn beyond_parity_exactly_the_lost_files_are_named_and_all_others_restored() {
             if check["error"].is_object() {
                 continue;
             }
-            let mut lost_here = false;
+            let hurt = check["not_whole"].as_array().unwrap().iter().find(|o| o["object"] == *object);
+            assert_eq!(hurt.unwrap()["restorable"], false, "{what}: the object is named: {check:#}");
+            // Some packs cost nobody anything: what survives of their data shards may be all that was ever used.
             for (id, want) in &snapshots {
                 let files = check["files"].as_array().unwrap().iter().filter(|f| f["snapshot"] == **id);
                 let checked: BTreeSet<String> = files.map(|f| text(&f["path"])).collect();
                 if let Some(failed) = exact_account(&machine, id, want) {
                     assert_eq!(checked, failed, "{what}: check and restore name the same files");
                     named += failed.len();
-                    lost_here |= !failed.is_empty();
-                } else {
-                    lost_here = true;
                 }
             }
-            silent_objects += usize::from(!lost_here && kind == 1);
         }
         for (i, shard) in gone.iter().enumerate() {
             fs::rename(machine.path(&format!("gone{i}")), shard).unwrap();
         }
     }
     assert!(named > 20 && seen_kinds.len() == 3, "the test saw losses of every kind: {named} {seen_kinds:?}");
-    assert_eq!(silent_objects, 0, "a pack that is lost costs somebody something");
     for (id, want) in &snapshots {
         assert_eq!(exact_account(&machine, id, want), Some(BTreeSet::new()), "all of it is back");
     }
@@ -332,7 +331,8 @@ fn what_the_machine_knows_by_heart_can_be_lost_or_damaged() {
         let files = files_below(&machine.state());
         files.into_iter().filter(|f| f.parent().unwrap().ends_with(part) && f.metadata().unwrap().len() > 0).collect()
     };
-    let harms: [(&str, &dyn Fn(&Machine, &mut Chance)); 6] = [
+    type Harm<'h> = &'h dyn Fn(&Machine, &mut Chance);
+    let harms: [(&str, Harm<'_>); 6] = [
         ("state folder deleted", &|m, _| fs::remove_dir_all(m.path("state")).unwrap()),
         ("catalog's index damaged", &|m, c| {
             for file in runs(m) {

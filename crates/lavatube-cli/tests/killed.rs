@@ -3,6 +3,8 @@
 //! After each kill the next run carries on; what was reported once is never lost; half a snapshot is never seen; what the
 //! vault has is not sent again.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 mod common;
 
 use std::collections::BTreeMap;

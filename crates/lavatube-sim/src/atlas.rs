@@ -121,7 +121,7 @@ impl Atlas {
                     "was damaged"
                 };
                 let object = wires.label(&id.to_string()).unwrap_or_else(|| id.short());
-                Some((format!("shard {index} of {object} {what}"), None))
+                Some((format!("the shard of {object} on drive {slot} {what}"), None))
             }
         }
     }

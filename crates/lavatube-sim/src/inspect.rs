@@ -36,7 +36,10 @@ impl World {
         let Ok((vault, _)) = self.open_quietly(&BTreeSet::new()) else { return Vec::new() };
         let shards = |id: ObjectId| {
             let health = vault.examine(id, lavatube_vault::Depth::Headers).ok()?;
-            Some(health.shards.iter().filter_map(|s| Some((s.shard, s.slot?))).collect())
+            let mut shards: Vec<(u8, usize)> = health.shards.iter().filter_map(|s| Some((s.shard, s.slot?))).collect();
+            // Which shard is in which slot may hang on a random id; which slots are taken does not.
+            shards.sort_by_key(|(_, slot)| *slot);
+            Some(shards)
         };
         let mut all: Vec<Placed> =
             vault.objects().filter_map(|o| Some(Placed { id: o.id, shards: shards(o.id)? })).collect();

@@ -81,6 +81,7 @@ impl Go<'_> {
 struct Inner {
     now: u64,
     calls: u64,
+    turns: BTreeMap<String, u64>,
     fuse: Option<Fuse>,
     fault: Option<u64>,
     dead: bool,
@@ -102,6 +103,7 @@ impl Wires {
         Self(Mutex::new(Inner {
             now: BIRTH_NS,
             calls: 0,
+            turns: BTreeMap::new(),
             fuse: None,
             fault: None,
             dead: false,
@@ -123,6 +125,7 @@ impl Wires {
     pub fn begin(&self, fuse: Option<Fuse>, fault: Option<u64>) {
         let mut inner = self.inner();
         (inner.calls, inner.fuse, inner.fault, inner.dead) = (0, fuse, fault, false);
+        inner.turns.clear();
     }
 
     /// Ends a run; gives the number of its changing calls.
@@ -176,6 +179,24 @@ impl Wires {
             Some(When::After) => Ok(Go { wires: self, torn: None, dies: true }),
             None => Ok(Go { wires: self, torn: None, dies: false }),
         }
+    }
+
+    /// As [`Self::act`], about an object that has a number for a name: which drive this is hangs on its random id, so a
+    /// fault waits for the next call. Gives also how many such calls there were in this run.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub fn act_numbered(&self, what: &str, label: &str, len: u64) -> Result<(Go<'_>, u64), Halt> {
+        let turn = {
+            let mut inner = self.inner();
+            if inner.fault == Some(inner.calls) {
+                inner.fault = Some(inner.calls + 1);
+            }
+            let turn = inner.turns.entry(label.to_owned()).or_default();
+            *turn += 1;
+            *turn
+        };
+        Ok((self.act(what, label, len)?, turn))
     }
 
     fn die(&self) -> ! {

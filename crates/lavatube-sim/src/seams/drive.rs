@@ -15,7 +15,7 @@ use lavatube_vault::{Drive, DriveError, PutMode, Space};
 
 use crate::chance::Chance;
 use crate::sabotage::Sabotage;
-use crate::wires::{Halt, Wires};
+use crate::wires::{Go, Halt, Wires};
 
 /// Files by name; sharing bytes makes copies of whole drives cheap.
 pub type Files = BTreeMap<String, Arc<Vec<u8>>>;
@@ -36,7 +36,8 @@ pub enum Mood {
 
 #[derive(Clone)]
 enum Effect {
-    Put(String, Arc<Vec<u8>>),
+    /// Name, bytes, and what a crash draws for it by.
+    Put(String, Arc<Vec<u8>>, String),
     Append(String, Arc<Vec<u8>>),
     Remove(String),
 }
@@ -114,8 +115,8 @@ impl Platter {
     pub fn lose_power(&mut self, draw: &mut dyn FnMut(&str) -> Chance) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Put(name, bytes) => {
-                    if draw(&name).per_mille(500) {
+                Effect::Put(name, bytes, lot) => {
+                    if draw(&lot).per_mille(500) {
                         self.durable.insert(name, bytes);
                     }
                 }
@@ -139,7 +140,7 @@ impl Platter {
     fn settle(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Put(name, bytes) => {
+                Effect::Put(name, bytes, _) => {
                     if let Some(before) = self.live.insert(name.clone(), bytes.clone()) {
                         self.before.insert(name.clone(), before);
                     }
@@ -157,7 +158,7 @@ impl Platter {
     /// A sync that lies: everything is seen, nothing is durable.
     fn pretend(&mut self) {
         for effect in &self.effects {
-            if let Effect::Put(name, bytes) = effect {
+            if let Effect::Put(name, bytes, _) = effect {
                 self.live.insert(name.clone(), bytes.clone());
             }
         }
@@ -220,25 +221,35 @@ impl SimDrive {
         self.platter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The power failed in crash number `crash`: draws hang on objects, not on the order in which they were staged.
+    /// The power failed in crash number `crash`: draws hang on what was done, not on where it happened to be done.
     pub fn lose_power(&self, crash: u64) {
         let (seed, slot) = (self.seed, self.slot);
-        let mut draw = |name: &str| {
-            let key = self.plain(name).unwrap_or_else(|redacted| redacted);
-            let slot = if self.plain(name).is_ok() { slot } else { 0 };
-            Chance::named(seed, &format!("crash {slot} {key}"), crash)
+        let mut draw = |lot: &str| {
+            let lot = if lot.starts_with("lot ") { lot.to_owned() } else { format!("drive {slot} {lot}") };
+            Chance::named(seed, &lot, crash)
         };
         self.platter().lose_power(&mut draw);
     }
 
     /// The name of a file in the trace; the error is the name of one whose place hangs on a random signature.
     fn plain(&self, name: &str) -> Result<String, String> {
-        if let Some((object, index)) = parse_shard_name(name)
+        if let Some((object, _)) = parse_shard_name(name)
             && let Some(label) = self.wires.label(&object.to_string())
         {
-            return Err(format!("{label} shard {index}"));
+            return Err(label);
         }
         Ok(format!("drive {} {name}", self.slot))
+    }
+
+    /// Announces a change of a file; gives also what a crash draws for it by.
+    fn act(&self, what: &str, name: &str, len: u64) -> Result<(Go<'_>, String), DriveError> {
+        match self.plain(name) {
+            Ok(plain) => Ok((self.wires.act(what, &plain, len).map_err(failed)?, name.to_owned())),
+            Err(label) => {
+                let (go, turn) = self.wires.act_numbered(what, &label, len).map_err(failed)?;
+                Ok((go, format!("lot {label} {turn}")))
+            }
+        }
     }
 
     fn look(&self, what: &str, name: &str) -> Result<(), DriveError> {
@@ -247,6 +258,14 @@ impl SimDrive {
         }
         if let Ok(name) = self.plain(name) {
             self.wires.look(what, &name).map_err(failed)?;
+        }
+        self.dead()
+    }
+
+    /// Whether the drive answers at all.
+    fn dead(&self) -> Result<(), DriveError> {
+        if self.quiet {
+            return Ok(());
         }
         let platter = self.platter();
         match platter.mood {
@@ -294,8 +313,7 @@ fn kind_of(name: &str, parts: &[&[u8]]) -> Option<ObjectKind> {
 impl Drive for SimDrive {
     fn put(&self, name: &str, parts: &[&[u8]], mode: PutMode) -> Result<(), DriveError> {
         let bytes = parts.concat();
-        let plain = self.plain(name).unwrap_or_else(|redacted| redacted);
-        let go = self.wires.act("put", &plain, bytes.len() as u64).map_err(failed)?;
+        let (go, lot) = self.act("put", name, bytes.len() as u64)?;
         self.wires.search(&format!("drive {}", self.slot), &bytes);
         let mut platter = self.platter();
         let pack = kind_of(name, parts) == Some(ObjectKind::Pack);
@@ -311,15 +329,14 @@ impl Drive for SimDrive {
             platter.put.insert(name.to_owned(), bytes.clone());
         }
         platter.unreadable.remove(name);
-        platter.effects.push(Effect::Put(name.to_owned(), bytes));
+        platter.effects.push(Effect::Put(name.to_owned(), bytes, lot));
         drop(platter);
         go.done();
         Ok(())
     }
 
     fn append(&self, name: &str, bytes: &[u8]) -> Result<(), DriveError> {
-        let plain = self.plain(name).unwrap_or_else(|redacted| redacted);
-        let go = self.wires.act("append", &plain, bytes.len() as u64).map_err(failed)?;
+        let (go, _) = self.act("append", name, bytes.len() as u64)?;
         self.wires.search(&format!("drive {}", self.slot), bytes);
         let mut platter = self.platter();
         Self::mood(&mut platter, Call::Other)?;
@@ -332,14 +349,17 @@ impl Drive for SimDrive {
     }
 
     fn sync(&self) -> Result<(), DriveError> {
-        let redacted = |e: &Effect| matches!(e, Effect::Put(name, _) if self.plain(name).is_err());
+        let redacted = |e: &Effect| matches!(e, Effect::Put(name, ..) if self.plain(name).is_err());
         let (some, all) = {
             let platter = self.platter();
             (platter.effects.iter().any(redacted), platter.effects.iter().all(redacted))
         };
         // Which drive has which shard of such an object hangs on its random id.
-        let name = if some && all { "a drive".to_owned() } else { format!("drive {}", self.slot) };
-        let go = self.wires.act("sync", &name, 0).map_err(|halt| {
+        let go = match some && all {
+            true => self.wires.act_numbered("sync", "a drive", 0).map(|(go, _)| go),
+            false => self.wires.act("sync", &format!("drive {}", self.slot), 0),
+        };
+        let go = go.map_err(|halt| {
             if halt == Halt::Fault {
                 self.platter().give_up(&mut Chance::named(self.seed, "failed sync", self.slot as u64));
             }
@@ -387,15 +407,15 @@ impl Drive for SimDrive {
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(&str)) -> Result<(), DriveError> {
-        self.look("list", prefix)?;
+        // Whether there is something to list hangs on where numbered objects lie.
+        self.dead()?;
         let names: Vec<String> = self.platter().live.keys().filter(|n| n.starts_with(prefix)).cloned().collect();
         names.iter().for_each(|n| each(n));
         Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<(), DriveError> {
-        let plain = self.plain(name).unwrap_or_else(|redacted| redacted);
-        let go = self.wires.act("remove", &plain, 0).map_err(failed)?;
+        let (go, _) = self.act("remove", name, 0)?;
         let mut platter = self.platter();
         Self::mood(&mut platter, Call::Other)?;
         let intact = platter.is_intact(name);
