@@ -1,7 +1,7 @@
 //! Frames: a few chunks compressed together. Step 4 of the walk, before the sealing.
 //!
 //! Small chunks compress badly alone; a frame gives them each other as context and stays small enough to be opened for
-//! one of them. [`press`] is a pure function of its frame so that any number of workers may run it. It must not know
+//! one of them. [`Press::press`] is a pure function of its frame so that any number of workers may run it. It must not know
 //! packs or keys.
 
 use lavatube_base::limits::{FRAME_RAW_MAX, ZSTD_WINDOW_LOG_MAX};
