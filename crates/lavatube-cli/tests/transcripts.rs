@@ -202,8 +202,10 @@ fn damage_is_named_and_mended_and_loss_is_named_to_the_file() {
     for drive in ["d0", "d1", "d2"] {
         std::fs::rename(machine.vault("drives").join(drive), machine.path(drive)).unwrap();
     }
-    text.push('\n');
-    text.push_str(&machine.screens(&[&["check"], &["restore", "latest", "--target", "back3"], &["status"]]));
+    // Which small records outlive three drives is chance: it depends on where their shards lie.
+    let lost = machine.screens(&[&["check"], &["restore", "latest", "--target", "back3"], &["status"]]);
+    assert!(lost.contains("[exit 5]"), "{lost}");
+    assert!(lost.contains("3 of 6 as they should be") && !lost.contains("whole: everything"), "{lost}");
     compare(&machine, "damage", &text);
 }
 
