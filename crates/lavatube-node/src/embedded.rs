@@ -14,7 +14,7 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
-    CreateError, DepositError, Drive, NewDrive, NewVault, OpenError, OpenReport, ReadError, StoreError, Vault,
+    CreateError, DepositError, Depth, Drive, NewDrive, NewVault, OpenError, OpenReport, ReadError, StoreError, Vault,
 };
 use serde::{Deserialize, Serialize};
 
@@ -263,10 +263,16 @@ impl EmbeddedVault {
     /// # Errors
     /// [`VaultError::Card`] when the vault's authority did not sign the card.
     pub fn admit(&self, card: &[u8]) -> Result<(), VaultError> {
-        if self.read().contains(Verified::hash(card).id()) {
+        let id = Verified::hash(card).id();
+        let known = self.read().contains(id);
+        if known && self.read().examine(id, Depth::Headers).is_ok_and(|health| health.is_whole()) {
             return Ok(());
         }
-        self.write().deposit_card(card).map(drop).map_err(VaultError::Card)
+        match self.write().deposit_card(card) {
+            // What an interrupted run has left of it, or damage has, is enough to go on with.
+            Err(_) if known => Ok(()),
+            other => other.map(drop).map_err(VaultError::Card),
+        }
     }
 }
 
