@@ -65,6 +65,8 @@ impl Atlas {
         drives.iter().for_each(|d| d.platter().write_back());
         let before = alive(drives, placed, plan);
         for _ in 0..6 {
+            // A stream for each attempt: what one draws does not shift the next.
+            let chance = &mut Chance::new(chance.draw());
             let slot = chance.index(drives.len());
             let images: Vec<Saved> = drives.iter().map(Saved::of).collect();
             let Some((text, whole)) = self.break_one(slot, drives, placed, wires, chance) else { continue };

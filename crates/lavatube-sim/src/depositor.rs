@@ -97,6 +97,7 @@ pub fn backup(
     let mut courier = Courier::new(Some(far as &dyn Far), &mut spool);
     let mut catalog = Catalog::open(state)?;
     let drained = courier.drain_spool()?;
+    session::catch_up_chain(state, &machine.deposit, far)?;
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut courier)?;
     let mut dice = |out: &mut [u8]| {
         chance.fill(out);

@@ -32,7 +32,7 @@ mod world;
 
 pub use plan::{Plan, SCENARIOS};
 pub use sabotage::Sabotage;
-pub use wires::Telling;
+pub use wires::{Fuse, Telling, When};
 pub use world::World;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,6 +70,21 @@ pub fn live(seed: u64, settings: Settings) -> Ended {
 
 /// Lives the life of `seed` in a world like `plan`.
 pub fn live_as(seed: u64, plan: Plan, settings: Settings) -> Ended {
+    run(seed, plan, settings, |world| world.live(settings.rounds))
+}
+
+/// Lives through two backups of which the second dies as `fuse` says, and a calm. Says also whether it died.
+pub fn live_until(seed: u64, plan: Plan, fuse: Fuse) -> (Ended, bool) {
+    let mut died = false;
+    let settings = Settings { rounds: 0, sabotage: None, telling: Telling::Nothing };
+    let ended = run(seed, plan, settings, |world| {
+        died = world.live_until(fuse)?;
+        Ok(())
+    });
+    (ended, died)
+}
+
+fn run(seed: u64, plan: Plan, settings: Settings, life: impl FnOnce(&mut World) -> Result<(), String>) -> Ended {
     let mut world = match World::new(seed, plan, settings.sabotage, settings.telling) {
         Ok(world) => world,
         Err(e) => {
@@ -78,7 +93,7 @@ pub fn live_as(seed: u64, plan: Plan, settings: Settings) -> Ended {
         }
     };
     world.wires.tell(|| format!("seed {seed}: {plan:?}"));
-    let wrong = match catch_unwind(AssertUnwindSafe(|| world.live(settings.rounds))) {
+    let wrong = match catch_unwind(AssertUnwindSafe(|| life(&mut world))) {
         Ok(verdict) => verdict.err(),
         Err(payload) => {
             let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());

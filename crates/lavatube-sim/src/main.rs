@@ -1,77 +1,102 @@
 //! `lavatube-sim`: lives seeds and tells their stories. The way back to what a test found.
 //!
-//! `lavatube-sim --seed N [--rounds N] [--count N] [--scenario NAME] [-v|-vv]`. It must not know anything but the library's front door.
+//! It must not know anything but the library's front door.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use lavatube_sim::{Plan, SCENARIOS, Settings, Telling, live_as};
 
-const USAGE: &str = "lavatube-sim --seed N [--rounds N] [--count N] [--scenario NAME] [-v|-vv]";
+const USAGE: &str = "\
+lavatube-sim --seed N [--rounds N] [--count N] [--scenario NAME] [--set NAME=NUMBER]... [-v|-vv]
+  --scenario  fixes part of the plan: scenarios/NAME.toml
+  --set       fixes one line of it
+  -v, -vv     tells the story, and every call that is traced";
 
 struct Asked {
     seed: u64,
     count: u64,
     settings: Settings,
-    scenario: Option<(&'static str, &'static str)>,
+    /// What repeats the plan on a command line, and the lines it stands for.
+    fixed: (String, String),
 }
 
 fn asked() -> Result<Asked, String> {
     let settings = Settings { rounds: 6, sabotage: None, telling: Telling::Nothing };
-    let mut asked = Asked { seed: 1, count: 1, settings, scenario: None };
+    let mut asked = Asked { seed: 1, count: 1, settings, fixed: Default::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--scenario" {
-            let name = words.next().unwrap_or_default();
-            let found = SCENARIOS.iter().find(|s| s.0 == name);
-            asked.scenario = Some(*found.ok_or_else(|| format!("there is no scenario {name:?}\n{USAGE}"))?);
-            continue;
-        }
-        let mut number = || -> Result<u64, String> {
-            let value = words.next().ok_or_else(|| format!("{word} wants a number\n{USAGE}"))?;
-            value.parse().map_err(|_| format!("{value:?} is no number\n{USAGE}"))
-        };
         match &word[..] {
-            "--seed" => asked.seed = number()?,
-            "--rounds" => asked.settings.rounds = number()?,
-            "--count" => asked.count = number()?,
             "-v" => asked.settings.telling = Telling::Story,
             "-vv" => asked.settings.telling = Telling::EveryCall,
+            "--seed" | "--rounds" | "--count" | "--scenario" | "--set" => {
+                let value = words.next().ok_or_else(|| format!("{word} wants a value\n{USAGE}"))?;
+                asked.take(&word, &value)?;
+            }
             _ => return Err(USAGE.into()),
         }
     }
     Ok(asked)
 }
 
-fn main() -> ExitCode {
-    let Asked { seed, count, settings, scenario } = match asked() {
-        Ok(asked) => asked,
-        Err(text) => {
-            eprintln!("{text}");
-            return ExitCode::from(2);
-        }
-    };
-    let mut wrong = 0u64;
-    for seed in (0..count).map(|n| seed.wrapping_add(n)) {
-        let plan = scenario.map_or(Ok(Plan::draw(seed)), |(_, text)| Plan::of_scenario(seed, text));
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(text) => {
-                eprintln!("{text}");
-                return ExitCode::from(2);
+impl Asked {
+    fn take(&mut self, word: &str, value: &str) -> Result<(), String> {
+        let number = || value.parse::<u64>().map_err(|_| format!("{value:?} is no number\n{USAGE}"));
+        let line = match word {
+            "--seed" => return number().map(|n| self.seed = n),
+            "--rounds" => return number().map(|n| self.settings.rounds = n),
+            "--count" => return number().map(|n| self.count = n),
+            "--set" => value,
+            _ => {
+                let found = SCENARIOS.iter().find(|s| s.0 == value);
+                found.ok_or_else(|| format!("there is no scenario {value:?}\n{USAGE}"))?.1
             }
         };
-        let ended = live_as(seed, plan, settings);
-        ended.story.iter().for_each(|line| println!("{line}"));
+        self.fixed.0 += &format!(" {word} {value}");
+        self.fixed.1 += &format!("{line}\n");
+        Ok(())
+    }
+
+    /// Lives one seed; says whether it ended well.
+    fn live(&self, seed: u64) -> Result<bool, String> {
+        let (words, lines) = &self.fixed;
+        let ended = live_as(seed, Plan::of_scenario(seed, lines)?, self.settings);
+        ended.story.iter().for_each(|line| say(line));
         if let Some(what) = ended.wrong {
-            wrong += 1;
-            println!("seed {seed} WRONG: {what}");
-            let scenario = scenario.map_or(String::new(), |(name, _)| format!(" --scenario {name}"));
-            println!("  again: lavatube-sim --seed {seed} --rounds {}{scenario} -v", settings.rounds);
-        } else if settings.telling != Telling::Nothing || count == 1 {
+            say(&format!("seed {seed} WRONG: {what}"));
+            say(&format!("  again: lavatube-sim --seed {seed} --rounds {}{words} -v", self.settings.rounds));
+            return Ok(false);
+        }
+        if self.settings.telling != Telling::Nothing || self.count == 1 {
             let hash: String = ended.trace[..8].iter().map(|b| format!("{b:02x}")).collect();
-            println!("seed {seed}: {} calls, {} snapshots, trace {hash}", ended.calls, ended.snapshots);
+            say(&format!("seed {seed}: {} calls, {} snapshots, trace {hash}", ended.calls, ended.snapshots));
+        }
+        Ok(true)
+    }
+}
+
+/// Prints a line; nobody may be listening any more.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn run() -> Result<bool, String> {
+    let asked = asked()?;
+    let mut wrong = 0;
+    for n in 0..asked.count {
+        wrong += u64::from(!asked.live(asked.seed.wrapping_add(n))?);
+    }
+    say(&format!("{} seeds, {wrong} wrong", asked.count));
+    Ok(wrong == 0)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(text) => {
+            say(&text);
+            ExitCode::from(2)
         }
     }
-    println!("{count} seeds, {wrong} wrong");
-    if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

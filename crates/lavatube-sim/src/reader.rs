@@ -145,8 +145,8 @@ pub fn repair(
     let mut out = Repaired::default();
     for drive in &report.drives {
         let new = match drive.state {
-            DriveState::Present if drive.card_whole => continue,
-            // One of the card's two copies is damaged.
+            DriveState::Present if drive.card_whole && drive.journal_current => continue,
+            // Readable, but one of its copies is not what it should be.
             DriveState::Present => None,
             DriveState::Foreign | DriveState::Suspect(_) => continue,
             DriveState::Blank | DriveState::CardDamaged | DriveState::Missing => spare(drive.slot),

@@ -17,6 +17,7 @@ use crate::invariants::{Verdict, calm, growing, numbered, sealed};
 use crate::reader::{self, Repaired};
 use crate::seams::drive::Mood;
 use crate::seams::far::SimFar;
+use crate::wires::Fuse;
 use crate::world::{Hardship, Reported, World};
 
 impl World {
@@ -37,6 +38,23 @@ impl World {
         }
         self.wires.tell(|| "calm".into());
         self.calm(&mut chance).map_err(|e| format!("calm: {e}"))
+    }
+
+    /// Takes a backup, changes the source, takes another that dies as `fuse` says, and comes to a calm end. Says whether it
+    /// died.
+    ///
+    /// # Errors
+    /// The first thing that was wrong.
+    pub fn live_until(&mut self, fuse: Fuse) -> Result<bool, String> {
+        let mut chance = Chance::named(self.seed, "sweep", 0);
+        let none = BTreeSet::new();
+        self.backup(&none, Hardship::default(), &mut chance)??;
+        self.source.change(8);
+        let hardship = Hardship { fuse: Some(fuse), ..Hardship::default() };
+        let died = self.backup(&none, hardship, &mut chance)?.is_err();
+        self.onlook(&mut chance)?;
+        self.calm(&mut chance)?;
+        Ok(died)
     }
 
     fn round(&mut self, chance: &mut Chance) -> Verdict {
@@ -84,7 +102,8 @@ impl World {
     }
 
     fn hardship(&self, chance: &mut Chance) -> Hardship {
-        Hardship { crash: chance.per_mille(self.plan.crash), fault: chance.per_mille(self.plan.fault) }
+        let (crash, fault) = (chance.per_mille(self.plan.crash), chance.per_mille(self.plan.fault));
+        Hardship { crash, fault, fuse: None }
     }
 
     /// A backup under hardship. It may fail; it may not lie.

@@ -7,8 +7,9 @@
 //! the change after it and needs no counting.
 //!
 //! What a random signature decides stays out of the trace and does not tick: ML-DSA signing draws entropy of its own, so
-//! the ids of manifests and cards, and with them the place of their shards, differ from run to run. [`Wires::label`]
-//! gives such objects names that do not. It must not know what the seams do.
+//! the ids of manifests and cards, and with them the place of their shards, differ from run to run. Such objects have
+//! numbers for names here ([`Wires::label`]), and reads of drives are neither traced nor timed. Where damage or a failing
+//! drive meets such a shard, what follows may still differ in a few seeds of a hundred. It must not know what the seams do.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -133,6 +134,14 @@ impl Wires {
         let mut inner = self.inner();
         (inner.fuse, inner.fault, inner.dead) = (None, None, false);
         inner.calls
+    }
+
+    /// Whether the process lives: for calls that leave no trace.
+    ///
+    /// # Errors
+    /// [`Halt::Dead`].
+    pub fn alive(&self) -> Result<(), Halt> {
+        if self.inner().dead { Err(Halt::Dead) } else { Ok(()) }
     }
 
     /// A call that changes nothing.

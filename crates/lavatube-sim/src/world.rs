@@ -87,6 +87,8 @@ pub struct Hardship {
     pub crash: bool,
     /// Whether one call fails.
     pub fault: bool,
+    /// Where exactly the process dies, if that is not to be drawn.
+    pub fuse: Option<Fuse>,
 }
 
 impl World {
@@ -209,18 +211,8 @@ impl World {
         let at = chance.below(length + length / 4 + 3);
         let when = *chance.pick(&[When::Before, When::During, When::After]);
         let fault = chance.below(length);
-        self.run_until(kind, hardship.crash.then_some(Fuse { at, when }), hardship.fault.then_some(fault), body)
-    }
-
-    /// Runs a process that dies as `fuse` says; `None` when it did.
-    pub fn run_until<T>(
-        &mut self,
-        kind: &'static str,
-        fuse: Option<Fuse>,
-        fault: Option<u64>,
-        body: impl FnOnce(&Self) -> T,
-    ) -> Option<T> {
-        self.wires.begin(fuse, fault);
+        let fuse = hardship.fuse.or(hardship.crash.then_some(Fuse { at, when }));
+        self.wires.begin(fuse, hardship.fault.then_some(fault));
         let out = catch_unwind(AssertUnwindSafe(|| body(self)));
         let calls = self.wires.end();
         self.wires.outcome(kind, calls);

@@ -8,7 +8,6 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{Check, FIRST_CHECK, Line, Record};
 
 use crate::drive::read_whole;
-use crate::scan::is_readable;
 use crate::{Drive, DriveState, PutMode, StoreError, Vault};
 
 /// The journal's name on a drive.
@@ -31,8 +30,6 @@ pub(crate) struct Journal {
     image: Option<Vec<u8>>,
     /// An append ended so that chain and drives may differ: nothing more is written before the vault is opened anew.
     confused: bool,
-    /// The index knows objects from a scan that have no record yet.
-    unwritten: bool,
 }
 
 /// What several copies of a journal say together.
@@ -117,7 +114,6 @@ impl Journal {
             current: vec![true; slots],
             image: None,
             confused: false,
-            unwritten: false,
         }
     }
 
@@ -126,7 +122,7 @@ impl Journal {
         let (last, check) = (merged.last, merged.check);
         let image = current.contains(&false).then(|| merged.bytes.clone());
         let len = merged.bytes.len() as u64;
-        Self { last, check, len, settled: 0, current, image, confused: false, unwritten: false }
+        Self { last, check, len, settled: 0, current, image, confused: false }
     }
 
     /// Whether the record is synced on a quorum; 0 is no record.
@@ -134,9 +130,26 @@ impl Journal {
         sequence > 0 && sequence <= self.settled
     }
 
-    /// Notes whether a scan found objects that need a record.
-    pub(crate) fn has_unwritten(&mut self, unwritten: bool) {
-        self.unwritten = unwritten;
+    /// Puts records for objects that only a scan knew at the end of the chain. No drive has them yet: each gets them
+    /// together with what else its copy lacks, at once, so that no copy says that there is no doubt before it has them.
+    pub(crate) fn adopt(&mut self, merged: &Merged, records: Vec<Record>) -> Vec<Line> {
+        let mut image = merged.bytes.clone();
+        let lines = self.encode(records, &mut image);
+        self.len = image.len() as u64;
+        self.image = Some(image);
+        self.current.fill(false);
+        lines
+    }
+
+    /// Numbers records, chains them to the last one, and appends their bytes to `out`.
+    fn encode(&mut self, records: Vec<Record>, out: &mut Vec<u8>) -> Vec<Line> {
+        let number = |record: Record| {
+            let sequence = self.last + 1;
+            let check = record.encode(sequence, &self.check, out);
+            (self.last, self.check) = (sequence, check);
+            Line { sequence, record, check }
+        };
+        records.into_iter().map(number).collect()
     }
 
     /// Notes that the drive in `slot` has the whole chain.
@@ -176,7 +189,7 @@ impl Vault {
         merged.bytes == bytes && merged.check == self.journal.check
     }
 
-    /// Brings every writable drive's journal up to date, adds records for objects that only a scan knew, and settles all.
+    /// Brings every writable drive's journal up to date, and settles all.
     ///
     /// # Errors
     /// [`StoreError::Shortfall`] when too few drives took it; [`StoreError::Confused`] after an append that failed before.
@@ -198,13 +211,7 @@ impl Vault {
             }
         }
         self.journal.image = None;
-        self.count_settled()?;
-        if !std::mem::take(&mut self.journal.unwritten) {
-            return Ok(());
-        }
-        let unwritten = self.index.objects.iter().filter(|(_, e)| e.sequence == 0 && is_readable(e));
-        let records: Vec<Record> = unwritten.map(|(id, e)| e.record(*id)).collect();
-        self.append(records)
+        self.count_settled()
     }
 
     /// Appends records on every writable drive, syncs, and takes them into the index.
@@ -214,13 +221,7 @@ impl Vault {
     /// written before the vault is opened anew.
     pub(crate) fn append(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
-        let mut lines = Vec::with_capacity(records.len());
-        for record in records {
-            let sequence = self.journal.last + 1;
-            let check = record.encode(sequence, &self.journal.check, &mut bytes);
-            (self.journal.last, self.journal.check) = (sequence, check);
-            lines.push(Line { sequence, record, check });
-        }
+        let lines = self.journal.encode(records, &mut bytes);
         let slots: Vec<usize> = self.writable().into_iter().filter(|&s| self.journal.current[s]).collect();
         let appended: Vec<usize> =
             slots.into_iter().filter(|&s| self.on_drive(s, |d| d.append(JOURNAL, &bytes))).collect();

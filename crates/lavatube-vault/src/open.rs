@@ -101,7 +101,7 @@ impl Vault {
             strange |= names_strangers(&line.record, slots.len());
             index.apply(line);
         });
-        let current: Vec<bool> = copies.iter().map(|c| c.as_ref() == Some(&merged.bytes)).collect();
+        let mut current: Vec<bool> = copies.iter().map(|c| c.as_ref() == Some(&merged.bytes)).collect();
         let mut journal = Journal::merged(&merged, current.clone());
         let mut report = OpenReport {
             drives: Vec::new(),
@@ -117,7 +117,12 @@ impl Vault {
             // An empty journal is one of a new vault; none, or one of rubbish, has been lost.
             let journal_lost = merged.last == 0 && copies.iter().flatten().all(|c| !c.is_empty());
             adopt(&mut index, scan(card.vault, &slots), journal_lost, &mut report);
-            journal.has_unwritten(report.adopted > 0);
+            let unwritten = index.objects.iter().filter(|(_, e)| e.sequence == 0 && is_readable(e));
+            let records: Vec<Record> = unwritten.map(|(id, e)| e.record(*id)).collect();
+            if !records.is_empty() {
+                current.fill(false);
+                journal.adopt(&merged, records).into_iter().for_each(|line| index.apply(line));
+            }
         }
         for (slot, s) in slots.iter().enumerate() {
             let own = DriveCard { drive: s.card.drive, ..card.clone() };

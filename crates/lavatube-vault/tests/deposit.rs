@@ -8,7 +8,7 @@ use lavatube_base::sign::PairSigner;
 use lavatube_base::{Digests, SessionId, Verified};
 use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard, depositor_id};
 use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, SignedManifest, Wrap, root_of};
-use lavatube_vault::{DepositError, ObjectKind};
+use lavatube_vault::{DepositError, ObjectKind, StoreError, Vault};
 use world::World;
 
 fn card(depositor: &PairSigner, authority: &PairSigner) -> Vec<u8> {
@@ -67,4 +67,20 @@ fn a_manifest_is_taken_from_a_certified_depositor_once_all_its_packs_are_durable
     world.drives[0].delete_all();
     let (mut vault, _) = world.open();
     assert_eq!(vault.deposit_manifest(&signed), Ok(receipt));
+}
+
+#[test]
+fn while_too_few_drives_are_there_nobody_is_called_a_stranger() {
+    let mut world = World::new(6);
+    let mut vault = world.create(4, 2);
+    let depositor = PairSigner::from_seeds(&[11; 32], &[12; 32]).unwrap();
+    vault.deposit_card(&card(&depositor, &world::authority())).unwrap();
+    let pack = world.chance.bytes(4096);
+    world::store(&mut vault, &pack);
+    drop(vault);
+    let mut drives = world.boxed();
+    drives[..3].iter_mut().for_each(|d| *d = None);
+    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let came = vault.deposit_manifest(&manifest(&depositor, &[&pack]));
+    assert!(matches!(came, Err(DepositError::Store(StoreError::Shortfall { .. }))), "{came:?}");
 }

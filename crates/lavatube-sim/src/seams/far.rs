@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::far::{Far, FarError, ReceiptBytes};
 use lavatube_client::spool::SpoolKind;
-use lavatube_vault::{DepositError, ObjectKind, ReadError, StoreError, Vault};
+use lavatube_vault::{DepositError, Depth, ObjectKind, ReadError, StoreError, Vault};
 
 use crate::book::Book;
 
@@ -36,12 +36,19 @@ impl SimFar {
     /// What the vault says.
     pub fn admit(&self, card: &[u8]) -> Result<(), DepositError> {
         let object = Verified::hash(card);
-        if self.vault().contains(object.id()) {
+        let known = self.vault().contains(object.id());
+        let whole = |vault: &Vault| vault.examine(object.id(), Depth::Headers).is_ok_and(|health| health.is_whole());
+        if known && whole(&self.vault()) {
             return Ok(());
         }
         self.book.card(object);
-        let receipt = self.vault().deposit_card(card)?;
-        self.book.receipt(object.id(), receipt.encode());
+        let came = self.vault().deposit_card(card);
+        match came {
+            Ok(receipt) => self.book.receipt(object.id(), receipt.encode()),
+            // What an interrupted run has left of it, or damage has, is enough to go on with.
+            Err(_) if known => {}
+            Err(e) => return Err(e),
+        }
         Ok(())
     }
 }
