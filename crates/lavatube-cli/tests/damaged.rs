@@ -250,7 +250,10 @@ fn beyond_parity_exactly_the_lost_files_are_named_and_all_others_restored() {
                 let files = check["files"].as_array().unwrap().iter().filter(|f| f["snapshot"] == **id);
                 let checked: BTreeSet<String> = files.map(|f| text(&f["path"])).collect();
                 if let Some(failed) = exact_account(&machine, id, want) {
-                    assert_eq!(checked, failed, "{what}: check and restore name the same files");
+                    assert!(checked.is_superset(&failed), "{what}: not all is named: {checked:?} {failed:?}");
+                    // A pack whose index is lost is named with all its files, though this machine's catalog may still
+                    // know where they lie in it.
+                    assert!(!fresh || checked == failed, "{what}: too much is named: {checked:?} {failed:?}");
                     named += failed.len();
                 }
             }
@@ -272,11 +275,9 @@ fn three_drives_gone_is_told_and_heals_when_one_comes_back() {
     for n in 1..4 {
         fs::rename(machine.drive(n), machine.path(&format!("away{n}"))).unwrap();
     }
-    let (status, check) = machine.answer(&["check", "--read-data"]);
-    assert!([5, 12].contains(&status), "{check:#}");
-    let (status, restore) = machine.answer(&["restore", "latest", "--target", "back"]);
-    assert!([5, 12].contains(&status), "{restore:#}");
-    assert!(!machine.path("back/src").exists() || files_below(&machine.path("back/src")).is_empty());
+    machine.json(&["check", "--read-data"], 5);
+    // Three data shards may be enough for some files: then those are exact, and all others named.
+    exact_account(&machine, "latest", &want);
     // A repair must not make anything worse.
     machine.answer(&["check", "--repair"]);
     fs::remove_dir_all(machine.drive(2)).ok();

@@ -10,7 +10,7 @@ use lavatube_base::limits::SKIPPED_LISTED_MAX;
 use lavatube_base::time::WallTime;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{Content, Entry, Kind, Meta};
-use lavatube_format::tree_cache::{CacheHead, CachedEntry, CachedLayer};
+use lavatube_format::tree_cache::{CacheHead, CachedEntry, CachedLayer, Stamp};
 use lavatube_seal::DepositKeys;
 
 use crate::cache::{SourceKey, load_head, save_head};
@@ -222,6 +222,8 @@ fn earlier(t: WallTime) -> WallTime {
 struct FirstName {
     path: Vec<u8>,
     content: Content,
+    /// What the file system said when it was read.
+    stamp: Stamp,
     /// Names not met yet.
     left: u64,
 }
@@ -393,17 +395,18 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         same: Option<CachedEntry>,
     ) -> Result<(), BackupError> {
         let inode = (found.stamp.device, found.stamp.inode);
-        let first =
-            if found.links > 1 { self.links.get(&inode).map(|f| (f.path.clone(), f.content.clone())) } else { None };
+        // What changed since its first name was met is read again, and is no link to what it was.
+        let first = self.links.get(&inode).filter(|f| found.links > 1 && f.stamp == found.stamp);
+        let first = first.map(|f| (f.path.clone(), f.content.clone()));
         let (content, xattrs, found, first_link) = match (same, first) {
             (Some(CachedEntry { entry: Entry { kind: Kind::File(content), meta, .. }, .. }), first) => {
                 (content, meta.xattrs, found, first.map(|(path, _)| path))
             }
-            (_, Some((path, content))) if content.size == found.size => {
+            (_, Some((first, content))) if content.size == found.size => {
                 match self.source.xattrs(dir, name, FoundKind::File) {
-                    Ok(xattrs) => (content, xattrs, found, Some(path)),
+                    Ok(xattrs) => (content, xattrs, found, Some(first)),
                     Err(e) => {
-                        self.skip(&path, e.to_string());
+                        self.skip(path, e.to_string());
                         return Ok(());
                     }
                 }
@@ -462,7 +465,8 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         if found.links < 2 {
             return;
         }
-        let first = || FirstName { path: path.to_vec(), content: content.clone(), left: found.links };
+        let (content, stamp) = (content.clone(), found.stamp);
+        let first = || FirstName { path: path.to_vec(), content, stamp, left: found.links };
         let name = self.links.entry(inode).or_insert_with(first);
         name.left -= 1;
         if name.left == 0 {

@@ -53,9 +53,18 @@ impl World {
     /// What is not as it should be.
     pub fn inspect(&self, away: &BTreeSet<usize>, depth: Depth, chance: &mut Chance) -> Verdict {
         let (vault, _) = self.open_quietly(away)?;
+        self.wires.tell(|| self.visible(&vault));
         receipted::readable(&vault, &self.book.known())?;
         let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         self.restore(vault, &state, depth, chance)
+    }
+
+    /// What the vault shows, for the story: manifests and cards by number, packs counted.
+    fn visible(&self, vault: &Vault) -> String {
+        let named = |o: lavatube_vault::ObjectEntry| self.wires.label(&o.id.to_string());
+        let mut names: Vec<String> = vault.objects().filter_map(named).collect();
+        names.sort_unstable();
+        format!("    the vault shows {} objects, {}", vault.objects().count(), names.join(", "))
     }
 
     /// Restores snapshots from an opened vault with what a machine has in `state`.
@@ -127,7 +136,7 @@ impl World {
         let far = SimFar::new(vault, &self.book);
         let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         let structure = reader::look(&far, &state, &self.read, reader::check).map_err(|e| e.to_string())?;
-        calm::sound(&structure, false)?;
+        calm::sound(&structure, self.may_fork)?;
         self.inspect(&BTreeSet::new(), Depth::All, chance)?;
         let mut gone = BTreeSet::new();
         while gone.len() < usize::from(self.plan.m) {

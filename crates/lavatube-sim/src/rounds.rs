@@ -129,16 +129,19 @@ impl World {
             self.drives[slot].platter().mood = mood;
         }
         let hardship = self.hardship(chance);
-        let eased = hardship == Hardship::default() && self.drives.iter().all(|d| d.platter().mood == Mood::Sound);
         let card = self.machine.deposit.card().encode();
         let admitted = self.book.has_receipt(Verified::hash(&card).id());
+        let sound = self.drives.iter().all(|d| d.platter().mood == Mood::Sound);
+        self.may_fork |= self.lost_state && !(away.is_empty() && sound);
         // A drive that is missing on top of damage is more than what was promised to be borne.
         let borne = away.is_empty() || (self.plan.m > 0 && !self.atlas.struck());
         let came = self.backup(&away, hardship, chance)?;
         self.drives.iter().for_each(|d| d.platter().mood = Mood::Sound);
         // What meets hardship may fail; it is known by what it leaves. Drives that are away are none: there is the spool.
         match came {
-            Err(e) if eased && borne && admitted && self.plan.beyond_promise == 0 => {
+            Err(e)
+                if sound && hardship == Hardship::default() && borne && admitted && self.plan.beyond_promise == 0 =>
+            {
                 Err(format!("a backup that met no hardship failed: {e}"))
             }
             _ => Ok(()),
@@ -240,12 +243,14 @@ impl World {
         let hardship = self.hardship(chance);
         self.wires.tell(|| format!("  list and restore with the read key on this machine, {hardship:?}"));
         let mut draw = Chance::named(self.seed, "look", chance.draw());
+        let spooled = self.machine.spool.waiting() > 0;
         let looked = self.run("look", hardship, chance, |world| {
             let (vault, _) = world.open(&BTreeSet::new()).map_err(|e| e.to_string())?;
             world.restore(vault, &world.machine.state, Depth::Two, &mut draw)
         });
         match looked {
-            Some(Err(e)) if hardship == Hardship::default() && self.plan.beyond_promise == 0 => {
+            // What waits in the spool may be what the catalog of this machine names first.
+            Some(Err(e)) if hardship == Hardship::default() && self.plan.beyond_promise == 0 && !spooled => {
                 Err(format!("looking on the depositor's own machine: {e}"))
             }
             _ => Ok(()),

@@ -68,8 +68,10 @@ pub struct World {
     pub reported: Vec<Reported>,
     /// What each walk saw, by the time it began.
     pub logs: BTreeMap<WallTime, Log>,
-    /// Whether the machine ever lost its state.
+    /// Whether the machine ever lost its state, and goes on with its key.
     pub lost_state: bool,
+    /// Whether it then took a backup while it could not ask the vault where its chain of manifests stands.
+    pub may_fork: bool,
     /// What is planted.
     pub sabotage: Option<Sabotage>,
     root: Root,
@@ -136,6 +138,7 @@ impl World {
             reported: Vec::new(),
             logs: BTreeMap::new(),
             lost_state: false,
+            may_fork: false,
             sabotage,
             root,
             signer: seeds[1],

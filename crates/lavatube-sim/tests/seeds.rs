@@ -36,10 +36,12 @@ fn short_seeds_end_well() {
 fn seeds_that_once_found_something_end_well() {
     let list = include_str!("../../../scenarios/seeds/regress.txt");
     for line in list.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty()) {
-        let mut words = line.split_whitespace().map(|w| w.parse::<u64>().expect("seed and rounds come first"));
-        let (seed, rounds) = (words.next().unwrap(), words.next().unwrap());
-        let ended = live(seed, Settings { rounds, ..SETTINGS });
-        assert_well(seed, rounds, "", &ended);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (seed, rounds) = (words[0].parse().unwrap(), words[1].parse().unwrap());
+        let text = SCENARIOS.iter().find(|s| s.0 == words[2]).map_or("", |s| s.1);
+        let plan = Plan::of_scenario(seed, text).unwrap();
+        let ended = live_as(seed, plan, Settings { rounds, ..SETTINGS });
+        assert_well(seed, rounds, words[2], &ended);
     }
 }
 

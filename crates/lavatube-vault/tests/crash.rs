@@ -220,3 +220,45 @@ fn with_more_drives_than_shards_a_full_or_dead_one_is_passed_over() {
     assert_eq!(vault.status().redundancy, [0, 0, 19]);
     ids.iter().for_each(|id| assert!(vault.examine(*id, Depth::Bytes).unwrap().is_whole()));
 }
+
+/// Whoever saw an object may rely on it, a depositor's catalog does: what a scan adopted must not vanish with the doubt
+/// that made the vault scan, wherever the writing that ends the doubt is cut.
+#[test]
+fn an_object_that_was_adopted_once_is_never_forgotten() {
+    let mut world = World::new(6);
+    let objects: Vec<Vec<u8>> = [4096, 20_000].iter().map(|n| world.chance.bytes(*n)).collect();
+    let mut vault = world.create(4, 2);
+    objects.iter().for_each(|o| world::keep(&mut vault, o));
+    drop(vault);
+    // The last record is torn on every drive.
+    for drive in &world.drives {
+        drive.with(|f| {
+            let journal = f.get_mut("journal").unwrap();
+            journal.truncate(journal.len() - 30);
+        });
+    }
+    let torn = world.images();
+    let settle = |world: &World| {
+        let (mut vault, report) = world.open();
+        for drive in report.drives.iter().filter(|d| !d.journal_current) {
+            let _ = vault.readopt(drive.slot, None);
+        }
+        let _ = vault.store(ObjectKind::Pack, Verified::hash(b"another"));
+    };
+    world.power.lock().unwrap().used = 0;
+    settle(&world);
+    let operations = world.power.lock().unwrap().used;
+    for crash in [Crash::None, Crash::All, Crash::Random] {
+        for left in 0..=operations {
+            world.restore(&torn);
+            assert!(world.open().0.contains(Verified::hash(&objects[1]).id()));
+            world.power.lock().unwrap().left = left;
+            settle(&world);
+            let mut chance = Chance(left as u64 + 77);
+            world.drives.iter().for_each(|d| d.lose_power(crash, &mut chance));
+            world.power.lock().unwrap().left = usize::MAX;
+            let (vault, _) = world.open();
+            objects.iter().for_each(|o| assert_eq!(world::read(&vault, o), Ok(()), "{crash:?} after {left}"));
+        }
+    }
+}

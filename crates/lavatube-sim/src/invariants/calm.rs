@@ -40,13 +40,14 @@ pub fn whole(vault: &Vault, report: &OpenReport) -> Verdict {
     Ok(())
 }
 
-/// Manifests, packs and trees are sound. A machine that lost its state begins its chain anew, which a check tells.
+/// Manifests, packs and trees are sound. A machine that lost its state and could not ask the vault begins its chain anew,
+/// which a check tells.
 ///
 /// # Errors
 /// What is not.
-pub fn sound(structure: &Structure, lost_state: bool) -> Verdict {
+pub fn sound(structure: &Structure, may_fork: bool) -> Verdict {
     let forked = |f: &ChainFault| matches!(f, ChainFault::Fork { .. } | ChainFault::Unlinked { .. });
-    if let Some(fault) = structure.chain.iter().find(|f| !(lost_state && forked(f))) {
+    if let Some(fault) = structure.chain.iter().find(|f| !(may_fork && forked(f))) {
         return Err(format!("the chain of manifests is broken: {fault}"));
     }
     if let Some(refused) = structure.refused.first() {

@@ -32,7 +32,8 @@ pub fn accounted(
     for path in &log.seen {
         let inside = path.strip_prefix(stripped).unwrap_or_default();
         if !all.contains_key(inside) && !told.contains(&path[..]) {
-            return Err(format!("{} was seen, and is neither stored nor listed as skipped", show(path)));
+            let looked = log.looked.get(path).map(|l| l.found);
+            return Err(format!("{} was seen, and is neither stored nor listed as skipped: {looked:?}", show(path)));
         }
     }
     let totals = &snapshot.totals;

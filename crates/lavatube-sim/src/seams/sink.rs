@@ -57,12 +57,12 @@ impl SimSink {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything in the folder by its path.
+    /// Everything in the folder by its path, but what was begun and has no name yet.
     pub fn all(&self) -> BTreeMap<Vec<u8>, Restored> {
         let (nodes, mut out) = (self.nodes(), BTreeMap::new());
         let mut ways: Vec<(Vec<u8>, usize)> = vec![(Vec::new(), 0)];
         while let Some((path, node)) = ways.pop() {
-            for (name, below) in &nodes[node].names {
+            for (name, below) in nodes[node].names.iter().filter(|(name, _)| !name.starts_with(UNFINISHED)) {
                 let path = if path.is_empty() { name.clone() } else { [&path, &b"/"[..], name].concat() };
                 out.insert(path.clone(), nodes[*below].clone());
                 ways.push((path, *below));
@@ -81,8 +81,11 @@ fn add(nodes: &mut Vec<Restored>, dir: usize, name: &[u8], mut node: Restored) -
 }
 
 fn hidden(name: &[u8]) -> Vec<u8> {
-    [b".part of ", name].concat()
+    [UNFINISHED, name].concat()
 }
+
+/// Begins the hidden name of a file that is not whole. No file of the source is called so.
+const UNFINISHED: &[u8] = b".part of ";
 
 impl Sink for SimSink {
     type Dir = usize;
