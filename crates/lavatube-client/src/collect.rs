@@ -12,8 +12,9 @@ use lavatube_format::pack::ChunkEntry;
 use lavatube_seal::ChunkIdKey;
 
 use crate::catalog::{Catalog, CatalogError, records_of};
+use crate::delivery::DeliveredPack;
 use crate::frame::RawFrame;
-use crate::packer::{DeliveredPack, PackError};
+use crate::packer::PackError;
 
 /// Raw bytes of a frame. Measured in `docs/decisions/0002-chunk-and-frame-sizes.md`: twice as much saves 2 % and doubles
 /// what one small file costs to read back.

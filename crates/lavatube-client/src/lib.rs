@@ -13,6 +13,7 @@ pub mod chunker;
 pub mod collect;
 pub mod comparison;
 pub mod courier;
+pub mod delivery;
 pub mod far;
 pub mod fetch;
 pub mod frame;

@@ -1,26 +1,22 @@
-//! The packer: frames into packs of exact sizes, sealed, checked, delivered. Steps 5 to 7 of the walk.
+//! The packer: frames into packs of exact sizes, sealed and checked. Steps 5 and 6 of the walk.
 //!
 //! Packs are closed when the next frame does not fit; a session's end is cut into ever smaller classes so that padding
 //! stays small. What was sealed is opened and compared before it leaves. The packer must not know files or trees, nor
-//! whether the far side is in this process or beyond the link.
+//! where its packs go.
 
 use std::collections::VecDeque;
 
 use lavatube_base::digest::sha256;
 use lavatube_base::limits::PIECE_LEN;
-use lavatube_base::{ChunkId, Verified};
-use lavatube_format::catalog::PackRow;
-use lavatube_format::open_session::PackDone;
+use lavatube_base::ChunkId;
 use lavatube_format::pack::{
     FOOTER_LEN, Footer, FrameEntry, HEADER_LEN, Header, PIECE_STORED, capacity, class_len, sealed_position,
 };
 use lavatube_seal::{SealError, SessionKeys};
 
-use crate::courier::{Courier, CourierError};
+use crate::courier::CourierError;
 use crate::frame::{FrameError, PressedFrame};
-use crate::meter::Meter;
-use crate::session::OPEN_SESSION;
-use crate::state::{State, StateError};
+use crate::state::StateError;
 
 /// Class of a full pack: 16 MiB. Larger ones would need more memory than a backup may use.
 pub const FULL_CLASS: u8 = 6;
@@ -54,70 +50,54 @@ pub enum PackError {
     Ended,
 }
 
-/// A pack that is durable in the vault or in the spool.
+/// A sealed pack, on its way to be delivered.
 #[derive(Debug)]
-pub struct DeliveredPack {
-    /// Its row for the catalog.
-    pub row: PackRow,
+pub struct SealedPack {
+    /// Its place in the session, from 0.
+    pub number: u32,
+    /// Its size class.
+    pub class: u8,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
     /// Its index.
     pub frames: Vec<FrameEntry>,
 }
 
-/// What a packer has made, once it is finished.
-#[derive(Debug, Default)]
-pub struct Packed {
-    /// Packs in order: class, id and SHA-256.
-    pub packs: Vec<(PackRow, [u8; 32])>,
-    /// For each chunk that was asked for, the pack it went to.
-    pub found: Vec<(ChunkId, u32)>,
-}
-
 /// The packer of one session.
-pub struct Packer<'a> {
+pub struct Packer {
     keys: SessionKeys,
-    state: &'a dyn State,
-    courier: Courier<'a>,
-    meter: &'a Meter,
     frames: VecDeque<PressedFrame>,
     /// Stored bytes of `frames` and of their index entries.
     waiting: usize,
     /// Chunks of `frames`.
     chunks: usize,
-    packed: Packed,
-    buffer: Vec<u8>,
+    /// Packs made so far.
+    made: u32,
+    /// Buffers of packs that were delivered.
+    spare: Vec<Vec<u8>>,
     scratch: Vec<u8>,
 }
 
-impl<'a> Packer<'a> {
-    /// A packer that seals with `keys`, hands packs to `courier` and notes each in the open session of `state`.
-    pub fn new(keys: SessionKeys, state: &'a dyn State, courier: Courier<'a>, meter: &'a Meter) -> Self {
-        let (frames, packed) = (VecDeque::new(), Packed::default());
-        Self {
-            keys,
-            state,
-            courier,
-            meter,
-            frames,
-            waiting: 0,
-            chunks: 0,
-            packed,
-            buffer: Vec::new(),
-            scratch: Vec::new(),
-        }
+impl Packer {
+    /// A packer that seals with `keys`.
+    pub fn new(keys: SessionKeys) -> Self {
+        let (frames, spare, scratch) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { keys, frames, waiting: 0, chunks: 0, made: 0, spare, scratch }
     }
 
     /// Takes the next frame; returns the pack that was closed because of it, if any.
     ///
     /// # Errors
-    /// When a pack could not be sealed or delivered. The session must end then.
-    pub fn add(&mut self, frame: PressedFrame) -> Result<Option<DeliveredPack>, PackError> {
+    /// When a pack could not be sealed. The session must end then.
+    pub fn add(&mut self, frame: PressedFrame) -> Result<Option<SealedPack>, PackError> {
         let need = cost(&frame);
         let closed = if self.waiting + need > room(FULL_CLASS) + LOOK_AHEAD {
             let fitting = self.fitting(FULL_CLASS);
             Some(self.close(FULL_CLASS, &fitting)?)
         } else if self.chunks >= CHUNKS_MAX {
-            let (class, fitting) = self.last_packs_choice();
-            Some(self.close(class, &fitting)?)
+            self.close_last()?
         } else {
             None
         };
@@ -127,21 +107,21 @@ impl<'a> Packer<'a> {
         Ok(closed)
     }
 
-    /// Packs what waits into ever smaller packs and returns them. `ask` are chunks whose pack the caller must know.
+    /// Closes the next of the session's last packs, which are ever smaller; `None` when nothing waits any more.
     ///
     /// # Errors
     /// As [`Packer::add`].
-    pub fn finish(mut self, ask: &[ChunkId]) -> Result<(Vec<DeliveredPack>, Packed, Courier<'a>), PackError> {
-        let mut closed = Vec::new();
-        while !self.frames.is_empty() {
-            let (class, fitting) = self.last_packs_choice();
-            closed.push(self.close(class, &fitting)?);
+    pub fn close_last(&mut self) -> Result<Option<SealedPack>, PackError> {
+        if self.frames.is_empty() {
+            return Ok(None);
         }
-        for pack in &closed {
-            let ids = pack.frames.iter().flat_map(|f| &f.chunks).map(|c| c.id).filter(|id| ask.contains(id));
-            self.packed.found.extend(ids.map(|id| (id, pack.row.number)));
-        }
-        Ok((closed, self.packed, self.courier))
+        let (class, fitting) = self.last_packs_choice();
+        self.close(class, &fitting).map(Some)
+    }
+
+    /// Takes back the buffer of a pack that was delivered.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.spare.push(buffer);
     }
 
     /// Which of the waiting frames go into a pack of `class`: in order, and past the first that does not fit, whichever
@@ -171,7 +151,7 @@ impl<'a> Packer<'a> {
         (whole, self.fitting(whole))
     }
 
-    fn close(&mut self, class: u8, fitting: &[bool]) -> Result<DeliveredPack, PackError> {
+    fn close(&mut self, class: u8, fitting: &[bool]) -> Result<SealedPack, PackError> {
         let (mut frames, mut rest) = (Vec::new(), VecDeque::new());
         for (frame, fits) in self.frames.drain(..).zip(fitting) {
             if *fits { frames.push(frame) } else { rest.push_back(frame) }
@@ -179,25 +159,15 @@ impl<'a> Packer<'a> {
         self.frames = rest;
         self.waiting -= frames.iter().map(cost).sum::<usize>();
         self.chunks -= frames.iter().map(|f| f.entry.chunks.len()).sum::<usize>();
-        let number = u32::try_from(self.packed.packs.len()).unwrap_or(u32::MAX);
-        let keys = self.keys.pack(number, class);
-        let mut pack = std::mem::take(&mut self.buffer);
-        lay_out(&frames, class, &mut pack);
-        keys.seal_in_place(&mut pack)?;
-        self.open_again(number, class, &frames, &pack)?;
-        let object = Verified::hash(&pack);
-        let row = PackRow { id: object.id(), class, session: self.keys.session(), number };
-        let sha256 = sha256(&pack);
-        self.courier.deliver_pack(object)?;
-        self.meter.stored_bytes.add(pack.len() as u64);
-        self.buffer = pack;
-        let frames: Vec<FrameEntry> = frames.into_iter().map(|f| f.entry).collect();
-        let mut log = Vec::new();
-        let done = PackDone { row, sha256, frames };
-        done.encode(&mut log);
-        self.state.append(OPEN_SESSION, &log).map_err(StateError::on(OPEN_SESSION))?;
-        self.packed.packs.push((row, sha256));
-        Ok(DeliveredPack { row, frames: done.frames })
+        let number = self.made;
+        self.made += 1;
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        lay_out(&frames, class, &mut bytes);
+        self.keys.pack(number, class).seal_in_place(&mut bytes)?;
+        self.open_again(number, class, &frames, &bytes)?;
+        let sha256 = sha256(&bytes);
+        let frames = frames.into_iter().map(|f| f.entry).collect();
+        Ok(SealedPack { number, class, bytes, sha256, frames })
     }
 
     /// Opens a sealed pack and compares it with the frames it was made of.

@@ -10,6 +10,7 @@ use lavatube_base::{VaultId, Verified};
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::courier::{Courier, CourierError, Promise};
+use lavatube_client::delivery::Delivery;
 use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
@@ -226,8 +227,9 @@ fn take<'a>(
     if let Some(e) = no_entropy {
         return Err(KeyringError::from(e).into());
     }
-    let packer = Packer::new(open.keys.clone(), state, courier, meter);
-    pipeline::run(packer, effort.level, effort.workers, |outlet, finish| {
+    let packer = Packer::new(open.keys.clone());
+    let delivery = Delivery::new(open.keys.session(), state, courier, meter);
+    pipeline::run(packer, delivery, effort, |outlet, finish| {
         let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
             Ok(prepared) => prepared,
             // The pipeline knows why it ended.

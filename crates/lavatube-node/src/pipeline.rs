@@ -1,4 +1,4 @@
-//! The pipeline of a backup: one thread reads and cuts, some press frames, one packs, seals and delivers.
+//! The pipeline of a backup: one thread reads and cuts, some press frames, one packs and seals, one delivers.
 //!
 //! The client's steps know nothing of threads; this file strings them together with bounded queues, so that memory stays
 //! bounded and every core is busy. An error at any step ends all of them and is reported once, by its cause. Steps 2 to
@@ -13,8 +13,11 @@ use std::thread;
 use lavatube_base::ChunkId;
 use lavatube_client::collect::{FRAME_LEN, Outlet};
 use lavatube_client::courier::Courier;
+use lavatube_client::delivery::{DeliveredPack, Delivery, Packed};
 use lavatube_client::frame::{Press, PressedFrame, RawFrame};
-use lavatube_client::packer::{DeliveredPack, PackError, Packed, Packer};
+use lavatube_client::packer::{PackError, Packer, SealedPack};
+
+use crate::depositor::Effort;
 
 /// Frames waiting for a press.
 const RAW_QUEUE: usize = 4;
@@ -26,8 +29,22 @@ const PRESSED_QUEUE: usize = 8;
 struct Shared {
     frames: Mutex<Option<SyncSender<RawFrame>>>,
     delivered: Mutex<Vec<DeliveredPack>>,
+    /// Of raw frames that were pressed.
     buffers: Mutex<Vec<Vec<u8>>>,
+    /// Of packs that were delivered.
+    pack_buffers: Mutex<Vec<Vec<u8>>>,
+    /// A step failed or nothing more is wanted: the others stop where they are.
     ended: AtomicBool,
+}
+
+impl Shared {
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,7 +56,7 @@ struct Front<'p>(&'p Shared);
 
 impl Outlet for Front<'_> {
     fn submit(&mut self, frame: RawFrame) -> Result<(), PackError> {
-        if self.0.ended.load(Ordering::Relaxed) {
+        if self.0.has_ended() {
             return Err(PackError::Ended);
         }
         let sender = lock(&self.0.frames).clone().ok_or(PackError::Ended)?;
@@ -55,56 +72,52 @@ impl Outlet for Front<'_> {
     }
 }
 
-/// How a pipeline ended: the packer's yield and its courier.
+/// How a pipeline ended: what was packed, and the courier.
 pub type Finished<'a> = Result<(Packed, Courier<'a>), PackError>;
 
-/// Runs `body` with an outlet whose frames are pressed at zstd `level` by `workers` threads and packed by one more.
+/// Runs `body` with an outlet whose frames are pressed by some threads, packed by one and delivered by another.
 ///
 /// `body` hands in its last frame, then calls the closure it was given with the chunks whose packs it must know; that
 /// closure waits for all frames to be delivered. It may be called once.
 pub fn run<'a, R>(
-    packer: Packer<'a>,
-    level: i32,
-    workers: usize,
+    packer: Packer,
+    delivery: Delivery<'a>,
+    effort: Effort,
     body: impl FnOnce(&mut dyn Outlet, &mut dyn FnMut(&[ChunkId]) -> Finished<'a>) -> R,
 ) -> R {
-    let shared = Shared::default();
+    let shared = &Shared::default();
     let (raw_in, raw_out) = sync_channel(RAW_QUEUE);
     let (pressed_in, pressed_out) = sync_channel(PRESSED_QUEUE);
+    // A pack is made while another is delivered; more would only take memory.
+    let (sealed_in, sealed_out) = sync_channel(0);
     *lock(&shared.frames) = Some(raw_in);
     thread::scope(|scope| {
         let raw_out = Arc::new(Mutex::new(raw_out));
-        let presses: Vec<_> = (0..workers.max(1))
-            .map(|_| {
-                let (raw, pressed, shared) = (Arc::clone(&raw_out), pressed_in.clone(), &shared);
-                scope.spawn(move || press_all(level, &raw, &pressed, shared))
-            })
-            .collect();
+        let mut steps = Vec::new();
+        for _ in 0..effort.workers.max(1) {
+            let (raw, pressed) = (Arc::clone(&raw_out), pressed_in.clone());
+            steps.push(scope.spawn(move || press_all(effort.level, &raw, &pressed, shared)));
+        }
         drop((raw_out, pressed_in));
-        let pack = scope.spawn(|| pack_all(packer, pressed_out, &shared));
-        let mut threads = Some((presses, pack));
+        steps.push(scope.spawn(move || pack_all(packer, pressed_out, &sealed_in, shared)));
+        let deliver = scope.spawn(move || deliver_all(delivery, sealed_out, shared));
+        let mut threads = Some((steps, deliver));
         let mut finish = |ask: &[ChunkId]| {
             lock(&shared.frames).take();
-            let (presses, pack) = threads.take().ok_or(PackError::Ended)?;
-            let mut first = Ok(());
-            for press in presses {
-                let end = press.join().unwrap_or(Err(PackError::Ended));
-                first = first.and(end);
-            }
-            let packer = pack.join().unwrap_or(Err(PackError::Ended));
-            // The packer's own error is the cause when a press merely found the queue closed.
-            let packer = match (first, packer) {
-                (_, Err(e)) if !matches!(e, PackError::Ended) => Err(e),
-                (Err(e), _) | (Ok(()), Err(e)) => Err(e),
-                (Ok(()), Ok(packer)) => Ok(packer),
-            }?;
-            let (last, packed, courier) = packer.finish(ask)?;
-            lock(&shared.delivered).extend(last);
-            Ok((packed, courier))
+            let (steps, deliver) = threads.take().ok_or(PackError::Ended)?;
+            let ends = steps.into_iter().map(|step| step.join().unwrap_or(Err(PackError::Ended)));
+            let mut errors: Vec<PackError> = ends.filter_map(Result::err).collect();
+            let delivery = deliver.join().unwrap_or(Err(PackError::Ended));
+            let delivery = delivery.map_err(|e| errors.push(e)).ok();
+            // The cause is the error of the step that failed, not of those that found their queue closed.
+            let cause = errors.into_iter().reduce(|a, b| if matches!(a, PackError::Ended) { b } else { a });
+            let delivery = cause.map_or(delivery.ok_or(PackError::Ended), Err)?;
+            Ok(delivery.finish(&lock(&shared.delivered), ask))
         };
-        let mut front = Front(&shared);
+        let mut front = Front(shared);
         let out = body(&mut front, &mut finish);
         // Where `body` gave up early the threads still end: no sender is left.
+        shared.end();
         lock(&shared.frames).take();
         out
     })
@@ -125,19 +138,18 @@ fn press_all(
                 buffer.clear();
                 lock(&shared.buffers).push(buffer);
             }
-            if pressed.send(frame).is_err() {
-                return Err(PackError::Ended);
-            }
+            pressed.send(frame).map_err(|_| PackError::Ended)?;
         }
     };
-    run().inspect_err(|_| shared.ended.store(true, Ordering::Relaxed))
+    run().inspect_err(|_| shared.end())
 }
 
-fn pack_all<'a>(
-    mut packer: Packer<'a>,
+fn pack_all(
+    mut packer: Packer,
     pressed: Receiver<PressedFrame>,
+    sealed: &SyncSender<SealedPack>,
     shared: &Shared,
-) -> Result<Packer<'a>, PackError> {
+) -> Result<(), PackError> {
     let mut early: BTreeMap<u64, PressedFrame> = BTreeMap::new();
     let mut next = 0;
     let run = || {
@@ -145,13 +157,31 @@ fn pack_all<'a>(
             early.insert(frame.number, frame);
             while let Some(frame) = early.remove(&next) {
                 next += 1;
+                lock(&shared.pack_buffers).drain(..).for_each(|buffer| packer.recycle(buffer));
                 if let Some(pack) = packer.add(frame)? {
-                    lock(&shared.delivered).push(pack);
+                    sealed.send(pack).map_err(|_| PackError::Ended)?;
                 }
             }
         }
+        while !shared.has_ended()
+            && let Some(pack) = packer.close_last()?
+        {
+            sealed.send(pack).map_err(|_| PackError::Ended)?;
+        }
         Ok(())
     };
-    run().inspect_err(|_: &PackError| shared.ended.store(true, Ordering::Relaxed))?;
-    Ok(packer)
+    run().inspect_err(|_| shared.end())
+}
+
+fn deliver_all<'a>(
+    mut delivery: Delivery<'a>,
+    sealed: Receiver<SealedPack>,
+    shared: &Shared,
+) -> Result<Delivery<'a>, PackError> {
+    for pack in sealed {
+        let (delivered, buffer) = delivery.deliver(pack).inspect_err(|_| shared.end())?;
+        lock(&shared.delivered).push(delivered);
+        lock(&shared.pack_buffers).push(buffer);
+    }
+    Ok(delivery)
 }

@@ -9,6 +9,7 @@ use lavatube_base::Verified;
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::courier::{Courier, CourierError, Promise};
+use lavatube_client::delivery::Delivery;
 use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
@@ -107,7 +108,8 @@ pub fn backup(
     };
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
-    let line = Line::new(Packer::new(open.keys.clone(), state, courier, &meter))?;
+    let delivery = Delivery::new(open.keys.session(), state, courier, &meter);
+    let line = Line::new(Packer::new(open.keys.clone()), delivery)?;
     let mut front = line.front();
     let prepared = backup::prepare(source, request, &machine.deposit, state, &mut catalog, &mut front, &meter)?;
     let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();

@@ -2,36 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use lavatube_base::{ObjectId, SessionId};
+use lavatube_base::SessionId;
 use lavatube_format::key_file::Secret;
 use lavatube_format::pack::{ChunkEntry, Method, decode_index};
 use proptest::prelude::*;
 
 use super::*;
 use crate::frame::FrameOpener;
-use crate::memory::{MemoryFar, MemoryState, noise};
-use crate::spool::{Spool, SpoolError, SpoolKind};
-
-/// A spool that must not be needed.
-struct NoSpool;
-
-impl Spool for NoSpool {
-    fn put(&mut self, _: SpoolKind, _: Verified<'_>) -> Result<(), SpoolError> {
-        Err(SpoolError::Full)
-    }
-    fn sync(&mut self) -> Result<(), SpoolError> {
-        Ok(())
-    }
-    fn list(&self) -> Result<Vec<(SpoolKind, ObjectId)>, SpoolError> {
-        Ok(Vec::new())
-    }
-    fn get(&self, _: SpoolKind, _: ObjectId) -> Result<Vec<u8>, SpoolError> {
-        Err(SpoolError::Full)
-    }
-    fn remove(&mut self, _: SpoolKind, _: ObjectId) -> Result<(), SpoolError> {
-        Ok(())
-    }
-}
+use crate::memory::noise;
 
 fn keys() -> SessionKeys {
     SessionKeys::derive(SessionId([1; 16]), &Secret::new([2; 32]), &Secret::new([3; 32]))
@@ -49,21 +27,24 @@ fn frame(number: u64, chunks: &[Vec<u8>]) -> PressedFrame {
 }
 
 /// Packs `frames`; gives every chunk that can be read back from the packs, and the packs' classes.
-fn pack(frames: Vec<PressedFrame>, ask: &[ChunkId]) -> (BTreeMap<ChunkId, Vec<u8>>, Vec<u8>, Packed) {
-    let (state, far, meter, mut spool) = (MemoryState::default(), MemoryFar::default(), Meter::default(), NoSpool);
-    let mut packer = Packer::new(keys(), &state, Courier::new(Some(&far), &mut spool), &meter);
+fn pack(frames: Vec<PressedFrame>) -> (BTreeMap<ChunkId, Vec<u8>>, Vec<u8>) {
+    let mut packer = Packer::new(keys());
+    let mut packs = Vec::new();
     for frame in frames {
-        packer.add(frame).unwrap();
+        packs.extend(packer.add(frame).unwrap());
     }
-    let (_, packed, _) = packer.finish(ask).unwrap();
+    while let Some(last) = packer.close_last().unwrap() {
+        packs.push(last);
+    }
+    let classes = packs.iter().map(|p| p.class).collect();
     let mut out = BTreeMap::new();
-    for (row, _) in &packed.packs {
-        let mut bytes = far.packs.lock().unwrap()[&row.id].clone();
-        assert_eq!(bytes.len(), class_len(row.class));
-        let n = keys().pack(row.number, row.class).open_pack(&mut bytes).unwrap();
+    for (number, pack) in packs.into_iter().enumerate() {
+        let SealedPack { class, mut bytes, .. } = pack;
+        assert_eq!((pack.number as usize, bytes.len()), (number, class_len(class)));
+        let n = keys().pack(pack.number, class).open_pack(&mut bytes).unwrap();
         let plain = &bytes[..n];
-        let footer = Footer::decode(row.class, &plain[n - FOOTER_LEN..]).unwrap();
-        let at = footer.index_at(row.class);
+        let footer = Footer::decode(class, &plain[n - FOOTER_LEN..]).unwrap();
+        let at = footer.index_at(class);
         let index = decode_index(footer.frames, Some(footer.frames_len), &plain[at..at + footer.index_len]).unwrap();
         let mut at = 0;
         for frame in index {
@@ -79,8 +60,7 @@ fn pack(frames: Vec<PressedFrame>, ask: &[ChunkId]) -> (BTreeMap<ChunkId, Vec<u8
             }
         }
     }
-    let classes = packed.packs.iter().map(|(row, _)| row.class).collect();
-    (out, classes, packed)
+    (out, classes)
 }
 
 proptest! {
@@ -98,17 +78,15 @@ proptest! {
                 at += c.body_len;
             }
         }).collect();
-        let (out, _, _) = pack(frames, &[]);
+        let (out, _) = pack(frames);
         prop_assert_eq!(out, all);
     }
 }
 
 #[test]
 fn an_almost_empty_session_is_one_smallest_pack() {
-    let f = frame(0, &[noise(1, 900)]);
-    let id = f.entry.chunks[0].id;
-    let (_, classes, packed) = pack(vec![f], &[id]);
-    assert_eq!((classes, packed.found), (vec![0], vec![(id, 0)]));
+    let (_, classes) = pack(vec![frame(0, &[noise(1, 900)])]);
+    assert_eq!(classes, [0]);
 }
 
 #[test]
@@ -116,7 +94,7 @@ fn padding_of_a_long_session_stays_under_one_per_cent() {
     let frames: Vec<_> =
         (0..400).map(|n| frame(n, &[noise(n, 30_000 + n as usize * 7919 % 150_000), noise(n + 1000, 9_000)])).collect();
     let sum: usize = frames.iter().map(|f| f.stored.len()).sum();
-    let (_, classes, _) = pack(frames, &[]);
+    let (_, classes) = pack(frames);
     let sealed: usize = classes.iter().map(|c| class_len(*c)).sum();
     assert!(sealed * 100 < sum * 101, "{sealed} bytes sealed for {sum}: {classes:?}");
 }
@@ -124,17 +102,16 @@ fn padding_of_a_long_session_stays_under_one_per_cent() {
 #[test]
 fn millions_of_tiny_chunks_do_not_make_one_huge_index() {
     let tiny = |n: u64| frame(n, &(0..2000).map(|i| (n * 2000 + i).to_le_bytes().to_vec()).collect::<Vec<_>>());
-    let (out, classes, packed) = pack((0..80).map(tiny).collect(), &[]);
+    let (out, classes) = pack((0..80).map(tiny).collect());
     assert_eq!(out.len(), 160_000);
-    assert!(packed.packs.len() > 2, "{classes:?}");
+    assert!(classes.len() > 2, "{classes:?}");
     assert!(classes.iter().all(|c| *c < FULL_CLASS));
 }
 
 #[test]
 fn a_spoiled_pack_is_noticed_before_it_leaves() {
     let frames = [frame(0, &[noise(5, 50_000)])];
-    let (state, far, meter, mut spool) = (MemoryState::default(), MemoryFar::default(), Meter::default(), NoSpool);
-    let mut packer = Packer::new(keys(), &state, Courier::new(Some(&far), &mut spool), &meter);
+    let mut packer = Packer::new(keys());
     let mut sealed = Vec::new();
     lay_out(&frames, 2, &mut sealed);
     keys().pack(0, 2).seal_in_place(&mut sealed).unwrap();

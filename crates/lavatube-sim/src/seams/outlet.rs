@@ -8,12 +8,14 @@ use std::cell::RefCell;
 use lavatube_base::ChunkId;
 use lavatube_client::collect::Outlet;
 use lavatube_client::courier::Courier;
+use lavatube_client::delivery::{DeliveredPack, Delivery, Packed};
 use lavatube_client::frame::{Press, RawFrame};
-use lavatube_client::packer::{DeliveredPack, PackError, Packed, Packer};
+use lavatube_client::packer::{PackError, Packer, SealedPack};
 
 struct Inner<'a> {
     press: Press,
-    packer: Option<Packer<'a>>,
+    packer: Packer,
+    delivery: Option<Delivery<'a>>,
     delivered: Vec<DeliveredPack>,
 }
 
@@ -24,12 +26,13 @@ pub struct Line<'a>(RefCell<Inner<'a>>);
 pub struct Front<'l, 'a>(&'l Line<'a>);
 
 impl<'a> Line<'a> {
-    /// A pipeline into `packer`.
+    /// A pipeline through `packer` into `delivery`.
     ///
     /// # Errors
     /// When the compressor cannot be set up.
-    pub fn new(packer: Packer<'a>) -> Result<Self, PackError> {
-        Ok(Self(RefCell::new(Inner { press: Press::new(1)?, packer: Some(packer), delivered: Vec::new() })))
+    pub fn new(packer: Packer, delivery: Delivery<'a>) -> Result<Self, PackError> {
+        let (press, delivery) = (Press::new(1)?, Some(delivery));
+        Ok(Self(RefCell::new(Inner { press, packer, delivery, delivered: Vec::new() })))
     }
 
     /// Where frames go in.
@@ -37,15 +40,27 @@ impl<'a> Line<'a> {
         Front(self)
     }
 
-    /// Packs what waits; may be called once.
+    /// Packs and delivers what waits; may be called once.
     ///
     /// # Errors
-    /// As [`Packer::finish`].
+    /// As [`Packer::close_last`] and [`Delivery::deliver`].
     pub fn finish(&self, ask: &[ChunkId]) -> Result<(Packed, Courier<'a>), PackError> {
-        let packer = self.0.borrow_mut().packer.take().ok_or(PackError::Ended)?;
-        let (last, packed, courier) = packer.finish(ask)?;
-        self.0.borrow_mut().delivered.extend(last);
-        Ok((packed, courier))
+        let inner = &mut *self.0.borrow_mut();
+        while let Some(pack) = inner.packer.close_last()? {
+            inner.deliver(pack)?;
+        }
+        let delivery = inner.delivery.take().ok_or(PackError::Ended)?;
+        Ok(delivery.finish(&inner.delivered, ask))
+    }
+}
+
+impl Inner<'_> {
+    fn deliver(&mut self, pack: SealedPack) -> Result<(), PackError> {
+        let delivery = self.delivery.as_mut().ok_or(PackError::Ended)?;
+        let (delivered, buffer) = delivery.deliver(pack)?;
+        self.delivered.push(delivered);
+        self.packer.recycle(buffer);
+        Ok(())
     }
 }
 
@@ -53,9 +68,7 @@ impl Outlet for Front<'_, '_> {
     fn submit(&mut self, frame: RawFrame) -> Result<(), PackError> {
         let inner = &mut *self.0.0.borrow_mut();
         let (frame, _) = inner.press.press(frame)?;
-        let packer = inner.packer.as_mut().ok_or(PackError::Ended)?;
-        inner.delivered.extend(packer.add(frame)?);
-        Ok(())
+        inner.packer.add(frame)?.map_or(Ok(()), |pack| inner.deliver(pack))
     }
 
     fn delivered(&mut self) -> Vec<DeliveredPack> {
