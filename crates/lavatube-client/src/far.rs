@@ -53,6 +53,9 @@ pub trait Far: Send + Sync {
     /// When they cannot be had. `out` is as before then.
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError>;
 
+    /// Says that these bytes of an object will be asked for next. Whoever can use the time until then does.
+    fn expect(&self, _id: ObjectId, _range: Range<u64>) {}
+
     /// Ids and lengths of all manifests the vault holds.
     ///
     /// # Errors

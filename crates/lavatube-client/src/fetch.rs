@@ -132,6 +132,36 @@ impl Window {
         let start = at.checked_sub(self.at)?;
         (self.pack == Some(pack) && start + len <= self.bytes.len()).then_some(start..start + len)
     }
+
+    /// Drops all but what it has from `at` on, and says from where on more must be read: its end, or `at`.
+    fn keep(&mut self, pack: u32, at: usize) -> usize {
+        let end = self.at + self.bytes.len();
+        if self.pack == Some(pack) && (self.at..end).contains(&at) {
+            self.bytes.drain(..at - self.at);
+            self.at = at;
+            return end;
+        }
+        self.bytes.clear();
+        at
+    }
+
+    /// Reads on, after [`Window::keep`]. Gives the number of bytes that were read.
+    fn fill(
+        &mut self,
+        pack: &OpenPack,
+        far: &dyn Far,
+        number: u32,
+        from: usize,
+        len: usize,
+    ) -> Result<usize, FetchCause> {
+        let kept = self.bytes.len();
+        let first = pack.append(far, from, len, &mut self.bytes)?;
+        if kept == 0 {
+            self.at = first;
+        }
+        self.pack = Some(number);
+        Ok(self.bytes.len() - kept)
+    }
 }
 
 /// A stretch of a pack that will be asked for.
@@ -323,18 +353,25 @@ impl<'a> Fetcher<'a> {
         }
         let held = self.hold(place.pack)?;
         let pack = &self.packs[held].pack;
+        let (far, class) = (self.archive.far, pack.row.class);
         let expected = self.expected.iter().find(|s| s.pack == place.pack && (s.start..s.end).contains(&at));
-        let ahead = expected.map_or(len, |s| s.end.min(at + READ_AHEAD).min(capacity(pack.row.class)).max(end) - at);
-        self.window.pack = None;
-        let mut read = pack.read(self.archive.far, at, ahead, &mut self.window.bytes);
-        if ahead > len && read.as_ref().is_err_and(|e| !e.is_away()) {
+        let expected = expected.map_or(end, |s| s.end.min(capacity(class)).max(end));
+        let from = self.window.keep(place.pack, at);
+        let upto = expected.min(from + READ_AHEAD).max(end);
+        let mut read = self.window.fill(pack, far, place.pack, from, upto - from);
+        if upto > end && read.as_ref().is_err_and(|e| !e.is_away()) {
             // What is damaged may lie beyond what is wanted now.
-            read = pack.read(self.archive.far, at, len, &mut self.window.bytes);
+            self.window.pack = None;
+            let from = self.window.keep(place.pack, at);
+            read = self.window.fill(pack, far, place.pack, from, len);
         }
-        self.window.at = read?;
-        self.window.pack = Some(place.pack);
+        let got = read.inspect_err(|_| self.window.pack = None)?;
+        let next = self.window.at + self.window.bytes.len();
+        if next < expected {
+            pack.expect(far, next, READ_AHEAD.min(expected - next));
+        }
         if let Some(meter) = self.meter {
-            meter.stored_bytes.add(self.window.bytes.len() as u64);
+            meter.stored_bytes.add(got as u64);
         }
         let range = self.window.range(place.pack, at, len);
         range.ok_or_else(|| FetchCause::Damaged("its frame reaches beyond the pack".into()))

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
+use lavatube_base::ChunkId;
 use lavatube_base::digest::sha256;
 use lavatube_base::limits::PIECE_LEN;
-use lavatube_base::ChunkId;
 use lavatube_format::pack::{
     FOOTER_LEN, Footer, FrameEntry, HEADER_LEN, Header, PIECE_STORED, capacity, class_len, sealed_position,
 };

@@ -8,14 +8,15 @@ mod direct;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lavatube_vault::drive::{Drive, DriveError, PutMode, Space};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fdatasync, fstatvfs, fsync, linkat, mkdirat, openat,
-    renameat, renameat_with, statat, unlinkat,
+    Advice, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fadvise, fdatasync, fstatvfs, fsync, linkat, mkdirat,
+    openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, pread, retry_on_intr, writev};
 
@@ -316,6 +317,9 @@ impl Drive for DirectoryDrive {
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
         let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let fd = fd.map_err(blame)?;
+        if buf.len() >= BULK_LEN_MIN {
+            read_ahead(&fd, offset.saturating_add(buf.len() as u64));
+        }
         let mut filled = 0;
         while filled < buf.len() {
             let at = offset.saturating_add(filled as u64);
@@ -410,6 +414,12 @@ fn write_parts(fd: impl AsFd, parts: &[&[u8]]) -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// Asks the system to read on from `offset`: who reads much at once will want what follows. Only a hint, so that it may
+/// fail.
+fn read_ahead(fd: impl AsFd, offset: u64) {
+    let _ = fadvise(fd, offset, NonZeroU64::new(READ_AHEAD), Advice::WillNeed);
+}
+
 fn open_folder(root: impl AsFd, folder: &str) -> rustix::io::Result<OwnedFd> {
     openat(root, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
@@ -455,6 +465,9 @@ const TMP: &str = "tmp";
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Most staged files kept open; beyond it their bytes are synced early.
 const OPEN_MAX: usize = 128;
+/// From this size on a read is one of many.
+const BULK_LEN_MIN: usize = 128 << 10;
+const READ_AHEAD: u64 = 512 << 10;
 const COMPARE_LEN: usize = 64 << 10;
 const GETDENTS_LEN: usize = 64 << 10;
 /// Most slices of one `writev` (the kernel's UIO_MAXIOV).

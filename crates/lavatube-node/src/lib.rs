@@ -19,6 +19,7 @@ pub mod keys_io;
 pub mod lock;
 pub mod pipeline;
 pub mod process;
+pub mod read_ahead;
 pub mod reader;
 
 mod attributes;

@@ -15,6 +15,7 @@ use lavatube_base::{ObjectId, Verified};
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::catalog::Catalog;
 use lavatube_client::check::{self, Bad, CheckError, Damage, Structure};
+use lavatube_client::far::Far;
 use lavatube_client::fetch::{Archive, CACHE_BYTES, FetchCause, Fetcher};
 use lavatube_client::frame::FrameError;
 use lavatube_client::layers::{LostRange, TreeError};
@@ -35,6 +36,7 @@ use crate::directory_sink::DirectorySink;
 use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault};
 use crate::lock::{Lock, Mode};
+use crate::read_ahead::with_read_ahead;
 
 /// Bytes of opened frames each of several threads keeps.
 const THREAD_CACHE_BYTES: usize = CACHE_BYTES / 2;
@@ -248,8 +250,9 @@ impl Session<'_> {
         let (jobs_in, jobs_out) = sync_channel(2);
         let jobs_out = Mutex::new(jobs_out);
         let planned = thread::scope(|scope| {
-            let work = || -> Result<Outcome, ReaderError> {
-                let mut fetcher = self.fetcher()?.counting(meter);
+            let work = |far: &dyn Far| -> Result<Outcome, ReaderError> {
+                let archive = Archive { far, ..self.archive() };
+                let mut fetcher = Fetcher::new(archive, THREAD_CACHE_BYTES)?.counting(meter);
                 let mut sum = Outcome::default();
                 loop {
                     let job = jobs_out.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -257,7 +260,8 @@ impl Session<'_> {
                     sum.absorb(run_job(job, &mut fetcher, &sink, meter));
                 }
             };
-            let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> =
+                (0..workers.max(1)).map(|_| scope.spawn(move || with_read_ahead(self.archive().far, work))).collect();
             let planned = loop {
                 match restore.next_job(&mut fetcher) {
                     Ok(Some(job)) => {

@@ -3,6 +3,8 @@
 //! The header is fetched and its commitment compared once; from then on ranges are fetched in whole pieces and opened in
 //! the buffer they came in. It must not know frames' insides or who asks.
 
+use std::ops::Range;
+
 use lavatube_base::limits::PIECE_LEN;
 use lavatube_format::catalog::PackRow;
 use lavatube_format::pack::{
@@ -47,16 +49,34 @@ impl OpenPack {
     /// then.
     pub fn read(&self, far: &dyn Far, start: usize, len: usize, out: &mut Vec<u8>) -> Result<usize, FetchCause> {
         out.clear();
-        let class = self.row.class;
-        if start.checked_add(len).is_none_or(|end| end > capacity(class)) {
+        self.append(far, start, len, out)
+    }
+
+    /// As [`OpenPack::read`], behind what `out` has; that stays as it is.
+    ///
+    /// # Errors
+    /// As [`OpenPack::read`].
+    pub fn append(&self, far: &dyn Far, start: usize, len: usize, out: &mut Vec<u8>) -> Result<usize, FetchCause> {
+        if start.checked_add(len).is_none_or(|end| end > capacity(self.row.class)) {
             return Err(FetchCause::Damaged("the catalog points beyond the pack's end".into()));
         }
-        let (first, range) = covering(class, start, len);
-        fetch_exact(far, &self.row, range.start as u64..range.end as u64, out)?;
-        let opened = self.opener.open_pieces(u32::try_from(first).unwrap_or(u32::MAX), out);
-        out.truncate(*opened.as_ref().unwrap_or(&0));
+        let (first, range) = self.sealed(start, len);
+        let base = out.len();
+        fetch_exact(far, &self.row, range, out)?;
+        let opened = self.opener.open_pieces(u32::try_from(first).unwrap_or(u32::MAX), &mut out[base..]);
+        out.truncate(base + opened.as_ref().unwrap_or(&0));
         opened?;
         Ok(first * PIECE_LEN)
+    }
+
+    /// Tells the far side that plaintext `start .. start + len` will be asked for next.
+    pub fn expect(&self, far: &dyn Far, start: usize, len: usize) {
+        far.expect(self.row.id, self.sealed(start, len).1);
+    }
+
+    fn sealed(&self, start: usize, len: usize) -> (usize, Range<u64>) {
+        let (first, range) = covering(self.row.class, start, len);
+        (first, range.start as u64..range.end as u64)
     }
 
     /// The pack's index.
@@ -79,16 +99,15 @@ impl OpenPack {
     }
 }
 
-/// Fetches exactly `range`: a far side that sends less or more is not believed.
-fn fetch_exact(far: &dyn Far, row: &PackRow, range: std::ops::Range<u64>, out: &mut Vec<u8>) -> Result<(), FetchCause> {
-    let want = range.end - range.start;
-    out.clear();
+/// Appends exactly `range` to `out`: a far side that sends less or more is not believed.
+fn fetch_exact(far: &dyn Far, row: &PackRow, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FetchCause> {
+    let (base, want) = (out.len(), range.end - range.start);
     let fetched = far.fetch(row.id, range, out);
-    if fetched.is_ok() && out.len() as u64 == want {
+    let got = out.len() - base;
+    if fetched.is_ok() && got as u64 == want {
         return Ok(());
     }
-    let got = out.len();
-    out.clear();
+    out.truncate(base);
     fetched?;
     Err(FetchCause::Damaged(format!("the vault sent {got} bytes instead of {want}")))
 }
