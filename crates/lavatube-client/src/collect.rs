@@ -154,7 +154,11 @@ impl<'c, 's> Collector<'c, 's> {
             self.flush(lane)?;
         }
         if self.lane(lane).bytes.capacity() == 0 {
-            self.lane(lane).bytes = self.outlet.buffer();
+            self.lane(lane).bytes = match lane {
+                // It is stored as it is and stays in memory until its pack is full: no byte more than it needs.
+                Lane::Loose => Vec::with_capacity(content.len().max(lane.frame_len())),
+                Lane::Data | Lane::Tree => self.outlet.buffer(),
+            };
         }
         let frame = self.lane(lane);
         frame.bytes.extend_from_slice(content);

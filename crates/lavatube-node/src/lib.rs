@@ -25,3 +25,4 @@ pub mod reader;
 mod attributes;
 mod descend;
 mod words;
+mod write_behind;
