@@ -1,12 +1,13 @@
 //! Restores of the real command while a drive cannot be read, or the target cannot be written.
 //!
-//! A drive that answers nothing but errors costs nothing as long as parity makes up for it. In the target every call fails
+//! A drive that answers nothing but errors costs nothing as long as parity makes up for it, and is named. In the target every call fails
 //! in turn: what is not there afterwards is named, nothing is there in part, and the next run brings the rest.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use common::before::Before;
@@ -33,6 +34,8 @@ fn drives_that_cannot_be_read_cost_nothing_up_to_parity() {
         let run = inject(machine, &ARGS, "pread64", "error=EIO", 1, &bad).unwrap();
         let (status, answer) = machine.read(&ARGS, &run.out);
         assert_eq!(status, 0, "{what}: {answer:#}");
+        let labels = BTreeSet::from([first, second]).into_iter().map(|n| format!("d{n}")).collect::<Vec<_>>();
+        assert_eq!(answer["hurt_drives"], serde_json::json!(labels), "{what}: {answer:#}");
         assert_same(&want, &machine.path("back/src"), &what);
         fs::remove_dir_all(machine.path("back")).unwrap();
         let check = inject(machine, &["check"], "pread64", "error=EIO", 1, &bad).unwrap();
