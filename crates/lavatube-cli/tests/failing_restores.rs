@@ -60,7 +60,7 @@ fn what_the_target_does_not_take_is_named_and_comes_with_the_next_run() {
         for (n, error) in (1..).flat_map(|n| [(n, "EIO"), (n, "ENOSPC")]) {
             let Some(run) = inject(machine, &ARGS, call, &format!("error={error}"), n, &[]) else { break };
             met += 1;
-            let what = format!("{call} {n} {error}, seed {:#x}: {}", machine.seed, run.call);
+            let what = format!("{call} {n} {error}, seed {:#x}: {}", machine.seed, run.calls.join(" and "));
             let (status, answer) = machine.read(&ARGS, &run.out);
             // Full is full when a file is written; a folder that cannot be made leaves others to go on with.
             assert!([Some(3), Some(13)].contains(&run.status()), "{what}: {answer:#}");

@@ -10,7 +10,7 @@ mod common;
 use common::before::Before;
 use common::strace::{Injected, can_trace};
 use common::{Machine, seed, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Calls that change something on a drive or in the state.
 const WRITES: [&str; 6] = ["write", "writev", "rename", "renameat2", "mkdirat", "unlink"];
@@ -18,21 +18,18 @@ const WRITES: [&str; 6] = ["write", "writev", "rename", "renameat2", "mkdirat", 
 /// Calls that make it durable.
 const SYNCS: [&str; 2] = ["fsync", "fdatasync"];
 
-/// What must be so after a call failed with EIO: a drive is left out and named, anything else ends the run and is named.
+/// What must be so after calls failed with EIO: a drive is left out and named, anything else ends the run and is named.
 fn is_named(machine: &Machine, run: &Injected, answer: &Value, what: &str) -> Option<String> {
-    if let Some(label) = run.drive(machine) {
+    // What a lock's file says is for people only.
+    let own: Vec<_> = run.calls.iter().filter(|c| !c.contains("/drives/") && !c.contains("/lock>")).collect();
+    if own.is_empty() {
         assert_eq!(run.status(), Some(0), "{what}: {answer:#}");
-        assert_eq!(answer["degraded_drives"], serde_json::json!([label]), "{what}: {answer:#}");
+        assert_eq!(answer["degraded_drives"], json!(run.drives(machine)), "{what}: {answer:#}");
         return Some(text(&answer["snapshot"]));
     }
-    if run.status() == Some(0) {
-        // What a lock's file says is for people only, and so is what a finished run leaves behind.
-        assert!(run.call.contains("/lock>"), "{what}: {answer:#}");
-        return Some(text(&answer["snapshot"]));
-    }
-    assert_eq!((run.status(), &answer["error"]["code"]), (Some(1), &"io".into()), "{what}: {answer:#}");
+    assert_eq!((run.status(), &answer["error"]["code"]), (Some(1), &json!("io")), "{what}: {answer:#}");
     let message = text(&answer["error"]["message"]);
-    assert!(names_what(&run.call, &message), "{what}: {message}");
+    assert!(own.iter().any(|call| names_what(call, &message)), "{what}: {message}");
     None
 }
 

@@ -1,7 +1,7 @@
 //! The real command under `strace`: one of its system calls fails, or is its last.
 //!
-//! `strace` counts each call by its name and for each thread by itself. What these tests sweep over is done by one thread,
-//! so that the n-th `fsync` is one certain `fsync`.
+//! `strace` counts each call by its name and for each thread by itself, so that the n-th `fsync` of a run is one for each
+//! thread that syncs so often.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,23 @@ use std::process::{Command, Output};
 
 use super::{Machine, output, skipped};
 
-/// A run in which something was done to a system call.
+/// A run in which something was done to system calls.
 pub struct Injected {
     pub out: Output,
-    /// The call as strace shows it.
-    pub call: String,
+    /// The calls as strace shows them: one, or one of each of several threads.
+    pub calls: Vec<String>,
 }
 
 impl Injected {
-    /// Whether the call was about this file or folder, or something below it.
-    pub fn is_about(&self, path: &Path) -> bool {
-        self.call.contains(path.to_str().unwrap())
+    /// The labels of the drives the calls were about, in order.
+    pub fn drives(&self, machine: &Machine) -> Vec<String> {
+        let about = |drive: &Path| self.calls.iter().any(|call| call.contains(drive.to_str().unwrap()));
+        (0..6).filter(|n| about(&machine.drive(*n))).map(|n| format!("d{n}")).collect()
     }
 
-    /// The label of the drive the call was about.
-    pub fn drive(&self, machine: &Machine) -> Option<String> {
-        (0..6).find(|n| self.is_about(&machine.drive(*n))).map(|n| format!("d{n}"))
+    /// Whether it came to the command's own output: by then all is done.
+    pub fn is_over(&self) -> bool {
+        self.calls.iter().any(|call| call.contains("(1<"))
     }
 
     /// Exit status, when the command was not killed.
@@ -88,16 +89,17 @@ pub fn inject(
         command
     });
     let trace = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-    let call = hit(&trace, out.status.signal().is_some())?;
-    Some(Injected { out, call })
+    let calls = hits(&trace, out.status.signal().is_some());
+    (!calls.is_empty()).then_some(Injected { out, calls })
 }
 
-/// The call that something was done to. A call may be told in two lines when another thread comes between.
-fn hit(trace: &str, killed: bool) -> Option<String> {
+/// The calls that something was done to. A call may be told in two lines when another thread comes between.
+fn hits(trace: &str, killed: bool) -> Vec<String> {
     let lines: Vec<&str> = trace.lines().collect();
     let is_hit = |line: &str| if killed { line.ends_with("= ?") } else { line.contains("(INJECTED)") };
-    let at = lines.iter().rposition(|line| is_hit(line))?;
-    let thread = lines[at].split(' ').next();
-    let begun = lines[..=at].iter().rfind(|line| line.split(' ').next() == thread && !line.contains(" resumed>"))?;
-    Some((*begun).to_owned())
+    let begun = |at: usize| {
+        let thread = lines[at].split(' ').next();
+        lines[..=at].iter().rfind(|line| line.split(' ').next() == thread && !line.contains(" resumed>"))
+    };
+    (0..lines.len()).filter(|&at| is_hit(lines[at])).filter_map(begun).map(|line| (*line).to_owned()).collect()
 }
