@@ -1,7 +1,8 @@
 //! Digests, and the one way to a [`Verified`] object.
 //!
 //! Two hash families are kept for every pack (SECURITY: integrity can be renewed when one of them ages). `Verified` is a
-//! proof by type: whoever holds one knows that the bytes were hashed and what came out.
+//! proof by type: whoever holds one knows that the bytes were hashed and what came out. Step 13 of the
+//! walk.
 
 use crate::ObjectId;
 

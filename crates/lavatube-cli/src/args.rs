@@ -68,6 +68,7 @@ pub enum Verb {
     Check(verbs::check::CheckArgs),
     Key(verbs::key::KeyArgs),
     Status(verbs::status::StatusArgs),
+    Completions(verbs::completions::CompletionsArgs),
     Version(verbs::version::VersionArgs),
     Help(verbs::help::HelpArgs),
 }
@@ -77,7 +78,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
     ("Take care", &["check", "status", "key"]),
-    ("Else", &["version", "help"]),
+    ("Else", &["completions", "version", "help"]),
 ];
 
 /// The command with its grouped help.
@@ -89,7 +90,7 @@ pub fn command() -> Command {
         for name in *names {
             if let Some(verb) = command.get_subcommands().find(|c| c.get_name() == *name) {
                 let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-                let _ = writeln!(groups, "  {name:<10} {about}");
+                let _ = writeln!(groups, "  {name:<12} {about}");
             }
         }
     }

@@ -54,6 +54,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
     match &cli.verb {
         Verb::Help(args) => return verbs::help::run(args, screen),
         Verb::Version(_) => return verbs::version::run(screen),
+        Verb::Completions(args) => return verbs::completions::run(args, screen),
         _ => {}
     }
     let settings = Settings::load(&cli.global)?;
@@ -67,6 +68,6 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Check(args) => verbs::check::run(args, &settings, screen),
         Verb::Key(args) => verbs::key::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
-        Verb::Version(_) | Verb::Help(_) => Ok(End::Done),
+        Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) => Ok(End::Done),
     }
 }

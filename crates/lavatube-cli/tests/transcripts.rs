@@ -413,7 +413,8 @@ fn what_cannot_be_read_is_listed_and_has_its_own_status() {
 #[test]
 fn help_teaches() {
     let machine = Machine::new();
-    let verbs = ["init", "backup", "snapshots", "ls", "restore", "cat", "check", "key", "status", "version"];
+    let verbs =
+        ["init", "backup", "snapshots", "ls", "restore", "cat", "check", "key", "status", "completions", "version"];
     let mut text = machine.screens(&[&["help"], &["help", "statuses"], &["help", "patterns"], &["version"]]);
     for verb in verbs {
         let help = machine.screen(&["help", verb]);
@@ -439,6 +440,7 @@ fn json_has_the_documented_fields() {
         (&["check", "--json", "--read-data"], 0),
         (&["key", "--json"], 0),
         (&["status", "--json"], 0),
+        (&["completions", "fish", "--json"], 0),
         (&["version", "--json"], 0),
     ];
     for (args, status) in cases {

@@ -2,7 +2,7 @@
 //!
 //! Two files: a body in blocks, written during a backup, and a small head that names the body and replaces the older
 //! head only after the snapshot is durable. So a cache always describes a snapshot that really exists. It must not
-//! know what is compared with it.
+//! know what is compared with it. Step 1 of the walk.
 
 use std::io::Write;
 

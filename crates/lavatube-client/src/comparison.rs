@@ -2,7 +2,7 @@
 //!
 //! Two sorted streams meet: the walk, and the tree cache. The merged result becomes the next cache, and says for each
 //! entry in which generation it last changed, from which any layer can be written. It must not know how entries are
-//! found or read.
+//! found or read. Step 1 of the walk.
 
 use std::cmp::Ordering;
 

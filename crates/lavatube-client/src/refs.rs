@@ -1,7 +1,8 @@
 //! Long lists of references: the chunks of a large file, folded into list chunks when they are many.
 //!
 //! Lists end where the content says, like chunks do, so that an insertion into a huge file changes one list and not
-//! all that follow. Memory is bounded by one list a level. It must not know where list chunks are put.
+//! all that follow. Memory is bounded by one list a level. It must not know where list chunks are put. Step 2 of
+//! the walk.
 
 use lavatube_base::limits::{REFS_PER_LIST_MAX, REFS_PER_RECORD_MAX};
 use lavatube_format::tree::{Ref, put_refs};

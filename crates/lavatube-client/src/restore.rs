@@ -1,4 +1,4 @@
-//! Restoring: a snapshot's tree, or a part of it, into a folder. Step 21 of the walk.
+//! Restoring: a snapshot's tree, or a part of it, into a folder. Steps 19 to 21 of the walk.
 //!
 //! One coordinator ([`Restore`]) walks the tree, makes directories and hands out [`Job`]s; any number of threads run
 //! [`run_job`] with a fetcher each; hard links come last. Nothing that is there is overwritten without permission, no

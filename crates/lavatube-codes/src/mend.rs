@@ -4,7 +4,7 @@
 //! from, yet nearly all of their bytes are right. Parity works byte column by byte column, and in
 //! a column where few bytes are wrong the code finds and corrects them without being told where.
 //! What it must not know: hashes. It proposes; the caller checks the blocks' hashes and throws away
-//! what does not match, so a wrong proposal is harmless.
+//! what does not match, so a wrong proposal is harmless. Step 20 of the walk.
 
 use crate::code::{Code, CodeError};
 use crate::{gf, kernel, matrix};

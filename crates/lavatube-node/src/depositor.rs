@@ -17,6 +17,7 @@ use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, Recovered, SessionError};
 use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::{DepositKeys, Reads};
+use lavatube_vault::DriveState;
 
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
@@ -151,8 +152,8 @@ pub struct Outcome {
     pub recovered: Recovered,
     /// Objects of earlier runs that waited in the spool and are in the vault now.
     pub drained: usize,
-    /// Drives that are not as they should be.
-    pub degraded: Vec<String>,
+    /// Drives that are not as they should be, or failed while the backup wrote to them: label and, of the latter, why.
+    pub degraded: Vec<(String, Option<String>)>,
 }
 
 /// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there.
@@ -187,8 +188,13 @@ pub fn backup(
     let recovered = session::recover(&state, &deposit, &mut catalog, &mut courier)?;
     let (report, promise, receipts) = take(&state, request, effort, &deposit, &mut catalog, courier, meter)?;
     session::note_receipts(&state, &receipts)?;
-    let degraded = vault.report().drives.iter().filter(|d| d.state != lavatube_vault::DriveState::Present);
-    let degraded = degraded.map(|d| d.label.clone()).collect();
+    // Asked at the end: a drive may have failed on the way.
+    let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
+        DriveState::Present => None,
+        DriveState::Suspect(e) => Some((d.label, Some(e.to_string()))),
+        _ => Some((d.label, None)),
+    });
+    let degraded = degraded.collect();
     Ok(Outcome { report, promise, stored_bytes: meter.stored_bytes.now(), recovered, drained, degraded })
 }
 

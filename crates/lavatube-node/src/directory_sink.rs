@@ -15,8 +15,8 @@ use lavatube_client::source::Found;
 use lavatube_format::tree::{Kind, Meta};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, chmodat, chownat, fchmod, fchown, fgetxattr, fremovexattr,
-    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, renameat_with, statat, symlinkat, syncfs, unlinkat,
-    utimensat,
+    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat, syncfs,
+    unlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::process::geteuid;
@@ -95,7 +95,7 @@ impl Sink for DirectorySink {
     fn look(&self, dir: &SinkDir, name: &[u8]) -> Result<Option<Found>, SinkError> {
         match statat(&dir.fd, name, LOOK) {
             // What an interrupted restore left is nothing yet.
-            Ok(st) if is_unfinished(&st, UNFINISHED) => Ok(None),
+            Ok(st) if is_unfinished(&st) => Ok(None),
             Ok(st) => found(&st).map(Some).ok_or_else(|| SinkError::Io("something unknown is there".into())),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(blame(e)),
@@ -118,8 +118,8 @@ impl Sink for DirectorySink {
 
     fn create(&self, dir: &SinkDir, name: &[u8], whole: bool) -> Result<SinkFile, SinkError> {
         let (fd, part) = if whole {
-            let fd = match create_new(dir, name, UNFINISHED) {
-                Err(Errno::EXIST) if remove_unfinished(dir, name)? => create_new(dir, name, UNFINISHED),
+            let fd = match create_new(dir, name) {
+                Err(Errno::EXIST) if remove_unfinished(dir, name)? => create_new(dir, name),
                 other => other,
             };
             (fd.map_err(blame)?, None)
@@ -163,11 +163,11 @@ impl Sink for DirectorySink {
         if file.inherited {
             disinherit(&file.fd, false)?;
         }
-        let created = if file.part.is_some() { PART } else { UNFINISHED };
-        finish_open(&file.fd, file.owner, Some(created), meta, &mut warnings)?;
         if let Some(part) = &file.part {
+            // While it bears the mark: a cut after the mark is gone would leave a hidden file that nobody knows as ours.
             name_for_good(dir, part, name)?;
         }
+        finish_open(&file.fd, file.owner, Some(UNFINISHED), meta, &mut warnings)?;
         Ok(warnings)
     }
 
@@ -182,7 +182,12 @@ impl Sink for DirectorySink {
                 return Err(SinkError::Io("asked to make something special of what is not".into()));
             }
         };
-        match retry_on_intr(|| mknodat(&dir.fd, name, what, PRIVATE, device)) {
+        let make = || retry_on_intr(|| mknodat(&dir.fd, name, what, UNFINISHED, device));
+        let made = match make() {
+            Err(Errno::EXIST) if remove_unfinished(dir, name)? => make(),
+            other => other,
+        };
+        match made {
             Err(Errno::PERM) => return Err(SinkError::Io("only root may make it".into())),
             other => other.map_err(blame)?,
         }
@@ -192,12 +197,12 @@ impl Sink for DirectorySink {
             attributes::drop_acl(&dir.fd, name).map_err(blame)?;
         }
         attributes::set_by_name(&dir.fd, name, &meta.xattrs, &mut warnings);
-        // No call changes the mode by name without following a link that may have taken the place meanwhile.
+        set_times_by_name(dir, name, meta, &mut warnings)?;
+        // Last, because until then it marks what is unfinished. No call changes the mode by name without following a link that may have taken the place meanwhile.
         let pin = openat(&dir.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let mode = permitted(meta.mode, kept, &mut warnings);
         let set = pin.and_then(|fd| chmodat(CWD, proc_path(fd.as_fd(), b"").as_slice(), mode, AtFlags::empty()));
         grant(set, "its mode could not be set", &mut warnings)?;
-        set_times_by_name(dir, name, meta, &mut warnings)?;
         Ok(warnings)
     }
 
@@ -266,13 +271,32 @@ fn permitted(mode: u32, owner_kept: bool, warnings: &mut Vec<String>) -> Mode {
     mode - risky
 }
 
+/// A link has no mode to mark it as unfinished, and one without its time would be taken for somebody else's by the next
+/// run: it gets its name last.
 fn make_link(dir: &SinkDir, name: &[u8], target: &[u8], meta: &Meta) -> Result<Vec<String>, SinkError> {
-    retry_on_intr(|| symlinkat(target, &dir.fd, name)).map_err(blame)?;
+    let part = &create_link_part(dir, name, target)?;
     let mut warnings = Vec::new();
-    chown_by_name(dir, name, meta, &mut warnings)?;
-    attributes::set_by_name(&dir.fd, name, &meta.xattrs, &mut warnings);
-    set_times_by_name(dir, name, meta, &mut warnings)?;
+    chown_by_name(dir, part, meta, &mut warnings)?;
+    attributes::set_by_name(&dir.fd, part, &meta.xattrs, &mut warnings);
+    set_times_by_name(dir, part, meta, &mut warnings)?;
+    name_for_good(dir, part, name)?;
     Ok(warnings)
+}
+
+/// Creates the hidden link that becomes `name`, or takes the one that an interrupted restore left behind.
+fn create_link_part(dir: &SinkDir, name: &[u8], target: &[u8]) -> Result<Cow<'static, [u8]>, SinkError> {
+    for n in 0..PART_NAMES {
+        let part = part_name(name, n);
+        match retry_on_intr(|| symlinkat(target, &dir.fd, part.as_ref())) {
+            Ok(()) => return Ok(part),
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(blame(e)),
+        }
+        if readlinkat(&dir.fd, part.as_ref(), Vec::new()).is_ok_and(|there| there.as_bytes() == target) {
+            return Ok(part);
+        }
+    }
+    Err(SinkError::Io("no free name for an unfinished link".into()))
 }
 
 fn chown_by_name(dir: &SinkDir, name: &[u8], meta: &Meta, warnings: &mut Vec<String>) -> Result<bool, SinkError> {
@@ -320,38 +344,39 @@ fn open_existing(dir: &SinkDir, name: &[u8]) -> Result<SinkDir, SinkError> {
     Ok(SinkDir { fd, gives: None, bequeaths })
 }
 
-fn create_new(dir: &SinkDir, name: &[u8], mode: Mode) -> rustix::io::Result<OwnedFd> {
+fn create_new(dir: &SinkDir, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    retry_on_intr(|| openat(&dir.fd, name, flags, mode))
+    retry_on_intr(|| openat(&dir.fd, name, flags, UNFINISHED))
 }
 
 /// Creates the hidden file that becomes `name`, in place of one that an interrupted restore left behind.
 fn create_part(dir: &SinkDir, name: &[u8]) -> Result<(OwnedFd, Vec<u8>), SinkError> {
     for n in 0..PART_NAMES {
         let part = part_name(name, n);
-        match create_new(dir, &part, PART) {
+        match create_new(dir, &part) {
             Ok(fd) => return Ok((fd, part.into_owned())),
             Err(Errno::EXIST) => {}
             Err(e) => return Err(blame(e)),
         }
         // Only what looks exactly like ours is removed: a saved tree may hold such a name itself.
         let st = statat(&dir.fd, part.as_ref(), LOOK).map_err(blame)?;
-        if is_unfinished(&st, PART) {
+        if is_unfinished(&st) {
             unlinkat(&dir.fd, part.as_ref(), AtFlags::empty()).map_err(blame)?;
-            return Ok((create_new(dir, &part, PART).map_err(blame)?, part.into_owned()));
+            return Ok((create_new(dir, &part).map_err(blame)?, part.into_owned()));
         }
     }
     Err(SinkError::Io("no free name for an unfinished file".into()))
 }
 
-/// Whether this is a file that was begun with mode `mark` and never finished.
-fn is_unfinished(st: &Stat, mark: Mode) -> bool {
-    FileType::from_raw_mode(st.st_mode) == FileType::RegularFile && st.st_mode & 0o7777 == mark.bits()
+/// Whether this is a file, pipe, device or socket that was begun and never finished.
+fn is_unfinished(st: &Stat) -> bool {
+    let kind = FileType::from_raw_mode(st.st_mode);
+    kind != FileType::Directory && kind != FileType::Symlink && st.st_mode & 0o7777 == UNFINISHED.bits()
 }
 
-/// Makes room for a file where an interrupted restore left one of that very name unfinished; says whether it did.
+/// Makes room where an interrupted restore left one of that very name unfinished; says whether it did.
 fn remove_unfinished(dir: &SinkDir, name: &[u8]) -> Result<bool, SinkError> {
-    let unfinished = is_unfinished(&statat(&dir.fd, name, LOOK).map_err(blame)?, UNFINISHED);
+    let unfinished = is_unfinished(&statat(&dir.fd, name, LOOK).map_err(blame)?);
     if unfinished {
         unlinkat(&dir.fd, name, AtFlags::empty()).map_err(blame)?;
     }
@@ -413,9 +438,8 @@ pub(crate) fn blame(e: Errno) -> SinkError {
 
 /// Mode of a new file until it has its own.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// Mode of a file that is not whole yet. Nobody gives a file the sticky bit, so it marks what is ours to remove.
-const PART: Mode = PRIVATE.union(Mode::SVTX);
-/// The same of a file that has its real name from the start: a mode that is stranger still, for the name tells nothing.
+/// Mode of what is not finished yet, under a hidden name or its own: so strange that nobody gives it to anything, it marks
+/// what is ours to remove.
 const UNFINISHED: Mode = Mode::WUSR.union(Mode::SVTX);
 const SPECIAL: Mode = Mode::SUID.union(Mode::SGID).union(Mode::SVTX);
 const NAME_LEN_MAX: usize = 255;

@@ -3,9 +3,10 @@
 //! Steps 7 to 12 of the walk are a function call here. A folder holds the vault's own small files: which drives there
 //! are, its key, and a lock; everything else is on the drives. It must not know how anything is encoded.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
@@ -14,7 +15,8 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
-    CreateError, DepositError, Depth, Drive, NewDrive, NewVault, OpenError, OpenReport, ReadError, StoreError, Vault,
+    CreateError, DepositError, Depth, Drive, DriveState, NewDrive, NewVault, OpenError, OpenReport, ReadError,
+    StoreError, Vault,
 };
 use serde::{Deserialize, Serialize};
 
@@ -226,6 +228,7 @@ fn signer_of(seed: &Secret) -> Result<EdSigner, VaultError> {
 pub struct EmbeddedVault {
     vault: RwLock<Vault>,
     report: OpenReport,
+    hurt: Mutex<BTreeSet<String>>,
 }
 
 impl EmbeddedVault {
@@ -240,12 +243,19 @@ impl EmbeddedVault {
         });
         let signer = if write { Some(read_signer(folder)?) } else { None };
         let (vault, report) = Vault::open(drives.collect(), signer)?;
-        Ok(Self { vault: RwLock::new(vault), report })
+        Ok(Self { vault: RwLock::new(vault), report, hurt: Mutex::default() })
     }
 
     /// What was found on opening.
     pub fn report(&self) -> &OpenReport {
         &self.report
+    }
+
+    /// Labels of drives that were not as they should be on opening, or had missing or damaged shards of what was fetched.
+    pub fn hurt(&self) -> BTreeSet<String> {
+        let opened = self.report.drives.iter().filter(|d| d.state != DriveState::Present).map(|d| d.label.clone());
+        let fetched = self.hurt.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        opened.chain(fetched).collect()
     }
 
     /// The vault, to ask it things.
@@ -310,7 +320,11 @@ impl Far for EmbeddedVault {
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
         match self.read().read(id, range, out) {
-            Ok(_) => Ok(()),
+            Ok(report) => {
+                let labels = report.damage.into_iter().map(|shard| shard.label).filter(|label| !label.is_empty());
+                self.hurt.lock().unwrap_or_else(PoisonError::into_inner).extend(labels);
+                Ok(())
+            }
             Err(ReadError::NotHere(_)) => Err(FarError::Absent(id)),
             Err(e) => Err(FarError::Lost { id, text: e.to_string() }),
         }

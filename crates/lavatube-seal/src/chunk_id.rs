@@ -1,7 +1,7 @@
 //! Chunk ids: keyed BLAKE3, so that an id tells nothing to one without the tenant's key (FORMAT section 1).
 //!
 //! The key is cheap to clone and is used from every worker thread. [`Opened`] is the proof that restored content was
-//! hashed again and is the chunk that was asked for. It must not know where content comes from.
+//! hashed again and is the chunk that was asked for. It must not know where content comes from. Step 3 of the walk.
 
 use lavatube_base::ChunkId;
 use lavatube_format::key_file::Secret;

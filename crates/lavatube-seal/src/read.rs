@@ -1,7 +1,7 @@
 //! The read keys: what opens finished sessions. They live where people restore, never on a machine that deposits.
 //!
 //! [`Unwrap`] is the seam: restore asks it for a session's keys and does not care whether the read key lies in this
-//! process or behind an agent. It must not know packs or where manifests come from.
+//! process or behind an agent. It must not know packs or where manifests come from. Step 19 of the walk.
 
 use hpke::kem::XWing;
 use hpke::{Deserializable, Kem, Serializable};

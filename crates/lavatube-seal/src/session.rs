@@ -1,7 +1,7 @@
 //! Sessions: one secret per backup, wrapped to the read key, from which every pack key and the note key come.
 //!
 //! Wrapping is HPKE base mode with X-Wing: content stays closed as long as one of ML-KEM-768 and X25519 holds, and beyond
-//! both the tenant's PSK is needed (promise P9). It must not know what packs hold.
+//! both the tenant's PSK is needed (promise P9). It must not know what packs hold. Step 5 of the walk.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;

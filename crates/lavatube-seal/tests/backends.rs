@@ -1,5 +1,6 @@
 //! Two backends, one answer: what `aws-lc-rs` and `hpke` compute is computed again with RustCrypto, and both are held
-//! against published vectors. A bug or a back door would have to be in both (SECURITY, adversary A6).
+//! against published vectors. A bug or a back door would have to be in both (SECURITY, adversary A6). X-Wing, which `hpke`
+//! takes from RustCrypto, has its second in `x_wing`.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 

@@ -10,6 +10,7 @@ mod lexer;
 mod manifests;
 mod prose;
 mod sources;
+mod walk;
 
 use crate::run::{Outcome, output, root};
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ const CHECKS: &[Check] = &[
     ("allows", "no lint is silenced without a reason", sources::allows),
     ("unsafe", "unsafe code lives in one file", sources::unsafe_code),
     ("citations", "every rule of FORMAT is cited, every citation has its rule", citations::citations),
+    ("walk", "steps of the walk and their files name each other", walk::walk),
     ("links", "relative links lead somewhere", prose::links),
     ("machine", "nothing names the machine it was written on", prose::machine),
 ];

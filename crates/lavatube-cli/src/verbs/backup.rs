@@ -270,8 +270,12 @@ impl Done<'_> {
             screen.note(&format!("note: {what} of earlier runs waited here and are in the vault now."));
         }
         if !outcome.degraded.is_empty() {
-            let labels = outcome.degraded.join(", ");
-            screen.warn(&format!("drives that are not as they should be: {labels} (`lavatube status` says how)"));
+            let named = outcome.degraded.iter().map(|(label, failed)| match failed {
+                Some(why) => format!("{label} (failed: {why})"),
+                None => label.clone(),
+            });
+            let named = named.collect::<Vec<_>>().join(", ");
+            screen.warn(&format!("drives that are not as they should be: {named} (`lavatube status` says how)"));
         }
         if report.totals.skipped > 0 {
             let n = report.totals.skipped;
@@ -332,7 +336,7 @@ impl Done<'_> {
                 "made": self.made.vault,
             },
             "keys_made": self.made.keys,
-            "degraded_drives": outcome.degraded,
+            "degraded_drives": outcome.degraded.iter().map(|(label, _)| label).collect::<Vec<_>>(),
             "recovered": { "packs": outcome.recovered.packs, "bytes": outcome.recovered.bytes },
             "drained": outcome.drained,
             "seconds": self.took.as_secs_f64(),

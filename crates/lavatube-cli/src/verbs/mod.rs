@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod cat;
 pub mod check;
+pub mod completions;
 pub mod help;
 pub mod init;
 pub mod key;

@@ -2,6 +2,7 @@
 //!
 //! Must not know how anything is fetched or written.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,8 @@ use crate::{date, progress, units};
 /// `lavatube help patterns` explains patterns.
 ///
 /// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept [{path, reason}],
-/// failed [{path, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, stopped, seconds, exit.
+/// failed [{path, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, hurt_drives,
+/// stopped, seconds, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
@@ -93,7 +95,8 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
     let outcome = progress::during(screen, "restoring", &meter, || {
         session.restore(&target, request, settings.workers(), &meter).map_err(Failure::from)
     })?;
-    let done = Done { named: &named, target: &target, outcome: &outcome, took: begin.elapsed() };
+    let hurt = reader.vault.hurt();
+    let done = Done { named: &named, target: &target, outcome: &outcome, hurt: &hurt, took: begin.elapsed() };
     done.show(screen)?;
     done.warn(screen);
     match done.failure() {
@@ -114,6 +117,8 @@ struct Done<'a> {
     named: &'a Named,
     target: &'a Path,
     outcome: &'a Outcome,
+    /// Drives with missing or damaged shards.
+    hurt: &'a BTreeSet<String>,
     took: Duration,
 }
 
@@ -192,6 +197,10 @@ impl Done<'_> {
                 listing(lines, items.len() as u64, max).iter().for_each(|line| screen.note(line));
             }
         };
+        if !self.hurt.is_empty() {
+            let drives = self.hurt.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            screen.warn(&format!("shards on {drives} are missing or damaged (`lavatube check --read-data` says more)"));
+        }
         let n = |items: &[Failed]| units::things(items.len() as u64, "entry", "entries");
         // What is lost is named to the last file.
         list(&format!("{} could not be restored:", n(&outcome.failed)), &outcome.failed, usize::MAX);
@@ -231,6 +240,7 @@ impl Done<'_> {
             "failed": entries(&outcome.failed),
             "lost": outcome.lost.iter().map(lost_to_json).collect::<Vec<_>>(),
             "warnings": { "count": outcome.warnings_total, "entries": warnings.collect::<Vec<_>>() },
+            "hurt_drives": self.hurt,
             "stopped": outcome.stopped,
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod before;
 pub mod facts;
+pub mod strace;
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +27,16 @@ impl Machine {
     pub fn new(seed: u64) -> Self {
         eprintln!("seed {seed:#x}");
         let dir = tempfile::Builder::new().prefix("lavatube-test-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("src")).unwrap();
+        Self { dir, seed }
+    }
+
+    /// A machine whose files lie in memory, where that can be had: for tests that run the command hundreds of times.
+    pub fn in_memory(seed: u64) -> Self {
+        eprintln!("seed {seed:#x}");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("lavatube-test-");
+        let dir = builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap();
         std::fs::create_dir(dir.path().join("src")).unwrap();
         Self { dir, seed }
     }
