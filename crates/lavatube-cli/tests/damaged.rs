@@ -182,6 +182,7 @@ fn exact_account(machine: &Machine, snapshot: &str, want: &Facts) -> Option<BTre
     }
     let have = by_json_path(machine, &look(&machine.path("back/src")));
     let failed: BTreeSet<String> = paths(&answer["failed"]).into_iter().collect();
+    assert!(answer["failed"].as_array().unwrap().iter().all(|f| f["fault"] == "lost"), "{answer:#}");
     let ranges = answer["lost"].as_array().unwrap();
     for (path, fact) in by_json_path(machine, want) {
         let named = failed.contains(&path) || ranges.iter().any(|r| is_in_range(&path, r));
@@ -478,4 +479,21 @@ fn a_full_drive_is_told_and_nothing_half_done_is_visible() {
     restores_exactly(&machine, &look(&machine.src()), "after room was made");
     machine.answer(&["check", "--repair"]);
     is_clean(&machine, "after room was made");
+}
+
+#[test]
+fn a_full_target_is_told_and_the_restore_carries_on_when_there_is_room() {
+    let test = "a_full_target_is_told_and_the_restore_carries_on_when_there_is_room";
+    if !is_root(test) {
+        return;
+    }
+    let (machine, want) = small(seed(49));
+    let Some(mount) = Mount::new(&machine.path("back"), "400k") else {
+        return skipped(test, "tmpfs cannot be mounted here");
+    };
+    let stopped = machine.json(&["restore", "latest", "--target", "back"], 13);
+    assert_eq!(text(&stopped["error"]["code"]), "full", "{stopped:#}");
+    mount.resize("40m");
+    machine.json(&["restore", "latest", "--target", "back"], 0);
+    assert_same(&want, &machine.path("back/src"), "after room was made");
 }

@@ -14,6 +14,7 @@ pub mod collect;
 pub mod comparison;
 pub mod courier;
 pub mod far;
+pub mod fault;
 pub mod fetch;
 pub mod frame;
 pub mod layers;
