@@ -226,9 +226,10 @@ impl Found {
             None => self.unsound.iter().any(|u| !u.health.restorable),
         };
         let structure = self.structure.as_ref();
+        let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
         if beyond || !self.damage.is_none() || structure.is_some_and(|s| !s.bad.is_empty() || !s.chain.is_empty()) {
             End::Lost
-        } else if drives || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
+        } else if drives || data || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
             End::Damaged
         } else {
             End::Done
