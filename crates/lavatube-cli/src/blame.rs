@@ -9,8 +9,8 @@ use lavatube_client::catalog::CatalogError;
 use lavatube_client::check::CheckError;
 use lavatube_client::collect::CollectError;
 use lavatube_client::courier::CourierError;
-use lavatube_client::far::FarError;
-use lavatube_client::fetch::FetchCause;
+use lavatube_client::far::{FarError, Refusal};
+use lavatube_client::fault::Fault;
 use lavatube_client::layers::TreeError;
 use lavatube_client::packer::PackError;
 use lavatube_client::rebuild::RebuildError;
@@ -79,11 +79,15 @@ impl From<VaultError> for Failure {
                 .hint("the file vault.key in the vault's folder belongs to another vault; put the right one back"),
             VaultError::Open(_) => Self::new(Condition::VaultAway, text),
             VaultError::Card(DepositError::Store(e)) => store(&e),
-            VaultError::Card(_) => Self::new(Condition::WrongKey, text)
-                .hint("the keys here belong to another archive: name the right ones with --keys DIR, or another vault"),
+            VaultError::Card(_) => other_archive(text),
             VaultError::Signer(_) | VaultError::Entropy(_) => Self::new(Condition::Failed, text),
         }
     }
+}
+
+fn other_archive(text: String) -> Failure {
+    Failure::new(Condition::WrongKey, text)
+        .hint("the keys here belong to another archive: name the right ones with --keys DIR, or another vault")
 }
 
 fn store(e: &StoreError) -> Failure {
@@ -182,14 +186,14 @@ impl From<CourierError> for Failure {
 
 impl From<FarError> for Failure {
     fn from(e: FarError) -> Self {
-        let condition = match &e {
-            FarError::Absent(_) | FarError::Lost { .. } => Condition::Lost,
-            // The far side only sends words; "full" is the one refusal a user can do something about at once.
-            FarError::Refused(text) if text.ends_with("is full") => Condition::Full,
-            FarError::Refused(_) => Condition::Refused,
-            FarError::Away(_) => Condition::VaultAway,
-        };
-        Self::new(condition, e.to_string())
+        let text = e.to_string();
+        match e {
+            FarError::Absent(_) | FarError::Lost { .. } => Self::new(Condition::Lost, text),
+            FarError::Refused { why: Refusal::Full, .. } => Self::new(Condition::Full, text),
+            FarError::Refused { why: Refusal::Depositor, .. } => other_archive(text),
+            FarError::Refused { .. } => Self::new(Condition::Refused, text),
+            FarError::Away(_) => Self::new(Condition::VaultAway, text),
+        }
     }
 }
 
@@ -229,9 +233,9 @@ impl From<ReaderError> for Failure {
             ReaderError::Cat(e @ CatError::Digest) => Self::new(Condition::Lost, e.to_string()),
             ReaderError::Restore(e @ RestoreError::Nothing) => Self::new(Condition::NoPath, e.to_string()),
             ReaderError::Target(SinkError::Full) => Self::new(Condition::Full, SinkError::Full.to_string()),
-            ReaderError::Target(e) => Self::new(Condition::Io, format!("the target: {e}")),
+            ReaderError::Target(e) => Self::new(condition(e.fault()), format!("the target: {e}")),
             ReaderError::Check(CheckError::Far(e)) => e.into(),
-            ReaderError::Fetch(e) => cause(&e, e.to_string()),
+            ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),
         }
     }
@@ -239,22 +243,21 @@ impl From<ReaderError> for Failure {
 
 impl From<TreeError> for Failure {
     fn from(e: TreeError) -> Self {
-        let text = e.to_string();
-        match &e {
-            TreeError::Fetch(fetch) => cause(&fetch.cause, text),
-            TreeError::Malformed { .. } => Self::new(Condition::Lost, text),
-        }
+        Self::new(condition(e.fault()), e.to_string())
     }
 }
 
-fn cause(cause: &FetchCause, text: String) -> Failure {
-    let condition = match cause {
-        FetchCause::Far(FarError::Away(_)) => Condition::VaultAway,
-        FetchCause::Seal(SealError::WrongKey(_)) => Condition::WrongKey,
-        FetchCause::Catalog(_) => Condition::Failed,
-        _ => Condition::Lost,
-    };
-    Failure::new(condition, text)
+/// The condition that a fault is when nothing more can be done because of it.
+pub fn condition(fault: Fault) -> Condition {
+    match fault {
+        Fault::Lost => Condition::Lost,
+        Fault::Away => Condition::VaultAway,
+        Fault::Key => Condition::WrongKey,
+        Fault::Here => Condition::Failed,
+        Fault::Full => Condition::Full,
+        Fault::Taken => Condition::Exists,
+        Fault::Target => Condition::Io,
+    }
 }
 
 impl From<ResolveError> for Failure {

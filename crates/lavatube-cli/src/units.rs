@@ -55,6 +55,18 @@ pub fn whole_span(s: u64) -> String {
     if s < 60 { format!("{s} s") } else { span(Duration::from_secs(s)) }
 }
 
+/// How long ago that was, in days where it is days: `just now`, `5 minutes ago`, `3 hours ago`, `12 days ago`.
+pub fn ago(s: i64) -> String {
+    let Ok(s) = u64::try_from(s) else { return "at a time yet to come, by this machine's clock".into() };
+    let span = match s {
+        0..60 => return "just now".into(),
+        60..3600 => things(s / 60, "minute", "minutes"),
+        3600..172_800 => things(s / 3600, "hour", "hours"),
+        _ => things(s / 86_400, "day", "days"),
+    };
+    format!("{span} ago")
+}
+
 /// A name or path from a tree, fit for a terminal: what would steer the terminal, and what is no UTF-8, is escaped.
 pub fn name(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
@@ -112,6 +124,9 @@ mod tests {
         assert_eq!(span(Duration::from_millis(420)), "0.42 s");
         assert_eq!(span(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(span(Duration::from_secs(7500)), "2 h 5 min");
+        let ages = [-1, 59, 60, 7200, 172_799, 172_800, 400 * 86_400].map(ago);
+        let want = ["just now", "1 minute ago", "2 hours ago", "47 hours ago", "2 days ago", "400 days ago"];
+        assert!(ages[0].contains("yet to come") && ages[1..] == want, "{ages:?}");
     }
 
     #[test]

@@ -114,6 +114,7 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     settings.add_filter(r" \d+  (outlive|cannot be read wholly)", " [n]  $1");
     settings.add_filter(r"(stored +)[0-9.]+ k?B  .*", "${1}[bytes]");
     settings.add_filter(r"[0-9.]+ [kM]?B( are lost| before parity)", "[bytes]$1");
+    settings.add_filter(r"read \([0-9.]+ [kM]?B\)", "read ([bytes])");
     settings.add_filter(r"pid \d+ on \S+\)", "pid [pid] on [host])");
     settings.add_filter(r"(lrwxrwxrwx|[d-][rwx-]{9}) +\d+ +\d+ ", "$1 [owner] ");
     settings.add_filter(r"\(\S+-linux, \w+ build\)", "([target], [profile] build)");

@@ -1,8 +1,8 @@
 //! Checking a vault with the read key: is all there that was ever backed up, and does it open?
 //!
 //! [`structure`] asks for every manifest, pack, tree chunk and reference; [`read_pack`] opens packs through and through.
-//! Both end in a set of bad chunks, and [`damage`] says which files of which snapshots they touch: exactly these, no
-//! others. The vault's own scrubbing needs no keys and is not done here. It must not know how results are shown.
+//! Both end in a set of chunks and packs that are suspected, and [`damage`] says which files of which snapshots cannot be
+//! restored because of them: exactly these, no others. The vault's own scrubbing needs no keys and is not done here. It must not know how results are shown.
 
 mod chain;
 mod data;
@@ -42,7 +42,7 @@ pub type BadChunks = BTreeMap<ChunkId, String>;
 pub struct Bad {
     /// Single chunks.
     pub chunks: BadChunks,
-    /// Packs with all that is in them.
+    /// Packs that cannot be opened, or whose index cannot be read. What the catalog knows of them may still be had.
     pub packs: BTreeMap<ObjectId, String>,
 }
 
@@ -60,17 +60,17 @@ impl Bad {
         }
     }
 
-    /// Why chunk `id` is bad, if it is.
-    fn reason(&self, fetcher: &mut Fetcher<'_>, id: &ChunkId) -> Option<String> {
-        if let Some(reason) = self.chunks.get(id) {
-            return Some(reason.clone());
+    /// Whether chunk `id` is bad or in a pack that is.
+    fn is_suspect(&self, fetcher: &mut Fetcher<'_>, id: &ChunkId) -> bool {
+        if self.chunks.contains_key(id) {
+            return true;
         }
         if self.packs.is_empty() {
-            return None;
+            return false;
         }
-        let place = fetcher.place(id).ok()?;
-        let row = fetcher.archive().catalog.pack(place.pack)?;
-        self.packs.get(&row.id).cloned()
+        let place = fetcher.place(id).ok();
+        let row = place.and_then(|place| fetcher.archive().catalog.pack(place.pack));
+        row.is_some_and(|row| self.packs.contains_key(&row.id))
     }
 }
 
@@ -107,7 +107,7 @@ pub struct DamagedFile {
     pub snapshot: ChunkId,
     /// Path in its tree.
     pub path: Vec<u8>,
-    /// The first of its chunks that is bad.
+    /// The first of its chunks that cannot be had.
     pub chunk: ChunkId,
     /// What is wrong with it.
     pub reason: String,
@@ -233,7 +233,8 @@ impl Trees {
     }
 }
 
-/// Says which files of which snapshots `bad` touches. One pass over each tree; nothing when nothing is bad.
+/// Says which files of which snapshots cannot be restored because of `bad`. One pass over each tree, and a look at each
+/// chunk that is suspected; nothing when nothing is bad.
 ///
 /// # Errors
 /// [`CheckError`] when the vault is away.
@@ -244,7 +245,7 @@ pub fn damage(fetcher: &mut Fetcher<'_>, bad: &Bad) -> Result<Damage, CheckError
     }
     let Listing { snapshots, unreadable, .. } = browse::snapshots(fetcher)?;
     out.unreadable.extend(unreadable.into_iter().map(|(place, e)| (place.id, e.to_string())));
-    let mut lists = Lists::new();
+    let mut known = Known::new();
     for listed in snapshots {
         let snapshot = listed.place.id;
         let mut reader = match TreeReader::open(fetcher, &listed.snapshot, None) {
@@ -260,7 +261,7 @@ pub fn damage(fetcher: &mut Fetcher<'_>, bad: &Bad) -> Result<Damage, CheckError
                 Step::Lost(range) => out.lost.push((snapshot, range)),
                 Step::Entry(entry) => {
                     let Kind::File(content) = &entry.kind else { continue };
-                    if let Some((chunk, reason)) = first_bad(fetcher, &content.refs, content.depth, bad, &mut lists)? {
+                    if let Some((chunk, reason)) = first_bad(fetcher, &content.refs, content.depth, bad, &mut known)? {
                         out.files.push(DamagedFile { snapshot, path: entry.path, chunk, reason });
                     }
                 }
@@ -270,37 +271,54 @@ pub fn damage(fetcher: &mut Fetcher<'_>, bad: &Bad) -> Result<Damage, CheckError
     Ok(out)
 }
 
-/// What was found below list chunks, which many snapshots share.
-type Lists = BTreeMap<ChunkId, Option<(ChunkId, String)>>;
+/// What was found at and below chunks, which many files and snapshots share: by chunk and depth.
+type Known = BTreeMap<(ChunkId, u64), Option<(ChunkId, String)>>;
 
-/// The first bad chunk of a file, and why it is.
+/// The first chunk of a file that cannot be had, and why.
 fn first_bad(
     fetcher: &mut Fetcher<'_>,
     refs: &[Ref],
     depth: u64,
     bad: &Bad,
-    lists: &mut Lists,
+    known: &mut Known,
 ) -> Result<Option<(ChunkId, String)>, TreeError> {
     for r in refs {
-        let mut found = bad.reason(fetcher, &r.id).map(|reason| (r.id, reason));
-        if found.is_none() && depth > 0 {
-            found = match lists.get(&r.id) {
-                Some(known) => known.clone(),
-                None => {
-                    let below = match expand(fetcher, r, depth) {
-                        Ok(below) => first_bad(fetcher, &below, depth - 1, bad, lists)?,
-                        Err(e) if e.is_away() => return Err(e),
-                        Err(e) => Some((e.chunk(), e.to_string())),
-                    };
-                    lists.insert(r.id, below.clone());
-                    below
-                }
-            };
+        if depth == 0 && !bad.is_suspect(fetcher, &r.id) {
+            continue;
         }
+        let found = match known.get(&(r.id, depth)) {
+            Some(found) => found.clone(),
+            None => {
+                let found = match look(fetcher, r, depth, bad, known) {
+                    Ok(found) => found,
+                    Err(e) if e.is_away() => return Err(e),
+                    Err(e) => Some((e.chunk(), e.to_string())),
+                };
+                known.insert((r.id, depth), found.clone());
+                found
+            }
+        };
         if found.is_some() {
             return Ok(found);
         }
     }
+    Ok(None)
+}
+
+/// The first chunk that cannot be had at or below a reference. What is only suspected is fetched: where a pack's index is
+/// lost, the catalog may still know what lies where in it, and a chunk may be in a second pack.
+fn look(
+    fetcher: &mut Fetcher<'_>,
+    r: &Ref,
+    depth: u64,
+    bad: &Bad,
+    known: &mut Known,
+) -> Result<Option<(ChunkId, String)>, TreeError> {
+    if depth > 0 {
+        let below = expand(fetcher, r, depth)?;
+        return first_bad(fetcher, &below, depth - 1, bad, known);
+    }
+    fetcher.chunk(&r.id, Some(r.len))?;
     Ok(None)
 }
 

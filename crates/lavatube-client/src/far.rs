@@ -21,12 +21,30 @@ pub enum FarError {
         /// The vault's account.
         text: String,
     },
-    /// It refuses: full, not certified, malformed.
-    #[error("the vault refuses: {0}")]
-    Refused(String),
+    /// It refuses.
+    #[error("the vault refuses: {text}")]
+    Refused {
+        /// On what ground.
+        why: Refusal,
+        /// The vault's account.
+        text: String,
+    },
     /// It is not to be reached now.
     #[error("the vault cannot be reached: {0}")]
     Away(String),
+}
+
+/// On what ground a vault refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has no space left.
+    Full,
+    /// It does not know the depositor, or the signature is not theirs.
+    Depositor,
+    /// The object breaks a rule.
+    Object,
+    /// It was asked for what cannot be: bytes beyond an object's end, or to take something in when it was opened to read.
+    Caller,
 }
 
 /// A receipt of the vault: its bytes as they came (FORMAT section 6), to be kept in the ledger.

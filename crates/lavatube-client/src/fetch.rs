@@ -21,6 +21,7 @@ use zstd::zstd_safe::{DCtx, DParameter};
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::far::{Far, FarError};
+use crate::fault::Fault;
 use crate::frame::{FrameError, FrameOpener};
 use crate::meter::Meter;
 use crate::vaulted::Sessions;
@@ -83,7 +84,7 @@ pub enum FetchCause {
 impl FetchCause {
     /// Whether the vault is away, so that asking for other chunks is of no use now.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Far(FarError::Away(_)))
+        self.fault() == Fault::Away
     }
 }
 

@@ -16,6 +16,7 @@ use lavatube_format::layer::Layer;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Entry, Kind, RecordReader, path_order};
 
+use crate::fault::Fault;
 use crate::fetch::{FetchError, Fetcher};
 
 /// Why a tree, or part of one, cannot be read.
@@ -45,7 +46,7 @@ impl TreeError {
 
     /// Whether the vault is away, so that going on is of no use now.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Fetch(e) if e.cause.is_away())
+        self.fault() == Fault::Away
     }
 }
 

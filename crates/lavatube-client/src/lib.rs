@@ -15,6 +15,7 @@ pub mod comparison;
 pub mod courier;
 pub mod delivery;
 pub mod far;
+pub mod fault;
 pub mod fetch;
 pub mod frame;
 pub mod layers;

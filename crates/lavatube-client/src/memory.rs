@@ -20,7 +20,7 @@ use lavatube_format::tree::{Content, Entry, Kind, Meta, RecordWriter, Ref};
 use lavatube_seal::{ChunkIdKey, DepositKeys, ReadKeys, Reads, Root, Session, SessionKeys};
 
 use crate::catalog::Catalog;
-use crate::far::{Far, FarError, ReceiptBytes};
+use crate::far::{Far, FarError, ReceiptBytes, Refusal};
 use crate::fetch::{Archive, Fetcher};
 use crate::frame::{Press, RawFrame};
 use crate::meter::Meter;
@@ -117,7 +117,8 @@ impl Far for MemoryFar {
         let (packs, manifests) = (self.packs.lock().unwrap(), self.manifests.lock().unwrap());
         let object = packs.get(&id).or_else(|| manifests.get(&id)).ok_or(FarError::Absent(id))?;
         let bytes = object.get(range.start as usize..range.end as usize);
-        out.extend_from_slice(bytes.ok_or_else(|| FarError::Refused("beyond the end".into()))?);
+        let beyond = || FarError::Refused { why: Refusal::Caller, text: "beyond the end".into() };
+        out.extend_from_slice(bytes.ok_or_else(beyond)?);
         Ok(())
     }
     fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use lavatube_base::ChunkId;
 use lavatube_format::tree::{Entry, Kind};
 
+use crate::fault::Fault;
 use crate::fetch::Fetcher;
 use crate::layers::{LostRange, Step, TreeError, TreeReader, is_within, read_snapshot};
 use crate::meter::Meter;
@@ -71,6 +72,17 @@ pub enum RestoreError {
 pub struct Failed {
     /// Path in the tree.
     pub path: Vec<u8>,
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// Reason, for people.
+    pub reason: String,
+}
+
+/// Why a restore ended early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Whose fault it is.
+    pub fault: Fault,
     /// Reason, for people.
     pub reason: String,
 }
@@ -110,7 +122,7 @@ pub struct Outcome {
     /// How many details are missing.
     pub warnings_total: u64,
     /// Set when the restore ended early; what was not attempted is then not listed.
-    pub stopped: Option<String>,
+    pub stopped: Option<Stopped>,
 }
 
 const WARNINGS_MAX: usize = 1000;
@@ -138,8 +150,16 @@ impl Outcome {
         self.stopped = self.stopped.take().or(other.stopped);
     }
 
-    fn fail(&mut self, path: &[u8], reason: impl ToString) {
-        self.failed.push(Failed { path: path.to_vec(), reason: reason.to_string() });
+    fn fail(&mut self, path: &[u8], fault: Fault, reason: impl ToString) {
+        self.failed.push(Failed { path: path.to_vec(), fault, reason: reason.to_string() });
+    }
+
+    fn not_attempted(&mut self, path: &[u8], why: &Stopped) {
+        self.fail(path, why.fault, format!("not attempted: {}", why.reason));
+    }
+
+    fn keep(&mut self, path: &[u8], reason: &str) {
+        self.kept.push(Failed { path: path.to_vec(), fault: Fault::Taken, reason: reason.to_owned() });
     }
 
     fn warn(&mut self, path: &[u8], texts: Vec<String>) {
@@ -269,13 +289,13 @@ impl<'a, S: Sink> Restore<'a, S> {
             return None;
         }
         if entry.path.is_empty() {
-            self.outcome.fail(&entry.path, "the tree says the root is no directory");
+            self.outcome.fail(&entry.path, Fault::Lost, "the tree says the root is no directory");
             return None;
         }
         self.dirs.enter_parent(&entry.path, self.sink, &mut self.outcome);
         let Some(dir) = self.open_dir() else {
             self.meter.errors.add(1);
-            self.outcome.fail(&entry.path, "its directory could not be made");
+            self.outcome.fail(&entry.path, Fault::Target, "its directory could not be made");
             return None;
         };
         let chosen = |first: &[u8]| {
@@ -301,7 +321,7 @@ impl<'a, S: Sink> Restore<'a, S> {
             None => {
                 self.meter.errors.add(1);
                 if self.outcome.failed.len() == failed {
-                    self.outcome.fail(self.dirs.path(), "its directory could not be made");
+                    self.outcome.fail(self.dirs.path(), Fault::Target, "its directory could not be made");
                 }
             }
         }

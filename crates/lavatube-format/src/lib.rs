@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod catalog;
 pub mod cbor;
+pub mod check_record;
 pub mod depositor_card;
 pub mod drive_card;
 pub mod journal;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, ObjectId, SessionId};
 use lavatube_format::catalog::{PackRow, Place, Record};
+use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
@@ -151,4 +152,20 @@ fn catalog_records_are_as_ever() {
     golden("catalog_record-v1.bin", &Record { id: chunk(5), place }.encode());
     let row = PackRow { id: ObjectId([6; 32]), class: 6, session: SessionId([7; 16]), number: 8 };
     golden("catalog_pack-v1.bin", &row.encode());
+}
+
+#[test]
+fn a_check_record_is_as_ever() {
+    let record = CheckRecord {
+        time: WallTime { s: 1_795_417_957, ns: 5 },
+        verdict: Verdict::Damaged,
+        snapshots: Some(3),
+        share: 50_000,
+        bytes: 1 << 40,
+        packs: 7,
+        unsound: 2,
+        files: 1,
+    };
+    golden("check_record-v1.bin", &record.encode());
+    assert_eq!(CheckRecord::decode(&record.encode()), Ok(record));
 }

@@ -130,6 +130,11 @@ pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
     places.state.join(vault.to_string())
 }
 
+/// Opens the state in `folder`; made when missing.
+pub(crate) fn open_state(folder: &Path) -> Result<DirectoryState, DepositorError> {
+    DirectoryState::open(folder).map_err(|e| DepositorError::Io { path: folder.to_owned(), text: e.to_string() })
+}
+
 /// How hard to press, and with how many hands.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
@@ -173,8 +178,7 @@ pub fn backup(
     let _state_lock = Lock::acquire(&folder.join("lock"), "lavatube backup", Mode::Exclusive, wait)?;
     let lock = embedded::lock_path(&places.vault);
     let _vault_lock = Lock::acquire(&lock, "lavatube backup", Mode::Exclusive, wait)?;
-    let failed = |e: std::io::Error| DepositorError::Io { path: folder.clone(), text: e.to_string() };
-    let state = DirectoryState::open(&folder).map_err(failed)?;
+    let state = open_state(&folder)?;
     let deposit = Keyring::at(&places.keys).deposit()?;
     let vault = EmbeddedVault::open(&places.vault, true)?;
     vault.admit(&deposit.card().encode())?;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes};
+use lavatube_client::far::{Far, FarError, ReceiptBytes, Refusal};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::{ObjectKind, SHARDS};
@@ -296,11 +296,35 @@ fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     signer_of(&body.ed25519_seed)
 }
 
+/// Why the vault did not store something, as its client may know it.
 fn refusal(e: StoreError) -> FarError {
-    match e {
+    let why = match e {
         // The drives are not all there: what comes waits in the spool until they are.
-        StoreError::Shortfall { .. } | StoreError::Confused => FarError::Away(e.to_string()),
-        e => FarError::Refused(e.to_string()),
+        StoreError::Shortfall { .. } | StoreError::Confused => return FarError::Away(e.to_string()),
+        StoreError::Full { .. } => Refusal::Full,
+        StoreError::Length { .. } => Refusal::Object,
+        StoreError::ReadOnly => Refusal::Caller,
+    };
+    FarError::Refused { why, text: e.to_string() }
+}
+
+/// The same of a manifest.
+fn deposit_refusal(e: DepositError) -> FarError {
+    let why = match e {
+        DepositError::Store(e) => return refusal(e),
+        DepositError::UnknownDepositor(_) | DepositError::Signature(_) => Refusal::Depositor,
+        DepositError::Malformed(_) | DepositError::MissingPacks { .. } => Refusal::Object,
+    };
+    FarError::Refused { why, text: e.to_string() }
+}
+
+/// Why the vault did not give bytes of object `id`.
+fn unread(id: ObjectId, e: ReadError) -> FarError {
+    let text = e.to_string();
+    match e {
+        ReadError::NotHere(_) => FarError::Absent(id),
+        ReadError::OutOfRange { .. } => FarError::Refused { why: Refusal::Caller, text },
+        ReadError::Lost { .. } | ReadError::Contradiction(_) => FarError::Lost { id, text },
     }
 }
 
@@ -311,23 +335,15 @@ impl Far for EmbeddedVault {
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        match self.write().deposit_manifest(manifest.bytes()) {
-            Ok(receipt) => Ok(ReceiptBytes(receipt.encode())),
-            Err(DepositError::Store(e)) => Err(refusal(e)),
-            Err(e) => Err(FarError::Refused(e.to_string())),
-        }
+        let receipt = self.write().deposit_manifest(manifest.bytes()).map_err(deposit_refusal)?;
+        Ok(ReceiptBytes(receipt.encode()))
     }
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
-        match self.read().read(id, range, out) {
-            Ok(report) => {
-                let labels = report.damage.into_iter().map(|shard| shard.label).filter(|label| !label.is_empty());
-                self.hurt.lock().unwrap_or_else(PoisonError::into_inner).extend(labels);
-                Ok(())
-            }
-            Err(ReadError::NotHere(_)) => Err(FarError::Absent(id)),
-            Err(e) => Err(FarError::Lost { id, text: e.to_string() }),
-        }
+        let report = self.read().read(id, range, out).map_err(|e| unread(id, e))?;
+        let labels = report.damage.into_iter().map(|shard| shard.label).filter(|label| !label.is_empty());
+        self.hurt.lock().unwrap_or_else(PoisonError::into_inner).extend(labels);
+        Ok(())
     }
 
     fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod atomic;
+pub mod checks;
 pub mod clock;
 pub mod depositor;
 pub mod directory_drive;

@@ -24,6 +24,7 @@ use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
 use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError};
+use lavatube_format::check_record::CheckRecord;
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
@@ -31,7 +32,8 @@ use lavatube_format::tree::Entry;
 use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
-use crate::depositor::{CARDS, DepositorError, Places, keep_card, state_folder};
+use crate::checks;
+use crate::depositor::{CARDS, DepositorError, Places, keep_card, open_state, state_folder};
 use crate::directory_sink::DirectorySink;
 use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault};
@@ -113,8 +115,7 @@ impl Reader {
     ) -> Result<Self, DepositorError> {
         let id = embedded::vault_id(&places.vault)?;
         let folder = state_folder(places, id);
-        let failed = |e: std::io::Error| DepositorError::Io { path: folder.clone(), text: e.to_string() };
-        let state = DirectoryState::open(&folder).map_err(failed)?;
+        let state = open_state(&folder)?;
         // What is learnt about the vault is written to the state, so that is ours alone; the vault may have other readers.
         let state_lock = Lock::acquire(&folder.join("lock"), command, Mode::Exclusive, wait)?;
         let mode = if write { Mode::Exclusive } else { Mode::Shared };
@@ -123,6 +124,14 @@ impl Reader {
         let cards = certified_cards(&vault, &state, keys.as_ref());
         let ids = keys.chunk_id_key();
         Ok(Self { vault, state, keys, ids, cards, _locks: [state_lock, vault_lock] })
+    }
+
+    /// Remembers what a check found.
+    ///
+    /// # Errors
+    /// When the state's files fail.
+    pub fn keep_check(&self, record: &CheckRecord) -> Result<(), DepositorError> {
+        Ok(checks::keep(&self.state, record)?)
     }
 
     /// Loads manifests, and completes the catalog with packs this machine does not know.

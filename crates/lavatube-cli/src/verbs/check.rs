@@ -8,6 +8,8 @@ mod report;
 use lavatube_base::ObjectId;
 use lavatube_client::check::{Damage, Structure};
 use lavatube_client::meter::Meter;
+use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
+use lavatube_node::checks;
 use lavatube_node::clock;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::lock::{Lock, Mode};
@@ -67,6 +69,8 @@ struct Found {
     worn: Vec<(String, &'static str)>,
     objects: u64,
     share: Option<f64>,
+    /// Bytes of the objects that were read.
+    bytes: u64,
     unsound: Vec<Unsound>,
     repaired: Option<Repaired>,
     /// `None` without the read key.
@@ -94,6 +98,14 @@ impl Opened {
         }
     }
 
+    fn keep(&self, record: &CheckRecord, settings: &Settings) -> Result<(), Failure> {
+        let kept = match self {
+            Self::Reader(reader) => reader.keep_check(record),
+            Self::Vault(..) => checks::keep_unopened(&settings.places, record),
+        };
+        kept.map_err(Failure::from)
+    }
+
     fn vault(&self) -> &EmbeddedVault {
         match self {
             Self::Reader(reader) => &reader.vault,
@@ -111,7 +123,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let vault = opened.vault();
     let status = vault.read().status();
     let (share, seed) = (args.read_data, clock::wall_now().s.cast_unsigned());
-    let unsound = examine(vault, share, seed, screen);
+    let (unsound, bytes) = examine(vault, share, seed, screen);
     let repaired = if args.repair {
         let meter = Meter::default();
         Some(progress::during(screen, "mending", &meter, || reader::repair(&settings.places, vault, &meter))?)
@@ -123,6 +135,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         worn: worn(vault),
         objects: status.objects,
         share,
+        bytes,
         unsound,
         repaired,
         structure: None,
@@ -131,6 +144,10 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     };
     if let Opened::Reader(reader) = &opened {
         look_inside(reader, &mut found, seed, settings, screen)?;
+    }
+    // What was found is told, whatever becomes of the note.
+    if let Err(e) = opened.keep(&found.record(), settings) {
+        screen.warn(&format!("that this check was done could not be noted: {}", e.what));
     }
     found.show(screen)?;
     screen.answer(&found.answer())?;
@@ -149,8 +166,9 @@ fn worn(vault: &EmbeddedVault) -> Vec<(String, &'static str)> {
     worn.collect()
 }
 
-/// Looks at all shards' heads, and at every byte of all objects or of a share of them.
-fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen) -> Vec<Unsound> {
+/// Looks at all shards' heads, and at every byte of all objects or of a share of them. Gives the objects that are not
+/// whole, and the bytes of those that were read.
+fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen) -> (Vec<Unsound>, u64) {
     let meter = Meter::default();
     let mut unsound = Vec::new();
     let depth = if share.is_some_and(|s| s >= 1.0) { Depth::Bytes } else { Depth::Headers };
@@ -158,7 +176,8 @@ fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen
     progress::during(screen, title, &meter, || {
         reader::examine(vault, depth, &meter, |id, kind, health| unsound.push(Unsound { id, kind, health }));
     });
-    let Some(share) = share.filter(|s| *s < 1.0) else { return unsound };
+    let read = if depth == Depth::Bytes { meter.bytes.now() } else { 0 };
+    let Some(share) = share.filter(|s| *s < 1.0) else { return (unsound, read) };
     let meter = Meter::default();
     progress::during(screen, "reading a share of the shards", &meter, || {
         let vault = vault.read();
@@ -172,7 +191,7 @@ fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen
             }
         }
     });
-    unsound
+    (unsound, meter.bytes.now())
 }
 
 /// Whether an object belongs to the share that `seed` draws: ids are evenly spread, the seed turns them.
@@ -219,6 +238,27 @@ fn look_inside(
 }
 
 impl Found {
+    /// What is remembered of it.
+    fn record(&self) -> CheckRecord {
+        let verdict = match self.end() {
+            End::Done | End::Partly => Verdict::Sound,
+            End::Damaged if self.is_mended() => Verdict::Mended,
+            End::Damaged => Verdict::Damaged,
+            End::Lost => Verdict::Lost,
+        };
+        CheckRecord {
+            time: clock::wall_now(),
+            verdict,
+            snapshots: self.structure.as_ref().map(|s| s.snapshots),
+            // A share is above nothing, however small.
+            share: self.share.map_or(0, |s| ((s * f64::from(WHOLE_SHARE)) as u32).max(1)),
+            bytes: self.bytes,
+            packs: self.data.as_ref().map_or(0, |d| d.packs),
+            unsound: self.unsound.len() as u64,
+            files: self.damage.files.len() as u64,
+        }
+    }
+
     fn end(&self) -> End {
         let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
         let beyond = match &self.repaired {
@@ -226,9 +266,10 @@ impl Found {
             None => self.unsound.iter().any(|u| !u.health.restorable),
         };
         let structure = self.structure.as_ref();
+        let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
         if beyond || !self.damage.is_none() || structure.is_some_and(|s| !s.bad.is_empty() || !s.chain.is_empty()) {
             End::Lost
-        } else if drives || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
+        } else if drives || data || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
             End::Damaged
         } else {
             End::Done

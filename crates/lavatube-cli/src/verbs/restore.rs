@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lavatube_client::fault::Fault;
 use lavatube_client::meter::Meter;
 use lavatube_client::restore::{Failed, Outcome, Overwrite, RestoreRequest};
 use serde_json::json;
 
 use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
+use crate::blame::condition;
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
 use crate::roots::{json_path, listing};
@@ -26,9 +28,9 @@ use crate::{date, progress, units};
 /// has the right size and time counts as done. Every file's content is verified; a file that fails does not get its name.
 /// `lavatube help patterns` explains patterns.
 ///
-/// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept [{path, reason}],
-/// failed [{path, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, hurt_drives,
-/// stopped, seconds, exit.
+/// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept and
+/// failed [{path, fault, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, hurt_drives,
+/// stopped, seconds, exit. A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
@@ -127,10 +129,9 @@ impl Done<'_> {
     fn failure(&self) -> Option<Failure> {
         let outcome = self.outcome;
         if let Some(why) = &outcome.stopped {
-            let full = why.contains("no space");
-            let condition = if full { Condition::Full } else { Condition::VaultAway };
+            let what = format!("the restore stopped early: {}", why.reason);
             let hint = "put that right and run it again: it carries on where it stopped";
-            return Some(Failure::new(condition, format!("the restore stopped early: {why}")).hint(hint));
+            return Some(Failure::new(condition(why.fault), what).hint(hint));
         }
         let nothing = outcome.files + outcome.others + outcome.links + outcome.already_there == 0;
         if nothing && !outcome.kept.is_empty() && outcome.failed.is_empty() && outcome.lost.is_empty() {
@@ -144,7 +145,7 @@ impl Done<'_> {
     fn end(&self) -> End {
         let outcome = self.outcome;
         // The vault's fault is lost data; the target's (names, rights) is something to mend there.
-        if !outcome.lost.is_empty() || outcome.failed.iter().any(is_lost) {
+        if !outcome.lost.is_empty() || outcome.failed.iter().any(|f| f.fault == Fault::Lost) {
             End::Lost
         } else if !outcome.is_whole() {
             End::Partly
@@ -223,7 +224,8 @@ impl Done<'_> {
     fn answer(&self) -> serde_json::Value {
         let outcome = self.outcome;
         let entries = |items: &[Failed]| {
-            items.iter().map(|f| json!({ "path": json_path(&f.path), "reason": f.reason })).collect::<Vec<_>>()
+            let entry = |f: &Failed| json!({ "path": json_path(&f.path), "fault": word(f.fault), "reason": f.reason });
+            items.iter().map(entry).collect::<Vec<_>>()
         };
         let warnings = outcome.warnings.iter().map(|w| json!({ "path": json_path(&w.path), "text": w.text }));
         json!({
@@ -241,17 +243,24 @@ impl Done<'_> {
             "lost": outcome.lost.iter().map(lost_to_json).collect::<Vec<_>>(),
             "warnings": { "count": outcome.warnings_total, "entries": warnings.collect::<Vec<_>>() },
             "hurt_drives": self.hurt,
-            "stopped": outcome.stopped,
+            "stopped": outcome.stopped.as_ref().map(|why| &why.reason),
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),
         })
     }
 }
 
-/// Whether an entry failed because the vault does not have its content any more. The client tells in words only: its
-/// own errors about content begin with the chunk.
-fn is_lost(failed: &Failed) -> bool {
-    failed.reason.starts_with("chunk ") || failed.reason.contains("digest that was recorded")
+/// A fault as a word that programs may rely on.
+fn word(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Lost => "lost",
+        Fault::Away => "vault-away",
+        Fault::Key => "wrong-key",
+        Fault::Here => "this-machine",
+        Fault::Full => "full",
+        Fault::Taken => "taken",
+        Fault::Target => "target",
+    }
 }
 
 const SHOWN_MAX: usize = 10;

@@ -6,6 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::time::WallTime;
+use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
+use lavatube_node::checks::{self, Remembered};
+use lavatube_node::clock;
 use lavatube_node::depositor;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
@@ -25,8 +28,10 @@ use crate::{date, units};
 /// drive is not as it should be, and 5 when more drives are gone than parity makes up for.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state, free,
-/// total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, keys {path, deposit,
-/// read, recovery_file}, state, config, exit.
+/// total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and still_there
+/// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
+/// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
+/// last that read data, `age` in seconds.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}
@@ -39,6 +44,8 @@ struct Found {
     one_disk: bool,
     waiting: usize,
     last: Option<WallTime>,
+    checks: Remembered,
+    now: WallTime,
 }
 
 /// Shows it.
@@ -80,6 +87,11 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         n => format!("{}, safe here only", units::things(n as u64, "object", "objects")),
     };
     screen.say(&format!("  waiting     {waiting}"))?;
+    let never = |what: &str| format!("never looked at from this machine: `{what}` does");
+    let checked = found.checks.last.map_or(never("lavatube check"), |c| looked(&c, found.now));
+    screen.say(&format!("  checked     {checked}"))?;
+    let read = found.checks.read.map_or(never("lavatube check --read-data"), |c| looked(&c, found.now));
+    screen.say(&format!("  still there {read}"))?;
     if keyring.recovery_path().exists() {
         screen.warn(&format!(
             "the recovery key still lies in {}: print it, keep it far away, delete the file",
@@ -101,7 +113,8 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let state = depositor::state_folder(&settings.places, id);
     let waiting = archive::waiting(settings)?;
     let last = last_backup(&state);
-    Ok(Found { id: id.to_string(), status, folders, one_disk, waiting, last })
+    let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
+    Ok(Found { id: id.to_string(), status, folders, one_disk, waiting, last, checks, now })
 }
 
 /// When this machine last finished a backup: its newest copy of a manifest. The records in the vault would need the read
@@ -184,6 +197,49 @@ fn keys(keyring: &Keyring) -> String {
     }
 }
 
+/// What a check saw, and how long ago.
+fn looked(check: &CheckRecord, now: WallTime) -> String {
+    let age = units::ago(now.s.saturating_sub(check.time.s));
+    let saw = match check.snapshots {
+        Some(n) => units::things(n, "snapshot", "snapshots"),
+        None => "drives only, without the read key".to_owned(),
+    };
+    let read = match check.share {
+        0 => String::new(),
+        WHOLE_SHARE => format!(", every byte read ({})", units::bytes(check.bytes)),
+        share => format!(", {} % read ({})", f64::from(share) / 10_000.0, units::bytes(check.bytes)),
+    };
+    let objects = || units::things(check.unsound, "object", "objects");
+    let verdict = match check.verdict {
+        Verdict::Sound => "nothing was wrong".to_owned(),
+        Verdict::Mended => format!("damage in {}, all of it mended", objects()),
+        Verdict::Damaged => format!("damage in {}, no file lost", objects()),
+        Verdict::Lost if check.files == 0 => "data were lost".to_owned(),
+        Verdict::Lost => format!("{} lost", units::things(check.files, "file", "files")),
+    };
+    format!("{age}: {saw}{read}; {verdict}")
+}
+
+fn check_to_json(check: &CheckRecord, now: WallTime) -> serde_json::Value {
+    let verdict = match check.verdict {
+        Verdict::Sound => "sound",
+        Verdict::Mended => "mended",
+        Verdict::Damaged => "damaged",
+        Verdict::Lost => "lost",
+    };
+    json!({
+        "time": date::rfc3339(check.time),
+        "age": now.s.saturating_sub(check.time.s),
+        "verdict": verdict,
+        "snapshots": check.snapshots,
+        "share": f64::from(check.share) / f64::from(WHOLE_SHARE),
+        "bytes": check.bytes,
+        "packs": check.packs,
+        "not_whole": check.unsound,
+        "files": check.files,
+    })
+}
+
 fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> serde_json::Value {
     let status = &found.status;
     let drive = |d: &DriveStatus| {
@@ -213,6 +269,8 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "one_disk": found.one_disk,
         "waiting": found.waiting,
         "last": found.last.map(date::rfc3339),
+        "checked": found.checks.last.map(|c| check_to_json(&c, found.now)),
+        "still_there": found.checks.read.map(|c| check_to_json(&c, found.now)),
         "keys": {
             "path": keyring.folder().to_string_lossy(),
             "deposit": keyring.can_deposit(),

@@ -23,7 +23,7 @@ pub struct PackRead {
     pub good: u64,
     /// Chunks in it that are not.
     pub bad: BadChunks,
-    /// Set when the pack cannot be opened or its index read: all that is in it is bad then.
+    /// Set when the pack cannot be opened or its index read: all that is in it is suspect then.
     pub broken: Option<FetchCause>,
 }
 

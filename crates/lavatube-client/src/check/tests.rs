@@ -155,6 +155,33 @@ fn a_pack_whose_header_is_gone_spoils_all_that_is_in_it() {
 }
 
 #[test]
+fn a_lost_index_touches_only_what_the_catalog_does_not_know() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let mut entries: Vec<_> =
+        (0..10u64).map(|i| (w.file(&format!("f{i}"), &[&noise(i, 20_000)]), w.cut_frame()).0).collect();
+    let pack = w.cut_pack();
+    entries.push(w.file("g", &[b"in another pack"]));
+    let id = w.tree(&["/"], &entries);
+    w.finish();
+    world.reading(|_| {});
+    // The last piece has the footer; the piece in the middle has parts of two files.
+    let damage_at = |at: usize| world.far.packs.lock().unwrap().get_mut(&pack).unwrap()[at] ^= 1;
+    let last = world.far.packs.lock().unwrap()[&pack].len() - 1;
+    damage_at(last);
+    damage_at(96 + 16_400 * 6);
+    world.reading(|fetcher| {
+        let archive = fetcher.archive();
+        let row = *archive.catalog.packs().iter().find(|r| r.id == pack).unwrap();
+        let mut bad = Bad::default();
+        bad.absorb(read_pack(&archive, row, &Meter::default()).unwrap());
+        assert_eq!(bad.packs.len(), 1);
+        let files = touched(&damage(fetcher, &bad).unwrap());
+        assert_eq!(files, [(id, "f4".to_owned()), (id, "f5".to_owned())]);
+    });
+}
+
+#[test]
 fn a_share_of_the_packs_is_drawn_by_the_seed() {
     let mut world = World::new();
     let mut w = world.session();

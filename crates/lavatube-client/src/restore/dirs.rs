@@ -33,7 +33,7 @@ pub(super) fn release<S: Sink>(node: Arc<DirNode<S>>, sink: &S, outcome: &mut Ou
                 Ok(warnings) => outcome.warn(&path_of(&name, parent.as_deref()), warnings),
                 Err(e) => {
                     let path = path_of(&name, parent.as_deref());
-                    outcome.fail(&path, format!("its owner, mode and times were not set: {e}"));
+                    outcome.fail(&path, e.fault(), format!("its owner, mode and times were not set: {e}"));
                 }
             }
         }
@@ -148,7 +148,7 @@ impl<S: Sink> Dirs<S> {
             level.state = match made {
                 Ok(node) => State::Open(Arc::new(node)),
                 Err(e) => {
-                    outcome.fail(path, format!("the directory could not be made: {e}"));
+                    outcome.fail(path, e.fault(), format!("the directory could not be made: {e}"));
                     State::Failed
                 }
             };

@@ -7,6 +7,7 @@
 use lavatube_format::tree::{Content, Entry, Extent, Kind, Ref};
 
 use super::{Overwrite, name};
+use crate::fault::Fault;
 use crate::fetch::{FetchError, Fetcher};
 use crate::layers::TreeError;
 use crate::layers::refs::LeafRefs;
@@ -34,13 +35,18 @@ impl From<FetchError> for FileError {
 }
 
 impl FileError {
+    /// Whose fault it is.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Tree(e) => e.fault(),
+            Self::Sink(e) => e.fault(),
+            Self::Digest => Fault::Lost,
+        }
+    }
+
     /// Whether other files would fail for the same reason.
     pub(super) fn ends_all(&self) -> bool {
-        match self {
-            Self::Tree(e) => e.is_away(),
-            Self::Sink(e) => *e == SinkError::Full,
-            Self::Digest => false,
-        }
+        matches!(self.fault(), Fault::Away | Fault::Full)
     }
 }
 

@@ -11,7 +11,7 @@ use lavatube_format::tree::{Entry, Kind};
 
 use super::dirs::{DirNode, release};
 use super::file::{End, FileError, FileWriter, existing};
-use super::{Failed, Outcome, Overwrite, name};
+use super::{Outcome, Overwrite, Stopped, name};
 use crate::fetch::Fetcher;
 use crate::meter::Meter;
 use crate::sink::{Sink, SinkError};
@@ -30,7 +30,7 @@ pub struct Job<S: Sink> {
 }
 
 /// Why a restore ends early, once one of its jobs has found out: all others see it.
-pub(super) type Stop = OnceLock<String>;
+pub(super) type Stop = OnceLock<Stopped>;
 
 impl<S: Sink> Job<S> {
     /// Number of entries.
@@ -68,8 +68,8 @@ impl<S: Sink> Batch<S> {
     }
 
     /// Why the restore ends early, if it does.
-    pub(super) fn stopped(&self) -> Option<&str> {
-        self.stop.get().map(String::as_str)
+    pub(super) fn stopped(&self) -> Option<&Stopped> {
+        self.stop.get()
     }
 
     /// Adds an entry; gives the job before it when that is large enough.
@@ -90,9 +90,10 @@ impl<S: Sink> Batch<S> {
 
     /// Gives up what was collected.
     pub(super) fn abandon(&mut self, sink: &S, outcome: &mut Outcome) {
-        let why = self.stopped().unwrap_or_default().to_owned();
-        for task in std::mem::take(&mut self.tasks) {
-            outcome.fail(&task.entry.path, format!("not attempted: {why}"));
+        let tasks = std::mem::take(&mut self.tasks);
+        let Some(why) = self.stopped() else { return };
+        for task in tasks {
+            outcome.not_attempted(&task.entry.path, why);
             release(task.dir, sink, outcome);
         }
     }
@@ -116,7 +117,7 @@ pub fn run_job<S: Sink>(job: Job<S>, fetcher: &mut Fetcher<'_>, sink: &S, meter:
         match stop.get() {
             Some(why) => {
                 meter.errors.add(1);
-                outcome.fail(&task.entry.path, format!("not attempted: {why}"));
+                outcome.not_attempted(&task.entry.path, why);
             }
             None => run_task(&task.entry, &task.dir, overwrite, fetcher, sink, meter, &mut outcome),
         }
@@ -180,12 +181,12 @@ pub(super) fn run_task<S: Sink>(
     match end {
         Ok(End::Written(warnings)) => outcome.warn(&entry.path, warnings),
         Ok(End::AlreadyThere) => {}
-        Ok(End::Kept(reason)) => outcome.kept.push(Failed { path: entry.path.clone(), reason: reason.into() }),
+        Ok(End::Kept(reason)) => outcome.keep(&entry.path, reason),
         Err(e) => {
             if e.ends_all() {
-                outcome.stopped = Some(e.to_string());
+                outcome.stopped = Some(Stopped { fault: e.fault(), reason: e.to_string() });
             }
-            outcome.fail(&entry.path, e);
+            outcome.fail(&entry.path, e.fault(), e);
         }
     }
 }

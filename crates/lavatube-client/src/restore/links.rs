@@ -12,7 +12,8 @@ use lavatube_format::tree::{Entry, Kind, Meta, path_order};
 use super::dirs::{DirNode, Dirs};
 use super::file::{End, existing};
 use super::job::run_task;
-use super::{Failed, Outcome, Overwrite, name, parent};
+use super::{Outcome, Overwrite, name, parent};
+use crate::fault::Fault;
 use crate::fetch::Fetcher;
 use crate::meter::Meter;
 use crate::sink::{Sink, SinkError};
@@ -93,7 +94,7 @@ impl Links {
             dirs.enter_parent(&link.entry.path, sink, outcome);
             let Some(dir) = dirs.open(sink, overwrite, outcome) else {
                 meter.errors.add(1);
-                outcome.fail(&link.entry.path, "its directory could not be opened again");
+                outcome.fail(&link.entry.path, Fault::Target, "its directory could not be opened again");
                 continue;
             };
             maker.link(link, &dir, fetcher, meter, outcome);
@@ -137,7 +138,7 @@ impl<S: Sink> Maker<'_, S> {
             Some(Ok(End::AlreadyThere)) => outcome.already_there += 1,
             Some(Ok(End::Kept(reason))) => {
                 meter.errors.add(1);
-                outcome.kept.push(Failed { path: entry.path, reason: reason.into() });
+                outcome.keep(&entry.path, reason);
                 return;
             }
             Some(Err(_)) | None => {

@@ -268,7 +268,26 @@ fn a_file_whose_digest_differs_does_not_get_its_name() {
     let sink = MemorySink::new();
     let outcome = run(&world, &sink, request(snapshot)).unwrap();
     assert_eq!(failed_paths(&outcome), ["f"]);
+    assert_eq!(outcome.failed[0].fault, Fault::Lost);
     assert_eq!(sink.content("f"), None);
+}
+
+#[test]
+fn a_vault_that_goes_away_ends_the_restore_and_nothing_counts_as_lost() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let mut entries = vec![w.file("a", &[b"near"])];
+    let near = w.cut_pack();
+    entries.push(w.file("b", &[b"far"]));
+    let far = w.cut_pack();
+    let snapshot = w.tree(&["/"], &entries);
+    w.finish();
+    world.reading(|_| {});
+    world.far.away.lock().unwrap().extend([near, far]);
+    let outcome = run(&world, &MemorySink::new(), request(snapshot)).unwrap();
+    assert_eq!(outcome.stopped.as_ref().map(|s| s.fault), Some(Fault::Away));
+    let faults: Vec<_> = outcome.failed.iter().map(|f| f.fault).collect();
+    assert_eq!(faults, [Fault::Away, Fault::Away]);
 }
 
 #[test]
@@ -277,7 +296,8 @@ fn a_full_target_ends_the_restore_and_says_what_was_not_attempted() {
     let (snapshot, _) = everything(&mut world);
     let sink = MemorySink::with_room(1000);
     let outcome = run(&world, &sink, request(snapshot)).unwrap();
-    assert!(outcome.stopped.is_some());
+    assert_eq!(outcome.stopped.as_ref().map(|s| s.fault), Some(Fault::Full));
+    assert!(outcome.failed.iter().all(|f| f.fault == Fault::Full));
     assert_eq!(sink.content("docs/a").unwrap(), b"alpha");
     assert!(failed_paths(&outcome).contains(&"home/u/docs/s/sparse".to_owned()));
 }

@@ -37,7 +37,7 @@ pub fn whole(outcome: &Outcome) -> Verdict {
         return Err(format!("a part of the tree was not restored: {lost:?}"));
     }
     match &outcome.stopped {
-        Some(why) => Err(format!("the restore stopped: {why}")),
+        Some(why) => Err(format!("the restore stopped: {}", why.reason)),
         None => Ok(()),
     }
 }

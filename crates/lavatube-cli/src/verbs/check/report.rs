@@ -69,7 +69,7 @@ impl Found {
         text
     }
 
-    fn is_mended(&self) -> bool {
+    pub(super) fn is_mended(&self) -> bool {
         self.repaired.as_ref().is_some_and(|r| {
             r.beyond.is_empty() && r.not_readopted.is_empty() && r.mended.iter().all(|(_, m)| m.left.is_empty())
         })

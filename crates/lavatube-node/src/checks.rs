@@ -1,0 +1,62 @@
+//! When this machine last looked whether all is *still there*, and what it saw: two small files of the state.
+//!
+//! Step 18 of the walk. Signed audits will take their place. It must not know how a check is done.
+
+use std::time::Duration;
+
+use lavatube_client::state::{State, StateError, read_all, write_all};
+use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord};
+
+use crate::depositor::{DepositorError, Places, open_state, state_folder};
+use crate::embedded;
+use crate::lock::{Lock, Mode};
+
+const LAST: &str = "checks/last";
+const READ: &str = "checks/read";
+
+/// What is remembered of checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remembered {
+    /// The last check of any kind.
+    pub last: Option<CheckRecord>,
+    /// The last that read data.
+    pub read: Option<CheckRecord>,
+}
+
+/// Keeps the record of a check. The caller holds the state's lock.
+///
+/// # Errors
+/// When the state's files fail.
+pub fn keep(state: &dyn State, record: &CheckRecord) -> Result<(), StateError> {
+    write_all(state, LAST, &record.encode())?;
+    if record.share > 0 { write_all(state, READ, &record.encode()) } else { Ok(()) }
+}
+
+/// Keeps the record of a check by one who has no state open.
+///
+/// # Errors
+/// When someone else uses the state, or it fails.
+pub fn keep_unopened(places: &Places, record: &CheckRecord) -> Result<(), DepositorError> {
+    let folder = state_folder(places, embedded::vault_id(&places.vault)?);
+    let state = open_state(&folder)?;
+    // Who waits here while holding the vault could wait for someone who waits for the vault.
+    let _lock = Lock::acquire(&folder.join("lock"), "lavatube check", Mode::Exclusive, Duration::ZERO)?;
+    Ok(keep(&state, record)?)
+}
+
+/// What is remembered. A record that is damaged is none: it proves nothing.
+///
+/// # Errors
+/// When the state's files fail.
+pub fn remembered(places: &Places) -> Result<Remembered, DepositorError> {
+    let folder = state_folder(places, embedded::vault_id(&places.vault)?);
+    if !folder.exists() {
+        return Ok(Remembered::default());
+    }
+    let state = open_state(&folder)?;
+    let of = |name| -> Result<Option<CheckRecord>, StateError> {
+        let bytes = read_all(&state, name, CHECK_RECORD_LEN as u64)?;
+        Ok(bytes.and_then(|b| CheckRecord::decode(&b).ok()))
+    };
+    Ok(Remembered { last: of(LAST)?, read: of(READ)? })
+}
