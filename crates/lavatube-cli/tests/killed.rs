@@ -93,6 +93,10 @@ fn backups_killed_anywhere_lose_nothing_and_send_nothing_twice() {
         let ended = machine.killed(&["backup", "src"], delay);
         assert!(ended.is_none_or(|status| status == 0), "round {round}: {ended:?}");
         kills += usize::from(ended.is_none());
+        if ended.is_some() {
+            // Whatever else the machine is doing, most runs shall be killed.
+            whole = whole * 3 / 4;
+        }
         let now = machine.snapshots();
         assert!(now.starts_with(&listed), "round {round}: {listed:?} {now:?}");
         assert!(
@@ -106,7 +110,7 @@ fn backups_killed_anywhere_lose_nothing_and_send_nothing_twice() {
             let begin = Instant::now();
             let before = machine.snapshots();
             let done = machine.backup();
-            whole = whole.max(begin.elapsed());
+            whole = begin.elapsed();
             resumed += u64::from(number(&done["recovered"]["packs"]) > 0);
             let id = text(&done["snapshot"]);
             for new in machine.snapshots().into_iter().filter(|s| *s != id && !before.contains(s)) {
@@ -165,8 +169,9 @@ fn a_first_backup_killed_late_is_not_sent_again() {
     assert!(recovered >= source / 4, "what was delivered is kept: {done:#}");
     assert!(recovered + sent < source + source / 8, "and not sent again: {done:#}");
     let total = machine.stored_bytes();
-    // A pack or two may have been on their way to the notes about them.
-    assert!(total < source * 3 / 2 + source / 3, "{at_kill} bytes at the kill, {total} now: {done:#}");
+    // One pack may have been on its way to the note about it.
+    let pack = 16 << 20;
+    assert!(total < (source + pack) * 3 / 2 + source / 8, "{at_kill} bytes at the kill, {total} now: {done:#}");
     assert_same(&look(&machine.src()), &machine.restore("latest", "back").join("src"), "restored");
     machine.json(&["check", "--read-data"], 0);
 }
