@@ -44,7 +44,7 @@ impl From<DepositorError> for Failure {
             DepositorError::Courier(e) => e.into(),
             DepositorError::Catalog(e) => e.into(),
             DepositorError::State(e) => e.into(),
-            e @ DepositorError::Io { .. } => Self::new(Condition::Io, e.to_string()),
+            DepositorError::Io { ref source, .. } => Self::new(of_system(source), e.to_string()),
         }
     }
 }
@@ -143,7 +143,7 @@ impl From<BackupError> for Failure {
     fn from(e: BackupError) -> Self {
         let text = e.to_string();
         match e {
-            BackupError::Root { .. } => Self::new(Condition::Io, text),
+            BackupError::Root { .. } | BackupError::Unreadable { .. } => Self::new(Condition::Io, text),
             BackupError::Empty => Self::new(Condition::Empty, text),
             BackupError::Shrunk { .. } => Self::new(Condition::Shrunk, text),
             BackupError::State(e) => e.into(),
@@ -209,8 +209,14 @@ impl From<CatalogError> for Failure {
 
 impl From<StateError> for Failure {
     fn from(e: StateError) -> Self {
-        let full = e.source.kind() == std::io::ErrorKind::StorageFull;
-        Self::new(if full { Condition::Full } else { Condition::Io }, e.to_string())
+        Self::new(of_system(&e.source), e.to_string())
+    }
+}
+
+fn of_system(e: &std::io::Error) -> Condition {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Condition::Full,
+        _ => Condition::Io,
     }
 }
 

@@ -80,6 +80,14 @@ pub enum BackupError {
         /// Why.
         source: SourceError,
     },
+    /// No file could be read, and something was in the way.
+    #[error("nothing could be read; {}: {reason}", String::from_utf8_lossy(path))]
+    Unreadable {
+        /// The first entry that could not be read.
+        path: Vec<u8>,
+        /// Why.
+        reason: String,
+    },
     /// Nothing to keep.
     #[error("the source holds no files")]
     Empty,
@@ -165,7 +173,11 @@ pub fn prepare<'c, 's, S: Source>(
     }
     let Walk { mut collector, comparison, mut report, .. } = walk;
     if report.totals.files == 0 && !request.allow_empty {
-        return Err(BackupError::Empty);
+        // Not to be read is not to be empty.
+        return Err(report.skipped.into_iter().next().map_or(BackupError::Empty, |first| BackupError::Unreadable {
+            path: [b"/", &first.path[..]].concat(),
+            reason: first.reason,
+        }));
     }
     let compared = comparison.finish()?;
     if let Some(before) = head.as_ref().map(|h| h.entries)

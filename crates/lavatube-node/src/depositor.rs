@@ -25,6 +25,7 @@ use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::keyring::{Keyring, KeyringError};
 use crate::lock::{Lock, LockError, Mode};
+use crate::words::plain;
 use crate::{entropy, pipeline, process};
 
 /// Where things are on this machine.
@@ -69,12 +70,12 @@ pub enum DepositorError {
     #[error(transparent)]
     State(#[from] StateError),
     /// A folder.
-    #[error("{}: {text}", path.display())]
+    #[error("{}: {}", path.display(), plain(&source.to_string()))]
     Io {
         /// The folder.
         path: PathBuf,
-        /// The system's words.
-        text: String,
+        /// What the system said.
+        source: std::io::Error,
     },
 }
 
@@ -121,8 +122,7 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
 }
 
 fn make_folder(folder: &Path) -> Result<(), DepositorError> {
-    let failed = |e: std::io::Error| DepositorError::Io { path: folder.to_owned(), text: e.to_string() };
-    std::fs::create_dir_all(folder).map_err(failed)
+    std::fs::create_dir_all(folder).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
 }
 
 /// The folder of the state of one vault.
@@ -132,7 +132,7 @@ pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
 
 /// Opens the state in `folder`; made when missing.
 pub(crate) fn open_state(folder: &Path) -> Result<DirectoryState, DepositorError> {
-    DirectoryState::open(folder).map_err(|e| DepositorError::Io { path: folder.to_owned(), text: e.to_string() })
+    DirectoryState::open(folder).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
 }
 
 /// How hard to press, and with how many hands.
