@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lavatube_client::browse::{self, Listed};
 use lavatube_client::layers::LostRange;
 use lavatube_client::meter::Meter;
-use lavatube_client::spool::Spool;
+use lavatube_client::vaulted::SnapshotPlace;
 use lavatube_format::tree::Entry;
 use lavatube_node::agent::AgentKeys;
 use lavatube_node::depositor;
@@ -83,13 +83,11 @@ pub fn session<'r>(reader: &'r Reader, screen: &Screen) -> Result<Session<'r>, F
 /// When the spool cannot be read.
 pub fn waiting(settings: &Settings) -> Result<usize, Failure> {
     let id = lavatube_node::embedded::vault_id(&settings.places.vault)?;
-    let folder = depositor::state_folder(&settings.places, id).join("spool");
-    if !folder.exists() {
-        return Ok(0);
+    let folder = depositor::spool_folder(&depositor::state_folder(&settings.places, id));
+    match DirectorySpool::peek(&folder) {
+        Ok(waiting) => Ok(waiting.len()),
+        Err(e) => Err(Failure::new(Condition::Io, format!("{}: {e}", folder.display()))),
     }
-    let failed = |e: &dyn std::fmt::Display| Failure::new(Condition::Io, format!("{}: {e}", folder.display()));
-    let spool = DirectorySpool::open(&folder).map_err(|e| failed(&e))?;
-    Ok(spool.list().map_err(|e| failed(&e))?.len())
 }
 
 /// A snapshot, and a path in it if one was given.
@@ -128,7 +126,7 @@ pub fn named(session: &Session<'_>, spec: &[u8]) -> Result<Named, Failure> {
 }
 
 /// The snapshot that `words` name. Where some cannot be read, `latest` could be one of them: an older one is never taken
-/// in its place.
+/// in its place, only one that its machine is known to have taken after them.
 fn listed(session: &Session<'_>, words: &str) -> Result<Listed, Failure> {
     let listing = session.snapshots()?;
     let unread = (listing.unreadable.len() + listing.refused.len()) as u64;
@@ -148,8 +146,14 @@ fn listed(session: &Session<'_>, words: &str) -> Result<Listed, Failure> {
         return Err(Failure::new(Condition::Lost, format!("snapshot {} cannot be read: {e}", place.id.short())));
     }
     if unread > 0 && words.starts_with("latest") {
-        return Err(lost("which one is the latest cannot be told")
-            .hint("`lavatube snapshots` lists those that can be read: name one"));
+        let after = |l: &&Listed| {
+            let before = |p: &SnapshotPlace| p.depositor == l.place.depositor && p.sequence < l.place.sequence;
+            listing.refused.is_empty() && listing.unreadable.iter().all(|(p, _)| before(p))
+        };
+        return browse::resolve(&listing.snapshots, words).ok().filter(after).cloned().ok_or_else(|| {
+            lost("which one is the latest cannot be told")
+                .hint("`lavatube snapshots` lists those that can be read: name one")
+        });
     }
     Ok(browse::resolve(&listing.snapshots, words)?.clone())
 }

@@ -80,6 +80,9 @@ pub trait Sink: Send + Sync {
         meta: &Meta,
     ) -> Result<Vec<String>, SinkError>;
 
+    /// Lets go of a file that cannot be completed, and takes away what there is of it, as well as that can be done.
+    fn give_up(&self, dir: &Self::Dir, name: &[u8], file: Self::File);
+
     /// Makes a symbolic link, fifo, device or socket with its metadata.
     ///
     /// # Errors

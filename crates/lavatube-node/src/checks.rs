@@ -2,14 +2,11 @@
 //!
 //! Step 18 of the walk. Signed audits will take their place. It must not know how a check is done.
 
-use std::time::Duration;
-
 use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord};
 
 use crate::depositor::{DepositorError, Places, open_state, state_folder};
 use crate::embedded;
-use crate::lock::{Lock, Mode};
 
 const LAST: &str = "checks/last";
 const READ: &str = "checks/read";
@@ -30,18 +27,6 @@ pub struct Remembered {
 pub fn keep(state: &dyn State, record: &CheckRecord) -> Result<(), StateError> {
     write_all(state, LAST, &record.encode())?;
     if record.share > 0 { write_all(state, READ, &record.encode()) } else { Ok(()) }
-}
-
-/// Keeps the record of a check by one who has no state open.
-///
-/// # Errors
-/// When someone else uses the state, or it fails.
-pub fn keep_unopened(places: &Places, record: &CheckRecord) -> Result<(), DepositorError> {
-    let folder = state_folder(places, embedded::vault_id(&places.vault)?);
-    let state = open_state(&folder)?;
-    // Who waits here while holding the vault could wait for someone who waits for the vault.
-    let _lock = Lock::acquire(&folder.join("lock"), "lavatube check", Mode::Exclusive, Duration::ZERO)?;
-    Ok(keep(&state, record)?)
 }
 
 /// What is remembered. A record that is damaged is none: it proves nothing.

@@ -130,6 +130,11 @@ pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
     places.state.join(vault.to_string())
 }
 
+/// The folder of what waits for the vault, in a folder of state.
+pub fn spool_folder(state: &Path) -> PathBuf {
+    state.join("spool")
+}
+
 /// Opens the state in `folder`; made when missing.
 pub(crate) fn open_state(folder: &Path) -> Result<DirectoryState, DepositorError> {
     DirectoryState::open(folder).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
@@ -183,7 +188,7 @@ pub fn backup(
     let vault = EmbeddedVault::open(&places.vault, true)?;
     vault.admit(&deposit.card().encode())?;
     keep_card(&state, &deposit.card().encode())?;
-    let mut spool = DirectorySpool::open(&folder.join("spool")).map_err(CourierError::from)?;
+    let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
     let mut courier = Courier::new(Some(&vault as &dyn Far), &mut spool);
     let mut catalog = Catalog::open(&state)?;
 

@@ -171,6 +171,13 @@ impl Sink for DirectorySink {
         Ok(warnings)
     }
 
+    fn give_up(&self, dir: &SinkDir, name: &[u8], file: SinkFile) {
+        let SinkFile { part, behind, .. } = file;
+        drop(behind);
+        // What stays is known by its mode, and taken away by the next restore.
+        let _ = unlinkat(&dir.fd, part.as_deref().unwrap_or(name), AtFlags::empty());
+    }
+
     fn make_special(&self, dir: &SinkDir, name: &[u8], kind: &Kind, meta: &Meta) -> Result<Vec<String>, SinkError> {
         let (what, device) = match kind {
             Kind::Symlink(target) => return make_link(dir, name, target, meta),

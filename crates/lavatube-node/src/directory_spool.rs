@@ -5,6 +5,7 @@
 //! what the objects are.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use lavatube_base::limits::OBJECT_LEN_MAX;
@@ -50,6 +51,52 @@ impl DirectorySpool {
             Err(DriveError::Gone) => Ok(Vec::new()),
             Err(e) => Err(blame(e)),
         }
+    }
+
+    /// Ids of what waits of one kind, in the order of sending.
+    pub fn waiting(&self, kind: SpoolKind) -> impl Iterator<Item = ObjectId> + '_ {
+        self.waiting.range((kind, 0)..=(kind, u64::MAX)).map(|(_, id)| *id)
+    }
+
+    /// Whether an object waits here.
+    pub fn has(&self, id: ObjectId) -> bool {
+        self.name(id).is_some()
+    }
+
+    /// Length of an object that waits here.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] when its file fails.
+    pub fn len(&self, id: ObjectId) -> Result<Option<u64>, SpoolError> {
+        self.name(id).map_or(Ok(None), |name| self.drive.len(&name).map_err(blame))
+    }
+
+    /// Appends bytes `range` of an object to `out` when it waits here, and says whether it does. Nobody vouches for them:
+    /// whoever asks verifies.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] when it does not have them all; `out` is as before then.
+    pub fn read(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<bool, SpoolError> {
+        let Some(name) = self.name(id) else { return Ok(false) };
+        let beyond = || SpoolError::Io(format!("{name} is shorter than it was"));
+        let here = self.drive.len(&name).map_err(blame)?.is_some_and(|len| range.end <= len);
+        let want = range.end.checked_sub(range.start).and_then(|n| usize::try_from(n).ok());
+        let want = want.filter(|n| here && *n <= OBJECT_LEN_MAX).ok_or_else(beyond)?;
+        let base = out.len();
+        out.resize(base + want, 0);
+        match self.drive.read_at(&name, range.start, &mut out[base..]).map_err(blame) {
+            Ok(n) if n == want => Ok(true),
+            other => {
+                out.truncate(base);
+                other.and(Err(beyond()))
+            }
+        }
+    }
+
+    /// The file of an object, whichever kind it is.
+    fn name(&self, id: ObjectId) -> Option<String> {
+        let turn = |kind| self.find(kind, id).map(|turn| file_name(kind, turn, id));
+        turn(SpoolKind::Pack).or_else(|| turn(SpoolKind::Manifest))
     }
 
     fn find(&self, kind: SpoolKind, id: ObjectId) -> Option<u64> {
@@ -170,6 +217,11 @@ mod tests {
         spool.remove(second.0, second.1).unwrap();
         spool.remove(second.0, second.1).unwrap();
         assert!(spool.get(second.0, second.1).is_err());
+        let mut part = vec![7];
+        assert_eq!(spool.read(second.1, 0..1, &mut part), Ok(false));
+        assert_eq!((spool.read(want[5].1, 4_998..5_000, &mut part), &part[..]), (Ok(true), &[7, 6, 6][..]));
+        assert!(spool.read(want[5].1, 4_999..5_001, &mut part).is_err() && part == [7, 6, 6]);
+        assert_eq!((spool.len(manifest.id()), spool.has(manifest.id())), (Ok(Some(8)), true));
         spool.put(SpoolKind::Pack, Verified::hash(b"late")).unwrap();
         spool.sync().unwrap();
         want.insert(want.len() - 1, (SpoolKind::Pack, Verified::hash(b"late").id()));

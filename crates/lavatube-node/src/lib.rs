@@ -15,6 +15,7 @@ pub mod directory_spool;
 pub mod directory_state;
 pub mod embedded;
 pub mod entropy;
+pub mod holding;
 pub mod keyring;
 pub mod keys_io;
 pub mod lock;

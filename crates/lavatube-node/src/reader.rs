@@ -23,8 +23,7 @@ use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
 use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
-use lavatube_client::vaulted::{Sessions, SessionsError};
-use lavatube_format::check_record::CheckRecord;
+use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
@@ -32,12 +31,10 @@ use lavatube_format::tree::Entry;
 use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
-use crate::checks;
-use crate::depositor::{CARDS, DepositorError, Places, keep_card, open_state, state_folder};
+use crate::depositor::{CARDS, DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
-use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault};
-use crate::lock::{Lock, Mode};
+use crate::holding::{Holding, Near};
 use crate::read_ahead::with_read_ahead;
 
 /// Bytes of opened frames each of several threads keeps.
@@ -83,18 +80,17 @@ pub enum ReaderError {
 
 /// An opened vault with its lock, state and key.
 pub struct Reader {
-    /// The vault.
-    pub vault: EmbeddedVault,
-    state: DirectoryState,
+    /// Vault and state.
+    pub holding: Holding,
     keys: Box<dyn Reads>,
     ids: ChunkIdKey,
     cards: Vec<DepositorCard>,
-    _locks: [Lock; 2],
 }
 
 /// What a reader works with, once manifests and catalog are loaded.
 pub struct Session<'r> {
     reader: &'r Reader,
+    far: Near<'r>,
     sessions: Sessions<'r>,
     catalog: Catalog<'r>,
     /// What had to be learnt from the vault because this machine did not know it.
@@ -113,25 +109,10 @@ impl Reader {
         write: bool,
         wait: Duration,
     ) -> Result<Self, DepositorError> {
-        let id = embedded::vault_id(&places.vault)?;
-        let folder = state_folder(places, id);
-        let state = open_state(&folder)?;
-        // What is learnt about the vault is written to the state, so that is ours alone; the vault may have other readers.
-        let state_lock = Lock::acquire(&folder.join("lock"), command, Mode::Exclusive, wait)?;
-        let mode = if write { Mode::Exclusive } else { Mode::Shared };
-        let vault_lock = Lock::acquire(&embedded::lock_path(&places.vault), command, mode, wait)?;
-        let vault = EmbeddedVault::open(&places.vault, write)?;
-        let cards = certified_cards(&vault, &state, keys.as_ref());
+        let holding = Holding::open(places, command, write, wait)?;
+        let cards = certified_cards(&holding.vault, &holding.state, keys.as_ref());
         let ids = keys.chunk_id_key();
-        Ok(Self { vault, state, keys, ids, cards, _locks: [state_lock, vault_lock] })
-    }
-
-    /// Remembers what a check found.
-    ///
-    /// # Errors
-    /// When the state's files fail.
-    pub fn keep_check(&self, record: &CheckRecord) -> Result<(), DepositorError> {
-        Ok(checks::keep(&self.state, record)?)
+        Ok(Self { holding, keys, ids, cards })
     }
 
     /// Loads manifests, and completes the catalog with packs this machine does not know.
@@ -140,17 +121,18 @@ impl Reader {
     /// [`ReaderError`] when vault or state fail.
     pub fn session(&self, meter: &Meter) -> Result<Session<'_>, ReaderError> {
         let cards = |id: &lavatube_base::DepositorId| self.cards.iter().find(|c| c.id() == *id).cloned();
-        let sessions = Sessions::load(&self.vault, &self.state, &cards, self.keys.as_ref())?;
-        let mut catalog = match Catalog::open(&self.state) {
+        let (far, state) = (self.holding.near()?, &self.holding.state);
+        let sessions = Sessions::load(&far, state, &cards, self.keys.as_ref())?;
+        let mut catalog = match Catalog::open(state) {
             Ok(catalog) => catalog,
             // A damaged catalog is a cache like any other: it is made anew.
             Err(_) => {
-                lavatube_client::catalog::forget(&self.state).map_err(DepositorError::from)?;
-                Catalog::open(&self.state).map_err(DepositorError::from)?
+                lavatube_client::catalog::forget(state).map_err(DepositorError::from)?;
+                Catalog::open(state).map_err(DepositorError::from)?
             }
         };
-        let rebuilt = rebuild::catch_up(&self.state, &mut catalog, &sessions, &self.vault, &self.ids, meter)?;
-        Ok(Session { reader: self, sessions, catalog, rebuilt })
+        let rebuilt = rebuild::catch_up(state, &mut catalog, &sessions, &far, &self.ids, meter)?;
+        Ok(Session { reader: self, far, sessions, catalog, rebuilt })
     }
 }
 
@@ -195,8 +177,8 @@ pub struct DataRead {
 impl Session<'_> {
     /// What all fetchers share.
     fn archive(&self) -> Archive<'_> {
-        let Self { reader, sessions, catalog, .. } = self;
-        Archive { catalog, sessions, far: &reader.vault, chunk_ids: &reader.ids }
+        let Self { reader, far, sessions, catalog, .. } = self;
+        Archive { catalog, sessions, far, chunk_ids: &reader.ids }
     }
 
     fn fetcher(&self) -> Result<Fetcher<'_>, FrameError> {
@@ -209,6 +191,11 @@ impl Session<'_> {
     /// When the vault goes away.
     pub fn snapshots(&self) -> Result<Listing, ReaderError> {
         Ok(browse::snapshots(&mut self.fetcher()?)?)
+    }
+
+    /// Whether a snapshot waits on this machine: the vault has not taken its manifest yet.
+    pub fn is_waiting(&self, place: &SnapshotPlace) -> bool {
+        !self.reader.holding.vault.read().contains(place.manifest)
     }
 
     /// The snapshot that `words` name: `latest`, `latest~1`, or the beginning of an id.

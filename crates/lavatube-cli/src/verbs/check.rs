@@ -9,10 +9,9 @@ use lavatube_base::ObjectId;
 use lavatube_client::check::{Damage, Structure};
 use lavatube_client::meter::Meter;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
-use lavatube_node::checks;
 use lavatube_node::clock;
-use lavatube_node::embedded::{self, EmbeddedVault};
-use lavatube_node::lock::{Lock, Mode};
+use lavatube_node::embedded::EmbeddedVault;
+use lavatube_node::holding::Holding;
 use lavatube_node::reader::{self, DataRead, Reader, Repaired};
 use lavatube_vault::{Depth, DriveState, DriveStatus, Health, ObjectKind};
 
@@ -32,7 +31,7 @@ use crate::settings::Settings;
 ///
 /// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
-/// shards_written, shards_left, beyond [{object, reason}]}, structure {manifests, packs, snapshots, refused, chain}, data
+/// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
 /// [{snapshot, reason}], exit.
 #[derive(Debug, clap::Args)]
@@ -73,6 +72,10 @@ struct Found {
     bytes: u64,
     unsound: Vec<Unsound>,
     repaired: Option<Repaired>,
+    /// Objects that waited here and are in the vault now.
+    drained: usize,
+    /// Objects that still wait here.
+    waiting: usize,
     /// `None` without the read key.
     structure: Option<Structure>,
     data: Option<DataRead>,
@@ -82,34 +85,25 @@ struct Found {
 /// The vault, with the read key or without.
 enum Opened {
     Reader(Box<Reader>),
-    Vault(Box<EmbeddedVault>, #[expect(dead_code, reason = "held until the check is over")] Lock),
+    Keyless(Box<Holding>),
 }
 
 impl Opened {
     fn new(args: &CheckArgs, settings: &Settings) -> Result<Self, Failure> {
-        match archive::open(settings, &args.read_key, "lavatube check", args.repair) {
+        let command = "lavatube check";
+        match archive::open(settings, &args.read_key, command, args.repair) {
             Err(e) if e.condition == Condition::NoKey && args.read_key.read_key.is_none() => {
-                let vault = &settings.places.vault;
-                let mode = if args.repair { Mode::Exclusive } else { Mode::Shared };
-                let lock = Lock::acquire(&embedded::lock_path(vault), "lavatube check", mode, settings.lock_wait)?;
-                Ok(Self::Vault(Box::new(EmbeddedVault::open(vault, args.repair)?), lock))
+                let holding = Holding::open(&settings.places, command, args.repair, settings.lock_wait)?;
+                Ok(Self::Keyless(Box::new(holding)))
             }
             other => Ok(Self::Reader(Box::new(other?))),
         }
     }
 
-    fn keep(&self, record: &CheckRecord, settings: &Settings) -> Result<(), Failure> {
-        let kept = match self {
-            Self::Reader(reader) => reader.keep_check(record),
-            Self::Vault(..) => checks::keep_unopened(&settings.places, record),
-        };
-        kept.map_err(Failure::from)
-    }
-
-    fn vault(&self) -> &EmbeddedVault {
+    fn holding(&self) -> &Holding {
         match self {
-            Self::Reader(reader) => &reader.vault,
-            Self::Vault(vault, _) => vault,
+            Self::Reader(reader) => &reader.holding,
+            Self::Keyless(holding) => holding,
         }
     }
 }
@@ -120,7 +114,8 @@ impl Opened {
 /// When the check could not be done; what it finds is no error.
 pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let opened = Opened::new(args, settings)?;
-    let vault = opened.vault();
+    let holding = opened.holding();
+    let vault = &holding.vault;
     let status = vault.read().status();
     let (share, seed) = (args.read_data, clock::wall_now().s.cast_unsigned());
     let (unsound, bytes) = examine(vault, share, seed, screen);
@@ -130,6 +125,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     } else {
         None
     };
+    let drained = if args.repair { drain(holding, screen) } else { 0 };
     let mut found = Found {
         drives: status.drives,
         worn: worn(vault),
@@ -138,6 +134,8 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         bytes,
         unsound,
         repaired,
+        drained,
+        waiting: archive::waiting(settings)?,
         structure: None,
         data: None,
         damage: Damage::default(),
@@ -146,12 +144,23 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         look_inside(reader, &mut found, seed, settings, screen)?;
     }
     // What was found is told, whatever becomes of the note.
-    if let Err(e) = opened.keep(&found.record(), settings) {
-        screen.warn(&format!("that this check was done could not be noted: {}", e.what));
+    if let Err(e) = holding.keep_check(&found.record()) {
+        screen.warn(&format!("that this check was done could not be noted: {e}"));
     }
     found.show(screen)?;
     screen.answer(&found.answer())?;
     Ok(found.end())
+}
+
+/// Hands over what waits here, now that the drives are as good as they can be made.
+fn drain(holding: &Holding, screen: &Screen) -> usize {
+    match holding.drain() {
+        Ok(drained) => drained,
+        Err(e) => {
+            screen.warn(&format!("what waits on this machine could not be handed over: {e}"));
+            0
+        }
+    }
 }
 
 /// Drives that are there and whose card or journal is not what it should be: any of the others' will do until then.

@@ -97,7 +97,7 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
     let outcome = progress::during(screen, "restoring", &meter, || {
         session.restore(&target, request, settings.workers(), &meter).map_err(Failure::from)
     })?;
-    let hurt = reader.vault.hurt();
+    let hurt = reader.holding.vault.hurt();
     let done = Done { named: &named, target: &target, outcome: &outcome, hurt: &hurt, took: begin.elapsed() };
     done.show(screen)?;
     done.warn(screen);

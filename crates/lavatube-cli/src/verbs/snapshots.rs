@@ -1,6 +1,7 @@
 //! `lavatube snapshots`: what there is. Must not know how records are found.
 
 use lavatube_client::browse::{Listed, Listing};
+use lavatube_node::reader::Session;
 use serde_json::json;
 
 use crate::archive::{self, ReadKeyArgs};
@@ -9,12 +10,14 @@ use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::{date, units};
 
-/// List the snapshots in the vault.
+/// List the snapshots in the vault, and those that wait on this machine for it.
 ///
 /// Oldest first. Times are UTC, sizes before compression. NEW is content the vault did not have before that snapshot.
+/// One marked `safe here` was taken while the vault's drives were away; the next backup, or `lavatube check --repair`,
+/// brings it there.
 ///
 /// JSON fields: snapshots [{snapshot, short, time, host, paths, tags, description, program, parent, files, directories,
-/// others, bytes, new_bytes, skipped}], unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
+/// others, bytes, new_bytes, skipped, promise (safe-here or safe-there)}], unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SnapshotsArgs {
@@ -50,7 +53,7 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
         () if !listing.refused.is_empty() => End::Damaged,
         () => End::Done,
     };
-    for line in table(&listing, screen) {
+    for line in table(&listing, &session, screen) {
         screen.say(&line)?;
     }
     if listing.snapshots.is_empty() {
@@ -64,7 +67,7 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
     if waiting > 0 {
         let objects = units::things(waiting as u64, "object", "objects");
         screen.warn(&format!(
-            "{objects} of later backups wait on this machine and are not listed; the next backup takes them along"
+            "{objects} wait on this machine for the vault; the next backup, or `lavatube check --repair`, brings them there"
         ));
     }
     for (place, e) in &listing.unreadable {
@@ -78,7 +81,7 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
         ));
     }
     screen.answer(&json!({
-        "snapshots": listing.snapshots.iter().map(to_json).collect::<Vec<_>>(),
+        "snapshots": listing.snapshots.iter().map(|l| to_json(l, session.is_waiting(&l.place))).collect::<Vec<_>>(),
         "unreadable": listing.unreadable.iter().map(|(p, e)| json!({ "snapshot": p.id.to_string(), "reason": e.to_string() })).collect::<Vec<_>>(),
         "refused": listing.refused.iter().map(|r| json!({ "manifest": r.id.to_string(), "reason": r.reason })).collect::<Vec<_>>(),
         "waiting": waiting,
@@ -87,7 +90,7 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
     Ok(end)
 }
 
-fn table(listing: &Listing, screen: &Screen) -> Vec<String> {
+fn table(listing: &Listing, session: &Session<'_>, screen: &Screen) -> Vec<String> {
     let Some(host_width) = listing.snapshots.iter().map(|l| l.snapshot.host.chars().count()).max() else {
         return Vec::new();
     };
@@ -110,6 +113,9 @@ fn table(listing: &Listing, screen: &Screen) -> Vec<String> {
             units::bytes(s.totals.new_bytes),
             paths.join(" ")
         );
+        if session.is_waiting(&listed.place) {
+            line.push_str(&screen.ink(Ink::Yellow, "  safe here"));
+        }
         if !s.tags.is_empty() {
             let tags: Vec<_> = s.tags.iter().map(|t| units::name(t.as_bytes())).collect();
             line.push_str(&screen.ink(Ink::Green, &format!("  [{}]", tags.join(", "))));
@@ -125,7 +131,7 @@ fn table(listing: &Listing, screen: &Screen) -> Vec<String> {
     lines
 }
 
-fn to_json(listed: &Listed) -> serde_json::Value {
+fn to_json(listed: &Listed, waiting: bool) -> serde_json::Value {
     let s = &listed.snapshot;
     json!({
         "snapshot": listed.place.id.to_string(),
@@ -143,5 +149,6 @@ fn to_json(listed: &Listed) -> serde_json::Value {
         "bytes": s.totals.bytes,
         "new_bytes": s.totals.new_bytes,
         "skipped": s.totals.skipped,
+        "promise": if waiting { "safe-here" } else { "safe-there" },
     })
 }

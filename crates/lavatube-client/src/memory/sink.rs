@@ -225,6 +225,10 @@ impl Sink for MemorySink {
         Ok(Vec::new())
     }
 
+    fn give_up(&self, dir: &usize, name: &[u8], file: MemoryPart) {
+        self.0.lock().unwrap().inodes[*dir].names.remove(file.hidden.as_deref().unwrap_or(name));
+    }
+
     fn make_special(&self, dir: &usize, name: &[u8], kind: &Kind, meta: &Meta) -> Result<Vec<String>, SinkError> {
         let mut inner = self.0.lock().unwrap();
         if inner.inodes[*dir].names.contains_key(name) {

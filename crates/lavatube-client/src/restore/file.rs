@@ -141,14 +141,10 @@ impl<S: Sink> FileWriter<'_, '_, S> {
         };
         let mut file = create(self.sink, self.dir, name, old.is_none())?;
         let mut place = Placer::new(content);
-        let written = place.put(bytes, |at, part| self.sink.write_at(&mut file, at, part));
-        if written.is_err() && old.is_none() {
-            // It has its real name already, and is not whole.
-            drop(file);
-            let _ = self.sink.remove(self.dir, name);
-            return written.map(|()| Vec::new()).map_err(FileError::from);
+        if let Err(e) = place.put(bytes, |at, part| self.sink.write_at(&mut file, at, part)) {
+            self.sink.give_up(self.dir, name, file);
+            return Err(e.into());
         }
-        written?;
         self.finish(entry, content, file, old)
     }
 
@@ -159,6 +155,21 @@ impl<S: Sink> FileWriter<'_, '_, S> {
             Some(_) => create(sink, self.dir, name, false)?,
             None => sink.create(self.dir, name, false)?,
         };
+        if let Err(e) = self.stream(name, content, old, &mut file) {
+            sink.give_up(self.dir, name, file);
+            return Err(e);
+        }
+        self.finish(entry, content, file, old)
+    }
+
+    /// Writes a file's content group by group, and compares its digest.
+    fn stream(
+        &mut self,
+        name: &[u8],
+        content: &Content,
+        old: Option<&Found>,
+        file: &mut S::File,
+    ) -> Result<(), FileError> {
         let mut place = Placer::new(content);
         let mut hasher = blake3::Hasher::new();
         let mut leaves = LeafRefs::new(content);
@@ -185,14 +196,14 @@ impl<S: Sink> FileWriter<'_, '_, S> {
                     self.fetcher.chunk(&leaf.id, Some(leaf.len))?.content()
                 };
                 hasher.update(bytes);
-                place.put(bytes, |offset, part| sink.write_at(&mut file, offset, part))?;
+                place.put(bytes, |offset, part| self.sink.write_at(file, offset, part))?;
                 at += leaf.len;
             }
         }
         if content.digest.is_some_and(|digest| digest != *hasher.finalize().as_bytes()) {
             return Err(FileError::Digest);
         }
-        self.finish(entry, content, file, old)
+        Ok(())
     }
 
     fn finish(

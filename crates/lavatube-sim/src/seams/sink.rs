@@ -163,6 +163,10 @@ impl Sink for SimSink {
         Ok(Vec::new())
     }
 
+    fn give_up(&self, dir: &usize, name: &[u8], file: Part) {
+        self.nodes()[*dir].names.remove(file.hidden.as_deref().unwrap_or(name));
+    }
+
     fn make_special(&self, dir: &usize, name: &[u8], kind: &Kind, meta: &Meta) -> Result<Vec<String>, SinkError> {
         let mut nodes = self.nodes();
         if nodes[*dir].names.contains_key(name) {

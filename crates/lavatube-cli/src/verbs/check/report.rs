@@ -22,6 +22,7 @@ impl Found {
         self.drives(&mut lines);
         self.shards(&mut lines);
         self.repair(&mut lines);
+        self.waiting(&mut lines);
         self.structure(&mut lines);
         self.data(&mut lines);
         let end = self.end();
@@ -138,6 +139,17 @@ impl Found {
         }
     }
 
+    fn waiting(&self, lines: &mut Vec<String>) {
+        if self.drained > 0 {
+            let objects = things(self.drained as u64, "object", "objects");
+            lines.push(format!("waiting    {objects} waited on this machine and went to the vault"));
+        }
+        if self.waiting > 0 {
+            let objects = things(self.waiting as u64, "object", "objects");
+            lines.push(format!("waiting    {objects}, safe here only: not in the vault yet"));
+        }
+    }
+
     fn structure(&self, lines: &mut Vec<String>) {
         let Some(structure) = &self.structure else {
             lines.push("structure  not checked: the read key is not on this machine (--read-key FILE)".into());
@@ -247,6 +259,8 @@ impl Found {
             "depth": depth,
             "not_whole": self.unsound.iter().map(unsound_to_json).collect::<Vec<_>>(),
             "repair": repair,
+            "drained": self.drained,
+            "waiting": self.waiting,
             "structure": structure,
             "data": data,
             "files": files.collect::<Vec<_>>(),
