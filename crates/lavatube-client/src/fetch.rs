@@ -8,14 +8,13 @@
 mod cache;
 mod index;
 pub mod pack;
-
-use std::ops::Range;
+mod window;
 
 use lavatube_base::limits::{DELTA_DEPTH_MAX, ZSTD_WINDOW_LOG_MAX};
 use lavatube_base::{ChunkId, ObjectId};
 use lavatube_format::Malformed;
 use lavatube_format::catalog::{PackRow, Place};
-use lavatube_format::pack::{Delta, capacity};
+use lavatube_format::pack::{Delta, Method, capacity};
 use lavatube_seal::{ChunkIdKey, Opened, SealError};
 use zstd::zstd_safe::{DCtx, DParameter};
 
@@ -29,6 +28,7 @@ use crate::vaulted::Sessions;
 use cache::FrameCache;
 use index::Index;
 use pack::OpenPack;
+use window::{Spot, Window};
 
 /// Everything a reading thread needs, shared and never written.
 #[derive(Clone, Copy)]
@@ -120,51 +120,6 @@ struct Held {
     index: Option<Index>,
 }
 
-/// Plaintext of consecutive pieces of one pack.
-#[derive(Default)]
-struct Window {
-    pack: Option<u32>,
-    at: usize,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    fn range(&self, pack: u32, at: usize, len: usize) -> Option<Range<usize>> {
-        let start = at.checked_sub(self.at)?;
-        (self.pack == Some(pack) && start + len <= self.bytes.len()).then_some(start..start + len)
-    }
-
-    /// Drops all but what it has from `at` on, and says from where on more must be read: its end, or `at`.
-    fn keep(&mut self, pack: u32, at: usize) -> usize {
-        let end = self.at + self.bytes.len();
-        if self.pack == Some(pack) && (self.at..end).contains(&at) {
-            self.bytes.drain(..at - self.at);
-            self.at = at;
-            return end;
-        }
-        self.bytes.clear();
-        at
-    }
-
-    /// Reads on, after [`Window::keep`]. Gives the number of bytes that were read.
-    fn fill(
-        &mut self,
-        pack: &OpenPack,
-        far: &dyn Far,
-        number: u32,
-        from: usize,
-        len: usize,
-    ) -> Result<usize, FetchCause> {
-        let kept = self.bytes.len();
-        let first = pack.append(far, from, len, &mut self.bytes)?;
-        if kept == 0 {
-            self.at = first;
-        }
-        self.pack = Some(number);
-        Ok(self.bytes.len() - kept)
-    }
-}
-
 /// A stretch of a pack that will be asked for.
 struct Span {
     pack: u32,
@@ -246,8 +201,7 @@ impl<'a> Fetcher<'a> {
             self.undone = self.undo_delta(id, &located, 0).map_err(fail)?;
             &self.undone[..]
         } else {
-            let (slot, range) = self.body(id, &located, len).map_err(fail)?;
-            &self.frames.raw(slot)[range]
+            self.body(id, &located, len).map_err(fail)?
         };
         if len.is_some_and(|len| len != content.len() as u64) {
             return Err(fail(FetchCause::Damaged("its length is not the one the tree states".into())));
@@ -292,18 +246,24 @@ impl<'a> Fetcher<'a> {
         Ok(Located { place, body_len: None })
     }
 
-    /// The frame of a chunk and the range of its body in it.
-    fn body(&mut self, id: &ChunkId, located: &Located, len: Option<u64>) -> Result<(usize, Range<usize>), FetchCause> {
+    /// A chunk's body, as it stands in its frame.
+    fn body(&mut self, id: &ChunkId, located: &Located, len: Option<u64>) -> Result<&[u8], FetchCause> {
         let place = located.place;
         let len = match located.body_len.or(len.and_then(|len| usize::try_from(len).ok())) {
             Some(len) => len,
             None => self.known(place.pack, id)?.0,
         };
-        let slot = self.frame(&place)?;
+        // A frame that is stored as it is and hardly holds another chunk is not worth a copy.
+        let frame = if place.method == Method::Raw && len > place.frame_len as usize / 2 {
+            let spot = self.stored(&place)?;
+            self.window.get(&spot)
+        } else {
+            let slot = self.frame(&place)?;
+            self.frames.raw(slot)
+        };
         let start = place.body_at as usize;
-        let end = start.checked_add(len).filter(|end| *end <= self.frames.raw(slot).len());
-        let end = end.ok_or_else(|| FetchCause::Damaged("its body reaches beyond its frame".into()))?;
-        Ok((slot, start..end))
+        let body = start.checked_add(len).and_then(|end| frame.get(start..end));
+        body.ok_or_else(|| FetchCause::Damaged("its body reaches beyond its frame".into()))
     }
 
     /// Body length and delta of a chunk, from its pack's index.
@@ -325,12 +285,10 @@ impl<'a> Fetcher<'a> {
         let base = if base_at.place.delta {
             self.undo_delta(&delta.base, &base_at, depth + 1)?
         } else {
-            let (slot, range) = self.body(&delta.base, &base_at, None)?;
-            self.frames.raw(slot)[range].to_vec()
+            self.body(&delta.base, &base_at, None)?.to_vec()
         };
         self.archive.chunk_ids.open(&base, delta.base).ok_or(FetchCause::WrongContent)?;
-        let (slot, range) = self.body(id, located, None)?;
-        apply_delta(&base, &self.frames.raw(slot)[range], delta.content_len)
+        apply_delta(&base, self.body(id, located, None)?, delta.content_len)
     }
 
     /// The slot of the frame at `place`, fetched and opened unless it is at hand.
@@ -341,41 +299,37 @@ impl<'a> Fetcher<'a> {
         }
         let stored = self.stored(place)?;
         let mut raw = self.frames.buffer();
-        self.opener.open_whole(place.method, &self.window.bytes[stored], &mut raw)?;
+        self.opener.open_whole(place.method, self.window.get(&stored), &mut raw)?;
         Ok(self.frames.insert(key, raw))
     }
 
     /// Brings the stored frame at `place` into the window.
-    fn stored(&mut self, place: &Place) -> Result<Range<usize>, FetchCause> {
+    fn stored(&mut self, place: &Place) -> Result<Spot, FetchCause> {
         let (at, end) = frame_range(place);
-        let len = end - at;
-        if let Some(range) = self.window.range(place.pack, at, len) {
-            return Ok(range);
+        if let Some(spot) = self.window.find(place.pack, at, end - at) {
+            return Ok(spot);
         }
         let held = self.hold(place.pack)?;
         let pack = &self.packs[held].pack;
         let (far, class) = (self.archive.far, pack.row.class);
         let expected = self.expected.iter().find(|s| s.pack == place.pack && (s.start..s.end).contains(&at));
         let expected = expected.map_or(end, |s| s.end.min(capacity(class)).max(end));
-        let from = self.window.keep(place.pack, at);
-        let upto = expected.min(from + READ_AHEAD).max(end);
-        let mut read = self.window.fill(pack, far, place.pack, from, upto - from);
+        let upto = expected.min(self.window.next(place.pack, at) + READ_AHEAD).max(end);
+        let mut read = self.window.read(place.pack, pack, far, at..end, upto);
         if upto > end && read.as_ref().is_err_and(|e| !e.is_away()) {
             // What is damaged may lie beyond what is wanted now.
-            self.window.pack = None;
-            let from = self.window.keep(place.pack, at);
-            read = self.window.fill(pack, far, place.pack, from, len);
+            read = self.window.read(place.pack, pack, far, at..end, end);
         }
-        let got = read.inspect_err(|_| self.window.pack = None)?;
-        let next = self.window.at + self.window.bytes.len();
+        read?;
+        let next = self.window.end();
         if next < expected {
             pack.expect(far, next, READ_AHEAD.min(expected - next));
         }
         if let Some(meter) = self.meter {
-            meter.stored_bytes.add(got as u64);
+            meter.stored_bytes.add(self.window.len() as u64);
         }
-        let range = self.window.range(place.pack, at, len);
-        range.ok_or_else(|| FetchCause::Damaged("its frame reaches beyond the pack".into()))
+        let spot = self.window.find(place.pack, at, end - at);
+        spot.ok_or_else(|| FetchCause::Damaged("its frame reaches beyond the pack".into()))
     }
 
     /// Opens a pack unless it is open, and gives its place among the open ones: the last.

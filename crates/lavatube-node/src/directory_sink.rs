@@ -18,13 +18,12 @@ use rustix::fs::{
     fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat, syncfs,
     unlinkat, utimensat,
 };
-use rustix::io::{Errno, pread, retry_on_intr};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::process::geteuid;
 
 use crate::attributes::{self, ACL_ACCESS, ACL_DEFAULT};
 use crate::descend::{LOOK, PASS, found, open_parent, proc_path};
 use crate::words::words;
-use crate::write_behind::{WriteBehind, write_at};
 
 mod ownership;
 use ownership::{Owner, grant, modification};
@@ -53,8 +52,6 @@ pub struct SinkFile {
     part: Option<Vec<u8>>,
     /// End of the last byte written.
     end: u64,
-    /// Once it is large.
-    behind: Option<WriteBehind>,
     owner: Option<Owner>,
     inherited: bool,
 }
@@ -129,19 +126,20 @@ impl Sink for DirectorySink {
             let (fd, part) = create_part(dir, name)?;
             (fd, Some(part))
         };
-        Ok(SinkFile { fd, part, end: 0, behind: None, owner: dir.gives, inherited: dir.bequeaths })
+        Ok(SinkFile { fd, part, end: 0, owner: dir.gives, inherited: dir.bequeaths })
     }
 
-    fn write_at(&self, file: &mut SinkFile, offset: u64, bytes: &[u8]) -> Result<(), SinkError> {
-        if file.behind.is_none() && file.end >= BEHIND_FROM {
-            file.behind = Some(WriteBehind::start(file.fd.try_clone().map_err(|e| SinkError::Io(e.to_string()))?));
+    fn write_at(&self, file: &mut SinkFile, mut offset: u64, mut bytes: &[u8]) -> Result<(), SinkError> {
+        while !bytes.is_empty() {
+            match retry_on_intr(|| pwrite(&file.fd, bytes, offset)).map_err(blame)? {
+                0 => return Err(SinkError::Io("the system writes nothing".into())),
+                n => {
+                    bytes = &bytes[n..];
+                    offset += n as u64;
+                }
+            }
         }
-        let written = match &mut file.behind {
-            Some(behind) => behind.write(offset, bytes),
-            None => write_at(&file.fd, offset, bytes),
-        };
-        written.map_err(blame)?;
-        file.end = file.end.max(offset + bytes.len() as u64);
+        file.end = file.end.max(offset);
         Ok(())
     }
 
@@ -149,13 +147,10 @@ impl Sink for DirectorySink {
         &self,
         dir: &SinkDir,
         name: &[u8],
-        mut file: SinkFile,
+        file: SinkFile,
         size: u64,
         meta: &Meta,
     ) -> Result<Vec<String>, SinkError> {
-        if let Some(behind) = &mut file.behind {
-            behind.finish().map_err(blame)?;
-        }
         let mut warnings = Vec::new();
         if file.end != size {
             retry_on_intr(|| ftruncate(&file.fd, size)).map_err(blame)?;
@@ -172,10 +167,8 @@ impl Sink for DirectorySink {
     }
 
     fn give_up(&self, dir: &SinkDir, name: &[u8], file: SinkFile) {
-        let SinkFile { part, behind, .. } = file;
-        drop(behind);
         // What stays is known by its mode, and taken away by the next restore.
-        let _ = unlinkat(&dir.fd, part.as_deref().unwrap_or(name), AtFlags::empty());
+        let _ = unlinkat(&dir.fd, file.part.as_deref().unwrap_or(name), AtFlags::empty());
     }
 
     fn make_special(&self, dir: &SinkDir, name: &[u8], kind: &Kind, meta: &Meta) -> Result<Vec<String>, SinkError> {
@@ -450,8 +443,6 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 const UNFINISHED: Mode = Mode::WUSR.union(Mode::SVTX);
 const SPECIAL: Mode = Mode::SUID.union(Mode::SGID).union(Mode::SVTX);
 const NAME_LEN_MAX: usize = 255;
-/// From this size on a file is written behind: a thread costs more than a few writes.
-const BEHIND_FROM: u64 = 4 << 20;
 /// Names tried for an unfinished file.
 const PART_NAMES: u32 = 16;
 

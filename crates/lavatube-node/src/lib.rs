@@ -27,4 +27,3 @@ pub mod reader;
 mod attributes;
 mod descend;
 mod words;
-mod write_behind;

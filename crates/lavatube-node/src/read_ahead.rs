@@ -31,11 +31,13 @@ struct ReadAhead<'f> {
     far: &'f dyn Far,
     ahead: Mutex<Ahead>,
     changed: Condvar,
+    /// A buffer that was swapped for one with an answer.
+    spare: Mutex<Vec<u8>>,
 }
 
 /// Runs `body` with a far side that answers as `far` does, and uses the time between [`Far::expect`] and [`Far::fetch`].
 pub fn with_read_ahead<R>(far: &dyn Far, body: impl FnOnce(&dyn Far) -> R) -> R {
-    let ahead = ReadAhead { far, ahead: Mutex::new(Ahead::Idle), changed: Condvar::new() };
+    let ahead = ReadAhead { far, ahead: Mutex::new(Ahead::Idle), changed: Condvar::new(), spare: Mutex::default() };
     thread::scope(|scope| {
         scope.spawn(|| ahead.work());
         let _over = Over(&ahead);
@@ -75,7 +77,8 @@ impl ReadAhead<'_> {
                     let part = part.clone();
                     *ahead = Ahead::Under(part.clone());
                     drop(ahead);
-                    let mut bytes = Vec::new();
+                    let mut bytes = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
+                    bytes.clear();
                     let fetched = self.far.fetch(part.0, part.1.clone(), &mut bytes).is_ok();
                     ahead = self.lock();
                     if matches!(&*ahead, Ahead::Under(under) if *under == part) {
@@ -117,7 +120,12 @@ impl Far for ReadAhead<'_> {
         if let Some(mut bytes) = self.take(id, range.start) {
             bytes.truncate(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
             from += bytes.len() as u64;
-            out.append(&mut bytes);
+            if base == 0 {
+                std::mem::swap(out, &mut bytes)
+            } else {
+                out.append(&mut bytes)
+            }
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
         }
         if from == range.end {
             return Ok(());

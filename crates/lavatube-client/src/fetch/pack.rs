@@ -49,22 +49,13 @@ impl OpenPack {
     /// then.
     pub fn read(&self, far: &dyn Far, start: usize, len: usize, out: &mut Vec<u8>) -> Result<usize, FetchCause> {
         out.clear();
-        self.append(far, start, len, out)
-    }
-
-    /// As [`OpenPack::read`], behind what `out` has; that stays as it is.
-    ///
-    /// # Errors
-    /// As [`OpenPack::read`].
-    pub fn append(&self, far: &dyn Far, start: usize, len: usize, out: &mut Vec<u8>) -> Result<usize, FetchCause> {
         if start.checked_add(len).is_none_or(|end| end > capacity(self.row.class)) {
             return Err(FetchCause::Damaged("the catalog points beyond the pack's end".into()));
         }
         let (first, range) = self.sealed(start, len);
-        let base = out.len();
         fetch_exact(far, &self.row, range, out)?;
-        let opened = self.opener.open_pieces(u32::try_from(first).unwrap_or(u32::MAX), &mut out[base..]);
-        out.truncate(base + opened.as_ref().unwrap_or(&0));
+        let opened = self.opener.open_pieces(u32::try_from(first).unwrap_or(u32::MAX), out);
+        out.truncate(*opened.as_ref().unwrap_or(&0));
         opened?;
         Ok(first * PIECE_LEN)
     }
@@ -99,15 +90,16 @@ impl OpenPack {
     }
 }
 
-/// Appends exactly `range` to `out`: a far side that sends less or more is not believed.
+/// Fetches exactly `range`: a far side that sends less or more is not believed.
 fn fetch_exact(far: &dyn Far, row: &PackRow, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FetchCause> {
-    let (base, want) = (out.len(), range.end - range.start);
+    let want = range.end - range.start;
+    out.clear();
     let fetched = far.fetch(row.id, range, out);
-    let got = out.len() - base;
-    if fetched.is_ok() && got as u64 == want {
+    if fetched.is_ok() && out.len() as u64 == want {
         return Ok(());
     }
-    out.truncate(base);
+    let got = out.len();
+    out.clear();
     fetched?;
     Err(FetchCause::Damaged(format!("the vault sent {got} bytes instead of {want}")))
 }

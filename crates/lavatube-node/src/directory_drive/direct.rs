@@ -8,9 +8,7 @@
 use std::os::fd::AsFd;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, ftruncate};
-use rustix::io::Errno;
-
-use crate::write_behind::write_at;
+use rustix::io::{Errno, pwrite, retry_on_intr};
 
 /// From this size on the page cache is gone round.
 pub(super) const DIRECT_LEN_MIN: usize = 256 << 10;
@@ -63,7 +61,7 @@ impl Stage {
                 filled += n;
                 rest = &rest[n..];
                 if filled == STAGE_LEN {
-                    write_at(&fd, at, stage).map_err(|e| (e, at))?;
+                    write_all(&fd, stage, at).map_err(|e| (e, at))?;
                     at += STAGE_LEN as u64;
                     filled = 0;
                 }
@@ -71,9 +69,22 @@ impl Stage {
         }
         let padded = filled.next_multiple_of(ALIGN);
         stage[filled..padded].fill(0);
-        write_at(&fd, at, &stage[..padded]).map_err(|e| (e, at))?;
+        write_all(&fd, &stage[..padded], at).map_err(|e| (e, at))?;
         Ok(at + filled as u64)
     }
+}
+
+fn write_all(fd: impl AsFd, mut bytes: &[u8], mut at: u64) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match retry_on_intr(|| pwrite(&fd, bytes, at))? {
+            0 => return Err(Errno::IO),
+            n => {
+                bytes = &bytes[n..];
+                at += n as u64;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
