@@ -7,7 +7,7 @@ DIR holds `src/` (many small files), `media/` (incompressible), `versions-c/v1..
 1 % of src that changes. Nothing in DIR is left changed. Peers are found on PATH or in --peer-path; those that are
 missing are skipped, loudly. CPU is user + system of the process and its children; memory is the largest process.
 """
-import argparse, os, pathlib, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, os, pathlib, re, shutil, statistics, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -111,6 +111,15 @@ class Borg:
         return size(self.repo)
 
 
+def limit(binary, corpus, only, rows):
+    """What reading, BLAKE3, zstd 3 and AES-GCM alone would take, on all cores: no tool, but a line to look up to."""
+    for name in ("src", "media"):
+        if name in only:
+            out = subprocess.run([binary, f"{corpus}/{name}"], check=True, capture_output=True, text=True).stdout
+            cpu, wall = re.search(r"limit: ([0-9.]+) CPU s, ([0-9.]+) s wall", out).groups()
+            rows.setdefault(f"{name} first", []).append((float(wall), float(cpu), 0, None))
+
+
 def overlay(corpus, side):
     """Writes the changed 1 % over src (`new`) or puts the old files back (`old`)."""
     subprocess.run(f"cd '{corpus}/v2-overlay/{side}' && tar c . | tar x -C '{corpus}/src' --no-overwrite-dir", shell=True, check=True)
@@ -159,6 +168,8 @@ def table(figures, runs):
     print("|---|---|---|---|---|---|---|---|")
     for step in ours:
         for name, rows in figures.items():
+            if step not in rows:
+                continue
             wall, cpu, peak = (statistics.median(r[i] for r in rows[step]) for i in range(3))
             stored = rows[step][-1][3]
             stored = "" if stored is None else f"{stored / 1e6:.2f}"
@@ -180,9 +191,10 @@ def main():
     args = parser.parse_args()
     only = args.only.split(",")
     path = args.peer_path + os.pathsep + os.environ["PATH"]
-    subprocess.run(["cargo", "build", "--release", "--quiet", "-p", "lavatube-cli"], cwd=ROOT, check=True)
-    built = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    makers = [(Lavatube, str(pathlib.Path(built) / "release" / "lavatube"))]
+    for what in (["lavatube-cli"], ["lavatube-node", "--example", "limit"]):
+        subprocess.run(["cargo", "build", "--release", "--quiet", "-p", *what], cwd=ROOT, check=True)
+    built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    makers = [(Lavatube, str(built / "lavatube"))]
     for peer in (Restic, Rustic, Borg):
         if peer.name in args.peers.split(","):
             found = shutil.which(peer.name, path=path)
@@ -198,6 +210,7 @@ def main():
         for cls, binary in makers:
             print(f"# run {run + 1} of {args.runs}: {cls.name}, load {os.getloadavg()[0]:.1f}", flush=True)
             one_run(lambda work: cls(work, binary), args.corpus, only, args.place, figures.setdefault(cls.name, {}))
+        limit(str(built / "examples" / "limit"), args.corpus, only, figures.setdefault("limit", {}))
         if run + 1 < args.runs:
             table(figures, run + 1)
     table(figures, args.runs)
