@@ -375,13 +375,10 @@ fn what_the_machine_knows_by_heart_can_be_lost_or_damaged() {
                 // A look with the read key comes first and puts the catalog right.
                 restores_nothing_wrong(&machine, &what);
             }
-            let (status, mut done) = machine.answer(&["backup", "src"]);
-            if status != 0 {
-                // Told, with what to do: and that helps.
-                assert!(text(&done["error"]["hint"]).contains("lavatube snapshots"), "{what}: {done:#}");
-                machine.snapshots();
-                done = machine.backup();
-            }
+            // Without the read key nothing can be put right: some is sent again then, and that is told.
+            let done = machine.backup();
+            let damaged = round == 0 && what.contains("catalog");
+            assert_eq!(done["catalog_incomplete"], damaged, "{what}: {done:#}");
             if round == 1 {
                 let sent = number(&done["stored_bytes"]);
                 assert!(sent < 200_000, "{what}: what the vault has is not sent again: {sent}");
@@ -401,18 +398,29 @@ fn runs(machine: &Machine) -> Vec<PathBuf> {
 }
 
 #[test]
-#[ignore = "records of a catalog run have no check: a damaged one is taken for data that are lost, and nothing mends it"]
 fn damaged_records_of_the_catalog_cost_nothing() {
-    let (machine, want) = small(seed(48));
+    let (machine, mut want) = small(seed(48));
     let mut chance = Chance::new(machine.seed);
-    for run in runs(&machine) {
-        let len = run.metadata().unwrap().len() as usize;
-        for _ in 0..10 {
-            flip(&run, (16 + chance.below(len - 16)) as u64, &mut chance);
+    for round in 0..12 {
+        let files = files_below(&machine.state().join("catalog"));
+        let what = format!("round {round}, seed {:#x}", machine.seed);
+        for file in files {
+            let len = file.metadata().unwrap().len() as usize;
+            // Runs begin with a page of zeros, nearly: their records, keys and digests lie behind it.
+            let from = if file.ends_with("packs") || chance.below(4) == 0 { 0 } else { 4096 };
+            for _ in 0..1 + chance.below(10) {
+                flip(&file, (from + chance.below(len - from)) as u64, &mut chance);
+            }
         }
+        if chance.below(2) == 0 {
+            // A machine without the read key goes on all the same.
+            fs::write(machine.src().join("new"), chance.noise(300_000)).unwrap();
+            want = look(&machine.src());
+            machine.backup();
+        }
+        restores_exactly(&machine, &want, &what);
+        is_clean(&machine, &what);
     }
-    restores_exactly(&machine, &want, "with damaged records");
-    is_clean(&machine, "with damaged records");
 }
 
 fn restores_nothing_wrong(machine: &Machine, what: &str) {

@@ -130,14 +130,7 @@ impl Reader {
     pub fn session(&self, meter: &Meter) -> Result<Session<'_>, ReaderError> {
         let cards = |id: &lavatube_base::DepositorId| self.cards.iter().find(|c| c.id() == *id).cloned();
         let sessions = Sessions::load(&self.vault, &self.state, &cards, self.keys.as_ref())?;
-        let mut catalog = match Catalog::open(&self.state) {
-            Ok(catalog) => catalog,
-            // A damaged catalog is a cache like any other: it is made anew.
-            Err(_) => {
-                lavatube_client::catalog::forget(&self.state).map_err(DepositorError::from)?;
-                Catalog::open(&self.state).map_err(DepositorError::from)?
-            }
-        };
+        let mut catalog = Catalog::open(&self.state).map_err(DepositorError::from)?;
         let rebuilt = rebuild::catch_up(&self.state, &mut catalog, &sessions, &self.vault, &self.ids, meter)?;
         Ok(Session { reader: self, sessions, catalog, rebuilt })
     }
