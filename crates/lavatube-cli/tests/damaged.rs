@@ -439,6 +439,13 @@ impl Mount {
         mount.output().is_ok_and(|o| o.status.success()).then(|| Self(folder.to_owned()))
     }
 
+    /// The same file system at a second place, for as long as this lives.
+    fn also_at(&self, folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        assert!(Command::new("mount").arg("--bind").arg(&self.0).arg(folder).status().unwrap().success());
+        Self(folder.to_owned())
+    }
+
     fn resize(&self, size: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-o", &format!("remount,size={size}")]).arg(&self.0);
@@ -486,4 +493,63 @@ fn a_full_drive_is_told_and_nothing_half_done_is_visible() {
     restores_exactly(&machine, &look(&machine.src()), "after room was made");
     machine.answer(&["check", "--repair"]);
     is_clean(&machine, "after room was made");
+}
+
+#[test]
+fn a_drive_that_is_not_mounted_is_not_made_anew_on_the_disk_below() {
+    let test = "a_drive_that_is_not_mounted_is_not_made_anew_on_the_disk_below";
+    if !is_root(test) {
+        return;
+    }
+    let machine = Machine::new(seed(49));
+    let mut chance = Chance::new(machine.seed);
+    let Some(first) = Mount::new(&machine.path("disks/first"), "64m") else {
+        return skipped(test, "tmpfs cannot be mounted here");
+    };
+    let second = Mount::new(&machine.path("second"), "64m").unwrap();
+    let plugged = second.also_at(&machine.path("disks/second"));
+    // One drive is a mount point, one lies below another, two are plain folders.
+    machine.json(&["init", "--data=2", "--parity=2", "--drives=a,b,disks/first,disks/second/drive"], 0);
+    common::fill(&machine.src(), &mut chance, 20, 1 << 20);
+    machine.backup();
+    let want = look(&machine.src());
+    drop((first, plugged));
+    fs::remove_dir(machine.path("disks/second")).unwrap();
+
+    let left_alone = |what: &str, drives: &[&str]| {
+        let check = machine.json(&["check", "--repair"], 4);
+        let refused = check["repair"]["not_readopted"].as_array().unwrap();
+        let named: Vec<&str> = refused.iter().map(|r| r["drive"].as_str().unwrap()).collect();
+        assert_eq!(named, drives, "{what}: {check:#}");
+        for refused in refused {
+            assert!(text(&refused["reason"]).contains("no disk is mounted at"), "{what}: {check:#}");
+        }
+        check
+    };
+    for _ in 0..2 {
+        left_alone("unplugged", &["first", "drive"]);
+        assert_eq!(fs::read_dir(machine.path("disks/first")).unwrap().count(), 0, "nothing is written below");
+        assert!(!machine.path("disks/second").exists());
+        restores_exactly(&machine, &want, "unplugged");
+    }
+    // A plain folder that is emptied meanwhile is taken in again, without asking.
+    fs::remove_dir_all(machine.path("a")).unwrap();
+    let plugged = second.also_at(&machine.path("disks/second"));
+    let check = left_alone("one is back", &["first"]);
+    assert_eq!(check["repair"]["readopted"], serde_json::json!(["a"]), "{check:#}");
+    // An empty disk in the place of the one that died; later that goes as well, and the folder has to do.
+    let other = Mount::new(&machine.path("disks/first"), "64m").unwrap();
+    assert_eq!(number(&machine.json(&["check", "--repair"], 4)["repair"]["shards_left"]), 0);
+    is_clean(&machine, "another disk");
+    drop(other);
+    left_alone("the other disk is gone", &["first"]);
+    let file = machine.vault().join("vault.toml");
+    let lines = fs::read_to_string(&file).unwrap();
+    let without = lines.lines().filter(|l| !(l.contains("disks/first") && l.contains(" = \"")));
+    fs::write(&file, without.map(|l| format!("{l}\n")).collect::<String>()).unwrap();
+    assert_eq!(number(&machine.json(&["check", "--repair"], 4)["repair"]["shards_left"]), 0);
+    is_clean(&machine, "a folder instead");
+    drop(plugged);
+    left_alone("what is known of the others stays", &["drive"]);
+    restores_exactly(&machine, &want, "with three of four drives");
 }

@@ -23,4 +23,5 @@ pub mod reader;
 
 mod attributes;
 mod descend;
+mod mounts;
 mod words;
