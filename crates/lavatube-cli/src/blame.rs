@@ -228,6 +228,7 @@ impl From<ReaderError> for Failure {
             ReaderError::Sessions(SessionsError::State(e)) => e.into(),
             ReaderError::Rebuild(RebuildError::Catalog(e)) => e.into(),
             ReaderError::Rebuild(RebuildError::State(e)) => e.into(),
+            ReaderError::Rebuild(e @ RebuildError::Again) => Self::new(Condition::Io, e.to_string()),
             ReaderError::Rebuild(RebuildError::Away(e)) => Self::new(Condition::VaultAway, e.to_string()),
             ReaderError::Tree(e) | ReaderError::Check(CheckError::Tree(e)) => e.into(),
             ReaderError::Restore(RestoreError::Tree(e)) | ReaderError::Cat(CatError::Tree(e)) => e.into(),

@@ -44,6 +44,7 @@ use std::fmt;
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Block};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// Bounds and target of chunk lengths, all in bytes. Must satisfy `WINDOW <= min < mean < max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +66,8 @@ impl ChunkSizes {
     pub const INCOMPRESSIBLE: Self = Self { min: 64 << 10, mean: 128 << 10, max: 512 << 10 };
 }
 
-/// The secret half of the rule: the NH words and the AES key. Two archives with one key cut alike.
-#[derive(Clone)]
+/// The secret half of the rule: the NH words and the AES key, wiped when dropped. Two archives with one key cut alike.
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct ChunkerKey {
     nh: [u64; WORDS],
     aes: Aes128,
@@ -77,14 +78,14 @@ impl ChunkerKey {
     #[must_use]
     pub fn from_secret(secret: &[u8; 32]) -> Self {
         let mut stream = blake3::Hasher::new_derive_key(KEY_CONTEXT).update(secret).finalize_xof();
-        let mut aes_key = [0; 16];
-        stream.fill(&mut aes_key);
+        let mut aes_key = Zeroizing::new([0; 16]);
+        stream.fill(&mut *aes_key);
         let nh = std::array::from_fn(|_| {
             let mut word = [0; 8];
             stream.fill(&mut word);
             u64::from_le_bytes(word)
         });
-        Self { nh, aes: Aes128::new(&aes_key.into()) }
+        Self { nh, aes: Aes128::new((&*aes_key).into()) }
     }
 
     /// The 16 pseudo-random bytes that belong to one window: the only thing a cut may depend on.

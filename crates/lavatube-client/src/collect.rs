@@ -144,7 +144,7 @@ impl<'c, 's> Collector<'c, 's> {
     /// When the catalog or the outlet fails.
     pub fn add(&mut self, lane: Lane, content: &[u8]) -> Result<(ChunkId, bool), CollectError> {
         let id = self.ids.id(content);
-        if self.in_flight.contains(&short(&id)) || self.catalog.find(&id)?.is_some() {
+        if self.in_flight.contains(&short(&id)) || self.catalog.knows(&id)? {
             return Ok((id, false));
         }
         self.in_flight.insert(short(&id));

@@ -23,6 +23,7 @@ use crate::far::{Far, FarError};
 use crate::fault::Fault;
 use crate::frame::{FrameError, FrameOpener};
 use crate::meter::Meter;
+use crate::rebuild;
 use crate::vaulted::Sessions;
 
 use cache::FrameCache;
@@ -41,6 +42,19 @@ pub struct Archive<'a> {
     pub far: &'a dyn Far,
     /// The key chunk ids are derived with.
     pub chunk_ids: &'a ChunkIdKey,
+}
+
+impl Archive<'_> {
+    /// Where chunk `id` lies. Damage of the catalog must not be taken for damage of the vault: it is mended first.
+    fn find(&self, id: &ChunkId) -> Result<Option<Place>, FetchCause> {
+        match self.catalog.find(id) {
+            Ok(place) => Ok(place),
+            Err(_) => {
+                rebuild::mend(self)?;
+                Ok(self.catalog.find(id)?)
+            }
+        }
+    }
 }
 
 /// Why a chunk was not had.
@@ -237,7 +251,7 @@ impl<'a> Fetcher<'a> {
                 return Ok(Located { place: known.place, body_len: Some(known.body_len) });
             }
         }
-        let place = self.archive.catalog.find(id)?.ok_or(FetchCause::Unknown)?;
+        let place = self.archive.find(id)?.ok_or(FetchCause::Unknown)?;
         self.streak = if self.streak.0 == place.pack { (place.pack, self.streak.1 + 1) } else { (place.pack, 1) };
         if self.streak.1 == STREAK {
             // It only saves look-ups; whether the pack can be opened is told when a chunk of it is wanted.

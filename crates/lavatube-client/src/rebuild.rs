@@ -1,8 +1,8 @@
 //! Filling the catalog from the vault: every pack carries its own index. A fresh machine with the read key starts here.
 //!
 //! Only the tail of each pack is fetched. Packs are taken in the order of the manifests, so that two machines come to the
-//! same table. A cut is noticed by a marker: a catalog that knows a pack but not its chunks would send them again and find
-//! nothing. It must not know where the sessions came from.
+//! same table. A cut is noticed by the catalog's mark: a catalog that knows a pack but not its chunks would send them
+//! again and find nothing. So is damage that was left out. It must not know where the sessions came from.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::fetch::pack::OpenPack;
 use crate::fetch::{Archive, FetchCause};
 use crate::meter::Meter;
 use crate::session;
-use crate::state::{State, StateError, write_all};
+use crate::state::{State, StateError};
 use crate::vaulted::Sessions;
 
 /// Why the catalog was not filled.
@@ -28,6 +28,9 @@ pub enum RebuildError {
     /// The state's files failed.
     #[error(transparent)]
     State(#[from] StateError),
+    /// What was just written cannot be read.
+    #[error("the catalog was damaged while it was made: the disk with the state folder fails")]
+    Again,
     /// The vault went away; what was learnt so far is thrown away by the next rebuild.
     #[error("{0}")]
     Away(FetchCause),
@@ -44,37 +47,31 @@ pub struct Rebuilt {
     pub lost: Vec<(ObjectId, FetchCause)>,
 }
 
-const MARKER: &str = "catalog-rebuilding";
 /// Records are put into the catalog in runs of this many.
 const SPILL_RECORDS: usize = 256 << 10;
-
-/// Whether a rebuild was cut: the catalog must not be used before another one.
-///
-/// # Errors
-/// When the state cannot be asked.
-pub fn was_cut(state: &dyn State) -> Result<bool, StateError> {
-    Ok(state.len(MARKER).map_err(StateError::on(MARKER))?.is_some())
-}
 
 /// Throws the catalog away and fills it anew.
 ///
 /// # Errors
 /// [`RebuildError`]; the marker stays then. A pack that is lost is no error but in the report.
 pub fn rebuild(
-    state: &dyn State,
     catalog: &mut Catalog<'_>,
     sessions: &Sessions<'_>,
     far: &dyn Far,
     chunk_ids: &ChunkIdKey,
     meter: &Meter,
 ) -> Result<Rebuilt, RebuildError> {
-    write_all(state, MARKER, &[])?;
     catalog.clear()?;
-    fill(state, catalog, sessions, far, chunk_ids, meter)
+    let out = fill(catalog, sessions, far, chunk_ids, meter)?;
+    if catalog.is_hurt() {
+        return Err(RebuildError::Again);
+    }
+    catalog.unmark()?;
+    Ok(out)
 }
 
 /// Adds the packs that manifests name and the catalog does not have: those of other machines, or all. Starts from
-/// nothing when the last time was cut.
+/// nothing when the last time was cut, or something of the catalog is damaged.
 ///
 /// # Errors
 /// As [`rebuild`].
@@ -86,15 +83,18 @@ pub fn catch_up(
     chunk_ids: &ChunkIdKey,
     meter: &Meter,
 ) -> Result<Rebuilt, RebuildError> {
-    if was_cut(state)? {
-        return rebuild(state, catalog, sessions, far, chunk_ids, meter);
+    if !catalog.is_marked()? {
+        session::complete_catalog(state, catalog)?;
+        let out = fill(catalog, sessions, far, chunk_ids, meter)?;
+        if !catalog.is_hurt() {
+            catalog.unmark()?;
+            return Ok(out);
+        }
     }
-    session::complete_catalog(state, catalog)?;
-    fill(state, catalog, sessions, far, chunk_ids, meter)
+    rebuild(catalog, sessions, far, chunk_ids, meter)
 }
 
 fn fill(
-    state: &dyn State,
     catalog: &mut Catalog<'_>,
     sessions: &Sessions<'_>,
     far: &dyn Far,
@@ -106,10 +106,9 @@ fn fill(
         sessions.all().iter().flat_map(Sessions::rows).filter(|row| !known.contains(&row.id)).collect();
     let mut out = Rebuilt::default();
     if missing.is_empty() {
-        state.remove(MARKER).map_err(StateError::on(MARKER))?;
         return Ok(out);
     }
-    write_all(state, MARKER, &[])?;
+    catalog.mark()?;
     meter.files_total.set(missing.len() as u64);
     let (mut rows, mut records): (Vec<PackRow>, Vec<Record>) = (Vec::new(), Vec::new());
     for row in missing {
@@ -136,7 +135,6 @@ fn fill(
         }
     }
     spill(catalog, &mut rows, &mut records)?;
-    state.remove(MARKER).map_err(StateError::on(MARKER))?;
     Ok(out)
 }
 
@@ -144,6 +142,30 @@ fn spill(catalog: &mut Catalog<'_>, rows: &mut Vec<PackRow>, records: &mut Vec<R
     catalog.add_packs(rows)?;
     rows.clear();
     catalog.add_records(std::mem::take(records))
+}
+
+/// Makes the runs of a catalog anew in which a reader met damage, from the indexes of all packs in its table. The numbers of
+/// packs stay, so that others go on reading with what they know. What came of it is told to all who ask.
+///
+/// # Errors
+/// When the vault went away or the state fails.
+pub(crate) fn mend(archive: &Archive<'_>) -> Result<(), FetchCause> {
+    let Archive { catalog, far, .. } = archive;
+    catalog.make_anew(|add| {
+        let mut records = Vec::new();
+        for (number, row) in (0..).zip(catalog.packs()) {
+            match OpenPack::open(archive, *row).and_then(|pack| pack.index(*far)) {
+                Ok(frames) => records.extend(records_of(number, &frames)),
+                Err(cause) if cause.is_away() => return Err(cause),
+                // Its row stays without chunks; a rebuild takes it out.
+                Err(_) => catalog.mark().map_err(CatalogError::from)?,
+            }
+            if records.len() >= SPILL_RECORDS {
+                add(std::mem::take(&mut records))?;
+            }
+        }
+        Ok(add(records)?)
+    })
 }
 
 #[cfg(test)]

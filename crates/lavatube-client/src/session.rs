@@ -247,7 +247,7 @@ pub fn complete_catalog(state: &dyn State, catalog: &mut Catalog<'_>) -> Result<
         let row = catalog.packs().iter().rposition(|r| r.id == pack.row.id).and_then(|n| u32::try_from(n).ok());
         let first = pack.frames.first().and_then(|f| f.chunks.first());
         if let (Some(row), Some(first)) = (row, first)
-            && catalog.find(&first.id)?.is_none()
+            && !catalog.knows(&first.id)?
         {
             records.extend(records_of(row, &pack.frames));
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, ObjectId, SessionId};
-use lavatube_format::catalog::{PackRow, Place, Record};
+use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
@@ -149,9 +149,19 @@ fn snapshot_records_are_as_ever() {
 #[test]
 fn catalog_records_are_as_ever() {
     let place = Place { pack: 1, frame_at: 2, frame_len: 3, method: Method::Zstd, body_at: 4, delta: true };
-    golden("catalog_record-v1.bin", &Record { id: chunk(5), place }.encode());
+    let record = Record { id: chunk(5), place }.encode();
+    golden("catalog_record-v1.bin", &record);
+    let mut page = record.to_vec();
+    seal_page(3, &mut page);
+    golden("catalog_page-v2.bin", &page);
+    assert_eq!(check_page(3, &mut page), Ok(()));
+    assert_eq!(page_records(&page), [record]);
+    let header = RunHeader { records: 103, packs: 2 };
+    golden("catalog_header-v2.bin", &header.encode());
+    assert_eq!(RunHeader::decode(&header.encode()), Ok(header));
     let row = PackRow { id: ObjectId([6; 32]), class: 6, session: SessionId([7; 16]), number: 8 };
-    golden("catalog_pack-v1.bin", &row.encode());
+    golden("catalog_pack-v2.bin", &row.encode());
+    assert_eq!(PackRow::decode(&row.encode()), Ok(row));
 }
 
 #[test]

@@ -164,6 +164,8 @@ pub struct Outcome {
     pub drained: usize,
     /// Drives that are not as they should be, or failed while the backup wrote to them: label and, of the latter, why.
     pub degraded: Vec<(String, Option<String>)>,
+    /// The catalog lacks chunks that the vault has: they may have been sent again, until a reader makes it anew.
+    pub catalog_incomplete: bool,
 }
 
 /// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there.
@@ -204,7 +206,8 @@ pub fn backup(
         _ => Some((d.label, None)),
     });
     let degraded = degraded.collect();
-    Ok(Outcome { report, promise, stored_bytes: meter.stored_bytes.now(), recovered, drained, degraded })
+    let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
+    Ok(Outcome { report, promise, stored_bytes, recovered, drained, degraded, catalog_incomplete })
 }
 
 /// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the

@@ -3,7 +3,7 @@
 //! Steps 7 to 12 of the walk are a function call here. A folder holds the vault's own small files: which drives there
 //! are, its key, and a lock; everything else is on the drives. It must not know how anything is encoded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -24,6 +24,7 @@ use crate::atomic::{self, IfThere};
 use crate::directory_drive::DirectoryDrive;
 use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
+use crate::mounts;
 
 const VAULT_FILE: &str = "vault.toml";
 const KEY_FILE: &str = "vault.key";
@@ -92,6 +93,9 @@ pub struct DriveSpec {
 struct VaultFile {
     vault: String,
     drives: Vec<PathBuf>,
+    /// Where the disks of those drives are mounted that are not on the vault folder's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    mounts: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// Whether there is a vault in `folder`.
@@ -110,6 +114,37 @@ pub fn lock_path(folder: &Path) -> PathBuf {
 /// [`VaultError`] when there is no vault file or it cannot be read.
 pub fn drive_folders(folder: &Path) -> Result<Vec<PathBuf>, VaultError> {
     Ok(read_vault_file(folder)?.drives.into_iter().map(|d| folder.join(d)).collect())
+}
+
+/// By drive: the mount point that its disk should be mounted at, where nothing is mounted now.
+///
+/// # Errors
+/// As [`drive_folders`].
+pub fn unmounted(folder: &Path) -> Result<Vec<Option<PathBuf>>, VaultError> {
+    let file = read_vault_file(folder)?;
+    let away = |drive| file.mounts.get(drive).filter(|mount| mounts::is_unmounted(mount, &folder.join(drive)));
+    Ok(file.drives.iter().map(|drive| away(drive).cloned()).collect())
+}
+
+/// Remembers where the disks of the drives are mounted of which `is_present` says that they are there.
+///
+/// # Errors
+/// As [`drive_folders`], and when the vault file cannot be written.
+pub fn note_mounts(folder: &Path, is_present: impl Fn(usize) -> bool) -> Result<(), VaultError> {
+    let mut file = read_vault_file(folder)?;
+    let known = file.mounts.clone();
+    for (_, drive) in file.drives.iter().enumerate().filter(|(slot, _)| is_present(*slot)) {
+        file.mounts.remove(drive);
+        file.mounts.extend(own_mount(folder, drive).map(|mount| (drive.clone(), mount)));
+    }
+    if file.mounts == known { Ok(()) } else { write_vault_file(folder, &file, IfThere::Replace) }
+}
+
+/// Where the disk of `drive` is mounted, unless the vault's folder is on it: then it is there when the vault file is.
+fn own_mount(folder: &Path, drive: &Path) -> Option<PathBuf> {
+    let mount = mounts::mount_of(&folder.join(drive)).ok()?;
+    let with_vault = folder.canonicalize().is_ok_and(|folder| folder.starts_with(&mount));
+    (!with_vault).then_some(mount)
 }
 
 /// The id of the vault in `folder`.
@@ -150,7 +185,7 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
     if let Some(card) = drives.iter().find_map(|d| card_of_a_full_drive(&folder.join(&d.folder), &signer))
         && card.slots.len() == drives.len()
     {
-        return write_vault_file(folder, card.vault, drives).map(|()| false);
+        return begin_vault_file(folder, card.vault, drives).map(|()| false);
     }
     let vault = VaultId(entropy::bytes()?);
     let mut new = Vec::new();
@@ -169,16 +204,22 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
         new.push(NewDrive { drive: Box::new(drive), card });
     }
     Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
-    write_vault_file(folder, vault, drives)?;
+    begin_vault_file(folder, vault, drives)?;
     Ok(true)
 }
 
-fn write_vault_file(folder: &Path, vault: VaultId, drives: &[DriveSpec]) -> Result<(), VaultError> {
-    let file = VaultFile { vault: vault.to_string(), drives: drives.iter().map(|d| d.folder.clone()).collect() };
+fn begin_vault_file(folder: &Path, vault: VaultId, drives: &[DriveSpec]) -> Result<(), VaultError> {
+    let drives: Vec<PathBuf> = drives.iter().map(|d| d.folder.clone()).collect();
+    let mounts = drives.iter().filter_map(|drive| Some((drive.clone(), own_mount(folder, drive)?))).collect();
+    write_vault_file(folder, &VaultFile { vault: vault.to_string(), drives, mounts }, IfThere::Refuse)
+}
+
+fn write_vault_file(folder: &Path, file: &VaultFile, if_there: IfThere) -> Result<(), VaultError> {
     let path = folder.join(VAULT_FILE);
-    let text = toml::to_string(&file).map_err(|e| VaultError::Unfit { path: path.clone(), text: e.to_string() })?;
-    let text = format!("# Which folders or mount points are the drives of this vault. Relative to this file.\n{text}");
-    atomic::write(&path, text.as_bytes(), IfThere::Refuse).map_err(io(&path))
+    let text = toml::to_string(file).map_err(|e| VaultError::Unfit { path: path.clone(), text: e.to_string() })?;
+    let head = "# The drives of this vault: folders, relative to this file, and where their disks are mounted.";
+    let text = format!("{head}\n{text}");
+    atomic::write(&path, text.as_bytes(), if_there).map_err(io(&path))
 }
 
 /// The signing key of a vault that is being made: the one an interrupted run left, or a new one.

@@ -26,4 +26,5 @@ pub mod reader;
 
 mod attributes;
 mod descend;
+mod mounts;
 mod words;

@@ -4,7 +4,7 @@
 //! threads, each with a fetcher of its own. It must not know layouts, nor print anything.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -123,14 +123,7 @@ impl Reader {
         let cards = |id: &lavatube_base::DepositorId| self.cards.iter().find(|c| c.id() == *id).cloned();
         let (far, state) = (self.holding.near()?, &self.holding.state);
         let sessions = Sessions::load(&far, state, &cards, self.keys.as_ref())?;
-        let mut catalog = match Catalog::open(state) {
-            Ok(catalog) => catalog,
-            // A damaged catalog is a cache like any other: it is made anew.
-            Err(_) => {
-                lavatube_client::catalog::forget(state).map_err(DepositorError::from)?;
-                Catalog::open(state).map_err(DepositorError::from)?
-            }
-        };
+        let mut catalog = Catalog::open(state).map_err(DepositorError::from)?;
         let rebuilt = rebuild::catch_up(state, &mut catalog, &sessions, &far, &self.ids, meter)?;
         Ok(Session { reader: self, far, sessions, catalog, rebuilt })
     }
@@ -375,7 +368,7 @@ pub struct Repaired {
 pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<Repaired, DepositorError> {
     use lavatube_vault::DriveState;
     let mut out = Repaired::default();
-    let folders = embedded::drive_folders(&places.vault)?;
+    let (folders, unmounted) = (embedded::drive_folders(&places.vault)?, embedded::unmounted(&places.vault)?);
     let mut inner = vault.write();
     for drive in &vault.report().drives {
         let drive = drive.clone();
@@ -383,8 +376,9 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present => Ok(None),
-            DriveState::Blank | DriveState::CardDamaged | DriveState::Missing => {
-                open_slot(folders.get(drive.slot)).map(Some)
+            DriveState::CardDamaged => open_slot(folders.get(drive.slot), None).map(Some),
+            DriveState::Blank | DriveState::Missing => {
+                open_slot(folders.get(drive.slot), unmounted.get(drive.slot).and_then(Option::as_deref)).map(Some)
             }
             _ => continue,
         };
@@ -394,6 +388,8 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
             Err(text) => out.not_readopted.push((drive.label, text)),
         }
     }
+    let present: Vec<bool> = inner.status().drives.iter().map(|d| d.state == DriveState::Present).collect();
+    embedded::note_mounts(&places.vault, |slot| present.get(slot) == Some(&true)).map_err(DepositorError::from)?;
     let objects: Vec<_> = inner.objects().collect();
     meter.files_total.set(objects.len() as u64);
     for object in objects {
@@ -408,10 +404,17 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
     Ok(out)
 }
 
-/// The drive at a slot's folder. A folder that is gone is made again only where its parent is still there: a mount
-/// point that is not mounted must not be written to.
-fn open_slot(folder: Option<&std::path::PathBuf>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
+/// The drive at a slot's folder, which may be empty or gone. A mount point that is not mounted must not be written to: the
+/// disk may hold all of its shards, and what is written in its place would hide and fill another disk.
+fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
     let folder = folder.ok_or("the vault file names no folder for it")?;
+    if let Some(mount) = unmounted {
+        return Err(format!(
+            "no disk is mounted at {}: mount the drive's own or an empty one and repair again (to do without a disk \
+             there from now on, first remove the drive's line under [mounts] in vault.toml)",
+            mount.display()
+        ));
+    }
     if !folder.exists() {
         std::fs::create_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }

@@ -5,7 +5,7 @@
 use lavatube_base::ChunkId;
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::browse::{self, Listing};
-use lavatube_client::catalog::{self, Catalog, CatalogError};
+use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::check::{self, CheckError, Structure};
 use lavatube_client::fetch::{Archive, Fetcher};
 use lavatube_client::frame::FrameError;
@@ -80,13 +80,7 @@ pub fn look<T>(
     let cards = certified_cards(far, keys);
     let card = |id: &lavatube_base::DepositorId| cards.iter().find(|c| c.id() == *id).cloned();
     let sessions = Sessions::load(far, state, &card, keys)?;
-    let mut catalog = match Catalog::open(state) {
-        Ok(catalog) => catalog,
-        Err(_) => {
-            catalog::forget(state)?;
-            Catalog::open(state)?
-        }
-    };
+    let mut catalog = Catalog::open(state)?;
     let (meter, ids) = (Meter::default(), keys.chunk_id_key());
     rebuild::catch_up(state, &mut catalog, &sessions, far, &ids, &meter)?;
     let archive = Archive { catalog: &catalog, sessions: &sessions, far, chunk_ids: &ids };

@@ -32,8 +32,8 @@ use crate::{date, progress, units};
 ///
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
-/// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives, recovered
-/// {packs, bytes}, drained, seconds, exit.
+/// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
+/// catalog_incomplete, recovered {packs, bytes}, drained, seconds, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
@@ -277,6 +277,12 @@ impl Done<'_> {
             let named = named.collect::<Vec<_>>().join(", ");
             screen.warn(&format!("drives that are not as they should be: {named} (`lavatube status` says how)"));
         }
+        if outcome.catalog_incomplete {
+            screen.warn(
+                "this machine's catalog was damaged: some of what the vault has may have been sent again (`lavatube \
+                 snapshots`, which needs the read key, makes it whole)",
+            );
+        }
         if report.totals.skipped > 0 {
             let n = report.totals.skipped;
             screen.warn(&format!(
@@ -337,6 +343,7 @@ impl Done<'_> {
             },
             "keys_made": self.made.keys,
             "degraded_drives": outcome.degraded.iter().map(|(label, _)| label).collect::<Vec<_>>(),
+            "catalog_incomplete": outcome.catalog_incomplete,
             "recovered": { "packs": outcome.recovered.packs, "bytes": outcome.recovered.bytes },
             "drained": outcome.drained,
             "seconds": self.took.as_secs_f64(),

@@ -13,7 +13,7 @@ use lavatube_node::clock;
 use lavatube_node::embedded::EmbeddedVault;
 use lavatube_node::holding::Holding;
 use lavatube_node::reader::{self, DataRead, Reader, Repaired};
-use lavatube_vault::{Depth, DriveState, DriveStatus, Health, ObjectKind};
+use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind};
 
 use crate::archive::{self, ReadKeyArgs};
 use crate::errors::{Condition, End, Failure};
@@ -271,7 +271,8 @@ impl Found {
     fn end(&self) -> End {
         let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
         let beyond = match &self.repaired {
-            Some(repaired) => !repaired.beyond.is_empty(),
+            // What can be read is not lost, even when there are too few drives to mend it on.
+            Some(repaired) => repaired.beyond.iter().any(|(_, e)| matches!(e, MendError::Read(_))),
             None => self.unsound.iter().any(|u| !u.health.restorable),
         };
         let structure = self.structure.as_ref();

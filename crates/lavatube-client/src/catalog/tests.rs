@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::{ObjectId, SessionId};
+use lavatube_format::catalog::PAGE_LEN;
 use lavatube_format::pack::Method;
 use proptest::prelude::*;
 
@@ -23,6 +24,17 @@ fn record(n: u64) -> Record {
     Record { id: ChunkId(id), place }
 }
 
+fn row(n: u8) -> PackRow {
+    PackRow { id: ObjectId([n; 32]), class: 1, session: SessionId([n; 16]), number: n.into() }
+}
+
+/// A catalog with the rows that [`record`] points to.
+fn with_rows(state: &MemoryState) -> Catalog<'_> {
+    let mut catalog = Catalog::open(state).unwrap();
+    catalog.add_packs(&(0..7).map(row).collect::<Vec<_>>()).unwrap();
+    catalog
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -30,12 +42,12 @@ proptest! {
         let state = MemoryState::default();
         let mut known = BTreeMap::new();
         {
-            let mut catalog = Catalog::open(&state).unwrap();
+            let mut catalog = with_rows(&state);
             for run in &runs {
                 known.extend(run.iter().map(|n| (*n, record(*n).place)));
                 catalog.add_records(run.iter().map(|n| record(*n)).collect()).unwrap();
-                let few = catalog.runs.len() as u32 <= 2 + known.len().max(1).ilog2();
-                prop_assert!(few, "{} runs", catalog.runs.len());
+                let few = catalog.runs().names().count() as u32 <= 2 + known.len().max(1).ilog2();
+                prop_assert!(few, "{} runs", catalog.runs().names().count());
             }
         }
         let catalog = Catalog::open(&state).unwrap();
@@ -64,7 +76,6 @@ fn ids_that_share_their_first_bytes_are_told_apart_across_pages() {
 #[test]
 fn a_torn_pack_table_loses_only_the_torn_row() {
     let state = MemoryState::default();
-    let row = |n: u8| PackRow { id: ObjectId([n; 32]), class: 1, session: SessionId([n; 16]), number: n.into() };
     Catalog::open(&state).unwrap().add_packs(&[row(1), row(2)]).unwrap();
     state.0.lock().unwrap().get_mut(PACKS).unwrap().truncate(PACK_LEN + 5);
     let mut catalog = Catalog::open(&state).unwrap();
@@ -73,16 +84,77 @@ fn a_torn_pack_table_loses_only_the_torn_row() {
     assert_eq!(Catalog::open(&state).unwrap().packs(), [row(1), row(3)]);
 }
 
-#[test]
-fn a_damaged_run_is_an_error_and_never_a_wrong_answer() {
+/// The bytes of the only run.
+fn run_of(files: &mut BTreeMap<String, Vec<u8>>) -> &mut Vec<u8> {
+    files.iter_mut().find(|(name, _)| name.ends_with(".run")).unwrap().1
+}
+
+/// A catalog of 300 records in one run, of three pages, and where its pages end.
+fn three_pages() -> (MemoryState, usize) {
     let state = MemoryState::default();
-    Catalog::open(&state).unwrap().add_records((0..300).map(record).collect()).unwrap();
-    let name = state.0.lock().unwrap().keys().find(|n| n.ends_with(".run")).cloned().unwrap();
-    let len = state.0.lock().unwrap()[&name].len();
-    for at in [0, 9, len - 40, len - 1] {
-        state.0.lock().unwrap().get_mut(&name).unwrap()[at] ^= 1;
-        assert!(Catalog::open(&state).is_err(), "byte {at}");
-        state.0.lock().unwrap().get_mut(&name).unwrap()[at] ^= 1;
+    with_rows(&state).add_records((0..300).map(record).collect()).unwrap();
+    let len = run_of(&mut state.0.lock().unwrap()).len();
+    (state, len - 3 * 8 - 32)
+}
+
+#[test]
+fn no_damaged_byte_of_a_run_makes_a_wrong_answer() {
+    let (state, pages_end) = three_pages();
+    let len = run_of(&mut state.0.lock().unwrap()).len();
+    let (mut left_out, mut refused) = (0, 0);
+    for at in (0..len).step_by(7).chain([len - 1]) {
+        run_of(&mut state.0.lock().unwrap())[at] ^= 1;
+        let catalog = Catalog::open(&state).unwrap();
+        assert_eq!(catalog.is_hurt(), !(PAGE_LEN..pages_end).contains(&at), "byte {at}");
+        left_out += u64::from(catalog.is_hurt());
+        for n in 0..300 {
+            match catalog.find(&record(n).id) {
+                Ok(Some(place)) => assert_eq!(place, record(n).place, "byte {at}"),
+                Ok(None) => assert!(catalog.is_hurt(), "byte {at}: record {n} is not found, and nobody is told"),
+                Err(CatalogError::Damaged { .. }) => refused += 1,
+                Err(e) => panic!("byte {at}: {e}"),
+            }
+        }
+        run_of(&mut state.0.lock().unwrap())[at] ^= 1;
     }
-    assert!(Catalog::open(&state).is_ok());
+    assert!(left_out > 500 && refused > 10_000, "{left_out} {refused}");
+    assert!(!Catalog::open(&state).unwrap().is_hurt());
+}
+
+#[test]
+fn a_backup_goes_on_without_a_damaged_run_and_marks_the_catalog() {
+    let (state, _) = three_pages();
+    run_of(&mut state.0.lock().unwrap())[PAGE_LEN + 5] ^= 1;
+    let mut catalog = Catalog::open(&state).unwrap();
+    assert!(!catalog.is_marked().unwrap());
+    let known = (0..300).filter(|n| catalog.knows(&record(*n).id).unwrap()).count();
+    assert!(known < 200, "{known} were looked up before one in the damaged page was");
+    assert!(catalog.is_marked().unwrap() && catalog.is_hurt());
+    catalog.add_records((0..9).map(record).collect()).unwrap();
+    assert!(catalog.knows(&record(3).id).unwrap());
+    assert!(Catalog::open(&state).unwrap().is_marked().unwrap(), "until it is rebuilt");
+}
+
+#[test]
+fn a_damaged_run_is_not_merged_into_a_good_one() {
+    let (state, pages_end) = three_pages();
+    run_of(&mut state.0.lock().unwrap())[pages_end - 1] ^= 1;
+    let mut catalog = Catalog::open(&state).unwrap();
+    catalog.add_records((300..700).map(record).collect()).unwrap();
+    assert!(catalog.is_hurt() && catalog.is_marked().unwrap());
+    assert_eq!(catalog.chunks(), 400);
+    for n in 300..700 {
+        assert_eq!(catalog.find(&record(n).id).unwrap(), Some(record(n).place));
+    }
+}
+
+#[test]
+fn a_damaged_or_shorter_pack_table_forgets_the_catalog() {
+    for harm in [|table: &mut Vec<u8>| table[40] ^= 1, |table: &mut Vec<u8>| table.truncate(6 * PACK_LEN)] {
+        let (state, _) = three_pages();
+        harm(state.0.lock().unwrap().get_mut(PACKS).unwrap());
+        let catalog = Catalog::open(&state).unwrap();
+        assert!(catalog.is_empty() && catalog.is_hurt() && catalog.is_marked().unwrap());
+        assert_eq!(state.list(FOLDER).unwrap(), [""; 0]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
-use lavatube_vault::{DriveState, ObjectKind, ShardHealth, ShardState};
+use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
 use super::{Found, Unsound};
@@ -135,7 +135,11 @@ impl Found {
             lines.push(format!("  {} without a drive to write to", things(left as u64, "shard is", "shards are")));
         }
         for (id, e) in &repaired.beyond {
-            lines.push(format!("  object {} is beyond mending: {e}", id.short()));
+            let what = match e {
+                MendError::Read(_) => "is beyond mending",
+                MendError::Store(_) => "could not be mended now",
+            };
+            lines.push(format!("  object {} {what}: {e}", id.short()));
         }
     }
 
