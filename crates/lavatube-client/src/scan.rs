@@ -105,7 +105,8 @@ impl Scanner {
         found: &Found,
         collector: &mut Collector<'_, '_>,
     ) -> Result<Content, ScanError> {
-        let sparse = found.allocated < found.size && found.size > 4096;
+        // Below a page it is all hole or none, or kept where no blocks are counted: asked only when none is.
+        let sparse = found.allocated < found.size && (found.size > 4096 || found.allocated == 0);
         let extents = if sparse { source.extents(file, found.size)? } else { None };
         let Some(extents) = extents else {
             let all = Extent { at: 0, len: u64::MAX };
