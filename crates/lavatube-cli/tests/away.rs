@@ -79,16 +79,17 @@ impl Shelf {
         answer
     }
 
-    /// Every snapshot that is said to be there can be had, as long as four drives are.
+    /// Every snapshot can be had as long as four drives are there, and is listed with the promise that holds for it.
     fn restores(&self, what: &str) {
-        let listed = self.machine.snapshots();
+        let listed = self.machine.json(&["snapshots"], 0);
+        let listed: BTreeMap<String, String> =
+            listed["snapshots"].as_array().unwrap().iter().map(|s| (text(&s["id"]), text(&s["promise"]))).collect();
         for (id, want) in &self.reported {
-            assert_eq!(listed.contains(id), !self.waiting.contains(id), "{what}: {id}, {listed:?}");
-            if listed.contains(id) {
-                let back = self.machine.restore(id, "back");
-                assert_same(want, &back.join("src"), what);
-                fs::remove_dir_all(back).unwrap();
-            }
+            let promise = if self.waiting.contains(id) { "safe-here" } else { "safe-there" };
+            assert_eq!(listed.get(id).map(String::as_str), Some(promise), "{what}: {id}, {listed:?}");
+            let back = self.machine.restore(id, "back");
+            assert_same(want, &back.join("src"), what);
+            fs::remove_dir_all(back).unwrap();
         }
     }
 
