@@ -83,7 +83,7 @@ impl Shelf {
     fn restores(&self, what: &str) {
         let listed = self.machine.json(&["snapshots"], 0);
         let listed: BTreeMap<String, String> =
-            listed["snapshots"].as_array().unwrap().iter().map(|s| (text(&s["id"]), text(&s["promise"]))).collect();
+            listed["snapshots"].as_array().unwrap().iter().map(|s| (text(&s["snapshot"]), text(&s["promise"]))).collect();
         for (id, want) in &self.reported {
             let promise = if self.waiting.contains(id) { "safe-here" } else { "safe-there" };
             assert_eq!(listed.get(id).map(String::as_str), Some(promise), "{what}: {id}, {listed:?}");
