@@ -125,7 +125,7 @@ def overlay(corpus, side):
     subprocess.run(f"cd '{corpus}/v2-overlay/{side}' && tar c . | tar x -C '{corpus}/src' --no-overwrite-dir", shell=True, check=True)
 
 
-def one_run(make, corpus, only, place, rows):
+def one_run(make, corpus, only, place, kept, rows):
     def note(step, figures, stored=None):
         rows.setdefault(step, []).append((*figures, stored))
 
@@ -141,8 +141,9 @@ def one_run(make, corpus, only, place, rows):
                 note("src 1 % changed", tool.backup(f"{corpus}/src"), tool.stored() - before)
             finally:
                 overlay(corpus, "old")
-            target = f"{work}/target"
-            os.mkdir(target)
+            # Kept to the end: ext4 shuns inodes deleted within the last minutes, and would search for others all through
+            # the next restore, whoever's that is.
+            target = tempfile.mkdtemp(dir=kept)
             note("src restore", tool.restore(target))
     if "media" in only:
         with tempfile.TemporaryDirectory(dir=place) as work:
@@ -206,14 +207,14 @@ def main():
                 print(f"!!!! SKIPPED: {peer.name} is not installed")
     subprocess.run(f"find '{args.corpus}' -type f -exec cat {{}} + > /dev/null", shell=True)
     figures = {}
-    for run in range(args.runs):
-        for cls, binary in makers:
-            print(f"# run {run + 1} of {args.runs}: {cls.name}, load {os.getloadavg()[0]:.1f}", flush=True)
-            one_run(lambda work: cls(work, binary), args.corpus, only, args.place, figures.setdefault(cls.name, {}))
-        limit(str(built / "examples" / "limit"), args.corpus, only, figures.setdefault("limit", {}))
-        if run + 1 < args.runs:
+    with tempfile.TemporaryDirectory(dir=args.place) as kept:
+        for run in range(args.runs):
+            for cls, binary in makers:
+                print(f"# run {run + 1} of {args.runs}: {cls.name}, load {os.getloadavg()[0]:.1f}", flush=True)
+                rows = figures.setdefault(cls.name, {})
+                one_run(lambda work: cls(work, binary), args.corpus, only, args.place, kept, rows)
+            limit(str(built / "examples" / "limit"), args.corpus, only, figures.setdefault("limit", {}))
             table(figures, run + 1)
-    table(figures, args.runs)
 
 if __name__ == "__main__":
     main()

@@ -82,8 +82,12 @@ impl Shelf {
     /// Every snapshot can be had as long as four drives are there, and is listed with the promise that holds for it.
     fn restores(&self, what: &str) {
         let listed = self.machine.json(&["snapshots"], 0);
-        let listed: BTreeMap<String, String> =
-            listed["snapshots"].as_array().unwrap().iter().map(|s| (text(&s["snapshot"]), text(&s["promise"]))).collect();
+        let listed: BTreeMap<String, String> = listed["snapshots"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| (text(&s["snapshot"]), text(&s["promise"])))
+            .collect();
         for (id, want) in &self.reported {
             let promise = if self.waiting.contains(id) { "safe-here" } else { "safe-there" };
             assert_eq!(listed.get(id).map(String::as_str), Some(promise), "{what}: {id}, {listed:?}");
