@@ -3,12 +3,14 @@
 //! It exists so that two rooms mean the same thing by a pack id or a limit. It must not know files, sockets, the real
 //! clock or entropy: time and chance are handed in by the rooms that have them.
 
+pub mod denial;
 pub mod digest;
 pub mod id;
 pub mod limits;
 pub mod sign;
 pub mod time;
 
+pub use denial::{Denial, Refusal};
 pub use digest::{Digests, Verified};
 pub use id::{ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId};
 pub use time::Instant;

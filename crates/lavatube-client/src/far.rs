@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use lavatube_base::{ObjectId, Verified};
+pub use lavatube_base::Refusal;
+use lavatube_base::{Denial, ObjectId, Verified};
 
 /// Why the far side did not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,17 +35,16 @@ pub enum FarError {
     Away(String),
 }
 
-/// On what ground a vault refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// It has no space left.
-    Full,
-    /// It does not know the depositor, or the signature is not theirs.
-    Depositor,
-    /// The object breaks a rule.
-    Object,
-    /// It was asked for what cannot be: bytes beyond an object's end, or to take something in when it was opened to read.
-    Caller,
+impl FarError {
+    /// What a vault's denial of something about object `id` is to its client; `text` is the vault's account.
+    pub fn of(id: ObjectId, denial: Denial, text: String) -> Self {
+        match denial {
+            Denial::Absent => Self::Absent(id),
+            Denial::Lost => Self::Lost { id, text },
+            Denial::Away => Self::Away(text),
+            Denial::Refused(why) => Self::Refused { why, text },
+        }
+    }
 }
 
 /// A receipt of the vault: its bytes as they came (FORMAT section 6), to be kept in the ledger.

@@ -10,13 +10,12 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes, Refusal};
+use lavatube_client::far::{Far, FarError, ReceiptBytes};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
-    CreateError, DepositError, Depth, Drive, DriveState, NewDrive, NewVault, OpenError, OpenReport, ReadError,
-    StoreError, Vault,
+    CreateError, DepositError, Depth, Drive, DriveState, NewDrive, NewVault, OpenError, OpenReport, Vault,
 };
 use serde::{Deserialize, Serialize};
 
@@ -337,51 +336,25 @@ fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     signer_of(&body.ed25519_seed)
 }
 
-/// Why the vault did not store something, as its client may know it.
-fn refusal(e: StoreError) -> FarError {
-    let why = match e {
-        // The drives are not all there: what comes waits in the spool until they are.
-        StoreError::Shortfall { .. } | StoreError::Confused => return FarError::Away(e.to_string()),
-        StoreError::Full { .. } => Refusal::Full,
-        StoreError::Length { .. } => Refusal::Object,
-        StoreError::ReadOnly => Refusal::Caller,
-    };
-    FarError::Refused { why, text: e.to_string() }
-}
-
-/// The same of a manifest.
-fn deposit_refusal(e: DepositError) -> FarError {
-    let why = match e {
-        DepositError::Store(e) => return refusal(e),
-        DepositError::UnknownDepositor(_) | DepositError::Signature(_) => Refusal::Depositor,
-        DepositError::Malformed(_) | DepositError::MissingPacks { .. } => Refusal::Object,
-    };
-    FarError::Refused { why, text: e.to_string() }
-}
-
-/// Why the vault did not give bytes of object `id`.
-fn unread(id: ObjectId, e: ReadError) -> FarError {
-    let text = e.to_string();
-    match e {
-        ReadError::NotHere(_) => FarError::Absent(id),
-        ReadError::OutOfRange { .. } => FarError::Refused { why: Refusal::Caller, text },
-        ReadError::Lost { .. } | ReadError::Contradiction(_) => FarError::Lost { id, text },
-    }
-}
-
 impl Far for EmbeddedVault {
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt = self.write().store(ObjectKind::Pack, pack).map_err(refusal)?;
+        let receipt = self
+            .write()
+            .store(ObjectKind::Pack, pack)
+            .map_err(|e| FarError::of(pack.id(), e.denial(), e.to_string()))?;
         Ok(ReceiptBytes(receipt.encode()))
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt = self.write().deposit_manifest(manifest.bytes()).map_err(deposit_refusal)?;
+        let receipt = self
+            .write()
+            .deposit_manifest(manifest.bytes())
+            .map_err(|e| FarError::of(manifest.id(), e.denial(), e.to_string()))?;
         Ok(ReceiptBytes(receipt.encode()))
     }
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
-        let report = self.read().read(id, range, out).map_err(|e| unread(id, e))?;
+        let report = self.read().read(id, range, out).map_err(|e| FarError::of(id, e.denial(), e.to_string()))?;
         let labels = report.damage.into_iter().map(|shard| shard.label).filter(|label| !label.is_empty());
         self.hurt.lock().unwrap_or_else(PoisonError::into_inner).extend(labels);
         Ok(())

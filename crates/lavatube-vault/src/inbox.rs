@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::limits::OBJECT_LEN_MAX;
 use lavatube_base::sign::{PairPublic, SignError};
-use lavatube_base::{DepositorId, ObjectId, Verified};
+use lavatube_base::{Denial, DepositorId, ObjectId, Refusal, Verified};
 use lavatube_format::Malformed;
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::journal::{NO_SLOT, Record};
@@ -74,6 +74,30 @@ pub enum DepositError {
     /// It could not be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
+}
+
+impl StoreError {
+    /// What it is to a client.
+    pub fn denial(&self) -> Denial {
+        match self {
+            // The drives are not all there: what comes waits with the client until they are.
+            Self::Shortfall { .. } | Self::Confused => Denial::Away,
+            Self::Full { .. } => Denial::Refused(Refusal::Full),
+            Self::Length { .. } => Denial::Refused(Refusal::Object),
+            Self::ReadOnly => Denial::Refused(Refusal::Caller),
+        }
+    }
+}
+
+impl DepositError {
+    /// What it is to a client.
+    pub fn denial(&self) -> Denial {
+        match self {
+            Self::Store(e) => e.denial(),
+            Self::UnknownDepositor(_) | Self::Signature(_) => Denial::Refused(Refusal::Depositor),
+            Self::Malformed(_) | Self::MissingPacks { .. } => Denial::Refused(Refusal::Object),
+        }
+    }
 }
 
 /// One object on its way in.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use lavatube_base::limits::SHARD_BLOCK_LEN;
-use lavatube_base::{ObjectId, Verified};
+use lavatube_base::{Denial, ObjectId, Refusal, Verified};
 
 use crate::gather::{Gather, Window};
 use crate::{ShardHealth, Vault};
@@ -41,6 +41,17 @@ pub enum ReadError {
     /// All blocks agree with their headers but the whole not with its id: the headers were written wrong.
     #[error("the shards agree with each other but not with the id of object {0}")]
     Contradiction(ObjectId),
+}
+
+impl ReadError {
+    /// What it is to a client.
+    pub fn denial(&self) -> Denial {
+        match self {
+            Self::NotHere(_) => Denial::Absent,
+            Self::OutOfRange { .. } => Denial::Refused(Refusal::Caller),
+            Self::Lost { .. } | Self::Contradiction(_) => Denial::Lost,
+        }
+    }
 }
 
 impl Vault {

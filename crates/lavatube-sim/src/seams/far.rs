@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_base::{ObjectId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes, Refusal};
+use lavatube_client::far::{Far, FarError, ReceiptBytes};
 use lavatube_client::spool::SpoolKind;
-use lavatube_vault::{DepositError, Depth, ObjectKind, ReadError, StoreError, Vault};
+use lavatube_vault::{DepositError, Depth, ObjectKind, Vault};
 
 use crate::book::Book;
 
@@ -53,54 +53,29 @@ impl SimFar {
     }
 }
 
-/// Why the vault did not store something, as its client may know it.
-fn refusal(e: StoreError) -> FarError {
-    let why = match e {
-        StoreError::Shortfall { .. } | StoreError::Confused => return FarError::Away(e.to_string()),
-        StoreError::Full { .. } => Refusal::Full,
-        StoreError::Length { .. } => Refusal::Object,
-        StoreError::ReadOnly => Refusal::Caller,
-    };
-    FarError::Refused { why, text: e.to_string() }
-}
-
-/// The same of a manifest.
-fn deposit_refusal(e: DepositError) -> FarError {
-    let why = match e {
-        DepositError::Store(e) => return refusal(e),
-        DepositError::UnknownDepositor(_) | DepositError::Signature(_) => Refusal::Depositor,
-        DepositError::Malformed(_) | DepositError::MissingPacks { .. } => Refusal::Object,
-    };
-    FarError::Refused { why, text: e.to_string() }
-}
-
-/// Why the vault did not give bytes of object `id`.
-fn unread(id: ObjectId, e: ReadError) -> FarError {
-    let text = e.to_string();
-    match e {
-        ReadError::NotHere(_) => FarError::Absent(id),
-        ReadError::OutOfRange { .. } => FarError::Refused { why: Refusal::Caller, text },
-        ReadError::Lost { .. } | ReadError::Contradiction(_) => FarError::Lost { id, text },
-    }
-}
-
 impl Far for SimFar {
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.book.leaves(SpoolKind::Pack, pack);
-        let receipt = self.vault().store(ObjectKind::Pack, pack).map_err(refusal)?;
+        let receipt = self
+            .vault()
+            .store(ObjectKind::Pack, pack)
+            .map_err(|e| FarError::of(pack.id(), e.denial(), e.to_string()))?;
         self.book.receipt(pack.id(), receipt.encode());
         Ok(ReceiptBytes(receipt.encode()))
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.book.leaves(SpoolKind::Manifest, manifest);
-        let receipt = self.vault().deposit_manifest(manifest.bytes()).map_err(deposit_refusal)?;
+        let receipt = self
+            .vault()
+            .deposit_manifest(manifest.bytes())
+            .map_err(|e| FarError::of(manifest.id(), e.denial(), e.to_string()))?;
         self.book.receipt(manifest.id(), receipt.encode());
         Ok(ReceiptBytes(receipt.encode()))
     }
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
-        self.vault().read(id, range, out).map(drop).map_err(|e| unread(id, e))
+        self.vault().read(id, range, out).map(drop).map_err(|e| FarError::of(id, e.denial(), e.to_string()))
     }
 
     fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
