@@ -2,7 +2,8 @@
 //!
 //! [`structure`] asks for every manifest, pack, tree chunk and reference; [`read_pack`] opens packs through and through.
 //! Both end in a set of chunks and packs that are suspected, and [`damage`] says which files of which snapshots cannot be
-//! restored because of them: exactly these, no others. The vault's own scrubbing needs no keys and is not done here. It must not know how results are shown.
+//! restored because of them: exactly these, no others. The vault's own scrubbing needs no keys and is not done here. It
+//! must not know how results are shown.
 
 mod chain;
 mod data;

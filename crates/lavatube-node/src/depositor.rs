@@ -23,10 +23,12 @@ use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault, VaultError};
+use crate::holding::Holding;
 use crate::keyring::{Keyring, KeyringError};
 use crate::lock::{Lock, LockError, Mode};
+use crate::pipeline::{self, Effort};
 use crate::words::plain;
-use crate::{entropy, pipeline, process};
+use crate::{entropy, process};
 
 /// Where things are on this machine.
 #[derive(Debug, Clone)]
@@ -140,15 +142,6 @@ pub(crate) fn open_state(folder: &Path) -> Result<DirectoryState, DepositorError
     DirectoryState::open(folder).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
 }
 
-/// How hard to press, and with how many hands.
-#[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// zstd level, 1 to 22.
-    pub level: i32,
-    /// Threads that compress.
-    pub workers: usize,
-}
-
 /// What came of a backup.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -179,26 +172,20 @@ pub fn backup(
     wait: Duration,
     meter: &Meter,
 ) -> Result<Outcome, DepositorError> {
-    let id = embedded::vault_id(&places.vault)?;
-    let folder = state_folder(places, id);
-    make_folder(&folder)?;
-    let _state_lock = Lock::acquire(&folder.join("lock"), "lavatube backup", Mode::Exclusive, wait)?;
-    let lock = embedded::lock_path(&places.vault);
-    let _vault_lock = Lock::acquire(&lock, "lavatube backup", Mode::Exclusive, wait)?;
-    let state = open_state(&folder)?;
+    let holding = Holding::open(places, "lavatube backup", true, wait)?;
+    let Holding { vault, state, .. } = &holding;
     let deposit = Keyring::at(&places.keys).deposit()?;
-    let vault = EmbeddedVault::open(&places.vault, true)?;
     vault.admit(&deposit.card().encode())?;
-    keep_card(&state, &deposit.card().encode())?;
-    let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
-    let mut courier = Courier::new(Some(&vault as &dyn Far), &mut spool);
-    let mut catalog = Catalog::open(&state)?;
+    keep_card(state, &deposit.card().encode())?;
+    let mut spool = DirectorySpool::open(&spool_folder(state.folder())).map_err(CourierError::from)?;
+    let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool);
+    let mut catalog = Catalog::open(state)?;
 
     let drained = courier.drain_spool()?;
-    session::catch_up_chain(&state, &deposit, &vault)?;
-    let recovered = session::recover(&state, &deposit, &mut catalog, &mut courier)?;
-    let (report, promise, receipts) = take(&state, request, effort, &deposit, &mut catalog, courier, meter)?;
-    session::note_receipts(&state, &receipts)?;
+    session::catch_up_chain(state, &deposit, vault)?;
+    let recovered = session::recover(state, &deposit, &mut catalog, &mut courier)?;
+    let (report, promise, receipts) = take(state, request, effort, &deposit, &mut catalog, courier, meter)?;
+    session::note_receipts(state, &receipts)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present => None,

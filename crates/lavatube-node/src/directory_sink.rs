@@ -198,7 +198,8 @@ impl Sink for DirectorySink {
         }
         attributes::set_by_name(&dir.fd, name, &meta.xattrs, &mut warnings);
         set_times_by_name(dir, name, meta, &mut warnings)?;
-        // Last, because until then it marks what is unfinished. No call changes the mode by name without following a link that may have taken the place meanwhile.
+        // Last, because until then it marks what is unfinished. No call changes the mode by name without following a link
+        // that may have taken the place meanwhile.
         let pin = openat(&dir.fd, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let mode = permitted(meta.mode, kept, &mut warnings);
         let set = pin.and_then(|fd| chmodat(CWD, proc_path(fd.as_fd(), b"").as_slice(), mode, AtFlags::empty()));

@@ -17,12 +17,19 @@ use lavatube_client::delivery::{DeliveredPack, Delivery, Packed};
 use lavatube_client::frame::{Press, PressedFrame, RawFrame};
 use lavatube_client::packer::{PackError, Packer, SealedPack};
 
-use crate::depositor::Effort;
-
 /// Frames waiting for a press.
 const RAW_QUEUE: usize = 4;
 /// Pressed frames waiting for the packer.
 const PRESSED_QUEUE: usize = 8;
+
+/// How hard to press, and with how many hands.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// zstd level, 1 to 22.
+    pub level: i32,
+    /// Threads that compress.
+    pub workers: usize,
+}
 
 /// What the threads of one session share.
 #[derive(Default)]

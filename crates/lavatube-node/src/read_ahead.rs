@@ -134,11 +134,7 @@ impl Far for ReadAhead<'_> {
     }
 
     fn expect(&self, id: ObjectId, range: Range<u64>) {
-        let mut ahead = self.lock();
-        if !matches!(&*ahead, Ahead::Over) {
-            *ahead = Ahead::Wanted((id, range));
-            self.changed.notify_all();
-        }
+        self.set(Ahead::Wanted((id, range)));
     }
 
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {

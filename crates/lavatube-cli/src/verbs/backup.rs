@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use lavatube_client::backup::Request;
 use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
-use lavatube_node::depositor::{self, Effort, Made, Outcome};
+use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::keyring::Keyring;
+use lavatube_node::pipeline::Effort;
 use lavatube_node::{clock, embedded, process};
 use serde_json::json;
 
