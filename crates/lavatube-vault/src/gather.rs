@@ -218,6 +218,17 @@ impl<'v> Gather<'v> {
         window.lanes[shard] = Some(Lane { bytes, there, good });
     }
 
+    /// Reads whole blocks of a shard into `out`. Whether all of them are as they should be.
+    pub(crate) fn read_good(&mut self, shard: usize, rows: Range<usize>, out: &mut [u8]) -> bool {
+        let Some(header) = self.header(shard) else { return false };
+        let g = self.entry.geometry;
+        let start = g.block_range(rows.start).start;
+        self.read_body(shard, start, out).is_ok()
+            && rows
+                .map(|row| (row, g.block_range(row)))
+                .all(|(row, block)| h16(&[&out[block.start - start..block.end - start]]) == header.hashes[row])
+    }
+
     fn note_bad_block(&mut self, shard: usize, row: usize) {
         let row = u32::try_from(row).unwrap_or(u32::MAX);
         match &mut self.states[shard] {

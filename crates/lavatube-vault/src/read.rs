@@ -91,6 +91,9 @@ fn gather_range(gather: &mut Gather<'_>, range: Range<usize>, out: &mut [u8]) ->
     // Short ranges cross shards at rows far apart; long ones go row by row, so that each block is read once.
     let groups: Vec<&[Part]> = if range.len() <= g.shard_len() { parts.chunks(1).collect() } else { vec![&parts[..]] };
     for group in groups {
+        if straight(gather, group, &range, out) {
+            continue;
+        }
         let from = group.iter().map(|p| p.rows.start).min().unwrap_or(0);
         let to = group.iter().map(|p| p.rows.end).max().unwrap_or(0);
         for mut window in gather.windows(from..to) {
@@ -98,6 +101,45 @@ fn gather_range(gather: &mut Gather<'_>, range: Range<usize>, out: &mut [u8]) ->
         }
     }
     merge_ranges(lost)
+}
+
+/// Reads the parts of a group to where they are wanted and checks them there: while all is well, no byte is read or copied
+/// twice. Whether all was well; what was not is for [`fill`] to mend and to note.
+fn straight(gather: &mut Gather<'_>, group: &[Part], range: &Range<usize>, out: &mut [u8]) -> bool {
+    // Where a shard is away its rows are rebuilt from the others, which reads these as well.
+    group.iter().all(|part| gather.header(part.shard).is_some())
+        && group.iter().all(|part| straight_part(gather, part, range, out))
+}
+
+fn straight_part(gather: &mut Gather<'_>, part: &Part, range: &Range<usize>, out: &mut [u8]) -> bool {
+    let g = gather.entry.geometry;
+    let origin = part.shard * g.shard_len();
+    let (from, to) = (range.start.max(origin) - origin, range.end.min(origin + g.shard_len()) - origin);
+    let out = &mut out[origin + from - range.start..origin + to - range.start];
+    let mut edge = [0; SHARD_BLOCK_LEN];
+    let mut row = part.rows.start;
+    while row < part.rows.end {
+        let block = g.block_range(row);
+        let (start, end) = (block.start.max(from), block.end.min(to));
+        if (start..end) == block {
+            let is_whole = |row: &usize| g.block_range(*row).end <= to;
+            let upto = (row + 1..part.rows.end).find(|row| !is_whole(row)).unwrap_or(part.rows.end);
+            let end = g.block_range(upto - 1).end;
+            if !gather.read_good(part.shard, row..upto, &mut out[start - from..end - from]) {
+                return false;
+            }
+            row = upto;
+        } else {
+            // Only a piece of it is wanted, but its hash is that of the whole.
+            let bytes = &mut edge[..block.len()];
+            if !gather.read_good(part.shard, row..row + 1, bytes) {
+                return false;
+            }
+            out[start - from..end - from].copy_from_slice(&bytes[start - block.start..end - block.start]);
+            row += 1;
+        }
+    }
+    true
 }
 
 fn fill(
