@@ -12,6 +12,7 @@ use lavatube_client::courier::CourierError;
 use lavatube_client::far::{FarError, Refusal};
 use lavatube_client::fault::Fault;
 use lavatube_client::layers::TreeError;
+use lavatube_client::ledger::LedgerError;
 use lavatube_client::packer::PackError;
 use lavatube_client::rebuild::RebuildError;
 use lavatube_client::restore::RestoreError;
@@ -180,6 +181,8 @@ impl From<CourierError> for Failure {
             CourierError::Far(e) => e.into(),
             CourierError::Spool(SpoolError::Full) => Self::new(Condition::Full, SpoolError::Full.to_string()),
             CourierError::Spool(e) => Self::new(Condition::Io, e.to_string()),
+            CourierError::Ledger(LedgerError::State(e)) => e.into(),
+            CourierError::Ledger(e) => Self::new(Condition::Refused, e.to_string()),
         }
     }
 }

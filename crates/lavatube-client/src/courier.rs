@@ -1,13 +1,16 @@
 //! The courier: hands objects to the far side, or to the spool when the far side is away. Step 7 of the walk.
 //!
-//! It knows which of the promises holds: *safe there* when the vault gave a receipt, *safe here* when the spool has it.
+//! It knows which of the promises holds: *safe there* when the vault's receipt is in the ledger, *safe here* when the spool
+//! has it.
 //! Once something of a session had to be spooled, the rest follows, so that packs never arrive after their manifest.
 //! It must not know what the objects hold.
 
-use lavatube_base::{ObjectId, Verified};
+use lavatube_base::Verified;
 
-use crate::far::{Far, FarError, ReceiptBytes};
+use crate::far::{Far, FarError};
+use crate::ledger::{self, LedgerError};
 use crate::spool::{Spool, SpoolError, SpoolKind};
+use crate::state::State;
 
 /// Why an object is safe nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,9 @@ pub enum CourierError {
     /// The vault is away and the spool failed.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The vault took it and its receipt does not count.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
 }
 
 /// Which promise holds for what was delivered.
@@ -33,13 +39,13 @@ pub enum Promise {
 pub struct Courier<'a> {
     far: Option<&'a dyn Far>,
     spool: &'a mut dyn Spool,
-    receipts: Vec<(ObjectId, ReceiptBytes)>,
+    state: &'a dyn State,
 }
 
 impl<'a> Courier<'a> {
-    /// A courier between this machine's `spool` and a vault, if one can be reached.
-    pub fn new(far: Option<&'a dyn Far>, spool: &'a mut dyn Spool) -> Self {
-        Self { far, spool, receipts: Vec::new() }
+    /// A courier between this machine's `spool` and a vault, if one can be reached. Its receipts go to the ledger in `state`.
+    pub fn new(far: Option<&'a dyn Far>, spool: &'a mut dyn Spool, state: &'a dyn State) -> Self {
+        Self { far, spool, state }
     }
 
     /// Which promise the session can still keep.
@@ -64,22 +70,31 @@ impl<'a> Courier<'a> {
     }
 
     fn deliver(&mut self, kind: SpoolKind, object: Verified<'_>) -> Result<(), CourierError> {
-        if let Some(far) = self.far {
-            let answer = match kind {
-                SpoolKind::Pack => far.deliver_pack(object),
-                SpoolKind::Manifest => far.deliver_manifest(object),
-            };
-            match answer {
-                Ok(receipt) => {
-                    self.receipts.push((object.id(), receipt));
-                    return Ok(());
-                }
-                Err(FarError::Away(_)) => self.far = None,
-                Err(e) => return Err(e.into()),
-            }
+        if self.hand_over(kind, object)? {
+            return Ok(());
         }
         self.spool.put(kind, object)?;
         Ok(self.spool.sync()?)
+    }
+
+    /// Hands an object to the vault and keeps the receipt; false when the vault is away.
+    fn hand_over(&mut self, kind: SpoolKind, object: Verified<'_>) -> Result<bool, CourierError> {
+        let Some(far) = self.far else { return Ok(false) };
+        let answer = match kind {
+            SpoolKind::Pack => far.deliver_pack(object),
+            SpoolKind::Manifest => far.deliver_manifest(object),
+        };
+        match answer {
+            Ok(receipt) => {
+                ledger::note(self.state, &far.signer(), kind, object.id(), &receipt)?;
+                Ok(true)
+            }
+            Err(FarError::Away(_)) => {
+                self.far = None;
+                Ok(false)
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Delivers what waits in the spool from earlier sessions and lets go of what was receipted. Returns how many
@@ -90,29 +105,17 @@ impl<'a> Courier<'a> {
     pub fn drain_spool(&mut self) -> Result<usize, CourierError> {
         let mut delivered = 0;
         for (kind, id) in self.spool.list()? {
-            let Some(far) = self.far else { break };
+            if self.far.is_none() {
+                break;
+            }
             let bytes = self.spool.get(kind, id)?;
             let damaged = || SpoolError::Io(format!("object {id} in the spool is damaged"));
             let object = Verified::check(&bytes, id).ok_or_else(damaged)?;
-            let answer = match kind {
-                SpoolKind::Pack => far.deliver_pack(object),
-                SpoolKind::Manifest => far.deliver_manifest(object),
-            };
-            match answer {
-                Ok(receipt) => self.receipts.push((id, receipt)),
-                Err(FarError::Away(_)) => self.far = None,
-                Err(e) => return Err(e.into()),
-            }
-            if self.far.is_some() {
+            if self.hand_over(kind, object)? {
                 self.spool.remove(kind, id)?;
                 delivered += 1;
             }
         }
         Ok(delivered)
-    }
-
-    /// Receipts that came in since the last call, for the ledger.
-    pub fn take_receipts(&mut self) -> Vec<(ObjectId, ReceiptBytes)> {
-        std::mem::take(&mut self.receipts)
     }
 }

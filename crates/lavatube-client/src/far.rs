@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 pub use lavatube_base::Refusal;
-use lavatube_base::{Denial, ObjectId, Verified};
+use lavatube_base::{Denial, ObjectId, VaultId, Verified};
 
 /// Why the far side did not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +51,20 @@ impl FarError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiptBytes(pub Vec<u8>);
 
+/// Whose receipts count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signer {
+    /// The vault.
+    pub vault: VaultId,
+    /// Its Ed25519 public key.
+    pub key: [u8; 32],
+}
+
 /// What a client asks of a vault.
 pub trait Far: Send + Sync {
+    /// The vault whose receipts the far side hands on.
+    fn signer(&self) -> Signer;
+
     /// Hands over a pack. A receipt means: durable there.
     ///
     /// # Errors

@@ -82,19 +82,20 @@ impl Press {
             // Not worth opening again when it saves less than one part in 64.
             if n + bytes.len() / 64 < bytes.len() {
                 let stored = self.packed[..n].to_vec();
-                self.check.clear();
-                self.opener
-                    .open(Method::Zstd, &stored, bytes.len(), &mut self.check)
-                    .map_err(|_| FrameError::Miscompressed)?;
-                if self.check != bytes {
-                    return Err(FrameError::Miscompressed);
-                }
+                self.compare(&stored, &bytes)?;
                 let entry = FrameEntry { method: Method::Zstd, stored_len: stored.len(), chunks };
                 return Ok((PressedFrame { number, entry, stored }, Some(bytes)));
             }
         }
         let entry = FrameEntry { method: Method::Raw, stored_len: bytes.len(), chunks };
         Ok((PressedFrame { number, entry, stored: bytes }, None))
+    }
+
+    /// Whether what was compressed opens to what went in.
+    fn compare(&mut self, stored: &[u8], bytes: &[u8]) -> Result<(), FrameError> {
+        self.check.clear();
+        let opened = self.opener.open(Method::Zstd, stored, bytes.len(), &mut self.check);
+        if opened.is_ok() && self.check == bytes { Ok(()) } else { Err(FrameError::Miscompressed) }
     }
 }
 
@@ -217,6 +218,20 @@ mod tests {
         assert!(opener.open(Method::Zstd, &pressed.stored, bytes.len() - 1, &mut out).is_err());
         assert!(opener.open(Method::Zstd, &pressed.stored, bytes.len() + 1, &mut out).is_err());
         assert!(opener.open(Method::Zstd, &pressed.stored[1..], bytes.len(), &mut out).is_err());
+    }
+
+    #[test]
+    fn a_compressor_that_errs_is_found_out() {
+        let mut press = Press::new(3).unwrap();
+        let bytes = b"moon ".repeat(1000);
+        let other = b"mood ".repeat(1000);
+        let stored = press.press(frame(bytes.clone())).unwrap().0.stored;
+        assert_eq!(press.compare(&stored, &bytes), Ok(()));
+        for (stored, bytes) in
+            [(&stored[..], &other[..]), (&stored[..stored.len() - 1], &bytes), (&stored, &bytes[1..])]
+        {
+            assert_eq!(press.compare(stored, bytes), Err(FrameError::Miscompressed));
+        }
     }
 
     #[test]

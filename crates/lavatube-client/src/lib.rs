@@ -19,6 +19,7 @@ pub mod fault;
 pub mod fetch;
 pub mod frame;
 pub mod layers;
+pub mod ledger;
 #[cfg(test)]
 mod memory;
 pub mod meter;

@@ -162,29 +162,46 @@ impl Packer {
         let number = self.made;
         self.made += 1;
         let mut bytes = self.spare.pop().unwrap_or_default();
-        lay_out(&frames, class, &mut bytes);
+        let plan = Plan::new(&frames, class);
+        plan.lay_out(&mut bytes);
         self.keys.pack(number, class).seal_in_place(&mut bytes)?;
-        self.open_again(number, class, &frames, &bytes)?;
+        open_again(&self.keys, number, &plan, &bytes, &mut self.scratch)?;
         let sha256 = sha256(&bytes);
         let frames = frames.into_iter().map(|f| f.entry).collect();
         Ok(SealedPack { number, class, bytes, sha256, frames })
     }
+}
 
-    /// Opens a sealed pack and compares it with the frames it was made of.
-    fn open_again(&mut self, number: u32, class: u8, frames: &[PressedFrame], pack: &[u8]) -> Result<(), PackError> {
-        let header = Header::decode(pack).map_err(|_| PackError::Misealed)?;
-        let opener = self.keys.pack(number, class).check(&header)?;
-        let mut parts = Parts { frames, frame: 0, at: 0 };
-        for (index, piece) in (0u32..).zip(pack[HEADER_LEN..].chunks(PIECE_STORED)) {
-            self.scratch.clear();
-            self.scratch.extend_from_slice(piece);
-            let n = opener.open_pieces(index, &mut self.scratch).map_err(|_| PackError::Misealed)?;
-            if !parts.equal_next(&self.scratch[..n]) {
+/// Opens a sealed pack and compares all of it with what it was made of.
+fn open_again(
+    keys: &SessionKeys,
+    number: u32,
+    plan: &Plan<'_>,
+    pack: &[u8],
+    scratch: &mut Vec<u8>,
+) -> Result<(), PackError> {
+    let header = Header::decode(pack).map_err(|_| PackError::Misealed)?;
+    let opener = keys.pack(number, plan.class).check(&header)?;
+    let mut parts = plan.parts();
+    let mut part: &[u8] = &[];
+    for (index, piece) in (0u32..).zip(pack[HEADER_LEN..].chunks(PIECE_STORED)) {
+        scratch.clear();
+        scratch.extend_from_slice(piece);
+        let n = opener.open_pieces(index, scratch).map_err(|_| PackError::Misealed)?;
+        let mut plain = &scratch[..n];
+        while !plain.is_empty() {
+            if part.is_empty() {
+                part = parts.next().ok_or(PackError::Misealed)?;
+            }
+            let n = part.len().min(plain.len());
+            if part[..n] != plain[..n] {
                 return Err(PackError::Misealed);
             }
+            (part, plain) = (&part[n..], &plain[n..]);
         }
-        Ok(())
     }
+    // All of it, and no more.
+    if part.is_empty() && parts.all(<[u8]>::is_empty) { Ok(()) } else { Err(PackError::Misealed) }
 }
 
 /// Bytes a pack of `class` has for frames and their index entries.
@@ -198,21 +215,46 @@ fn cost(frame: &PressedFrame) -> usize {
     frame.stored.len() + 12 + frame.entry.chunks.len() * per_chunk
 }
 
-/// Places frames, index and footer in a buffer of the pack's size, with holes for header and tags.
-fn lay_out(frames: &[PressedFrame], class: u8, pack: &mut Vec<u8>) {
-    pack.clear();
-    pack.resize(class_len(class), 0);
-    let mut at = 0;
-    let mut index = Vec::new();
-    for frame in frames {
-        place(pack, at, &frame.stored);
-        at += frame.stored.len();
-        frame.entry.encode(&mut index);
-    }
-    let footer = Footer { index_len: index.len(), frames_len: at, frames: frames.len() };
-    place(pack, footer.index_at(class), &index);
-    place(pack, capacity(class) - FOOTER_LEN, &footer.encode());
+/// What a pack's plaintext is made of.
+struct Plan<'f> {
+    class: u8,
+    frames: &'f [PressedFrame],
+    /// Zeros between frames and index.
+    padding: usize,
+    /// Index and footer.
+    tail: Vec<u8>,
 }
+
+impl<'f> Plan<'f> {
+    fn new(frames: &'f [PressedFrame], class: u8) -> Self {
+        let mut tail = Vec::new();
+        frames.iter().for_each(|frame| frame.entry.encode(&mut tail));
+        let frames_len = frames.iter().map(|frame| frame.stored.len()).sum();
+        let footer = Footer { index_len: tail.len(), frames_len, frames: frames.len() };
+        tail.extend_from_slice(&footer.encode());
+        Self { class, frames, padding: footer.index_at(class) - frames_len, tail }
+    }
+
+    /// The plaintext, from its first byte to its last.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let frames = self.frames.iter().map(|frame| &frame.stored[..]);
+        let whole = (0..self.padding / ZEROS.len()).map(|_| &ZEROS[..]);
+        frames.chain(whole).chain([&ZEROS[..self.padding % ZEROS.len()], &self.tail])
+    }
+
+    /// Places it in a buffer of the pack's size, with holes for header and tags.
+    fn lay_out(&self, pack: &mut Vec<u8>) {
+        pack.clear();
+        pack.resize(class_len(self.class), 0);
+        let mut at = 0;
+        for part in self.parts() {
+            place(pack, at, part);
+            at += part.len();
+        }
+    }
+}
+
+static ZEROS: [u8; PIECE_LEN] = [0; PIECE_LEN];
 
 /// Writes `bytes` at plaintext position `at`.
 fn place(pack: &mut [u8], mut at: usize, mut bytes: &[u8]) {
@@ -222,34 +264,6 @@ fn place(pack: &mut [u8], mut at: usize, mut bytes: &[u8]) {
         pack[to..to + n].copy_from_slice(&bytes[..n]);
         bytes = &bytes[n..];
         at += n;
-    }
-}
-
-/// Walks over the stored bytes of frames.
-struct Parts<'f> {
-    frames: &'f [PressedFrame],
-    frame: usize,
-    at: usize,
-}
-
-impl Parts<'_> {
-    /// Whether `plain` goes on with the frames' bytes; past the last frame anything may follow (padding and index).
-    fn equal_next(&mut self, mut plain: &[u8]) -> bool {
-        while let Some(frame) = self.frames.get(self.frame) {
-            let rest = &frame.stored[self.at..];
-            let n = rest.len().min(plain.len());
-            if rest[..n] != plain[..n] {
-                return false;
-            }
-            plain = &plain[n..];
-            self.at += n;
-            if self.at < frame.stored.len() {
-                return true;
-            }
-            self.frame += 1;
-            self.at = 0;
-        }
-        true
     }
 }
 

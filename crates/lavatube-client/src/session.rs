@@ -13,14 +13,13 @@ use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
 use crate::catalog::{Catalog, CatalogError, records_of};
 use crate::courier::{Courier, CourierError};
-use crate::far::{Far, ReceiptBytes};
+use crate::far::Far;
 use crate::state::{State, StateError, read_all, write_all};
 use crate::vaulted::OBJECT_MAX;
 
 /// Name of the open session in the state.
 pub const OPEN_SESSION: &str = "open-session";
 const MANIFESTS: &str = "manifests/";
-const LEDGER: &str = "ledger";
 
 /// Why a session could not begin or end.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +33,9 @@ pub enum SessionError {
     /// Sealing or signing failed.
     #[error("sealing failed: {0}")]
     Seal(#[from] SealError),
+    /// The note did not open to what went in: nothing of it was stored.
+    #[error("a sealed note did not open to what went in (faulty memory or processor?); the snapshot was not finished")]
+    Misealed,
     /// The vault or spool did not take the manifest.
     #[error(transparent)]
     Courier(#[from] CourierError),
@@ -157,6 +159,10 @@ pub fn finish(
     let leaves: Vec<Leaf> = packs.iter().map(leaf).collect();
     let last = last_manifest(state)?;
     let note = Note { tenant: deposit.tenant().to_owned(), snapshots };
+    let sealed_note = session.keys.seal_note(&note)?;
+    if session.keys.open_note(&sealed_note)? != note {
+        return Err(SessionError::Misealed);
+    }
     let manifest = Manifest {
         session: session.keys.session(),
         depositor: deposit.depositor(),
@@ -165,7 +171,7 @@ pub fn finish(
         root: root_of(&leaves),
         leaves,
         wraps: session.wraps.clone(),
-        note: session.keys.seal_note(&note)?,
+        note: sealed_note,
     };
     let sequence = manifest.sequence;
     let bytes = deposit.sign_manifest(manifest)?.encode();
@@ -269,21 +275,4 @@ fn add_missing(catalog: &mut Catalog<'_>, packs: &[PackDone]) -> Result<(), Cata
         records.extend(records_of(row, &pack.frames));
     }
     catalog.add_records(records)
-}
-
-/// Appends receipts to the ledger: `object id ‖ u32 length ‖ receipt` each.
-///
-/// # Errors
-/// When the ledger cannot be written.
-pub fn note_receipts(state: &dyn State, receipts: &[(ObjectId, ReceiptBytes)]) -> Result<(), StateError> {
-    if receipts.is_empty() {
-        return Ok(());
-    }
-    let mut bytes = Vec::new();
-    for (id, receipt) in receipts {
-        bytes.extend_from_slice(&id.0);
-        bytes.extend_from_slice(&u32::try_from(receipt.0.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(&receipt.0);
-    }
-    state.append(LEDGER, &bytes).map_err(StateError::on(LEDGER))
 }

@@ -4,6 +4,7 @@
 //! *safe here*. It must not know what the objects are.
 
 use lavatube_base::{ObjectId, Verified};
+use lavatube_format::shard::ObjectKind;
 
 /// A failure of the spool's medium, in the system's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,16 @@ pub enum SpoolKind {
     Pack,
     /// A signed manifest.
     Manifest,
+}
+
+impl SpoolKind {
+    /// What the vault calls it.
+    pub fn object_kind(self) -> ObjectKind {
+        match self {
+            Self::Pack => ObjectKind::Pack,
+            Self::Manifest => ObjectKind::Manifest,
+        }
+    }
 }
 
 /// Objects on their way, durable on this machine once [`Spool::sync`] returned.

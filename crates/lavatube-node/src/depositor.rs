@@ -178,14 +178,13 @@ pub fn backup(
     vault.admit(&deposit.card().encode())?;
     keep_card(state, &deposit.card().encode())?;
     let mut spool = DirectorySpool::open(&spool_folder(state.folder())).map_err(CourierError::from)?;
-    let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool);
+    let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
 
     let drained = courier.drain_spool()?;
     session::catch_up_chain(state, &deposit, vault)?;
     let recovered = session::recover(state, &deposit, &mut catalog, &mut courier)?;
-    let (report, promise, receipts) = take(state, request, effort, &deposit, &mut catalog, courier, meter)?;
-    session::note_receipts(state, &receipts)?;
+    let (report, promise) = take(state, request, effort, &deposit, &mut catalog, courier, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present => None,
@@ -210,8 +209,6 @@ pub(crate) fn keep_card(state: &dyn State, card: &[u8]) -> Result<(), StateError
     }
 }
 
-type Receipts = Vec<(lavatube_base::ObjectId, lavatube_client::far::ReceiptBytes)>;
-
 fn take<'a>(
     state: &'a DirectoryState,
     request: &Request<'_>,
@@ -220,7 +217,7 @@ fn take<'a>(
     catalog: &mut Catalog<'a>,
     courier: Courier<'a>,
     meter: &'a Meter,
-) -> Result<(Report, Promise, Receipts), DepositorError> {
+) -> Result<(Report, Promise), DepositorError> {
     let source = DirectorySource::new().map_err(|source| BackupError::Root { path: b"/".to_vec(), source })?;
     let mut no_entropy = None;
     let mut dice = |out: &mut [u8]| {
@@ -249,6 +246,6 @@ fn take<'a>(
         session::finish(state, deposit, &open, &packed.packs, packed.found, &mut courier)?;
         let report = prepared.complete()?;
         session::close(state)?;
-        Ok((report, courier.promise(), courier.take_receipts()))
+        Ok((report, courier.promise()))
     })
 }

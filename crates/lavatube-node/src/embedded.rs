@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes};
+use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::{ObjectKind, SHARDS};
@@ -337,6 +337,11 @@ fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
 }
 
 impl Far for EmbeddedVault {
+    fn signer(&self) -> Signer {
+        let vault = self.read();
+        Signer { vault: vault.id(), key: vault.vault_key() }
+    }
+
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         let receipt = self
             .write()

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::courier::{Courier, CourierError};
-use lavatube_client::far::{Far, FarError, ReceiptBytes};
-use lavatube_client::session;
+use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::spool::SpoolKind;
 use lavatube_format::check_record::CheckRecord;
 
@@ -51,10 +50,7 @@ impl Holding {
     /// When the vault refuses one of them, or spool or state fail.
     pub fn drain(&self) -> Result<usize, DepositorError> {
         let Some(mut spool) = self.spool()? else { return Ok(0) };
-        let mut courier = Courier::new(Some(&self.vault), &mut spool);
-        let drained = courier.drain_spool();
-        session::note_receipts(&self.state, &courier.take_receipts())?;
-        Ok(drained?)
+        Ok(Courier::new(Some(&self.vault), &mut spool, &self.state).drain_spool()?)
     }
 
     /// Remembers what a check found.
@@ -88,6 +84,10 @@ pub struct Near<'h> {
 }
 
 impl Far for Near<'_> {
+    fn signer(&self) -> Signer {
+        self.vault.signer()
+    }
+
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.vault.deliver_pack(pack)
     }

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use lavatube_base::{ObjectId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes};
+use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 
 /// Bytes of an object.
 type Part = (ObjectId, Range<u64>);
@@ -115,6 +115,10 @@ impl ReadAhead<'_> {
 }
 
 impl Far for ReadAhead<'_> {
+    fn signer(&self) -> Signer {
+        self.far.signer()
+    }
+
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
         let (base, mut from) = (out.len(), range.start);
         if let Some(mut bytes) = self.take(id, range.start) {

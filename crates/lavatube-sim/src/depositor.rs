@@ -95,7 +95,7 @@ pub fn backup(
     let state = &machine.state;
     keep_card(state, &card)?;
     let mut spool = machine.spool.reopen();
-    let mut courier = Courier::new(Some(far as &dyn Far), &mut spool);
+    let mut courier = Courier::new(Some(far as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
     let drained = courier.drain_spool()?;
     session::catch_up_chain(state, &machine.deposit, far)?;
@@ -118,7 +118,6 @@ pub fn backup(
     let report = prepared.complete()?;
     session::close(state)?;
     let promise = courier.promise();
-    session::note_receipts(state, &courier.take_receipts())?;
     Ok(Outcome { report, promise, recovered, drained })
 }
 

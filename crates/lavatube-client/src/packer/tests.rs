@@ -109,22 +109,27 @@ fn millions_of_tiny_chunks_do_not_make_one_huge_index() {
 }
 
 #[test]
-fn a_spoiled_pack_is_noticed_before_it_leaves() {
-    let frames = [frame(0, &[noise(5, 50_000)])];
-    let mut packer = Packer::new(keys());
-    let mut sealed = Vec::new();
-    lay_out(&frames, 2, &mut sealed);
-    keys().pack(0, 2).seal_in_place(&mut sealed).unwrap();
-    packer.open_again(0, 2, &frames, &sealed).unwrap();
-    for at in [HEADER_LEN, HEADER_LEN + 20_000, HEADER_LEN + 49_000] {
-        sealed[at] ^= 1;
-        assert!(packer.open_again(0, 2, &frames, &sealed).is_err(), "byte {at}");
-        sealed[at] ^= 1;
+fn a_pack_that_opens_to_anything_else_does_not_leave() {
+    let frames = [frame(0, &[noise(1, 40_000)]), frame(1, &[noise(2, 9_000)])];
+    let (class, number) = (3, 5);
+    let plan = Plan::new(&frames, class);
+    let seal = |spoil: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = Vec::new();
+        plan.lay_out(&mut bytes);
+        spoil(&mut bytes);
+        keys().pack(number, class).seal_in_place(&mut bytes).unwrap();
+        bytes
+    };
+    let compare = |pack: &[u8]| open_again(&keys(), number, &plan, pack, &mut Vec::new());
+    compare(&seal(&|_| ())).unwrap();
+    // A memory that flips a bit of a frame, of the padding, of the index, or of the footer, before all is sealed.
+    let (frames_len, end) = (49_000, capacity(class));
+    for at in [0, 20_000, frames_len - 1, frames_len, end / 2, end - plan.tail.len(), end - FOOTER_LEN, end - 1] {
+        let flipped = seal(&|bytes| bytes[sealed_position(at)] ^= 4);
+        assert!(matches!(compare(&flipped), Err(PackError::Misealed)), "flipped at {at}");
     }
-    // Sealed faultlessly, but from bytes that memory had spoiled.
-    let mut spoiled = Vec::new();
-    lay_out(&frames, 2, &mut spoiled);
-    spoiled[sealed_position(30_000)] ^= 4;
-    keys().pack(0, 2).seal_in_place(&mut spoiled).unwrap();
-    assert!(matches!(packer.open_again(0, 2, &frames, &spoiled), Err(PackError::Misealed)));
+    // And one that does so afterwards.
+    let mut altered = seal(&|_| ());
+    altered[60_000] ^= 4;
+    assert!(matches!(compare(&altered), Err(PackError::Misealed)));
 }

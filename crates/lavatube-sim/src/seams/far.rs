@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_base::{ObjectId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes};
+use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::spool::SpoolKind;
 use lavatube_vault::{DepositError, Depth, ObjectKind, Vault};
 
@@ -54,6 +54,11 @@ impl SimFar {
 }
 
 impl Far for SimFar {
+    fn signer(&self) -> Signer {
+        let vault = self.vault();
+        Signer { vault: vault.id(), key: vault.vault_key() }
+    }
+
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.book.leaves(SpoolKind::Pack, pack);
         let receipt = self

@@ -1,0 +1,99 @@
+//! The ledger: what the vault has signed for. Step 17 of the walk.
+//!
+//! Nothing leaves the spool before its receipt was verified and is in the ledger: whoever wants to know later what the vault
+//! owes looks here. It must not know what the objects hold.
+
+use lavatube_base::ObjectId;
+use lavatube_format::receipt::Receipt;
+
+use crate::far::{ReceiptBytes, Signer};
+use crate::spool::SpoolKind;
+use crate::state::{State, StateError};
+
+/// Its name in the state.
+pub const LEDGER: &str = "ledger";
+
+/// Why a receipt does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// It is no receipt, is about something else, or the vault did not sign it.
+    #[error("the vault's receipt for object {id} does not count: {why}")]
+    Unfit {
+        /// The object.
+        id: ObjectId,
+        /// What is wrong.
+        why: String,
+    },
+    /// The state folder failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Verifies a receipt for object `id` and keeps it: `object id ‖ u32 length ‖ receipt`.
+///
+/// # Errors
+/// [`LedgerError`]; the object must stay where it is then.
+pub fn note(
+    state: &dyn State,
+    signer: &Signer,
+    kind: SpoolKind,
+    id: ObjectId,
+    receipt: &ReceiptBytes,
+) -> Result<(), LedgerError> {
+    verify(signer, kind, id, receipt).map_err(|why| LedgerError::Unfit { id, why })?;
+    let mut entry = Vec::with_capacity(ObjectId::LEN + 4 + receipt.0.len());
+    entry.extend_from_slice(&id.0);
+    entry.extend_from_slice(&u32::try_from(receipt.0.len()).unwrap_or(u32::MAX).to_le_bytes());
+    entry.extend_from_slice(&receipt.0);
+    Ok(state.append(LEDGER, &entry).map_err(StateError::on(LEDGER))?)
+}
+
+fn verify(signer: &Signer, kind: SpoolKind, id: ObjectId, receipt: &ReceiptBytes) -> Result<(), String> {
+    let receipt = Receipt::decode(&receipt.0).map_err(|e| e.to_string())?;
+    receipt.verify(&signer.key).map_err(|e| e.to_string())?;
+    let body = &receipt.body;
+    if (body.vault, body.object, body.kind) != (signer.vault, id, kind.object_kind()) {
+        return Err("it is about something else".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lavatube_base::VaultId;
+    use lavatube_base::sign::EdSigner;
+    use lavatube_format::receipt::ReceiptBody;
+    use lavatube_format::shard::ObjectKind;
+
+    use super::*;
+    use crate::memory::MemoryState;
+    use crate::state::read_all;
+
+    fn receipt(vault: u8, object: u8, kind: ObjectKind, seed: u8) -> ReceiptBytes {
+        let (vault, object) = (VaultId([vault; 16]), ObjectId([object; 32]));
+        let body = ReceiptBody { vault, sequence: 7, kind, object, check: [3; 16] };
+        ReceiptBytes(body.sign(&EdSigner::from_seed(&[seed; 32]).unwrap()).encode())
+    }
+
+    #[test]
+    fn only_the_vaults_own_word_about_the_very_object_is_kept() {
+        let state = MemoryState::default();
+        let signer = Signer { vault: VaultId([1; 16]), key: EdSigner::from_seed(&[4; 32]).unwrap().public() };
+        let id = ObjectId([2; 32]);
+        let keep = |receipt: &ReceiptBytes| note(&state, &signer, SpoolKind::Pack, id, receipt);
+        for unfit in [
+            receipt(9, 2, ObjectKind::Pack, 4),
+            receipt(1, 9, ObjectKind::Pack, 4),
+            receipt(1, 2, ObjectKind::Manifest, 4),
+            receipt(1, 2, ObjectKind::Pack, 9),
+            ReceiptBytes(Vec::new()),
+        ] {
+            assert!(matches!(keep(&unfit), Err(LedgerError::Unfit { .. })));
+        }
+        assert_eq!(read_all(&state, LEDGER, 1 << 20).unwrap(), None);
+        let good = receipt(1, 2, ObjectKind::Pack, 4);
+        keep(&good).unwrap();
+        let kept = read_all(&state, LEDGER, 1 << 20).unwrap().unwrap();
+        assert_eq!(kept[36..], good.0[..]);
+    }
+}
