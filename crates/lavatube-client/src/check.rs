@@ -7,9 +7,11 @@
 
 mod chain;
 mod data;
+mod turn;
 
 pub use chain::{ChainFault, chain_faults};
 pub use data::{PackRead, packs_to_read, read_pack};
+pub use turn::{Candidate, Turn};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,9 @@
-//! When this machine last looked whether all is *still there*, and what it saw: two small files of the state.
+//! When this machine last looked whether all is *still there*, what it saw, and where the next look at a share begins: three small files of the state.
 //!
 //! Step 18 of the walk. Signed audits will take their place. It must not know how a check is done.
 
+use lavatube_base::ObjectId;
+use lavatube_client::check::Turn;
 use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord};
 
@@ -10,6 +12,7 @@ use crate::embedded;
 
 const LAST: &str = "checks/last";
 const READ: &str = "checks/read";
+const TURN: &str = "checks/turn";
 
 /// What is remembered of checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +30,23 @@ pub struct Remembered {
 pub fn keep(state: &dyn State, record: &CheckRecord) -> Result<(), StateError> {
     write_all(state, LAST, &record.encode())?;
     if record.share > 0 { write_all(state, READ, &record.encode()) } else { Ok(()) }
+}
+
+/// Where the last check of a share ended; before the first object when there was none, or that is not to be known.
+pub fn last_turn(state: &dyn State) -> ObjectId {
+    let bytes = read_all(state, TURN, ObjectId::LEN as u64).ok().flatten();
+    bytes.and_then(|b| b.try_into().ok()).map_or(ObjectId([0; ObjectId::LEN]), ObjectId)
+}
+
+/// Remembers where a check of a share ended. The caller holds the state's lock.
+///
+/// # Errors
+/// When the state's files fail.
+pub fn keep_turn(state: &dyn State, turn: Turn) -> Result<(), StateError> {
+    match turn {
+        Turn::All => Ok(()),
+        Turn::Part { upto, .. } => write_all(state, TURN, &upto.0),
+    }
 }
 
 /// What is remembered. A record that is damaged is none: it proves nothing.

@@ -8,10 +8,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lavatube_base::{ObjectId, Verified};
+use lavatube_client::check::{Candidate, Turn};
 use lavatube_client::courier::{Courier, CourierError};
 use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::spool::SpoolKind;
 use lavatube_format::check_record::CheckRecord;
+use lavatube_vault::{ObjectEntry, ObjectKind};
 
 use crate::checks;
 use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
@@ -57,8 +59,16 @@ impl Holding {
     ///
     /// # Errors
     /// When the state's files fail.
-    pub fn keep_check(&self, record: &CheckRecord) -> Result<(), DepositorError> {
+    pub fn keep_check(&self, record: &CheckRecord, turn: Option<Turn>) -> Result<(), DepositorError> {
+        turn.map_or(Ok(()), |turn| checks::keep_turn(&self.state, turn))?;
         Ok(checks::keep(&self.state, record)?)
+    }
+
+    /// The next turn of about `share` (0 to 1) of what the vault holds, and its true share.
+    pub fn next_turn(&self, share: f64) -> (Turn, f64) {
+        let vault = self.vault.read();
+        let candidate = |o: ObjectEntry| Candidate { id: o.id, len: o.len, is_pack: o.kind == ObjectKind::Pack };
+        Turn::next(checks::last_turn(&self.state), share, &vault.objects().map(candidate).collect::<Vec<_>>())
     }
 
     /// The vault together with what waits for it.

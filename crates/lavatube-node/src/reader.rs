@@ -14,7 +14,7 @@ use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::catalog::Catalog;
-use lavatube_client::check::{self, Bad, CheckError, Damage, Structure};
+use lavatube_client::check::{self, Bad, CheckError, Damage, Structure, Turn};
 use lavatube_client::far::Far;
 use lavatube_client::fetch::{Archive, CACHE_BYTES, FetchCause, Fetcher};
 use lavatube_client::frame::FrameError;
@@ -283,12 +283,12 @@ impl Session<'_> {
         Ok(check::structure(&mut self.fetcher()?, meter)?)
     }
 
-    /// Opens about `share` (0 to 1) of all packs with `workers` threads and verifies every chunk in them.
+    /// Opens all packs of `turn` with `workers` threads and verifies every chunk in them.
     ///
     /// # Errors
     /// When the vault goes away.
-    pub fn check_data(&self, share: f64, seed: u64, workers: usize, meter: &Meter) -> Result<DataRead, ReaderError> {
-        let rows = check::packs_to_read(&self.sessions, share, seed);
+    pub fn check_data(&self, turn: Turn, workers: usize, meter: &Meter) -> Result<DataRead, ReaderError> {
+        let rows = check::packs_to_read(&self.sessions, turn);
         meter.files_total.set(rows.len() as u64);
         let next = Mutex::new(rows.into_iter());
         let archive = self.archive();

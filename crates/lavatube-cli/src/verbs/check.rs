@@ -6,7 +6,7 @@
 mod report;
 
 use lavatube_base::ObjectId;
-use lavatube_client::check::{Damage, Structure};
+use lavatube_client::check::{Damage, Structure, Turn};
 use lavatube_client::meter::Meter;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::clock;
@@ -37,7 +37,7 @@ use crate::settings::Settings;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
-    /// Read the data: all of them, or a share (5%) drawn anew each time
+    /// Read the data: all of them, or a share (5%): the next one each time, until all were read
     #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "100%",
           value_parser = share)]
     read_data: Option<f64>,
@@ -50,7 +50,7 @@ pub struct CheckArgs {
 
 const EXAMPLES: &str = "Examples:
   lavatube check                     quick: drives, shards' heads, snapshots
-  lavatube check --read-data=5%      every day a part, in a month most of it
+  lavatube check --read-data=5%      every day a part, in 20 days all of it
   lavatube check --read-data --repair
   lavatube check --json | jq '.files[].path'";
 
@@ -67,7 +67,8 @@ struct Found {
     /// What is wrong with the small files of drives that are there, by label.
     worn: Vec<(String, &'static str)>,
     objects: u64,
-    share: Option<f64>,
+    /// What was to be read, and what share of all that is.
+    read: Option<(Turn, f64)>,
     /// Bytes of the objects that were read.
     bytes: u64,
     unsound: Vec<Unsound>,
@@ -117,8 +118,9 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let holding = opened.holding();
     let vault = &holding.vault;
     let status = vault.read().status();
-    let (share, seed) = (args.read_data, clock::wall_now().s.cast_unsigned());
-    let (unsound, bytes) = examine(vault, share, seed, screen);
+    let read = args.read_data.map(|share| holding.next_turn(share));
+    let turn = read.map(|(turn, _)| turn);
+    let (unsound, bytes) = examine(vault, turn, screen);
     let repaired = if args.repair {
         let meter = Meter::default();
         Some(progress::during(screen, "mending", &meter, || reader::repair(&settings.places, vault, &meter))?)
@@ -130,7 +132,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         drives: status.drives,
         worn: worn(vault),
         objects: status.objects,
-        share,
+        read,
         bytes,
         unsound,
         repaired,
@@ -141,10 +143,10 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         damage: Damage::default(),
     };
     if let Opened::Reader(reader) = &opened {
-        look_inside(reader, &mut found, seed, settings, screen)?;
+        look_inside(reader, &mut found, settings, screen)?;
     }
     // What was found is told, whatever becomes of the note.
-    if let Err(e) = holding.keep_check(&found.record()) {
+    if let Err(e) = holding.keep_check(&found.record(), turn) {
         screen.warn(&format!("that this check was done could not be noted: {e}"));
     }
     found.show(screen)?;
@@ -175,22 +177,22 @@ fn worn(vault: &EmbeddedVault) -> Vec<(String, &'static str)> {
     worn.collect()
 }
 
-/// Looks at all shards' heads, and at every byte of all objects or of a share of them. Gives the objects that are not
+/// Looks at all shards' heads, and at every byte of the objects of a turn. Gives the objects that are not
 /// whole, and the bytes of those that were read.
-fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen) -> (Vec<Unsound>, u64) {
+fn examine(vault: &EmbeddedVault, turn: Option<Turn>, screen: &Screen) -> (Vec<Unsound>, u64) {
     let meter = Meter::default();
     let mut unsound = Vec::new();
-    let depth = if share.is_some_and(|s| s >= 1.0) { Depth::Bytes } else { Depth::Headers };
+    let depth = if turn == Some(Turn::All) { Depth::Bytes } else { Depth::Headers };
     let title = if depth == Depth::Bytes { "reading shards" } else { "looking at shards" };
     progress::during(screen, title, &meter, || {
         reader::examine(vault, depth, &meter, |id, kind, health| unsound.push(Unsound { id, kind, health }));
     });
     let read = if depth == Depth::Bytes { meter.bytes.now() } else { 0 };
-    let Some(share) = share.filter(|s| *s < 1.0) else { return (unsound, read) };
+    let Some(turn) = turn.filter(|turn| *turn != Turn::All) else { return (unsound, read) };
     let meter = Meter::default();
     progress::during(screen, "reading a share of the shards", &meter, || {
         let vault = vault.read();
-        for object in vault.objects().filter(|o| is_drawn(o.id, share, seed)) {
+        for object in vault.objects().filter(|o| turn.has(o.id)) {
             meter.bytes.add(object.len);
             meter.files.add(1);
             let Ok(health) = vault.examine(object.id, Depth::Bytes) else { continue };
@@ -203,31 +205,17 @@ fn examine(vault: &EmbeddedVault, share: Option<f64>, seed: u64, screen: &Screen
     (unsound, meter.bytes.now())
 }
 
-/// Whether an object belongs to the share that `seed` draws: ids are evenly spread, the seed turns them.
-fn is_drawn(id: ObjectId, share: f64, seed: u64) -> bool {
-    let mut first = [0; 8];
-    first.copy_from_slice(&id.0[..8]);
-    let turned = u64::from_le_bytes(first).wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    (turned as f64) < share * 18_446_744_073_709_551_616.0
-}
-
 /// The part of the check that needs the read key.
-fn look_inside(
-    reader: &Reader,
-    found: &mut Found,
-    seed: u64,
-    settings: &Settings,
-    screen: &Screen,
-) -> Result<(), Failure> {
+fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: &Screen) -> Result<(), Failure> {
     let session = archive::session(reader, screen)?;
     let meter = Meter::default();
     let structure = progress::during(screen, "reading snapshots", &meter, || {
         session.check_structure(&meter).map_err(Failure::from)
     })?;
     let mut bad = structure.bad.clone();
-    if let Some(share) = found.share {
+    if let Some((turn, _)) = found.read {
         let meter = Meter::default();
-        let read = || session.check_data(share, seed, settings.workers(), &meter).map_err(Failure::from);
+        let read = || session.check_data(turn, settings.workers(), &meter).map_err(Failure::from);
         let data = progress::during(screen, "opening packs", &meter, read)?;
         bad.chunks.extend(data.bad.chunks.clone());
         bad.packs.extend(data.bad.packs.clone());
@@ -260,12 +248,17 @@ impl Found {
             verdict,
             snapshots: self.structure.as_ref().map(|s| s.snapshots),
             // A share is above nothing, however small.
-            share: self.share.map_or(0, |s| ((s * f64::from(WHOLE_SHARE)) as u32).max(1)),
+            share: self.share().map_or(0, |s| ((s * f64::from(WHOLE_SHARE)) as u32).max(1)),
             bytes: self.bytes,
             packs: self.data.as_ref().map_or(0, |d| d.packs),
             unsound: self.unsound.len() as u64,
             files: self.damage.files.len() as u64,
         }
+    }
+
+    /// The share of all bytes that was read.
+    fn share(&self) -> Option<f64> {
+        self.read.map(|(_, share)| share)
     }
 
     fn end(&self) -> End {
@@ -308,17 +301,5 @@ mod tests {
         for bad in ["0", "-1%", "101%", "x", "NaN", ""] {
             assert!(share(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_share_is_about_as_large_as_asked_for_and_another_each_time() {
-        let ids: Vec<_> = (0..1000u32).map(|i| ObjectId(*lavatube_hash(i).first_chunk().unwrap())).collect();
-        let drawn = |seed| ids.iter().filter(|id| is_drawn(**id, 0.2, seed)).copied().collect::<Vec<_>>();
-        let (a, b) = (drawn(1), drawn(2));
-        assert!((120..280).contains(&a.len()) && a != b, "{}", a.len());
-    }
-
-    fn lavatube_hash(i: u32) -> Vec<u8> {
-        lavatube_base::Verified::hash(&i.to_le_bytes()).id().0.to_vec()
     }
 }

@@ -207,7 +207,7 @@ fn looked(check: &CheckRecord, now: WallTime) -> String {
     let read = match check.share {
         0 => String::new(),
         WHOLE_SHARE => format!(", every byte read ({})", units::bytes(check.bytes)),
-        share => format!(", {} % read ({})", f64::from(share) / 10_000.0, units::bytes(check.bytes)),
+        share => format!(", {:.1} % read ({})", f64::from(share) / 10_000.0, units::bytes(check.bytes)),
     };
     let objects = || units::things(check.unsound, "object", "objects");
     let verdict = match check.verdict {

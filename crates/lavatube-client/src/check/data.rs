@@ -1,13 +1,11 @@
 //! Reading packs through and through: every piece opens, every frame decompresses, every chunk id derives again.
 //!
-//! Which packs, is drawn from a seed, so that a share a day comes round to all of them. One pack is one piece of work; any
-//! number of threads may do one each. It must not know files; [`super::damage`] does.
+//! One pack is one piece of work; any number of threads may do one each. It must not know files; [`super::damage`] does.
 
-use lavatube_base::digest::h16;
 use lavatube_format::catalog::PackRow;
 use lavatube_format::pack::FrameEntry;
 
-use super::BadChunks;
+use super::{BadChunks, Turn};
 use crate::fetch::pack::OpenPack;
 use crate::fetch::{Archive, FetchCause};
 use crate::frame::FrameOpener;
@@ -37,15 +35,9 @@ impl PackRead {
 /// Stored bytes read at once, beyond a single frame.
 const WINDOW_LEN: usize = 1 << 20;
 
-/// About `share` (0 to 1) of all packs that manifests name, drawn by `seed`: every seed draws others.
-pub fn packs_to_read(sessions: &Sessions<'_>, share: f64, seed: u64) -> Vec<PackRow> {
-    let drawn = |row: &PackRow| {
-        let digest = h16(&[b"lavatube/1 check", &seed.to_le_bytes(), &row.id.0]);
-        let mut first = [0; 4];
-        first.copy_from_slice(&digest[..4]);
-        f64::from(u32::from_le_bytes(first)) < share * 4_294_967_296.0
-    };
-    sessions.all().iter().flat_map(Sessions::rows).filter(drawn).collect()
+/// The packs of a turn, among all that manifests name.
+pub fn packs_to_read(sessions: &Sessions<'_>, turn: Turn) -> Vec<PackRow> {
+    sessions.all().iter().flat_map(Sessions::rows).filter(|row| turn.has(row.id)).collect()
 }
 
 /// Opens all of pack `row`.

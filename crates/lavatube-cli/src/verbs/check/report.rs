@@ -90,9 +90,9 @@ impl Found {
     }
 
     fn shards(&self, lines: &mut Vec<String>) {
-        let depth = match self.share {
+        let depth = match self.share() {
             None => "heads looked at".to_owned(),
-            Some(share) if share < 1.0 => format!("heads looked at, {} % read wholly", share * 100.0),
+            Some(share) if share < 1.0 => format!("heads looked at, {:.1} % read wholly", share * 100.0),
             Some(_) => "every byte read".to_owned(),
         };
         let objects = things(self.objects, "object", "objects");
@@ -222,7 +222,7 @@ impl Found {
         let worn = |label: &str| self.worn.iter().find(|(l, _)| l == label).map(|(_, why)| *why);
         let drives =
             self.drives.iter().map(|d| json!({ "label": d.label, "state": drive_state(d).0, "worn": worn(&d.label) }));
-        let depth = match self.share {
+        let depth = match self.share() {
             None => "headers",
             Some(share) if share < 1.0 => "share",
             Some(_) => "all",
@@ -246,7 +246,7 @@ impl Found {
                 "chain": s.chain.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         });
-        let data = self.data.as_ref().map(|d| json!({ "share": self.share, "packs": d.packs, "chunks": d.chunks }));
+        let data = self.data.as_ref().map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks }));
         let files = self.damage.files.iter();
         let files = files
             .map(|f| json!({ "snapshot": f.snapshot.to_string(), "path": json_path(&f.path), "reason": f.reason }));
