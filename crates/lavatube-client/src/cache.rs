@@ -14,6 +14,7 @@ use lavatube_format::wire::Reader;
 
 use crate::state::{NewFile, State, StateError, read_all, read_exact};
 
+const FOLDER: &str = "trees/";
 /// A block is closed at this length.
 const BLOCK_LEN: usize = 256 << 10;
 /// And never longer than this.
@@ -83,6 +84,17 @@ pub fn save_head(state: &dyn State, key: &SourceKey, head: &CacheHead) -> Result
         if !keep.contains(&name) {
             state.remove(&name).map_err(StateError::on(&name))?;
         }
+    }
+    Ok(())
+}
+
+/// Forgets the caches of all sources: each is read again once.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn forget(state: &dyn State) -> Result<(), StateError> {
+    for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
+        state.remove(&name).map_err(StateError::on(&name))?;
     }
     Ok(())
 }

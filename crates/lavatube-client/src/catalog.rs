@@ -4,6 +4,7 @@
 //! A reader makes the runs anew while it reads, from the packs' own indexes. Either way a marker stays until the catalog
 //! is whole again. It must not know what a chunk holds.
 
+use std::collections::BTreeSet;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use lavatube_base::ChunkId;
@@ -56,6 +57,8 @@ pub struct Catalog<'s> {
     anew: OnceLock<Result<(), FetchCause>>,
     /// Something that was damaged is left out.
     hurt: bool,
+    /// Rows of packs that the vault does not have any more.
+    doubts: BTreeSet<u32>,
 }
 
 impl<'s> Catalog<'s> {
@@ -66,7 +69,8 @@ impl<'s> Catalog<'s> {
     /// When files cannot be listed, written or removed.
     pub fn open(state: &'s dyn State) -> Result<Self, CatalogError> {
         let runs = RwLock::new(Runs::new(1));
-        let mut out = Self { state, packs: Vec::new(), runs, anew: OnceLock::new(), hurt: false };
+        let mut out =
+            Self { state, packs: Vec::new(), runs, anew: OnceLock::new(), hurt: false, doubts: BTreeSet::new() };
         for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
             if let Err(e) = out.runs_mut().open(state, &name) {
                 out.leave_out(e.file())?;
@@ -103,6 +107,11 @@ impl<'s> Catalog<'s> {
         self.runs().find(self.state, id)
     }
 
+    /// Makes chunks in the packs of these rows count as [unknown](Catalog::knows): the vault does not have them any more.
+    pub fn doubt(&mut self, rows: BTreeSet<u32>) {
+        self.doubts = rows;
+    }
+
     /// Whether the vault has chunk `id`, for those who can send it again: runs that cannot be read are left out from
     /// here on.
     ///
@@ -112,7 +121,7 @@ impl<'s> Catalog<'s> {
         let state = self.state;
         loop {
             match self.runs_mut().find(state, id) {
-                Ok(place) => return Ok(place.is_some()),
+                Ok(place) => return Ok(place.is_some_and(|place| !self.doubts.contains(&place.pack))),
                 Err(e) => self.leave_out(e.file())?,
             }
         }
@@ -177,6 +186,7 @@ impl<'s> Catalog<'s> {
             self.state.remove(&name).map_err(StateError::on(&name))?;
         }
         self.packs.clear();
+        self.doubts.clear();
         *self.runs_mut() = Runs::new(1);
         self.anew = OnceLock::new();
         self.hurt = false;

@@ -14,6 +14,7 @@ pub mod collect;
 pub mod comparison;
 pub mod courier;
 pub mod delivery;
+pub mod doubt;
 pub mod far;
 pub mod fault;
 pub mod fetch;

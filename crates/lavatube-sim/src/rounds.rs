@@ -205,7 +205,7 @@ impl World {
                 totals.new_bytes,
                 totals.skipped,
                 outcome.report.changed_count,
-                outcome.drained,
+                outcome.drained.delivered,
                 outcome.recovered.packs
             )
         });

@@ -34,7 +34,7 @@ use crate::{date, progress, units};
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
 /// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
-/// catalog_incomplete, recovered {packs, bytes}, drained, seconds, exit.
+/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
@@ -266,8 +266,24 @@ impl Done<'_> {
                 units::bytes(outcome.recovered.bytes)
             ));
         }
-        if outcome.drained > 0 {
-            let what = units::things(outcome.drained as u64, "object", "objects");
+        let drained = &outcome.drained;
+        if !drained.damaged.is_empty() {
+            screen.warn(&format!(
+                "{} waiting on this machine {} damaged: snapshots that need what was in there may lack files (`lavatube check \
+                 --read-data` names them); this one does not build on it",
+                units::things(drained.damaged.len() as u64, "object", "objects"),
+                if drained.damaged.len() == 1 { "is" } else { "are" }
+            ));
+        }
+        if outcome.doubted > 0 {
+            screen.warn(&format!(
+                "the vault does not have {} that were stored there or waited for it: all files were read again, and what was \
+                 missing was sent again (`lavatube check --read-data` says what that means for older snapshots)",
+                units::things(outcome.doubted as u64, "object", "objects")
+            ));
+        }
+        if drained.delivered > 0 {
+            let what = units::things(drained.delivered as u64, "object", "objects");
             screen.note(&format!("note: {what} of earlier runs waited here and are in the vault now."));
         }
         if !outcome.degraded.is_empty() {
@@ -346,7 +362,9 @@ impl Done<'_> {
             "degraded_drives": outcome.degraded.iter().map(|(label, _)| label).collect::<Vec<_>>(),
             "catalog_incomplete": outcome.catalog_incomplete,
             "recovered": { "packs": outcome.recovered.packs, "bytes": outcome.recovered.bytes },
-            "drained": outcome.drained,
+            "drained": outcome.drained.delivered,
+            "damaged_waiting": outcome.drained.damaged.len(),
+            "doubted": outcome.doubted,
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),
         }))

@@ -13,7 +13,7 @@ use lavatube_node::clock;
 use lavatube_node::embedded::EmbeddedVault;
 use lavatube_node::holding::Holding;
 use lavatube_node::reader::{self, DataRead, Reader, Repaired};
-use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind};
+use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind, ShardHealth, ShardState};
 
 use crate::archive::{self, ReadKeyArgs};
 use crate::errors::{Condition, End, Failure};
@@ -149,6 +149,9 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     if let Err(e) = holding.keep_check(&found.record(), turn) {
         screen.warn(&format!("that this check was done could not be noted: {e}"));
     }
+    if let Err(e) = holding.keep_losses(found.lost_objects()) {
+        screen.warn(&format!("what is lost could not be noted, and the next backup may build on it: {e}"));
+    }
     found.show(screen)?;
     screen.answer(&found.answer())?;
     Ok(found.end())
@@ -157,7 +160,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
 /// Hands over what waits here, now that the drives are as good as they can be made.
 fn drain(holding: &Holding, screen: &Screen) -> usize {
     match holding.drain() {
-        Ok(drained) => drained,
+        Ok(drained) => drained.delivered,
         Err(e) => {
             screen.warn(&format!("what waits on this machine could not be handed over: {e}"));
             0
@@ -254,6 +257,17 @@ impl Found {
             unsound: self.unsound.len() as u64,
             files: self.damage.files.len() as u64,
         }
+    }
+
+    /// Objects that are lost on drives that are there: no drive that comes back brings them.
+    fn lost_objects(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        let is_here = |slot: usize| self.drives.get(slot).is_some_and(|d| d.state == DriveState::Present);
+        let may_come_back =
+            move |s: &ShardHealth| s.state == ShardState::Good || s.slot.is_some_and(|slot| !is_here(slot));
+        let lost = self.unsound.iter().filter(move |u| {
+            !u.health.restorable && u.health.shards.iter().filter(|s| may_come_back(s)).count() < u.health.data
+        });
+        lost.map(|u| u.id)
     }
 
     /// The share of all bytes that was read.
