@@ -230,10 +230,10 @@ fn earlier(t: WallTime) -> WallTime {
     }
 }
 
-/// The first name of a file with several.
+/// The first name of a file, link or device with several.
 struct FirstName {
     path: Vec<u8>,
-    content: Content,
+    kind: Kind,
     /// What the file system said when it was read.
     stamp: Stamp,
     /// Names not met yet.
@@ -329,7 +329,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
             self.file(dir, name, path, found, same)?;
             return Ok(None);
         }
-        let entry = match same {
+        let mut entry = match same {
             Some(c) => Entry { path: path.to_vec(), kind: c.entry.kind, meta: self.meta(&found, c.entry.meta.xattrs) },
             None => match self.other(dir, name, path, &found) {
                 Ok(entry) => entry,
@@ -339,6 +339,10 @@ impl<S: Source> Walk<'_, '_, '_, S> {
                 }
             },
         };
+        if found.kind != FoundKind::Directory {
+            entry.meta.first_link = self.first_name(&found).filter(|f| f.kind == entry.kind).map(|f| f.path.clone());
+            self.note_link(&found, path, &entry.kind);
+        }
         self.comparison.put(entry, found.stamp)?;
         self.meter.others.add(1);
         if found.kind != FoundKind::Directory {
@@ -406,10 +410,10 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         found: Found,
         same: Option<CachedEntry>,
     ) -> Result<(), BackupError> {
-        let inode = (found.stamp.device, found.stamp.inode);
-        // What changed since its first name was met is read again, and is no link to what it was.
-        let first = self.links.get(&inode).filter(|f| found.links > 1 && f.stamp == found.stamp);
-        let first = first.map(|f| (f.path.clone(), f.content.clone()));
+        let first = self.first_name(&found).and_then(|f| match &f.kind {
+            Kind::File(content) => Some((f.path.clone(), content.clone())),
+            _ => None,
+        });
         let (content, xattrs, found, first_link) = match (same, first) {
             (Some(CachedEntry { entry: Entry { kind: Kind::File(content), meta, .. }, .. }), first) => {
                 (content, meta.xattrs, found, first.map(|(path, _)| path))
@@ -428,7 +432,6 @@ impl<S: Source> Walk<'_, '_, '_, S> {
                 None => return Ok(()),
             },
         };
-        self.note_link(inode, &found, path, &content);
         let totals = &mut self.report.totals;
         totals.files += 1;
         totals.bytes += content.size;
@@ -436,6 +439,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         self.meter.bytes.add(content.size);
         let meta = Meta { first_link, ..self.meta(&found, xattrs) };
         let entry = Entry { path: path.to_vec(), kind: Kind::File(content), meta };
+        self.note_link(&found, path, &entry.kind);
         Ok(self.comparison.put(entry, found.stamp)?)
     }
 
@@ -472,13 +476,19 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         Ok(Some((scanned.content, xattrs, scanned.found)))
     }
 
-    /// Remembers the first name of a file with several until all were met.
-    fn note_link(&mut self, inode: (u64, u64), found: &Found, path: &[u8], content: &Content) {
+    /// The name under which an entry was met before. What changed since then is read again, and is no link to what it was.
+    fn first_name(&self, found: &Found) -> Option<&FirstName> {
+        let inode = (found.stamp.device, found.stamp.inode);
+        self.links.get(&inode).filter(|first| found.links > 1 && first.stamp == found.stamp)
+    }
+
+    /// Remembers the first name of what has several until all were met.
+    fn note_link(&mut self, found: &Found, path: &[u8], kind: &Kind) {
         if found.links < 2 {
             return;
         }
-        let (content, stamp) = (content.clone(), found.stamp);
-        let first = || FirstName { path: path.to_vec(), content, stamp, left: found.links };
+        let inode = (found.stamp.device, found.stamp.inode);
+        let first = || FirstName { path: path.to_vec(), kind: kind.clone(), stamp: found.stamp, left: found.links };
         let name = self.links.entry(inode).or_insert_with(first);
         name.left -= 1;
         if name.left == 0 {

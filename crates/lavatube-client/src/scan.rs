@@ -82,9 +82,10 @@ impl Scanner {
         meter: &Meter,
     ) -> Result<Scanned, ScanError> {
         let mut attempt = 1;
+        // What was new in any attempt is new: the next one only finds it known.
+        let known = collector.new_bytes();
         loop {
             let (file, before) = source.open(dir, name)?;
-            let known = collector.new_bytes();
             let content = self.read(source, &file, &before, collector)?;
             let after = source.look_again(&file)?;
             let changed = (before.size, before.mtime, before.stamp) != (after.size, after.mtime, after.stamp)

@@ -1,4 +1,4 @@
-//! Hard links: further names of files, made when all files are there.
+//! Hard links: further names of files (of links and devices, too), made when all first names are there.
 //!
 //! The first name that is restored becomes the file, whichever of its names that is; the others are linked to it. When
 //! that name was kept or failed, or the target cannot link, the next one is restored as a file of its own from its own
@@ -42,7 +42,7 @@ impl Links {
     /// The name that `entry` is to be linked to, or `None` when it is to be a file itself. `chosen` tells whether a
     /// path is restored.
     pub(super) fn leader(&mut self, entry: &Entry, chosen: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-        let first = entry.meta.first_link.as_ref().filter(|_| matches!(entry.kind, Kind::File(_)))?;
+        let first = entry.meta.first_link.as_ref()?;
         if let Some(leader) = self.leaders.get(first) {
             return Some(leader.clone());
         }
@@ -153,9 +153,12 @@ impl<S: Sink> Maker<'_, S> {
                 return;
             }
         }
-        meter.files.add(1);
-        if let Kind::File(content) = &entry.kind {
-            meter.bytes.add(content.size);
+        match &entry.kind {
+            Kind::File(content) => {
+                meter.files.add(1);
+                meter.bytes.add(content.size);
+            }
+            _ => meter.others.add(1),
         }
     }
 
