@@ -584,6 +584,39 @@ class BuiltVault(unittest.TestCase):
         target = self.restore(third, status=1, expect="is no directory")
         self.assertEqual(sorted(os.listdir(target)), ["a", "b"])
 
+    def test_paths_longer_than_the_system_takes_in_one_call(self):
+        b = self.b
+        parts = [bytes([ord("a") + i % 26]) * 200 for i in range(30)]
+        entries = [(b"/".join(parts[:i + 1]), 2, b.meta(0o710, 1000 + i)) for i in range(30)]
+        deep, damaged = b"/".join(parts), b.file(b"lost")
+        b.frames.pop()                                          # its chunk never gets into a pack
+        entries += [(deep + b"/attributes", 1, b.meta(0o600, xattrs=[(b"user.colour", b"blue")]) + b.file(b"deep")),
+                    (deep + b"/damaged", 1, b.meta() + damaged),
+                    (deep + b"/fifo", 4, b.meta(0o640)),
+                    (deep + b"/link", 3, b.meta(0o777) + blob(b"../elsewhere")),
+                    (b"y-hard", 1, b.meta(0o600, link=deep + b"/attributes", xattrs=[(b"user.colour", b"blue")]) + b.file(b"deep")),
+                    (b"z-other", 1, b.meta(link=deep + b"/attributes") + b.file(b"other"))]
+        self.assertGreater(len(deep), 4096)
+        third = b.snapshot([b.layer(entries)], 3000)
+        b.pack(3)
+        b.manifest()
+        target = self.restore(third, status=1, expect="1 not restored")
+        fd = os.open(target, os.O_RDONLY)
+        self.addCleanup(lambda: os.close(fd))
+        for i, name in enumerate(parts):
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+            self.assertEqual((stat.S_IMODE(os.fstat(fd).st_mode), int(os.fstat(fd).st_mtime)), (0o710, 1000 + i))
+        self.assertEqual(sorted(os.listdir(fd)), ["attributes", "damaged.rescue-damaged", "fifo", "link"])
+        with open("attributes", "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=fd)) as f:
+            self.assertEqual(f.read(), b"deep")
+            self.assertEqual(os.getxattr(f.fileno(), "user.colour"), b"blue")
+            self.assertTrue(os.path.samestat(os.fstat(f.fileno()), os.stat(os.path.join(target, "y-hard"))))
+        self.assertEqual(os.readlink("link", dir_fd=fd), "../elsewhere")
+        self.assertTrue(stat.S_ISFIFO(os.stat("fifo", dir_fd=fd).st_mode))
+        self.assertEqual(self.read(target, "z-other"), b"other")
+
 
 # --- A vault written by the program ----------------------------------------------------------------------------------------
 
