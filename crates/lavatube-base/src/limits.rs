@@ -35,6 +35,18 @@ pub const CARD_LEN_MAX: usize = 64 << 10;
 pub const JOURNAL_BODY_MAX: usize = 512;
 /// Longest key file we read.
 pub const KEY_FILE_MAX: usize = 64 << 10;
+/// Longest tenant name.
+pub const TENANT_LEN_MAX: usize = 255;
+/// Longest message to or from a key agent, without its length.
+pub const AGENT_MESSAGE_LEN_MAX: usize = 64 << 10;
+/// Longest reason in a refusal of a key agent.
+pub const AGENT_REASON_LEN_MAX: usize = 1024;
+/// Longest head of a tree cache.
+pub const TREE_HEAD_LEN_MAX: usize = 64 << 10;
+/// A block of a tree cache is closed when it has this length.
+pub const TREE_BLOCK_LEN: usize = 256 << 10;
+/// Longest block of a tree cache we read: one that was just not full, and a last record with its stamp.
+pub const TREE_BLOCK_LEN_MAX: usize = TREE_BLOCK_LEN + 2 * RECORD_LEN_MAX;
 /// Most drives of one vault: shard indexes are one byte, GF(2^8) has 255 usable positions.
 pub const DRIVES_MAX: usize = 255;
 /// Block of a shard that has its own hash: the unit in which rot is found and mended.

@@ -7,6 +7,7 @@ use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
 use lavatube_format::Malformed;
 use lavatube_format::catalog::PackRow;
 use lavatube_format::key_file::Secret;
+use lavatube_format::ledger::put_entry;
 use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, Wrap, root_of};
 use lavatube_format::open_session::{Begun, PackDone, Record, decode_log};
 use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
@@ -271,7 +272,7 @@ fn add_missing(catalog: &mut Catalog<'_>, packs: &[PackDone]) -> Result<(), Cata
     catalog.add_records(records)
 }
 
-/// Appends receipts to the ledger: `object id ‖ u32 length ‖ receipt` each.
+/// Appends receipts to the ledger.
 ///
 /// # Errors
 /// When the ledger cannot be written.
@@ -281,9 +282,7 @@ pub fn note_receipts(state: &dyn State, receipts: &[(ObjectId, ReceiptBytes)]) -
     }
     let mut bytes = Vec::new();
     for (id, receipt) in receipts {
-        bytes.extend_from_slice(&id.0);
-        bytes.extend_from_slice(&u32::try_from(receipt.0.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(&receipt.0);
+        put_entry(&mut bytes, *id, &receipt.0);
     }
     state.append(LEDGER, &bytes).map_err(StateError::on(LEDGER))
 }
