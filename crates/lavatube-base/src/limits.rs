@@ -1,7 +1,8 @@
 //! Every limit of lavatube in one place, tied together by assertions the compiler checks.
 //!
-//! A limit bounds what one input can make us allocate or keep; each is tested at the limit and one past it where it is
-//! enforced. Sizes are bytes unless the name says otherwise.
+//! A limit bounds what one input can make us allocate or keep. Those that a decoder of `lavatube-format` keeps are tested
+//! there at the limit and one past it (its `tests/limits.rs` lists them); others bound what a writer makes, or are kept
+//! by the room that allocates. Sizes are bytes unless the name says otherwise.
 
 /// Longest content of one chunk.
 pub const CHUNK_LEN_MAX: usize = 8 << 20;
@@ -25,8 +26,6 @@ pub const LAYERS_MAX: usize = 8;
 pub const SKIPPED_LISTED_MAX: usize = 1000;
 /// Largest window a zstd frame of ours may ask for, as a power of two.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Deepest CBOR nesting we read.
-pub const CBOR_DEPTH_MAX: usize = 8;
 /// Longest body of a manifest: 100,000 packs of 64 MiB are 6 TB in one session.
 pub const MANIFEST_LEN_MAX: usize = 8 << 20;
 /// Longest body of a drive card or depositor card.
