@@ -1,7 +1,8 @@
 //! Every limit of lavatube in one place, tied together by assertions the compiler checks.
 //!
-//! A limit bounds what one input can make us allocate or keep; each is tested at the limit and one past it where it is
-//! enforced. Sizes are bytes unless the name says otherwise.
+//! A limit bounds what one input can make us allocate or keep. Those that a decoder of `lavatube-format` keeps are tested
+//! there at the limit and one past it (its `tests/limits.rs` lists them); others bound what a writer makes, or are kept
+//! by the room that allocates. Sizes are bytes unless the name says otherwise.
 
 /// Longest content of one chunk.
 pub const CHUNK_LEN_MAX: usize = 8 << 20;
@@ -25,8 +26,6 @@ pub const LAYERS_MAX: usize = 8;
 pub const SKIPPED_LISTED_MAX: usize = 1000;
 /// Largest window a zstd frame of ours may ask for, as a power of two.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Deepest CBOR nesting we read.
-pub const CBOR_DEPTH_MAX: usize = 8;
 /// Longest body of a manifest: 100,000 packs of 64 MiB are 6 TB in one session.
 pub const MANIFEST_LEN_MAX: usize = 8 << 20;
 /// Longest body of a drive card or depositor card.
@@ -35,6 +34,18 @@ pub const CARD_LEN_MAX: usize = 64 << 10;
 pub const JOURNAL_BODY_MAX: usize = 512;
 /// Longest key file we read.
 pub const KEY_FILE_MAX: usize = 64 << 10;
+/// Longest tenant name.
+pub const TENANT_LEN_MAX: usize = 255;
+/// Longest message to or from a key agent, without its length.
+pub const AGENT_MESSAGE_LEN_MAX: usize = 64 << 10;
+/// Longest reason in a refusal of a key agent.
+pub const AGENT_REASON_LEN_MAX: usize = 1024;
+/// Longest head of a tree cache.
+pub const TREE_HEAD_LEN_MAX: usize = 64 << 10;
+/// A block of a tree cache is closed when it has this length.
+pub const TREE_BLOCK_LEN: usize = 256 << 10;
+/// Longest block of a tree cache we read: one that was just not full, and a last record with its stamp.
+pub const TREE_BLOCK_LEN_MAX: usize = TREE_BLOCK_LEN + 2 * RECORD_LEN_MAX;
 /// Most drives of one vault: shard indexes are one byte, GF(2^8) has 255 usable positions.
 pub const DRIVES_MAX: usize = 255;
 /// Block of a shard that has its own hash: the unit in which rot is found and mended.

@@ -39,7 +39,8 @@ pub const KEYS: &[Key] = &[
         name: "state",
         takes: "folder",
         default: "`$XDG_STATE_HOME/lavatube`, or `~/.local/state/lavatube`",
-        about: "Folder of catalogs, caches and spool. It can be lost and made anew. Also `--state`, `LAVATUBE_STATE`.",
+        about: "Folder of catalogs, caches and spool. What is *safe here* only waits in the spool, and is lost with it; \
+                all else is made anew. Also `--state`, `LAVATUBE_STATE`.",
         example: "state = \"/var/lib/lavatube\"",
     },
     Key {

@@ -13,6 +13,7 @@ pub mod drive_card;
 pub mod journal;
 pub mod key_file;
 pub mod layer;
+pub mod ledger;
 pub mod manifest;
 pub mod open_session;
 pub mod pack;
