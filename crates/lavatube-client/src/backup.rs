@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
-use lavatube_base::limits::SKIPPED_LISTED_MAX;
+use lavatube_base::limits::{CHUNK_LEN_MAX, SKIPPED_LISTED_MAX};
 use lavatube_base::time::WallTime;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{Content, Entry, Kind, Meta};
@@ -15,7 +15,8 @@ use lavatube_seal::DepositKeys;
 
 use crate::cache::{SourceKey, load_head, save_head};
 use crate::catalog::Catalog;
-use crate::collect::{CollectError, Collector, Lane, Outlet};
+use crate::chunker::ChunkSizes;
+use crate::collect::{CollectError, Collector, FRAME_LEN, Lane, Outlet};
 use crate::comparison::{Comparison, LayerError};
 use crate::meter::Meter;
 use crate::scan::{ScanError, Scanner};
@@ -46,6 +47,31 @@ pub struct Request<'r> {
     pub program: String,
     /// What the wall clock says.
     pub now: WallTime,
+    /// How content is cut and framed.
+    pub sizes: Sizes,
+}
+
+/// How content is cut and framed, by lengths of at most [`CHUNK_LEN_MAX`]. Any make a readable snapshot, but only
+/// snapshots of the same share chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Chunks of files.
+    pub chunks: ChunkSizes,
+    /// Chunks of files that do not compress.
+    pub loose_chunks: ChunkSizes,
+    /// Raw bytes of a frame; a longer chunk has one of its own.
+    pub frame: usize,
+}
+
+impl Sizes {
+    /// What every archive uses unless told otherwise; measured in `docs/decisions/0002-chunk-and-frame-sizes.md`.
+    pub const DEFAULT: Self =
+        Self { chunks: ChunkSizes::DEFAULT, loose_chunks: ChunkSizes::INCOMPRESSIBLE, frame: FRAME_LEN };
+
+    /// The longest of all lengths.
+    fn longest(&self) -> usize {
+        self.chunks.max.max(self.loose_chunks.max).max(self.frame)
+    }
 }
 
 /// What came of it.
@@ -142,6 +168,9 @@ impl Prepared<'_, '_> {
 ///
 /// # Errors
 /// [`BackupError`]; nothing that was handed over is lost, but there is no snapshot.
+///
+/// # Panics
+/// If a length of the request's sizes is beyond [`CHUNK_LEN_MAX`], or chunk sizes are out of order.
 pub fn prepare<'c, 's, S: Source>(
     source: &S,
     request: &Request<'_>,
@@ -152,6 +181,8 @@ pub fn prepare<'c, 's, S: Source>(
     meter: &Meter,
 ) -> Result<Prepared<'c, 's>, BackupError> {
     let key = SourceKey::of(&request.host, &request.roots);
+    let sizes = &request.sizes;
+    assert!(sizes.longest() <= CHUNK_LEN_MAX, "{sizes:?} too long");
     let head = load_head(state, &key)?;
     if let Some(head) = &head {
         meter.bytes_total.set(head.bytes);
@@ -161,8 +192,8 @@ pub fn prepare<'c, 's, S: Source>(
         source,
         request,
         meter,
-        scanner: Scanner::new(deposit)?,
-        collector: Collector::new(deposit.chunk_id_key(), catalog, outlet),
+        scanner: Scanner::new(deposit, sizes.chunks, sizes.loose_chunks)?,
+        collector: Collector::new(deposit.chunk_id_key(), catalog, outlet, sizes.frame),
         trusted_before: head.as_ref().filter(|_| !request.read_all).map(|h| earlier(h.started)),
         comparison: Comparison::begin(state, key, head.clone())?,
         links: BTreeMap::new(),

@@ -14,7 +14,7 @@ use crate::packer::PackError;
 use crate::refs::RefFolder;
 use crate::source::{Found, Source, SourceError};
 
-/// Read at once; at least twice the longest chunk.
+/// Read at once; at least twice the longest chunk, so more where chunks are longer than by default.
 const BUFFER_LEN: usize = 1 << 20;
 const _: () = assert!(BUFFER_LEN >= 2 * ChunkSizes::INCOMPRESSIBLE.max);
 /// The head of a file by which it is judged incompressible; shorter files never are.
@@ -55,17 +55,18 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner that cuts with the tenant's chunker key.
+    /// A scanner that cuts with the tenant's chunker key: into `fine` chunks, and files that do not compress into
+    /// `coarse` ones.
     ///
     /// # Errors
     /// When the compressor that judges files cannot be set up.
-    pub fn new(deposit: &DepositKeys) -> Result<Self, CollectError> {
+    pub fn new(deposit: &DepositKeys, fine: ChunkSizes, coarse: ChunkSizes) -> Result<Self, CollectError> {
         let key = ChunkerKey::from_secret(deposit.chunker_secret().bytes());
         Ok(Self {
-            fine: Chunker::new(&key, ChunkSizes::DEFAULT),
-            coarse: Chunker::new(&key, ChunkSizes::INCOMPRESSIBLE),
+            fine: Chunker::new(&key, fine),
+            coarse: Chunker::new(&key, coarse),
             sampler: Sampler::new().map_err(PackError::from)?,
-            buffer: vec![0; BUFFER_LEN],
+            buffer: vec![0; BUFFER_LEN.max(2 * fine.max).max(2 * coarse.max)],
         })
     }
 

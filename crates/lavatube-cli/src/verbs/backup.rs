@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use lavatube_client::backup::Request;
+use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
 use lavatube_node::depositor::{self, Made, Outcome};
@@ -117,6 +117,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         description: args.description.clone(),
         program: version::PROGRAM.to_owned(),
         now: clock::wall_now(),
+        sizes: Sizes::DEFAULT,
     };
     let level = args.compression.or(settings.config.compression).unwrap_or(3);
     let effort = Effort { level, workers: settings.workers() };
