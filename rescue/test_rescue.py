@@ -185,8 +185,10 @@ class Vectors(unittest.TestCase):
         self.assertEqual(kinds, [1, 2])
         c = r.Cursor(golden("ledger-v1.bin"))
         for _ in range(2):
-            object_id, receipt = c.take(32), c.take(c.uint(4))
+            object_id, length = c.take(32), c.uint(4)
+            receipt, check = c.take(length), c.take(16)
             self.assertEqual(r.cbor(receipt[:-64])[4], object_id)
+            self.assertEqual(check, r.h16(object_id + length.to_bytes(4, "little") + receipt))
         c.end()
         c = r.Cursor(golden("tree_cache_head-v1.bin"))
         self.assertEqual((c.take(8), c.take(24), c.zigzag(), c.varint(), c.varint()),

@@ -1,9 +1,10 @@
 //! The ledger: every receipt that came home, appended in the order in which they came (FORMAT section 9).
 //!
-//! A depositor's proof of what the vault said it has. It is only appended to, without a check of its own: each receipt is
-//! signed. Nobody here verifies that; it must not know whose key would. Step 17 of the walk.
+//! A depositor's proof of what the vault said it has. It is only appended to. Each receipt is signed; nobody here
+//! verifies that, and it must not know whose key would. Step 17 of the walk.
 
 use lavatube_base::ObjectId;
+use lavatube_base::digest::h16;
 
 use crate::receipt::{RECEIPT_LEN_MAX, Receipt};
 use crate::wire::{Malformed, Reader};
@@ -14,9 +15,12 @@ use crate::wire::{Malformed, Reader};
 /// When the receipt is longer than 4 GiB, and so none.
 pub fn put_entry(out: &mut Vec<u8>, object: ObjectId, receipt: &[u8]) {
     let len = u32::try_from(receipt.len()).expect("a receipt has less than 200 bytes");
+    let start = out.len();
     out.extend_from_slice(&object.0);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(receipt);
+    let check = h16(&[&out[start..]]);
+    out.extend_from_slice(&check);
 }
 
 /// Reads a ledger from its beginning.
@@ -33,8 +37,8 @@ impl<'a> LedgerReader<'a> {
 impl Iterator for LedgerReader<'_> {
     type Item = Receipt;
 
-    /// The next receipt, not verified. What is no entry (a crash left a part of one, or it is damaged) is passed over: an
-    /// entry names its object twice, so that one is known where it begins.
+    /// The next receipt, not verified. What is no entry (a crash left a part of one, or it is damaged) is passed over byte by
+    /// byte until one has its check.
     fn next(&mut self) -> Option<Receipt> {
         while !self.0.is_empty() {
             if let Ok((receipt, len)) = entry(self.0) {
@@ -53,7 +57,11 @@ fn entry(bytes: &[u8]) -> Result<(Receipt, usize), Malformed> {
     let object = ObjectId(r.array()?);
     let len = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
     r.ensure(len <= RECEIPT_LEN_MAX, "longer than any receipt")?;
-    let receipt = Receipt::decode(r.take(len)?)?;
+    let receipt = r.take(len)?;
+    let check = h16(&[&bytes[..r.position()]]);
+    let kept = r.array()? == check;
+    r.ensure(kept, "check does not match")?;
+    let receipt = Receipt::decode(receipt)?;
     r.ensure(receipt.body.object == object, "a receipt about another object")?;
     Ok((receipt, r.position()))
 }
