@@ -1,5 +1,7 @@
 //! The catalog: which chunks the vault has and where (chunk id → pack and range). Step 3 of the walk.
 //!
+//! A chunk that was stored twice, by two machines say, has two places, and both are kept: one of them may be lost.
+//!
 //! It is a cache, and one that rots is no reason to stop. A backup leaves damaged runs out: what they knew is sent again.
 //! A reader makes the runs anew while it reads, from the packs' own indexes. Either way a marker stays until the catalog
 //! is whole again. It must not know what a chunk holds.
@@ -99,15 +101,24 @@ impl<'s> Catalog<'s> {
         Ok(packs)
     }
 
-    /// Where chunk `id` lies, if the vault has it.
+    /// Where chunk `id` lies, if the vault has it: the newest place, when it has several.
     ///
     /// # Errors
     /// When a run cannot be read or is damaged: nobody knows what else it has.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Place>, CatalogError> {
-        self.runs().find(self.state, id)
+        Ok(self.runs().find(self.state, id, 1)?.pop())
     }
 
-    /// Makes chunks in the packs of these rows count as [unknown](Catalog::knows): the vault does not have them any more.
+    /// All places where chunk `id` lies, the newest first. Asks every run, where [`Catalog::find`] stops at the first.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>, CatalogError> {
+        self.runs().find(self.state, id, usize::MAX)
+    }
+
+    /// Makes chunks that are only in the packs of these rows count as [unknown](Catalog::knows): the vault does not have
+    /// those any more.
     pub fn doubt(&mut self, rows: BTreeSet<u32>) {
         self.doubts = rows;
     }
@@ -119,9 +130,11 @@ impl<'s> Catalog<'s> {
     /// When the catalog cannot be marked.
     pub fn knows(&mut self, id: &ChunkId) -> Result<bool, CatalogError> {
         let state = self.state;
+        // One place is enough, unless it may be in doubt.
+        let most = if self.doubts.is_empty() { 1 } else { usize::MAX };
         loop {
-            match self.runs_mut().find(state, id) {
-                Ok(place) => return Ok(place.is_some_and(|place| !self.doubts.contains(&place.pack))),
+            match self.runs_mut().find(state, id, most) {
+                Ok(places) => return Ok(places.iter().any(|place| !self.doubts.contains(&place.pack))),
                 Err(e) => self.leave_out(e.file())?,
             }
         }

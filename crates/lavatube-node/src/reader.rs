@@ -163,6 +163,8 @@ pub struct DataRead {
     pub packs: u64,
     /// Chunks in them that are exact.
     pub chunks: u64,
+    /// Packs that are not exact through and through.
+    pub damaged: u64,
     /// What is bad.
     pub bad: Bad,
 }
@@ -300,6 +302,7 @@ impl Session<'_> {
                 let read = check::read_pack(&archive, row, meter)?;
                 out.packs += 1;
                 out.chunks += read.good;
+                out.damaged += u64::from(!read.is_sound());
                 out.bad.absorb(read);
             }
         };
@@ -312,6 +315,7 @@ impl Session<'_> {
                         let part = part?;
                         sum.packs += part.packs;
                         sum.chunks += part.chunks;
+                        sum.damaged += part.damaged;
                         sum.bad.chunks.extend(part.bad.chunks);
                         sum.bad.packs.extend(part.bad.packs);
                     }

@@ -5,6 +5,8 @@
 
 mod report;
 
+use std::collections::BTreeSet;
+
 use lavatube_base::ObjectId;
 use lavatube_client::check::{Damage, Structure, Turn};
 use lavatube_client::meter::Meter;
@@ -32,7 +34,7 @@ use crate::settings::Settings;
 /// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
-/// {share, packs, chunks}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
+/// {share, packs, chunks, damaged}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
 /// [{snapshot, reason}], exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -80,6 +82,10 @@ struct Found {
     /// `None` without the read key.
     structure: Option<Structure>,
     data: Option<DataRead>,
+    /// Packs that are lost in part.
+    lost_packs: BTreeSet<ObjectId>,
+    /// Which files they touch was looked for.
+    looked: bool,
     damage: Damage,
 }
 
@@ -140,6 +146,8 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         waiting: archive::waiting(settings)?,
         structure: None,
         data: None,
+        lost_packs: BTreeSet::new(),
+        looked: false,
         damage: Damage::default(),
     };
     if let Opened::Reader(reader) = &opened {
@@ -224,6 +232,13 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         bad.packs.extend(data.bad.packs.clone());
         found.data = Some(data);
     }
+    found.lost_packs = found.lost_packs(&reader.holding.vault);
+    // While drives are away that may be all packs, and to look is to read them: for those who want data read.
+    found.looked = found.read.is_some() || found.drives.iter().all(|d| d.state == DriveState::Present);
+    if found.looked {
+        let suspects = found.lost_packs.iter().map(|id| (*id, format!("pack {} is lost in part", id.short())));
+        bad.packs.extend(suspects);
+    }
     let meter = Meter::default();
     found.damage = progress::during(screen, "looking for files that are touched", &meter, || {
         session.damage(&bad).map_err(Failure::from)
@@ -275,16 +290,33 @@ impl Found {
         self.read.map(|(_, share)| share)
     }
 
+    /// Objects of which more is lost than parity can mend.
+    fn beyond(&self) -> BTreeSet<ObjectId> {
+        match &self.repaired {
+            // What can be read is not lost, even when there are too few drives to mend it on.
+            Some(repaired) => {
+                let lost = repaired.beyond.iter().filter(|(_, e)| matches!(e, MendError::Read(_)));
+                lost.map(|(id, _)| *id).collect()
+            }
+            None => self.unsound.iter().filter(|u| !u.health.restorable).map(|u| u.id).collect(),
+        }
+    }
+
+    /// Those of them that are packs.
+    fn lost_packs(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
+        let beyond = self.beyond();
+        let vault = vault.read();
+        let packs = vault.objects().filter(|o| o.kind == ObjectKind::Pack && beyond.contains(&o.id));
+        packs.map(|o| o.id).collect()
+    }
+
     fn end(&self) -> End {
         let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
-        let beyond = match &self.repaired {
-            // What can be read is not lost, even when there are too few drives to mend it on.
-            Some(repaired) => repaired.beyond.iter().any(|(_, e)| matches!(e, MendError::Read(_))),
-            None => self.unsound.iter().any(|u| !u.health.restorable),
-        };
+        // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
+        let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));
         let structure = self.structure.as_ref();
         let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
-        if beyond || !self.damage.is_none() || structure.is_some_and(|s| !s.bad.is_empty() || !s.chain.is_empty()) {
+        if beyond || !self.damage.is_none() || structure.is_some_and(|s| !s.chain.is_empty()) {
             End::Lost
         } else if drives || data || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
             End::Damaged

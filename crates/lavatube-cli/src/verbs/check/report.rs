@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
+use lavatube_client::check::Structure;
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
@@ -62,7 +63,8 @@ impl Found {
                 format!("{head} Bring {} back, if you can.", drives.join(", "))
             }
         };
-        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty());
+        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty())
+            && (self.looked || self.lost_packs.is_empty());
         text.push_str(match told {
             true => " Everything that is not named here can be restored.",
             false => " Which files that touches cannot be told now.",
@@ -73,7 +75,8 @@ impl Found {
     pub(super) fn is_mended(&self) -> bool {
         self.repaired.as_ref().is_some_and(|r| {
             r.beyond.is_empty() && r.not_readopted.is_empty() && r.mended.iter().all(|(_, m)| m.left.is_empty())
-        })
+        }) && self.structure.as_ref().is_none_or(Structure::is_sound)
+            && self.data.as_ref().is_none_or(|d| d.bad.is_empty())
     }
 
     fn drives(&self, lines: &mut Vec<String>) {
@@ -179,8 +182,10 @@ impl Found {
 
     fn data(&self, lines: &mut Vec<String>) {
         let Some(data) = &self.data else { return };
-        let bad = data.bad.chunks.len() + data.bad.packs.len();
-        let verdict = if bad == 0 { "all exact".to_owned() } else { format!("{} bad", units::count(bad as u64)) };
+        let verdict = match data.damaged {
+            0 => "all exact".to_owned(),
+            n => format!("{} damaged", things(n, "pack", "packs")),
+        };
         let packs = things(data.packs, "pack", "packs");
         let chunks = things(data.chunks, "chunk", "chunks");
         lines.push(format!("data       {packs} opened, {chunks} derived again: {verdict}"));
@@ -246,7 +251,10 @@ impl Found {
                 "chain": s.chain.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         });
-        let data = self.data.as_ref().map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks }));
+        let data = self
+            .data
+            .as_ref()
+            .map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks, "damaged": d.damaged }));
         let files = self.damage.files.iter();
         let files = files
             .map(|f| json!({ "snapshot": f.snapshot.to_string(), "path": json_path(&f.path), "reason": f.reason }));
