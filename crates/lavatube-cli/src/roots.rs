@@ -7,9 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lavatube_client::source::{Found, FoundKind};
 use lavatube_format::tree::path_order;
 use lavatube_node::depositor::Places;
 use lavatube_node::{directory_source, embedded};
@@ -28,7 +30,7 @@ pub fn resolve(paths: &[PathBuf], ours: &Ours) -> Result<Vec<Vec<u8>>, Failure> 
         let bad = |why: String| Failure::new(Condition::Io, format!("cannot read {}: {why}", path.display()));
         std::fs::symlink_metadata(path).map_err(|e| bad(plain(&e)))?;
         let root = directory_source::resolve(path).map_err(|e| bad(e.to_string()))?;
-        if let Some((_, what)) = ours.folders.iter().find(|(folder, _)| is_within(&root, folder)) {
+        if let Some(what) = ours.holder(&root) {
             let what = format!("{} belongs to the {what}, which is never backed up", path.display());
             return Err(Failure::new(Condition::Usage, what).hint("name what you want to keep"));
         }
@@ -52,9 +54,11 @@ fn is_within(path: &[u8], folder: &[u8]) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Our own folders, by path in the tree and what they are.
+/// Our own folders: by path in the tree, whether they are there or not, and what they are.
 pub struct Ours {
     folders: Vec<(Vec<u8>, &'static str)>,
+    /// Device and inode of those that are there: a bind mount shows them under another path.
+    inodes: Vec<(u64, u64)>,
 }
 
 impl Ours {
@@ -67,14 +71,35 @@ impl Ours {
         ];
         let drives = embedded::drive_folders(&places.vault).unwrap_or_default();
         folders.extend(drives.into_iter().map(|d| (d, "vault")));
-        let in_tree = |(path, what): (PathBuf, _)| {
-            // A folder that is not there cannot be met either.
-            let mut bytes = std::fs::canonicalize(path).ok()?.into_os_string().into_vec();
-            bytes.remove(0);
-            Some((bytes, what))
-        };
-        Self { folders: folders.into_iter().filter_map(in_tree).collect() }
+        let inode = |(path, _): &(PathBuf, _)| path.metadata().ok().map(|m| (m.dev(), m.ino()));
+        let inodes = folders.iter().filter_map(inode).collect();
+        let in_tree = |(path, what): (PathBuf, _)| Some((path_in_tree(&path)?, what));
+        Self { folders: folders.into_iter().filter_map(in_tree).collect(), inodes }
     }
+
+    /// What `path` belongs to, if it lies in one of them.
+    pub fn holder(&self, path: &[u8]) -> Option<&'static str> {
+        self.folders.iter().find(|(folder, _)| is_within(path, folder)).map(|(_, what)| *what)
+    }
+
+    fn has(&self, path: &[u8], inode: (u64, u64)) -> bool {
+        self.folders.iter().any(|(folder, _)| folder == path) || self.inodes.contains(&inode)
+    }
+}
+
+/// Where `path` is in the tree, or would be: no link on the way, no leading slash. What is not there yet is made before
+/// the walk comes to it.
+pub fn path_in_tree(path: &Path) -> Option<Vec<u8>> {
+    let there = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+    let (above, real) = there?;
+    let whole = match path.strip_prefix(above) {
+        Ok(rest) if rest.as_os_str().is_empty() => real,
+        Ok(rest) => real.join(rest),
+        Err(_) => return None,
+    };
+    let mut bytes = whole.into_os_string().into_vec();
+    bytes.remove(0);
+    Some(bytes)
 }
 
 /// What is left out, and how often it was.
@@ -92,9 +117,10 @@ pub struct Excluder<'a> {
 }
 
 impl Excluder<'_> {
-    /// Whether to leave out `path`.
-    pub fn exclude(&self, path: &[u8], directory: bool) -> bool {
-        if directory && self.ours.folders.iter().any(|(folder, _)| folder == path) {
+    /// Whether to leave out what was found at `path`.
+    pub fn exclude(&self, path: &[u8], found: &Found) -> bool {
+        let directory = found.kind == FoundKind::Directory;
+        if directory && self.ours.has(path, (found.stamp.device, found.stamp.inode)) {
             self.own.fetch_add(1, Ordering::Relaxed);
             return true;
         }
@@ -146,9 +172,21 @@ pub fn listing<'a>(items: impl ExactSizeIterator<Item = (&'a [u8], &'a str)>, to
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lavatube_client::source::Source;
+    use lavatube_node::directory_source::DirectorySource;
 
     fn nobody() -> Ours {
-        Ours { folders: Vec::new() }
+        Ours { folders: Vec::new(), inodes: Vec::new() }
+    }
+
+    fn in_tree(path: &Path) -> Vec<u8> {
+        path.as_os_str().as_bytes()[1..].to_vec()
+    }
+
+    fn found(path: &Path) -> Found {
+        let source = DirectorySource::new().unwrap();
+        let (dir, name) = source.enter(&in_tree(path)).unwrap();
+        source.look(&dir, &name).unwrap()
     }
 
     #[test]
@@ -175,9 +213,27 @@ mod tests {
         let patterns = Patterns::new(&[]).unwrap();
         let excluder =
             Excluder { patterns, caches: false, if_present: Vec::new(), ours: &ours, own: AtomicU64::new(0) };
-        let vault = base.join("v").as_os_str().as_bytes()[1..].to_vec();
-        assert!(excluder.exclude(&vault, true) && !excluder.exclude(&vault, false));
-        assert_eq!(excluder.own.into_inner(), 1);
+        std::fs::write(base.join("f"), "").unwrap();
+        let (vault, state) = (in_tree(&base.join("v")), in_tree(&base.join("s")));
+        assert!(
+            excluder.exclude(&vault, &found(&base.join("v"))) && !excluder.exclude(&vault, &found(&base.join("f")))
+        );
+        // A bind mount shows the vault elsewhere; the state folder is made later.
+        assert!(excluder.exclude(&in_tree(&base.join("else")), &found(&base.join("v"))));
+        std::fs::create_dir(base.join("s")).unwrap();
+        assert!(excluder.exclude(&state, &found(&base.join("s"))));
+        assert_eq!(excluder.own.into_inner(), 3);
+    }
+
+    #[test]
+    fn the_place_of_what_is_not_there_yet_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir(base.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        assert_eq!(path_in_tree(&base.join("link/a/b")), Some(in_tree(&base.join("real/a/b"))));
+        assert_eq!(path_in_tree(&base.join("link")), Some(in_tree(&base.join("real"))));
+        assert_eq!(path_in_tree(Path::new("/")), Some(Vec::new()));
     }
 
     #[test]
@@ -193,7 +249,7 @@ mod tests {
         let (ours, patterns) = (nobody(), Patterns::new(&[]).unwrap());
         let if_present = vec![".nobackup".into()];
         let excluder = Excluder { patterns, caches: true, if_present, ours: &ours, own: AtomicU64::new(0) };
-        let out = |name: &str| excluder.exclude(&base.join(name).as_os_str().as_bytes()[1..], true);
+        let out = |name: &str| excluder.exclude(&in_tree(&base.join(name)), &found(&base.join(name)));
         assert_eq!([out("cache"), out("fake"), out("marked")], [true, false, true]);
     }
 

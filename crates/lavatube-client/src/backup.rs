@@ -26,8 +26,8 @@ use crate::state::{State, StateError};
 pub struct Request<'r> {
     /// Absolute paths without the leading slash; none below another.
     pub roots: Vec<Vec<u8>>,
-    /// Whether to leave out a path (absolute, without leading slash; the flag says it is a directory).
-    pub exclude: &'r dyn Fn(&[u8], bool) -> bool,
+    /// Whether to leave out what was found at a path (absolute, without leading slash).
+    pub exclude: &'r dyn Fn(&[u8], &Found) -> bool,
     /// Stay on the file system of each root.
     pub one_file_system: bool,
     /// Read every file, whatever the cache says.
@@ -300,9 +300,8 @@ impl<S: Source> Walk<'_, '_, '_, S> {
     }
 
     fn left_out(&mut self, path: &[u8], found: &Found, device: u64) -> bool {
-        let directory = found.kind == FoundKind::Directory;
         let elsewhere = self.request.one_file_system && found.stamp.device != device;
-        let out = elsewhere || (self.request.exclude)(path, directory);
+        let out = elsewhere || (self.request.exclude)(path, found);
         self.report.excluded += u64::from(out);
         out
     }

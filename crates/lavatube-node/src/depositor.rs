@@ -133,6 +133,14 @@ pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
     places.state.join(vault.to_string())
 }
 
+/// Makes the folder of all states, for its owner only, when it is missing.
+///
+/// # Errors
+/// [`DepositorError::Io`].
+pub fn make_state_folder(places: &Places) -> Result<(), DepositorError> {
+    open_state(&places.state).map(drop)
+}
+
 /// The folder of what waits for the vault, in a folder of state.
 pub fn spool_folder(state: &Path) -> PathBuf {
     state.join("spool")

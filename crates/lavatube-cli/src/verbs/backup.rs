@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lavatube_client::backup::Request;
 use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
+use lavatube_client::source::Found;
 use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::pipeline::Effort;
@@ -94,6 +95,8 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     roots::resolve(&args.paths, &Ours::new(&settings.places))?;
     let patterns = Patterns::new(&[&args.exclude[..], &settings.config.exclude].concat())?;
     let made = prepare(args, settings, screen)?;
+    // What this very run makes is left out as well: so it is made first.
+    depositor::make_state_folder(&settings.places)?;
     let ours = Ours::new(&settings.places);
     let roots = roots::resolve(&args.paths, &ours)?;
     let excluder = Excluder {
@@ -103,7 +106,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         ours: &ours,
         own: AtomicU64::new(0),
     };
-    let exclude = |path: &[u8], directory: bool| excluder.exclude(path, directory);
+    let exclude = |path: &[u8], found: &Found| excluder.exclude(path, found);
     let host = args.host.clone().or_else(|| settings.config.host.clone()).unwrap_or_else(process::host_name);
     let request = Request {
         roots,
