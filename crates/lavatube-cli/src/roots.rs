@@ -44,6 +44,22 @@ pub fn resolve(paths: &[PathBuf], ours: &Ours) -> Result<Vec<Vec<u8>>, Failure> 
     Ok(roots)
 }
 
+/// What to say of paths that are symbolic links and will be saved as such.
+pub fn links(paths: &[PathBuf]) -> Vec<String> {
+    let links = paths.iter().filter(|p| {
+        let follow = p.as_os_str().as_bytes().ends_with(b"/") || p.as_os_str().as_bytes().ends_with(b"/.");
+        !follow && p.is_symlink()
+    });
+    let say = |p: &PathBuf| {
+        let remedy = match p.is_dir() {
+            true => format!("write {}/ to save the folder it leads to", p.display()),
+            false => "name what it leads to, to save that".to_owned(),
+        };
+        format!("{} is a symbolic link, and only the link is saved: {remedy}", p.display())
+    };
+    links.map(say).collect()
+}
+
 /// What the system said, without its number.
 pub fn plain(e: &std::io::Error) -> String {
     let text = e.to_string();

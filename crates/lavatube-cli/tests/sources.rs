@@ -59,3 +59,30 @@ fn folders_of_ours_are_left_out_by_whatever_link_they_are_named() {
     symlink("h", machine.path("link")).unwrap();
     own_folders_are_left_out(&machine, &machine.path("link/"));
 }
+
+#[test]
+fn a_link_is_followed_with_a_slash_behind_it_and_warned_of_without() {
+    let machine = Machine::new(85);
+    fs::create_dir_all(machine.path("disk/Documents")).unwrap();
+    fs::write(machine.path("disk/Documents/letter"), "Dear Ann").unwrap();
+    symlink("disk", machine.path("lnk")).unwrap();
+    symlink("Documents", machine.path("disk/docs")).unwrap();
+    symlink("disk/Documents/letter", machine.path("letter")).unwrap();
+    for source in ["lnk/docs/", "lnk/docs/.", "lnk/Documents/", "lnk/Documents"] {
+        let out = machine.run(&["backup", source]);
+        assert_eq!(out.status.code(), Some(0), "{}", show(&[source], &out));
+        assert!(!show(&[], &out).contains("symbolic link"), "{}", show(&[source], &out));
+        let listed = paths(&machine.json(&["ls", "-R", "latest"], 0)["entries"]);
+        assert!(listed.iter().any(|p| p.ends_with("/disk/Documents/letter")), "{source}: {listed:?}");
+    }
+    for (source, remedy) in [("lnk/docs", "write lnk/docs/ to save"), ("letter", "name what it leads to")] {
+        let out = machine.run(&["backup", source, "--allow-empty", "--quiet"]);
+        assert_eq!(out.status.code(), Some(0), "{}", show(&[source], &out));
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert!(told.contains("symbolic link, and only the link is saved") && told.contains(remedy), "{told}");
+        let listed = machine.json(&["ls", "-R", "latest"], 0);
+        assert_eq!(listed["entries"][0]["type"], "symlink", "{listed:#}");
+    }
+    // What is no folder cannot have a slash behind it.
+    machine.json(&["backup", "letter/"], 1);
+}

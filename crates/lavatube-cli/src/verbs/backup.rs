@@ -39,7 +39,7 @@ use crate::{date, progress, units};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
-    /// Files and folders to keep
+    /// Files and folders to keep; a symbolic link is followed when a slash is behind it
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Leave out what PATTERN means: *.tmp, cache/, /home/*/.cache. Repeat it for each
@@ -93,6 +93,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     let begin = Instant::now();
     // A typing mistake must not cost a fresh machine its first vault.
     roots::resolve(&args.paths, &Ours::new(&settings.places))?;
+    roots::links(&args.paths).iter().for_each(|text| screen.warn(text));
     let patterns = Patterns::new(&[&args.exclude[..], &settings.config.exclude].concat())?;
     let made = prepare(args, settings, screen)?;
     // What this very run makes is left out as well: so it is made first.
