@@ -86,3 +86,29 @@ fn a_link_is_followed_with_a_slash_behind_it_and_warned_of_without() {
     // What is no folder cannot have a slash behind it.
     machine.json(&["backup", "letter/"], 1);
 }
+
+#[test]
+fn a_file_system_that_is_not_crossed_leaves_its_mount_point() {
+    let test = "a_file_system_that_is_not_crossed_leaves_its_mount_point";
+    if !is_root(test) {
+        return;
+    }
+    let machine = Machine::new(86);
+    let mount = machine.path("src/disk");
+    fs::create_dir(&mount).unwrap();
+    fs::write(machine.path("src/letter"), "Dear Ann").unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&mount).output();
+    if !mounted.is_ok_and(|o| o.status.success()) {
+        return skipped(test, "tmpfs cannot be mounted here");
+    }
+    fs::write(mount.join("inside"), "not this").unwrap();
+    let saved = machine.answer(&["backup", "src", "-x"]);
+    let crossed = machine.answer(&["backup", "src"]);
+    let _ = Command::new("umount").arg("-l").arg(&mount).status();
+    let counted =
+        |answer: &serde_json::Value| [&answer["files"], &answer["directories"], &answer["excluded"]].map(number);
+    assert_eq!((saved.0, counted(&saved.1)), (0, [1, 2, 1]), "{:#}", saved.1);
+    assert_eq!((crossed.0, counted(&crossed.1)), (0, [2, 2, 0]), "{:#}", crossed.1);
+    let back = machine.restore("latest~1", "back");
+    assert_eq!(fs::read_dir(back.join("src/disk")).unwrap().count(), 0);
+}

@@ -51,7 +51,7 @@ pub struct BackupArgs {
     /// Leave out folders that hold an entry NAME, such as .nobackup
     #[arg(long, value_name = "NAME")]
     exclude_if_present: Vec<OsString>,
-    /// Do not cross into other file systems
+    /// Do not cross into other file systems; the folders they are mounted at are kept, empty
     #[arg(long, short = 'x')]
     one_file_system: bool,
     /// Tag the snapshot. Repeat it for each
