@@ -111,11 +111,16 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
     make_folder(&places.vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
     let keyring = Keyring::at(&places.keys);
+    let is_vault = embedded::is_vault(&places.vault);
+    if !is_vault {
+        // Before keys are made: whoever makes them must be told where they are, and what fails tells other things.
+        embedded::check_drives(&places.vault, &plan.drives)?;
+    }
     if !keyring.can_deposit() {
         keyring.make(&process::host_name())?;
         made.keys = true;
     }
-    if !embedded::is_vault(&places.vault) {
+    if !is_vault {
         let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
         made.vault = embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
     }

@@ -163,10 +163,8 @@ fn prepare(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<Ma
             .hint("mount its disk, or name it with --vault DIR; `lavatube init` makes a new, empty one"));
     }
     let plan = drives::plan(&[], &args.shape, &settings.config, &settings.here)?;
-    let made = init::make(&plan, settings)?;
-    for line in init::introduction(&plan, made, settings, screen) {
-        screen.tell(&line)?;
-    }
+    let made = init::make(&plan, settings, screen)?;
+    init::introduce(&plan, made, settings, screen)?;
     screen.tell("")?;
     Ok(made)
 }
