@@ -5,14 +5,74 @@
 mod common;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use common::{Machine, seed, show};
+use common::{Chance, Machine, is_shard, seed, show, text};
+
+/// A machine with some files, backed up.
+fn saved(own: u64) -> Machine {
+    let machine = Machine::new(seed(own));
+    common::fill(&machine.src(), &mut Chance::new(machine.seed), 30, 1 << 20);
+    machine.backup();
+    machine
+}
 
 #[track_caller]
 fn screen(machine: &Machine, args: &[&str], status: i32) -> String {
     let out = machine.run(args);
     assert_eq!(out.status.code(), Some(status), "{}", show(args, &out));
     show(args, &out)
+}
+
+/// The shards of the longest object.
+fn largest(machine: &Machine) -> Vec<PathBuf> {
+    let shards: Vec<_> = machine.drive_files().into_iter().filter(|f| is_shard(f)).collect();
+    let largest = shards.iter().max_by_key(|f| f.metadata().unwrap().len()).unwrap();
+    shards.iter().filter(|f| f.file_stem() == largest.file_stem()).cloned().collect()
+}
+
+/// Noise in place of what is behind the header.
+fn spoil(shard: &Path, chance: &mut Chance) {
+    let len = shard.metadata().unwrap().len() as usize;
+    let file = fs::File::options().write(true).open(shard).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &chance.noise(len / 2), len as u64 / 4).unwrap();
+}
+
+#[test]
+fn status_says_as_check_does_that_a_drive_is_worn() {
+    let machine = saved(91);
+    let journal = machine.drive(2).join("journal");
+    let bytes = fs::read(&journal).unwrap();
+    fs::write(&journal, &bytes[..bytes.len() / 2]).unwrap();
+    let check = machine.json(&["check"], 4);
+    let status = machine.json(&["status"], 4);
+    assert_eq!(check["drives"][2]["worn"], status["drives"][2]["worn"]);
+    assert!(text(&status["drives"][2]["worn"]).contains("journal"), "{status:#}");
+    assert!(status["drives"][1]["worn"].is_null(), "{status:#}");
+    assert!(screen(&machine, &["status"], 4).contains("worn"));
+    machine.json(&["check", "--repair"], 4);
+    machine.json(&["status"], 0);
+}
+
+#[test]
+fn what_a_check_found_lost_is_not_called_still_there() {
+    let machine = saved(92);
+    screen(&machine, &["check", "--read-data"], 0);
+    assert!(screen(&machine, &["status"], 0).contains("still there just now"));
+    let mut chance = Chance::new(machine.seed);
+    let shards = largest(&machine);
+    let whole: Vec<_> = shards.iter().map(|f| fs::read(f).unwrap()).collect();
+    shards.iter().for_each(|shard| spoil(shard, &mut chance));
+    machine.json(&["check", "--read-data"], 5);
+    for _ in 0..2 {
+        let status = screen(&machine, &["status"], 5);
+        assert!(status.contains("not there") && !status.contains("still there"), "{status}");
+        // A share that is sound proves nothing of the others.
+        machine.answer(&["check", "--read-data=1%"]);
+    }
+    shards.iter().zip(whole).for_each(|(shard, bytes)| fs::write(shard, bytes).unwrap());
+    machine.json(&["check", "--read-data"], 0);
+    machine.json(&["status"], 0);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::errors::{Condition, End, Failure};
 use crate::progress;
 use crate::screen::Screen;
 use crate::settings::Settings;
+use crate::verbs::status::worn;
 
 /// Look for damage, prove that files can be restored, and mend.
 ///
@@ -130,7 +131,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let drained = if args.repair { drain(holding, screen) } else { 0 };
     let mut found = Found {
         drives: status.drives,
-        worn: worn(vault),
+        worn: worn(vault.report()),
         objects: status.objects,
         read,
         bytes,
@@ -166,18 +167,6 @@ fn drain(holding: &Holding, screen: &Screen) -> usize {
             0
         }
     }
-}
-
-/// Drives that are there and whose card or journal is not what it should be: any of the others' will do until then.
-fn worn(vault: &EmbeddedVault) -> Vec<(String, &'static str)> {
-    let there = vault.report().drives.iter().filter(|d| d.state == DriveState::Present);
-    let worn = there.filter_map(|d| match (d.card_whole, d.journal_current) {
-        (true, true) => None,
-        (false, true) => Some((d.label.clone(), "its card is damaged")),
-        (true, false) => Some((d.label.clone(), "its journal is damaged or behind the others")),
-        (false, false) => Some((d.label.clone(), "its card and its journal are damaged")),
-    });
-    worn.collect()
 }
 
 /// Looks at all shards' heads, and at every byte of the objects of a turn. Gives the objects that are not
