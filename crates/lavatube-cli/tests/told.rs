@@ -4,10 +4,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Chance, Machine, is_shard, seed, show, text};
+use common::{Chance, Machine, is_shard, paths, seed, show, text};
 
 /// A machine with some files, backed up.
 fn saved(own: u64) -> Machine {
@@ -73,6 +74,29 @@ fn what_a_check_found_lost_is_not_called_still_there() {
     shards.iter().zip(whole).for_each(|(shard, bytes)| fs::write(shard, bytes).unwrap());
     machine.json(&["check", "--read-data"], 0);
     machine.json(&["status"], 0);
+}
+
+#[test]
+fn a_quick_check_names_the_files_of_packs_that_are_lost() {
+    let machine = saved(96);
+    // The largest pack is full, and has nothing but a part of this file.
+    fs::write(machine.path("src/huge"), Chance::new(machine.seed).noise(24 << 20)).unwrap();
+    machine.backup();
+    for shard in largest(&machine).iter().take(3) {
+        fs::remove_file(shard).unwrap();
+    }
+    let quick = machine.json(&["check"], 5);
+    let named: BTreeSet<_> = paths(&quick["files"]).into_iter().collect();
+    let whole = machine.json(&["check", "--read-data"], 5);
+    let want: BTreeSet<_> = paths(&whole["files"]).into_iter().collect();
+    assert!(named.len() == 1 && named == want, "{quick:#} {whole:#}");
+    let told = screen(&machine, &["check"], 5);
+    assert!(!told.contains("manifest: sound\n") && !told.contains("not named here can be restored"), "{told}");
+    assert!(screen(&machine, &["check", "--read-data"], 5).contains("not named here can be restored"));
+    // What is named is what a restore cannot bring back.
+    let (_, back) = machine.answer(&["restore", "latest", "--target", "back"]);
+    let failed: BTreeSet<_> = paths(&back["failed"]).into_iter().collect();
+    assert_eq!(failed, want, "{back:#}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Listing, restoring and checking compose the client's straight lines; restoring and reading data run on several
 //! threads, each with a fetcher of its own. It must not know layouts, nor print anything.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -24,6 +25,7 @@ use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
 use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
+use lavatube_format::catalog::PackRow;
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
@@ -288,7 +290,26 @@ impl Session<'_> {
     /// # Errors
     /// When the vault goes away.
     pub fn check_data(&self, turn: Turn, workers: usize, meter: &Meter) -> Result<DataRead, ReaderError> {
-        let rows = check::packs_to_read(&self.sessions, turn);
+        self.read_packs(check::packs_to_read(&self.sessions, turn), workers, meter)
+    }
+
+    /// The same for those of `packs` that are not in `turn`: what is left of them decides which files are lost.
+    ///
+    /// # Errors
+    /// When the vault goes away.
+    pub fn check_packs(
+        &self,
+        packs: &BTreeSet<ObjectId>,
+        turn: Option<Turn>,
+        workers: usize,
+        meter: &Meter,
+    ) -> Result<DataRead, ReaderError> {
+        let mut rows = check::packs_to_read(&self.sessions, Turn::All);
+        rows.retain(|row| packs.contains(&row.id) && !turn.is_some_and(|turn| turn.has(row.id)));
+        self.read_packs(rows, workers, meter)
+    }
+
+    fn read_packs(&self, rows: Vec<PackRow>, workers: usize, meter: &Meter) -> Result<DataRead, ReaderError> {
         meter.files_total.set(rows.len() as u64);
         let next = Mutex::new(rows.into_iter());
         let archive = self.archive();

@@ -5,6 +5,8 @@
 
 mod report;
 
+use std::collections::BTreeSet;
+
 use lavatube_base::ObjectId;
 use lavatube_client::check::{Damage, Structure, Turn};
 use lavatube_client::meter::Meter;
@@ -213,6 +215,15 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         bad.packs.extend(data.bad.packs.clone());
         found.data = Some(data);
     }
+    // Of packs that are lost as a whole or in part, what is left decides which files are.
+    let lost: BTreeSet<ObjectId> = found.lost_packs().collect();
+    if !lost.is_empty() {
+        let (meter, turn) = (Meter::default(), found.read.map(|(turn, _)| turn));
+        let read = || session.check_packs(&lost, turn, settings.workers(), &meter).map_err(Failure::from);
+        let data = progress::during(screen, "opening packs that are lost in part", &meter, read)?;
+        bad.chunks.extend(data.bad.chunks);
+        bad.packs.extend(data.bad.packs);
+    }
     let meter = Meter::default();
     found.damage = progress::during(screen, "looking for files that are touched", &meter, || {
         session.damage(&bad).map_err(Failure::from)
@@ -257,6 +268,11 @@ impl Found {
             !u.health.restorable && u.health.shards.iter().filter(|s| may_come_back(s)).count() < u.health.data
         });
         lost.map(|u| u.id)
+    }
+
+    /// Packs that are not whole and cannot be mended with what is here.
+    fn lost_packs(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.unsound.iter().filter(|u| u.kind == ObjectKind::Pack && !u.health.restorable).map(|u| u.id)
     }
 
     /// The share of all bytes that was read.

@@ -63,8 +63,12 @@ impl Found {
             }
         };
         let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty());
+        let all = self.data.is_some() && self.share().is_some_and(|share| share >= 1.0);
+        let packs_only = self.unsound.iter().all(|u| u.health.restorable || u.kind == ObjectKind::Pack);
         text.push_str(match told {
-            true => " Everything that is not named here can be restored.",
+            true if self.damage.is_none() && packs_only => " No file of any snapshot needs what is gone.",
+            true if all => " Everything that is not named here can be restored.",
+            true => " As far as was looked, that is all; --read-data looks at every byte.",
             false => " Which files that touches cannot be told now.",
         });
         text
@@ -159,7 +163,12 @@ impl Found {
             lines.push("structure  not checked: the read key is not on this machine (--read-key FILE)".into());
             return;
         };
-        let verdict = if structure.is_sound() { "sound" } else { "not sound" };
+        let lost = self.lost_packs().count() as u64;
+        let verdict = match (structure.is_sound(), lost) {
+            (true, 0) => "sound".to_owned(),
+            (true, n) => format!("sound but for {}", things(n, "lost pack", "lost packs")),
+            (false, _) => "not sound".to_owned(),
+        };
         lines.push(format!(
             "structure  {}, {}, {}: {verdict}",
             things(structure.snapshots, "snapshot", "snapshots"),
