@@ -121,3 +121,24 @@ fn keys_that_nobody_was_told_about_are_told_by_the_next_init() {
     fs::remove_file(machine.path("keys/recovery-key.txt")).unwrap();
     assert!(!screen(&machine, &["init"], 0).contains("recovery-key"));
 }
+
+#[test]
+fn a_directory_that_is_in_the_way_is_to_be_moved_and_no_option_is_said_to_remove_it() {
+    let machine = Machine::new(seed(97));
+    fs::write(machine.path("src/a"), "one").unwrap();
+    fs::write(machine.path("src/b"), "two").unwrap();
+    machine.backup();
+    fs::create_dir_all(machine.path("back/src/a/mine")).unwrap();
+    for overwrite in ["never", "changed", "always"] {
+        let args = ["restore", "latest", "--target", "back", "--overwrite", overwrite];
+        let told = screen(&machine, &args, 3);
+        assert!(told.contains("move it away") && !told.contains("--overwrite changed replaces"), "{told}");
+        let args = ["restore", "latest:src/a", "--target", "back/src", "--overwrite", overwrite];
+        let told = screen(&machine, &args, 13);
+        assert!(told.contains("hint: move the directories that are in the way"), "{told}");
+    }
+    assert!(machine.path("back/src/a/mine").exists());
+    fs::write(machine.path("back/src/b"), "mine").unwrap();
+    let told = screen(&machine, &["restore", "latest", "--target", "back"], 13);
+    assert!(told.contains("--overwrite changed replaces what differs, but no directory"), "{told}");
+}

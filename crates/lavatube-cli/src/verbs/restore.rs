@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lavatube_client::fault::Fault;
 use lavatube_client::meter::Meter;
-use lavatube_client::restore::{Failed, Outcome, Overwrite, RestoreRequest};
+use lavatube_client::restore::{DIRECTORY_THERE, Failed, Outcome, Overwrite, RestoreRequest};
 use serde_json::json;
 
 use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
@@ -24,7 +24,8 @@ use crate::{date, progress, units};
 /// Bring files back from a snapshot.
 ///
 /// Everything lands below the target folder: a snapshot of /home/ann/photos becomes TARGET/photos. Nothing that is there
-/// is overwritten unless you say so, and no link in the target is followed. Cut short, it carries on when run again: what
+/// is overwritten unless you say so, and no link in the target is followed. A directory that stands where something else
+/// was saved is never removed, whatever you say: move it away. Cut short, it carries on when run again: what
 /// has the right size and time counts as done. Every file's content is verified; a file that fails does not get its name.
 /// `lavatube help patterns` explains patterns.
 ///
@@ -46,7 +47,7 @@ pub struct RestoreArgs {
     /// Not what PATTERN means, nor what is below it. Repeat it for each
     #[arg(long, short, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// What to do with files that are there already
+    /// What to do with files that are there already; directories are never removed
     #[arg(long, value_name = "WHEN", default_value = "never")]
     overwrite: When,
     #[command(flatten)]
@@ -136,10 +137,21 @@ impl Done<'_> {
         let nothing = outcome.files + outcome.others + outcome.links + outcome.already_there == 0;
         if nothing && !outcome.kept.is_empty() && outcome.failed.is_empty() && outcome.lost.is_empty() {
             let what = format!("all of it is in {} already, and differs", self.target.display());
-            let hint = "--overwrite changed replaces what differs; or name another --target";
+            let hint = match (self.in_the_way(), outcome.kept.len()) {
+                (0, _) => "--overwrite changed replaces what differs; or name another --target",
+                (dirs, all) if dirs == all => "move the directories that are in the way; or name another --target",
+                _ => {
+                    "--overwrite changed replaces what differs, but no directory: move those away; or name another --target"
+                }
+            };
             return Some(Failure::new(Condition::Exists, what).hint(hint));
         }
         None
+    }
+
+    /// How many entries are not restored because a directory is in their place.
+    fn in_the_way(&self) -> usize {
+        self.outcome.kept.iter().filter(|f| f.reason == DIRECTORY_THERE).count()
     }
 
     fn end(&self) -> End {
@@ -205,10 +217,12 @@ impl Done<'_> {
         let n = |items: &[Failed]| units::things(items.len() as u64, "entry", "entries");
         // What is lost is named to the last file.
         list(&format!("{} could not be restored:", n(&outcome.failed)), &outcome.failed, usize::MAX);
-        let kept = format!(
-            "{} not restored, because something else is there (--overwrite changed replaces it):",
-            n(&outcome.kept)
-        );
+        let advice = match (self.in_the_way(), outcome.kept.len()) {
+            (0, _) => " (--overwrite changed replaces it)",
+            (dirs, all) if dirs == all => "",
+            _ => " (--overwrite changed replaces it, unless it is a directory)",
+        };
+        let kept = format!("{} not restored, because something else is there{advice}:", n(&outcome.kept));
         list(&kept, &outcome.kept, SHOWN_MAX);
         for lost in &outcome.lost {
             screen.warn(&format!("a part of the snapshot cannot be read: {}", lost_in_words(lost)));
