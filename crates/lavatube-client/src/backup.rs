@@ -27,9 +27,9 @@ use crate::state::{State, StateError};
 pub struct Request<'r> {
     /// Absolute paths without the leading slash; none below another.
     pub roots: Vec<Vec<u8>>,
-    /// Whether to leave out a path (absolute, without leading slash; the flag says it is a directory).
-    pub exclude: &'r dyn Fn(&[u8], bool) -> bool,
-    /// Stay on the file system of each root.
+    /// Whether to leave out what was found at a path (absolute, without leading slash).
+    pub exclude: &'r dyn Fn(&[u8], &Found) -> bool,
+    /// Stay on the file system of each root: of others, directories are saved without what is in them.
     pub one_file_system: bool,
     /// Read every file, whatever the cache says.
     pub read_all: bool,
@@ -271,6 +271,30 @@ struct FirstName {
     left: u64,
 }
 
+/// What is done with an entry below a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Saved, with all that is in it.
+    Keep,
+    /// A directory of another file system: saved for the restored tree to have the place, and nothing in it.
+    MountPoint,
+    /// Not saved.
+    LeaveOut,
+}
+
+impl Choice {
+    /// The choice for what was found at `path` in a directory on `device`.
+    fn of(request: &Request<'_>, path: &[u8], found: &Found, device: u64) -> Self {
+        let elsewhere = request.one_file_system && found.stamp.device != device;
+        match (elsewhere, found.kind == FoundKind::Directory) {
+            (true, false) => Self::LeaveOut,
+            _ if (request.exclude)(path, found) => Self::LeaveOut,
+            (true, true) => Self::MountPoint,
+            (false, _) => Self::Keep,
+        }
+    }
+}
+
 struct Walk<'w, 'c, 's, S: Source> {
     source: &'w S,
     request: &'w Request<'w>,
@@ -299,7 +323,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         let found = self.source.look(&dir, &name).map_err(fail)?;
         let mut path = root.to_vec();
         let mut levels: Vec<Level<S::Dir>> = Vec::new();
-        if let Some(level) = self.visit(&dir, &name, &path, found)? {
+        if let Some(level) = self.visit(&dir, &name, &path, found, true)? {
             levels.push(level);
         }
         while let Some(level) = levels.last_mut() {
@@ -317,10 +341,12 @@ impl<S: Source> Walk<'_, '_, '_, S> {
             match self.source.look(&level.dir, name) {
                 Ok(found) => {
                     let (dir, name) = (&level.dir, name.to_vec());
-                    if self.left_out(&path, &found, level.device) {
-                        continue;
-                    }
-                    if let Some(below) = self.visit(dir, &name, &path, found)? {
+                    let inside = match self.choose(&path, &found, level.device) {
+                        Choice::LeaveOut => continue,
+                        Choice::MountPoint => false,
+                        Choice::Keep => true,
+                    };
+                    if let Some(below) = self.visit(dir, &name, &path, found, inside)? {
                         levels.push(below);
                     }
                 }
@@ -330,12 +356,10 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         Ok(())
     }
 
-    fn left_out(&mut self, path: &[u8], found: &Found, device: u64) -> bool {
-        let directory = found.kind == FoundKind::Directory;
-        let elsewhere = self.request.one_file_system && found.stamp.device != device;
-        let out = elsewhere || (self.request.exclude)(path, directory);
-        self.report.excluded += u64::from(out);
-        out
+    fn choose(&mut self, path: &[u8], found: &Found, device: u64) -> Choice {
+        let choice = Choice::of(self.request, path, found, device);
+        self.report.excluded += u64::from(choice != Choice::Keep);
+        choice
     }
 
     fn skip(&mut self, path: &[u8], reason: String) {
@@ -346,13 +370,14 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         }
     }
 
-    /// Stores one entry; for a directory, returns its level.
+    /// Stores one entry; for a directory, returns its level unless nothing `inside` is wanted.
     fn visit(
         &mut self,
         dir: &S::Dir,
         name: &[u8],
         path: &[u8],
         found: Found,
+        inside: bool,
     ) -> Result<Option<Level<S::Dir>>, BackupError> {
         let cached = self.comparison.known(path)?.cloned();
         let same = cached.filter(|c| self.unchanged(c, &found));
@@ -381,6 +406,9 @@ impl<S: Source> Walk<'_, '_, '_, S> {
             return Ok(None);
         }
         self.report.totals.directories += 1;
+        if !inside {
+            return Ok(None);
+        }
         let list = || {
             let dir = self.source.open_dir(dir, name)?;
             let mut names = self.source.names(&dir)?;

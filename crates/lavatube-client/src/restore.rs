@@ -43,6 +43,9 @@ pub enum Overwrite {
     Always,
 }
 
+/// Why an entry is kept whose place a directory has: what is in that nobody was asked about.
+pub const DIRECTORY_THERE: &str = "a directory of that name is there, which is never removed: move it away";
+
 /// What to restore and how.
 #[derive(Clone, Copy)]
 pub struct RestoreRequest<'a> {

@@ -111,11 +111,16 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
     make_folder(&places.vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
     let keyring = Keyring::at(&places.keys);
+    let is_vault = embedded::is_vault(&places.vault);
+    if !is_vault {
+        // Before keys are made: whoever makes them must be told where they are, and what fails tells other things.
+        embedded::check_drives(&places.vault, &plan.drives)?;
+    }
     if !keyring.can_deposit() {
         keyring.make(&process::host_name())?;
         made.keys = true;
     }
-    if !embedded::is_vault(&places.vault) {
+    if !is_vault {
         let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
         made.vault = embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
     }
@@ -131,6 +136,14 @@ fn make_folder(folder: &Path) -> Result<(), DepositorError> {
 /// The folder of the state of one vault.
 pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
     places.state.join(vault.to_string())
+}
+
+/// Makes the folder of all states, for its owner only, when it is missing.
+///
+/// # Errors
+/// [`DepositorError::Io`].
+pub fn make_state_folder(places: &Places) -> Result<(), DepositorError> {
+    open_state(&places.state).map(drop)
 }
 
 /// The folder of what waits for the vault, in a folder of state.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
+use lavatube_client::source::Found;
 use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::pipeline::Effort;
@@ -19,7 +20,7 @@ use serde_json::json;
 use crate::drives::{self, ShapeArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
-use crate::roots::{self, Excluder, Ours, json_path, listing};
+use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::{init, version};
@@ -34,11 +35,12 @@ use crate::{date, progress, units};
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
 /// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
-/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit.
+/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit. The bytes of a path that is
+/// no UTF-8 are in path_hex; of a list of paths with one such, in paths_hex, with null for the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
-    /// Files and folders to keep
+    /// Files and folders to keep; a symbolic link is followed when a slash is behind it
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Leave out what PATTERN means: *.tmp, cache/, /home/*/.cache. Repeat it for each
@@ -50,7 +52,7 @@ pub struct BackupArgs {
     /// Leave out folders that hold an entry NAME, such as .nobackup
     #[arg(long, value_name = "NAME")]
     exclude_if_present: Vec<OsString>,
-    /// Do not cross into other file systems
+    /// Do not cross into other file systems; the folders they are mounted at are kept, empty
     #[arg(long, short = 'x')]
     one_file_system: bool,
     /// Tag the snapshot. Repeat it for each
@@ -92,8 +94,11 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     let begin = Instant::now();
     // A typing mistake must not cost a fresh machine its first vault.
     roots::resolve(&args.paths, &Ours::new(&settings.places))?;
+    roots::links(&args.paths).iter().for_each(|text| screen.warn(text));
     let patterns = Patterns::new(&[&args.exclude[..], &settings.config.exclude].concat())?;
     let made = prepare(args, settings, screen)?;
+    // What this very run makes is left out as well: so it is made first.
+    depositor::make_state_folder(&settings.places)?;
     let ours = Ours::new(&settings.places);
     let roots = roots::resolve(&args.paths, &ours)?;
     let excluder = Excluder {
@@ -103,7 +108,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         ours: &ours,
         own: AtomicU64::new(0),
     };
-    let exclude = |path: &[u8], directory: bool| excluder.exclude(path, directory);
+    let exclude = |path: &[u8], found: &Found| excluder.exclude(path, found);
     let host = args.host.clone().or_else(|| settings.config.host.clone()).unwrap_or_else(process::host_name);
     let request = Request {
         roots,
@@ -160,10 +165,8 @@ fn prepare(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<Ma
             .hint("mount its disk, or name it with --vault DIR; `lavatube init` makes a new, empty one"));
     }
     let plan = drives::plan(&[], &args.shape, &settings.config, &settings.here)?;
-    let made = init::make(&plan, settings)?;
-    for line in init::introduction(&plan, made, settings, screen) {
-        screen.tell(&line)?;
-    }
+    let made = init::make(&plan, settings, screen)?;
+    init::introduce(&plan, made, settings, screen)?;
     screen.tell("")?;
     Ok(made)
 }
@@ -325,17 +328,18 @@ impl Done<'_> {
     fn answer(&self, settings: &Settings) -> Result<serde_json::Value, Failure> {
         let (request, outcome, report) = (self.request, self.outcome, &self.outcome.report);
         let totals = &report.totals;
-        let skipped = report.skipped.iter().map(|s| json!({ "path": json_path(&s.path), "reason": s.reason }));
+        let skipped = report.skipped.iter().map(|s| with_path(&s.path, json!({ "reason": s.reason })));
         let promise = match outcome.promise {
             Promise::SafeHere => "safe-here",
             Promise::SafeThere => "safe-there",
         };
-        Ok(json!({
+        let mut changed = json!({ "count": report.changed_count });
+        put_paths(&mut changed, "paths", &report.changed);
+        let mut value = json!({
             "snapshot": report.snapshot.map(|s| s.to_string()),
             "short": report.snapshot.map(|s| s.short()),
             "time": date::rfc3339(request.now),
             "host": request.host,
-            "paths": request.roots.iter().map(|r| json_path(r)).collect::<Vec<_>>(),
             "tags": request.tags,
             "description": request.description,
             "parent": report.parent.map(|s| s.to_string()),
@@ -349,10 +353,7 @@ impl Done<'_> {
             "excluded": report.excluded,
             "own_folders_excluded": self.own,
             "skipped": { "count": totals.skipped, "entries": skipped.collect::<Vec<_>>() },
-            "changed": {
-                "count": report.changed_count,
-                "paths": report.changed.iter().map(|p| json_path(p)).collect::<Vec<_>>(),
-            },
+            "changed": changed,
             "promise": promise,
             "vault": {
                 "path": settings.places.vault.to_string_lossy(),
@@ -368,7 +369,9 @@ impl Done<'_> {
             "doubted": outcome.doubted,
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),
-        }))
+        });
+        put_paths(&mut value, "paths", &request.roots);
+        Ok(value)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::errors::{Condition, End, Failure};
 use crate::progress;
 use crate::screen::Screen;
 use crate::settings::Settings;
+use crate::verbs::status::worn;
 
 /// Look for damage, prove that files can be restored, and mend.
 ///
@@ -35,7 +36,7 @@ use crate::settings::Settings;
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks, damaged}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
-/// [{snapshot, reason}], exit.
+/// [{snapshot, reason}], exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
@@ -136,7 +137,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let drained = if args.repair { drain(holding, screen) } else { 0 };
     let mut found = Found {
         drives: status.drives,
-        worn: worn(vault),
+        worn: worn(vault.report()),
         objects: status.objects,
         read,
         bytes,
@@ -174,18 +175,6 @@ fn drain(holding: &Holding, screen: &Screen) -> usize {
             0
         }
     }
-}
-
-/// Drives that are there and whose card or journal is not what it should be: any of the others' will do until then.
-fn worn(vault: &EmbeddedVault) -> Vec<(String, &'static str)> {
-    let there = vault.report().drives.iter().filter(|d| d.state == DriveState::Present);
-    let worn = there.filter_map(|d| match (d.card_whole, d.journal_current) {
-        (true, true) => None,
-        (false, true) => Some((d.label.clone(), "its card is damaged")),
-        (true, false) => Some((d.label.clone(), "its journal is damaged or behind the others")),
-        (false, false) => Some((d.label.clone(), "its card and its journal are damaged")),
-    });
-    worn.collect()
 }
 
 /// Looks at all shards' heads, and at every byte of the objects of a turn. Gives the objects that are not

@@ -6,7 +6,7 @@
 
 use lavatube_format::tree::{Content, Entry, Extent, Kind, Ref};
 
-use super::{Overwrite, name};
+use super::{DIRECTORY_THERE, Overwrite, name};
 use crate::fault::Fault;
 use crate::fetch::{FetchError, Fetcher};
 use crate::layers::TreeError;
@@ -69,7 +69,7 @@ pub(super) fn existing<S: Sink>(
 ) -> Result<(Option<Found>, Option<End>), SinkError> {
     let Some(found) = sink.look(dir, name(&entry.path))? else { return Ok((None, None)) };
     let end = if found.kind == FoundKind::Directory {
-        Some(End::Kept("a directory of that name is there"))
+        Some(End::Kept(DIRECTORY_THERE))
     } else if overwrite != Overwrite::Always && is_same(&found, entry) {
         Some(End::AlreadyThere)
     } else if overwrite == Overwrite::Never {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Found, Unsound};
 use crate::archive::lost_in_words;
 use crate::errors::{End, Failure};
-use crate::roots::json_path;
+use crate::roots::with_path;
 use crate::screen::{Ink, Screen};
 use crate::units::{self, things};
 use crate::verbs::ls::lost_to_json;
@@ -65,8 +65,12 @@ impl Found {
         };
         let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty())
             && (self.looked || self.lost_packs.is_empty());
+        let all = self.data.is_some() && self.share().is_some_and(|share| share >= 1.0);
+        let packs_only = self.unsound.iter().all(|u| u.health.restorable || u.kind == ObjectKind::Pack);
         text.push_str(match told {
-            true => " Everything that is not named here can be restored.",
+            true if self.damage.is_none() && packs_only => " No file of any snapshot needs what is gone.",
+            true if all => " Everything that is not named here can be restored.",
+            true => " As far as was looked, that is all; --read-data looks at every byte.",
             false => " Which files that touches cannot be told now.",
         });
         text
@@ -162,7 +166,12 @@ impl Found {
             lines.push("structure  not checked: the read key is not on this machine (--read-key FILE)".into());
             return;
         };
-        let verdict = if structure.is_sound() { "sound" } else { "not sound" };
+        let lost = self.lost_packs.len() as u64;
+        let verdict = match (structure.is_sound(), lost) {
+            (true, 0) => "sound".to_owned(),
+            (true, n) => format!("sound but for {}", things(n, "lost pack", "lost packs")),
+            (false, _) => "not sound".to_owned(),
+        };
         lines.push(format!(
             "structure  {}, {}, {}: {verdict}",
             things(structure.snapshots, "snapshot", "snapshots"),
@@ -256,8 +265,8 @@ impl Found {
             .as_ref()
             .map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks, "damaged": d.damaged }));
         let files = self.damage.files.iter();
-        let files = files
-            .map(|f| json!({ "snapshot": f.snapshot.to_string(), "path": json_path(&f.path), "reason": f.reason }));
+        let files =
+            files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
         let lost = self.damage.lost.iter().map(|(snapshot, range)| {
             let mut value = lost_to_json(range);
             value["snapshot"] = snapshot.to_string().into();
