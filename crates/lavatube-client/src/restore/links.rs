@@ -154,10 +154,7 @@ impl<S: Sink> Maker<'_, S> {
             }
         }
         match &entry.kind {
-            Kind::File(content) => {
-                meter.files.add(1);
-                meter.bytes.add(content.size);
-            }
+            Kind::File(content) => meter.finish_file(content, 0),
             _ => meter.others.add(1),
         }
     }
