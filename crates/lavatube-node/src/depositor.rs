@@ -110,11 +110,13 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
     make_folder(&places.vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
     let keyring = Keyring::at(&places.keys);
-    if !keyring.can_deposit() {
-        keyring.make(&process::host_name())?;
-        made.keys = true;
+    let there = embedded::is_vault(&places.vault);
+    if there && !keyring.can_deposit() && keyring.left_recovery()?.is_none() {
+        // The vault takes no keys but those it was made for.
+        return Err(KeyringError::NoRoot(keyring.deposit_path()).into());
     }
-    if !embedded::is_vault(&places.vault) {
+    made.keys = !keyring.can_deposit() && keyring.make(&process::host_name())?;
+    if !there {
         let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
         made.vault = embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
     }

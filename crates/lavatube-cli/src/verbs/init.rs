@@ -67,7 +67,7 @@ pub fn run(args: &InitArgs, settings: &Settings, screen: &Screen) -> Result<End,
 pub fn make(plan: &VaultPlan, settings: &Settings) -> Result<Made, Failure> {
     depositor::init(&settings.places, plan, settings.lock_wait).map_err(|e| {
         let failure = Failure::from(e);
-        if failure.condition != Condition::NoKey {
+        if failure.condition != Condition::NoKey || failure.hint.is_some() {
             return failure;
         }
         let hint = "a vault is made for the holder of the read key: bring it back with `lavatube key bring-read FILE`";
