@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
@@ -153,16 +153,22 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes `folder` and what is missing above it, for its owner only, and makes their names durable.
-pub(crate) fn make_folders(folder: &Path) -> io::Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
+/// Makes `folder` and what is missing above it, with `mode` (less the umask), and makes their names durable.
+pub(crate) fn make_folders(folder: &Path, mode: u32) -> io::Result<()> {
+    if folder.as_os_str().is_empty() {
         return Ok(());
     }
-    if let Some(above) = folder.parent() {
-        make_folders(above)?;
+    if folder.is_dir() {
+        // Who made it may have been killed before its name was durable. Above a folder that is not ours we may not look.
+        return match sync_folder_of(folder) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
     }
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+    if let Some(above) = folder.parent() {
+        make_folders(above, mode)?;
+    }
+    match std::fs::DirBuilder::new().mode(mode).create(folder) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         other => other,
     }?;
@@ -180,6 +186,10 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Mode of a folder that is its owner's only.
+pub(crate) const PRIVATE: u32 = 0o700;
+/// Mode of a folder that others may look into as far as the umask lets them.
+pub(crate) const COMMON: u32 = 0o777;
 const BUFFER_LEN: usize = 64 << 10;
 /// Names tried beside a file: so many write it at once, or crashed in ways that left something strange there.
 const NAMES_TRIED_MAX: u32 = 16;
@@ -261,8 +271,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");
-        make_folders(&deep).unwrap();
-        make_folders(&deep).unwrap();
+        make_folders(&deep, PRIVATE).unwrap();
+        make_folders(&deep, PRIVATE).unwrap();
         assert_eq!(std::fs::metadata(deep).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

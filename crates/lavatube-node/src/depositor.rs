@@ -19,6 +19,7 @@ use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
 
+use crate::atomic::{COMMON, make_folders};
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
@@ -126,7 +127,7 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
 }
 
 fn make_folder(folder: &Path) -> Result<(), DepositorError> {
-    std::fs::create_dir_all(folder).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
+    make_folders(folder, COMMON).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
 }
 
 /// The folder of the state of one vault.

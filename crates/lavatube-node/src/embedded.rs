@@ -19,7 +19,7 @@ use lavatube_vault::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, IfThere};
+use crate::atomic::{self, COMMON, IfThere, make_folders};
 use crate::directory_drive::DirectoryDrive;
 use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
@@ -179,7 +179,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
 /// # Errors
 /// [`VaultError`]. A vault that was made in part is completed by making it again with the same drives.
 pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<bool, VaultError> {
-    std::fs::create_dir_all(folder).map_err(io(folder))?;
+    make_folders(folder, COMMON).map_err(io(folder))?;
     let signer = own_signer(folder)?;
     if let Some(card) = drives.iter().find_map(|d| card_of_a_full_drive(&folder.join(&d.folder), &signer))
         && card.slots.len() == drives.len()
@@ -190,7 +190,7 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
     let mut new = Vec::new();
     for spec in drives {
         let path = folder.join(&spec.folder);
-        std::fs::create_dir_all(&path).map_err(io(&path))?;
+        make_folders(&path, COMMON).map_err(io(&path))?;
         forget_half_made(&path, &signer)?;
         let drive = DirectoryDrive::open(&path).map_err(|e| VaultError::Io { path, text: e.to_string() })?;
         let card = SlotCard {

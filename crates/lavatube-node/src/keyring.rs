@@ -12,6 +12,7 @@ use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
 use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root, SealError};
 use zeroize::Zeroizing;
 
+use crate::atomic::{PRIVATE, make_folders};
 use crate::entropy;
 use crate::keys_io::{KeyFileError, read_key_text, write_key_text};
 use crate::lock::{Lock, LockError, Mode};
@@ -128,7 +129,7 @@ impl Keyring {
 
     /// One maker of keys at a time: two would each make a root, and the keys of both would get mixed.
     fn lock(&self) -> Result<Lock, KeyringError> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| self.failed(&e))?;
+        make_folders(&self.folder, PRIVATE).map_err(|e| self.failed(&e))?;
         Ok(Lock::acquire(&self.folder.join(LOCK_FILE), "lavatube init", Mode::Exclusive, PATIENCE)?)
     }
 
