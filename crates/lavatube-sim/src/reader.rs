@@ -141,9 +141,9 @@ pub fn repair(
         let new = match drive.state {
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
-            DriveState::Present => None,
+            DriveState::Present | DriveState::CardDamaged => None,
             DriveState::Foreign | DriveState::Suspect(_) => continue,
-            DriveState::Blank | DriveState::CardDamaged | DriveState::Missing => spare(drive.slot),
+            DriveState::Blank | DriveState::Missing => spare(drive.slot),
         };
         match vault.readopt(drive.slot, new) {
             Ok(()) => out.readopted += 1,
