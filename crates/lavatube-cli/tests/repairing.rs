@@ -1,15 +1,17 @@
-//! What a repair must not make worse.
+//! What a repair must not make worse, and what a check must not call harmless.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::facts::{assert_same, look};
-use common::{Chance, Machine, files_below, seed};
+use common::{Chance, Machine, files_below, seed, text};
 use lavatube_format::shard::ShardHeader;
+use serde_json::Value;
 
 fn small(seed: u64) -> Machine {
     let machine = Machine::in_memory(seed);
@@ -74,4 +76,40 @@ fn an_emptied_drive_is_filled_where_it_is_and_not_where_the_list_would_have_it()
     }
     machine.json(&["check", "--read-data"], 0);
     assert_same(&want, &machine.restore("latest", "back").join("src"), "after the repair");
+}
+
+#[test]
+fn a_manifest_that_is_not_believed_is_lost_data() {
+    let machine = small(seed(63));
+    let snapshot = machine.snapshots().pop().unwrap();
+    // Objects by the shards that have them: the manifest is the one that `check` does not name as pack.
+    let mut shards: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for shard in (0..6).flat_map(|n| shards_of(&machine, n)) {
+        let object = shard.file_stem().unwrap().to_string_lossy().into_owned();
+        shards.entry(object).or_default().push(shard);
+    }
+    for drive in 0..3 {
+        shards_of(&machine, drive).iter().for_each(|shard| damage_body(shard));
+    }
+    let found = machine.json(&["check", "--read-data"], 5);
+    let kinds = found["not_whole"].as_array().unwrap().iter().map(|o| (text(&o["object"]), text(&o["kind"])));
+    let kinds: BTreeMap<_, _> = kinds.collect();
+    let is_manifest = |object: &String| kinds[object] == "manifest";
+    // Only the manifests stay damaged.
+    for (_, paths) in shards.iter().filter(|(object, _)| !is_manifest(object)) {
+        paths.iter().filter(|path| (0..3).any(|n| path.starts_with(machine.drive(n)))).for_each(|p| damage_body(p));
+    }
+    fs::remove_dir_all(machine.path("state")).unwrap();
+    // Shards' heads are whole; who needs the manifest finds out.
+    let answer = machine.json(&["check"], 5);
+    assert_eq!(answer["structure"]["snapshots"], 0, "{answer:#}");
+    assert_eq!(answer["structure"]["refused"].as_array().unwrap().len(), 1, "{answer:#}");
+    let said = machine.run(&["check"]);
+    assert_eq!(said.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("is not believed") && said.contains("Data are lost."), "{said}");
+    assert!(!said.contains("no file is lost") && !said.contains("Everything that is not named"), "{said}");
+    let status: Value = machine.json(&["status"], 0);
+    assert_eq!(status["checked"]["verdict"], "lost", "{status:#}");
+    assert_ne!(machine.answer(&["restore", &snapshot, "--target", "back"]).0, 0);
 }
