@@ -3,8 +3,8 @@
 //! One coordinator ([`Restore`]) walks the tree, makes directories and hands out [`Job`]s; any number of threads run
 //! [`run_job`] with a fetcher each; hard links come last. Nothing that is there is overwritten without permission, no
 //! symbolic link in the target is followed, and whatever was not restored is in the [`Outcome`] by path and reason
-//! (promise P6). Run again after a cut it carries on: what has the right size and time counts as done. It must not know
-//! threads, nor what a folder really is.
+//! (promise P6). Run again after a cut it carries on: what has the right size and time counts as done, once its content
+//! was compared where a power loss may have left only those. It must not know threads, nor what a folder really is.
 
 mod dirs;
 mod file;
@@ -54,6 +54,22 @@ pub struct RestoreRequest<'a> {
     pub select: &'a Select<'a>,
     /// What to do with what is there.
     pub overwrite: Overwrite,
+    /// A restore into the target was cut, and what it wrote may never have reached the medium: a file of the right size
+    /// and time is compared before it counts as restored, and written again when it does not hold its content.
+    pub doubt: bool,
+}
+
+impl RestoreRequest<'_> {
+    fn rules(&self) -> Rules {
+        Rules { overwrite: self.overwrite, doubt: self.doubt }
+    }
+}
+
+/// How what is there is treated; see [`RestoreRequest`].
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    overwrite: Overwrite,
+    doubt: bool,
 }
 
 /// Why a restore could not begin or go on at all.
@@ -215,7 +231,7 @@ impl<'a, S: Sink> Restore<'a, S> {
             meter,
             reader,
             dirs: Dirs::new(strip.clone()),
-            batch: Batch::new(request.overwrite),
+            batch: Batch::new(request.rules()),
             links: Links::new(strip),
             outcome: Outcome::default(),
             matched: false,
@@ -261,7 +277,7 @@ impl<'a, S: Sink> Restore<'a, S> {
     pub fn finish(mut self, fetcher: &mut Fetcher<'_>) -> Result<Outcome, RestoreError> {
         self.dirs.close_all(self.sink, &mut self.outcome);
         if self.outcome.stopped.is_none() {
-            self.links.make(self.sink, fetcher, self.request.overwrite, self.meter, &mut self.outcome);
+            self.links.make(self.sink, fetcher, self.request.rules(), self.meter, &mut self.outcome);
         }
         if !self.matched && self.outcome.is_whole() {
             return Err(RestoreError::Nothing);

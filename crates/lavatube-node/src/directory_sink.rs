@@ -5,9 +5,10 @@
 //! symbolic link, so that a hostile tree cannot write outside the target. It must not know where bytes come from.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lavatube_base::digest::h16;
 use lavatube_client::sink::{Sink, SinkError};
@@ -25,13 +26,18 @@ use crate::attributes::{self, ACL_ACCESS, ACL_DEFAULT};
 use crate::descend::{LOOK, PASS, found, open_parent, proc_path};
 use crate::words::words;
 
+mod mark;
 mod ownership;
+pub use mark::Mark;
 use ownership::{Owner, grant, modification};
 
 /// A folder to restore into.
 #[derive(Debug)]
 pub struct DirectorySink {
     root: Arc<SinkDir>,
+    device: u64,
+    /// A directory on each other file system that is mounted in the target.
+    mounted: Mutex<BTreeMap<u64, OwnedFd>>,
 }
 
 /// An open directory of a [`DirectorySink`].
@@ -68,7 +74,8 @@ impl DirectorySink {
         let probe = openat(&fd, c".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, PRIVATE);
         let gives = probe.and_then(fstat).ok().map(|st| Owner { uid: st.st_uid, gid: st.st_gid });
         let bequeaths = has_default_acl(&fd);
-        Ok(Self { root: Arc::new(SinkDir { fd, gives, bequeaths }) })
+        let device = fstat(&fd).map_err(blame)?.st_dev;
+        Ok(Self { root: Arc::new(SinkDir { fd, gives, bequeaths }), device, mounted: Mutex::default() })
     }
 
     /// Writes all that was restored to the medium, to be able to say that it is there. Closing a file tells nothing of
@@ -77,7 +84,21 @@ impl DirectorySink {
     /// # Errors
     /// When the medium failed.
     pub fn sync(&self) -> Result<(), SinkError> {
-        syncfs(&self.root.fd).map_err(blame)
+        syncfs(&self.root.fd).map_err(blame)?;
+        let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        mounted.values().try_for_each(|fd| syncfs(fd).map_err(blame))
+    }
+
+    /// Remembers a directory that was there, when it is on another file system.
+    fn note_mounted(&self, dir: &SinkDir) -> Result<(), SinkError> {
+        let device = fstat(&dir.fd).map_err(blame)?.st_dev;
+        if device != self.device {
+            let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+            if let std::collections::btree_map::Entry::Vacant(entry) = mounted.entry(device) {
+                entry.insert(dir.fd.try_clone().map_err(|e| SinkError::Io(e.to_string()))?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -102,7 +123,11 @@ impl Sink for DirectorySink {
     fn make_dir(&self, dir: &SinkDir, name: &[u8]) -> Result<Arc<SinkDir>, SinkError> {
         match retry_on_intr(|| mkdirat(&dir.fd, name, Mode::RWXU)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return open_existing(dir, name).map(Arc::new),
+            Err(Errno::EXIST) => {
+                let there = open_existing(dir, name)?;
+                self.note_mounted(&there)?;
+                return Ok(Arc::new(there));
+            }
             Err(e) => return Err(blame(e)),
         }
         let fd = open_dir(dir, name).map_err(blame)?;

@@ -16,12 +16,13 @@ use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::catalog::Catalog;
 use lavatube_client::check::{self, Bad, CheckError, Damage, Structure, Turn};
 use lavatube_client::far::Far;
+use lavatube_client::fault::Fault;
 use lavatube_client::fetch::{Archive, CACHE_BYTES, FetchCause, Fetcher};
 use lavatube_client::frame::FrameError;
 use lavatube_client::layers::{LostRange, TreeError};
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
-use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
+use lavatube_client::restore::{Failed, Outcome, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
@@ -31,6 +32,7 @@ use lavatube_format::tree::Entry;
 use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
+use crate::atomic::{COMMON, make_folders};
 use crate::depositor::{CARDS, DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
 use crate::embedded::{self, EmbeddedVault};
@@ -222,7 +224,9 @@ impl Session<'_> {
         Ok(browse::cat(&mut self.fetcher()?, snapshot, path, out)?)
     }
 
-    /// Restores into folder `target` with `workers` threads.
+    /// Restores into folder `target` with `workers` threads, and makes it durable. `selection` stands for what
+    /// `request.select` selects: other bytes for other entries. Until all is durable there is a mark in the target, and a
+    /// restore that finds one believes no file's looks.
     ///
     /// # Errors
     /// [`ReaderError`] when the restore could not begin; single failures are in the outcome.
@@ -230,12 +234,40 @@ impl Session<'_> {
         &self,
         target: &Path,
         request: RestoreRequest<'_>,
+        selection: &[u8],
         workers: usize,
         meter: &Meter,
     ) -> Result<Outcome, ReaderError> {
         let sink = DirectorySink::open(target).map_err(ReaderError::Target)?;
+        let inside = request.inside.unwrap_or_default();
+        let length = (inside.len() as u64).to_le_bytes();
+        let mark = sink.begin(&[&request.snapshot.0[..], &length, inside, selection].concat());
+        let request = RestoreRequest { doubt: request.doubt || mark.doubt(), ..request };
+        let mut outcome = match self.restore_all(&sink, request, workers, meter) {
+            Err(e @ ReaderError::Restore(RestoreError::Nothing)) => {
+                mark.undo(&sink);
+                return Err(e);
+            }
+            other => other?,
+        };
+        if outcome.stopped.is_none()
+            && let Err(e) = mark.end(&sink)
+        {
+            let (path, reason) = (Vec::new(), format!("what was restored could not be made durable: {e}"));
+            outcome.failed.push(Failed { path, fault: Fault::Target, reason });
+        }
+        Ok(outcome)
+    }
+
+    fn restore_all(
+        &self,
+        sink: &DirectorySink,
+        request: RestoreRequest<'_>,
+        workers: usize,
+        meter: &Meter,
+    ) -> Result<Outcome, ReaderError> {
         let mut fetcher = self.fetcher()?;
-        let mut restore = Restore::begin(&mut fetcher, &sink, request, meter)?;
+        let mut restore = Restore::begin(&mut fetcher, sink, request, meter)?;
         let (jobs_in, jobs_out) = sync_channel(2);
         let jobs_out = Mutex::new(jobs_out);
         let planned = thread::scope(|scope| {
@@ -246,7 +278,7 @@ impl Session<'_> {
                 loop {
                     let job = jobs_out.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { return Ok(sum) };
-                    sum.absorb(run_job(job, &mut fetcher, &sink, meter));
+                    sum.absorb(run_job(job, &mut fetcher, sink, meter));
                 }
             };
             let threads: Vec<_> =
@@ -422,7 +454,7 @@ fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<d
         ));
     }
     if !folder.exists() {
-        std::fs::create_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
     let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;
     Ok(Box::new(drive))

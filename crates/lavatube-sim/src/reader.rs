@@ -101,7 +101,8 @@ pub fn list(fetcher: &mut Fetcher<'_>) -> Result<Listing, LookError> {
 /// [`LookError`] when it could not begin; single failures are in the outcome.
 pub fn restore(fetcher: &mut Fetcher<'_>, snapshot: ChunkId) -> Result<(SimSink, Outcome), LookError> {
     let sink = SimSink::default();
-    let request = RestoreRequest { snapshot, inside: None, select: &|_, _| true, overwrite: Overwrite::Never };
+    let request =
+        RestoreRequest { snapshot, inside: None, select: &|_, _| true, overwrite: Overwrite::Never, doubt: false };
     let outcome = restore::restore(fetcher, &sink, request, &Meter::default())?;
     Ok((sink, outcome))
 }
