@@ -112,6 +112,12 @@ impl From<KeyringError> for Failure {
                     .hint("try again, or use a copy of the file if it may be damaged")
             }
             KeyringError::Content { .. } => Self::new(Condition::WrongKey, text),
+            KeyringError::Busy(e) => e.into(),
+            KeyringError::NoRoot(_) => {
+                Self::new(Condition::NoKey, text).hint("`lavatube key import-recovery` makes a new one from it")
+            }
+            KeyringError::OtherRoot(_) => Self::new(Condition::WrongKey, text)
+                .hint("keys of two archives do not go into one folder: name another with --keys DIR"),
             _ => Self::new(Condition::Failed, text),
         }
     }

@@ -35,7 +35,8 @@ fn is_named(machine: &Machine, run: &Injected, answer: &Value, what: &str) -> Op
 
 /// Whether a message names the file of the state that a call was about, or one in the folder it was about.
 fn names_what(call: &str, message: &str) -> bool {
-    let Some(path) = call.split(['<', '>', '"']).find(|part| part.contains("/state/")) else { return false };
+    let is_of_state = |part: &&str| part.contains("/state/") || part.ends_with("/state");
+    let Some(path) = call.split(['<', '>', '"']).find(is_of_state) else { return false };
     let name = path.rsplit('/').next().unwrap_or(path);
     let name = name.trim_start_matches('.').trim_end_matches(".lavatube-new");
     let is_whole_state = name.len() == 32;

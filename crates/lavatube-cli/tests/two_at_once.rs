@@ -5,7 +5,8 @@
 mod common;
 
 use std::fs;
-use std::process::Child;
+use std::io::Write;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::facts::{assert_same, look};
@@ -156,4 +157,32 @@ fn many_at_once_all_get_their_turn_when_they_wait() {
     }
     assert_eq!(machine.snapshots().len(), 4);
     machine.json(&["check", "--read-data"], 0);
+}
+
+#[test]
+fn first_runs_at_once_make_one_set_of_keys_and_its_recovery_key_opens_all() {
+    for round in 0..6 {
+        let machine = Machine::in_memory(seed(55));
+        fs::write(machine.path("src/file"), "first of all").unwrap();
+        let first_run = |vault: &str| {
+            let command = machine.command(&["backup", "src", "--vault", vault, "--json"]);
+            std::thread::spawn(move || common::output(command))
+        };
+        for run in ["one", "two", "three"].map(first_run) {
+            let out = run.join().unwrap();
+            assert!(out.status.success(), "round {round}: {}", show(&["backup"], &out));
+        }
+        // All is lost but the paper.
+        let paper = fs::read(machine.path("keys/recovery-key.txt")).unwrap();
+        ["keys", "state"].iter().for_each(|folder| fs::remove_dir_all(machine.path(folder)).unwrap());
+        let mut import = machine.command(&["key", "import-recovery"]);
+        let mut import = import.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        import.stdin.take().unwrap().write_all(&paper).unwrap();
+        assert!(import.wait().unwrap().success());
+        for vault in ["one", "two", "three"] {
+            let target = format!("back-{vault}");
+            machine.json(&["restore", "latest", "--target", &target, "--vault", vault], 0);
+            assert_same(&look(&machine.src()), &machine.path(&target).join("src"), vault);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! One coordinator ([`Restore`]) walks the tree, makes directories and hands out [`Job`]s; any number of threads run
 //! [`run_job`] with a fetcher each; hard links come last. Nothing that is there is overwritten without permission, no
 //! symbolic link in the target is followed, and whatever was not restored is in the [`Outcome`] by path and reason
-//! (promise P6). Run again after a cut it carries on: what has the right size and time counts as done. It must not know
-//! threads, nor what a folder really is.
+//! (promise P6). Run again after a cut it carries on: what has the right size and time counts as done, once its content
+//! was compared where a power loss may have left only those. It must not know threads, nor what a folder really is.
 
 mod dirs;
 mod file;
@@ -16,6 +16,7 @@ pub use job::{Job, run_job};
 use std::sync::Arc;
 
 use lavatube_base::ChunkId;
+use lavatube_base::time::WallTime;
 use lavatube_format::tree::{Entry, Kind};
 
 use crate::fault::Fault;
@@ -23,6 +24,7 @@ use crate::fetch::Fetcher;
 use crate::layers::{LostRange, Step, TreeError, TreeReader, is_within, read_snapshot};
 use crate::meter::Meter;
 use crate::sink::Sink;
+use crate::source::Found;
 
 use dirs::{DirNode, Dirs};
 use job::Batch;
@@ -57,6 +59,32 @@ pub struct RestoreRequest<'a> {
     pub select: &'a Select<'a>,
     /// What to do with what is there.
     pub overwrite: Overwrite,
+    /// A restore into the target was cut, and what it wrote may never have reached the medium: a file of the right size
+    /// and time is compared before it counts as restored, and written again when it does not hold its content.
+    pub doubt: bool,
+    /// When the system started: what was changed before may have been cut by a power loss, and is compared too.
+    pub booted: WallTime,
+}
+
+impl RestoreRequest<'_> {
+    fn rules(&self) -> Rules {
+        Rules { overwrite: self.overwrite, doubt: self.doubt, booted: self.booted }
+    }
+}
+
+/// How what is there is treated; see [`RestoreRequest`].
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    overwrite: Overwrite,
+    doubt: bool,
+    booted: WallTime,
+}
+
+impl Rules {
+    /// Whether what was found may look like what it should be and not be it.
+    fn doubts(&self, found: Option<&Found>) -> bool {
+        self.doubt || found.is_some_and(|found| found.stamp.ctime < self.booted)
+    }
 }
 
 /// Why a restore could not begin or go on at all.
@@ -218,7 +246,7 @@ impl<'a, S: Sink> Restore<'a, S> {
             meter,
             reader,
             dirs: Dirs::new(strip.clone()),
-            batch: Batch::new(request.overwrite),
+            batch: Batch::new(request.rules()),
             links: Links::new(strip),
             outcome: Outcome::default(),
             matched: false,
@@ -264,7 +292,7 @@ impl<'a, S: Sink> Restore<'a, S> {
     pub fn finish(mut self, fetcher: &mut Fetcher<'_>) -> Result<Outcome, RestoreError> {
         self.dirs.close_all(self.sink, &mut self.outcome);
         if self.outcome.stopped.is_none() {
-            self.links.make(self.sink, fetcher, self.request.overwrite, self.meter, &mut self.outcome);
+            self.links.make(self.sink, fetcher, self.request.rules(), self.meter, &mut self.outcome);
         }
         if !self.matched && self.outcome.is_whole() {
             return Err(RestoreError::Nothing);

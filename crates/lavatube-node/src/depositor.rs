@@ -20,6 +20,7 @@ use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
 
+use crate::atomic::{COMMON, make_folders};
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
@@ -115,11 +116,11 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
     if !is_vault {
         // Before keys are made: whoever makes them must be told where they are, and what fails tells other things.
         embedded::check_drives(&places.vault, &plan.drives)?;
+    } else if !keyring.can_deposit() && keyring.left_recovery()?.is_none() {
+        // The vault takes no keys but those it was made for.
+        return Err(KeyringError::NoRoot(keyring.deposit_path()).into());
     }
-    if !keyring.can_deposit() {
-        keyring.make(&process::host_name())?;
-        made.keys = true;
-    }
+    made.keys = !keyring.can_deposit() && keyring.make(&process::host_name())?;
     if !is_vault {
         let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
         made.vault = embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
@@ -130,7 +131,7 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
 }
 
 fn make_folder(folder: &Path) -> Result<(), DepositorError> {
-    std::fs::create_dir_all(folder).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
+    make_folders(folder, COMMON).map_err(|source| DepositorError::Io { path: folder.to_owned(), source })
 }
 
 /// The folder of the state of one vault.

@@ -1,8 +1,8 @@
 //! `DirectoryDrive`: a folder as a [`Drive`] of the vault. Steps 15 and 16 of the walk.
 //!
 //! What is put lies under `tmp/` until [`Drive::sync`]: bytes are synced, then renamed, then every folder that got a name
-//! is synced once. A sync that fails is not tried again: the kernel may have thrown the bytes away and would call the
-//! second try a success. It must not know what a shard or a journal is.
+//! is synced once, and so is, the first time, every folder above: who made one may have been killed before that. A sync
+//! that fails is not tried again: the kernel may have thrown the bytes away and would call the second try a success. It must not know what a shard or a journal is.
 
 mod direct;
 
@@ -42,6 +42,8 @@ struct Staged {
     appended: BTreeMap<String, OwnedFd>,
     /// Folders whose names changed.
     touched: BTreeSet<String>,
+    /// Files and folders whose own names are durable, or will be with the next sync.
+    firm: BTreeSet<String>,
     /// For large files.
     stage: Stage,
     /// Counts temporary names.
@@ -58,6 +60,17 @@ struct Put {
     mode: PutMode,
     /// Open until it is synced.
     fd: Option<OwnedFd>,
+}
+
+impl Staged {
+    /// Has the next sync make the name of `path` durable, and those of the folders above, unless that was done: whether
+    /// whoever gave them came to it is not known.
+    fn make_firm(&mut self, mut path: &str) {
+        while !path.is_empty() && self.firm.insert(path.to_owned()) {
+            path = folder_of(path);
+            self.touched.insert(path.to_owned());
+        }
+    }
 }
 
 impl DirectoryDrive {
@@ -135,11 +148,7 @@ impl DirectoryDrive {
     /// Bytes, then names, then folders.
     fn settle(&self, staged: &mut Staged) -> Result<(), DriveError> {
         settle_bytes(staged)?;
-        while let Some(put) = staged.puts.front() {
-            self.name_put(put, &mut staged.touched)?;
-            staged.puts.pop_front();
-            staged.settled -= 1;
-        }
+        self.settle_names(staged)?;
         while let Some((name, fd)) = staged.appended.pop_first() {
             fdatasync(&fd).map_err(|e| broken(&name, e))?;
         }
@@ -149,15 +158,27 @@ impl DirectoryDrive {
         Ok(())
     }
 
+    fn settle_names(&self, staged: &mut Staged) -> Result<(), DriveError> {
+        while let Some(put) = staged.puts.front() {
+            self.name_put(put, &mut staged.firm)?;
+            let Some(put) = staged.puts.pop_front() else { break };
+            staged.settled -= 1;
+            let folder = folder_of(&put.name);
+            staged.touched.insert(folder.to_owned());
+            staged.make_firm(folder);
+        }
+        Ok(())
+    }
+
     /// Gives a staged file its name.
-    fn name_put(&self, put: &Put, touched: &mut BTreeSet<String>) -> Result<(), DriveError> {
+    fn name_put(&self, put: &Put, firm: &mut BTreeSet<String>) -> Result<(), DriveError> {
         let rename = || match put.mode {
             PutMode::Replace => renameat(&self.root, put.tmp.as_str(), &self.root, put.name.as_str()),
             PutMode::New => self.rename_new(&put.tmp, &put.name),
         };
         let renamed = match rename() {
             Err(Errno::NOENT) => {
-                self.make_folders(&put.name, touched)?;
+                self.make_folders(&put.name, firm)?;
                 rename()
             }
             other => other,
@@ -176,7 +197,6 @@ impl DirectoryDrive {
             }
             Err(e) => return Err(blame(e)),
         }
-        touched.insert(folder_of(&put.name).to_owned());
         Ok(())
     }
 
@@ -206,12 +226,11 @@ impl DirectoryDrive {
         }
     }
 
-    /// Makes the folders `name` lies in; each new one changes the one above it.
-    fn make_folders(&self, name: &str, touched: &mut BTreeSet<String>) -> Result<(), DriveError> {
+    /// Makes the folders `name` lies in.
+    fn make_folders(&self, name: &str, firm: &mut BTreeSet<String>) -> Result<(), DriveError> {
         for (at, _) in name.match_indices('/') {
-            let folder = &name[..at];
-            match mkdirat(&self.root, folder, Mode::RWXU) {
-                Ok(()) => touched.insert(folder_of(folder).to_owned()),
+            match mkdirat(&self.root, &name[..at], Mode::RWXU) {
+                Ok(()) => firm.remove(&name[..at]),
                 Err(Errno::EXIST) => continue,
                 Err(e) => return Err(blame(e)),
             };
@@ -287,15 +306,16 @@ impl Drive for DirectoryDrive {
             let open = || retry_on_intr(|| openat(&self.root, name, flags, FILE_MODE));
             let fd = match open() {
                 Err(Errno::NOENT) => {
-                    self.make_folders(name, &mut staged.touched)?;
+                    self.make_folders(name, &mut staged.firm)?;
                     open()
                 }
                 other => other,
             };
             let fd = fd.map_err(blame)?;
             if rustix::fs::fstat(&fd).map_err(blame)?.st_size == 0 {
-                staged.touched.insert(folder_of(name).to_owned());
+                staged.firm.remove(name);
             }
+            staged.make_firm(name);
             staged.appended.insert(name.to_owned(), fd);
         }
         match staged.appended.get(name) {

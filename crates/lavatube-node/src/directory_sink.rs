@@ -15,7 +15,7 @@ use lavatube_client::source::Found;
 use lavatube_format::tree::{Kind, Meta};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, chmodat, chownat, fchmod, fchown, fgetxattr, fremovexattr,
-    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat, syncfs,
+    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat,
     unlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
@@ -25,7 +25,9 @@ use crate::attributes::{self, ACL_ACCESS, ACL_DEFAULT};
 use crate::descend::{LOOK, PASS, found, open_parent, proc_path};
 use crate::words::words;
 
+mod mark;
 mod ownership;
+pub use mark::Mark;
 use ownership::{Owner, grant, modification};
 
 /// A folder to restore into.
@@ -70,15 +72,6 @@ impl DirectorySink {
         let bequeaths = has_default_acl(&fd);
         Ok(Self { root: Arc::new(SinkDir { fd, gives, bequeaths }) })
     }
-
-    /// Writes all that was restored to the medium, to be able to say that it is there. Closing a file tells nothing of
-    /// errors that come later; this does.
-    ///
-    /// # Errors
-    /// When the medium failed.
-    pub fn sync(&self) -> Result<(), SinkError> {
-        syncfs(&self.root.fd).map_err(blame)
-    }
 }
 
 impl Sink for DirectorySink {
@@ -102,7 +95,9 @@ impl Sink for DirectorySink {
     fn make_dir(&self, dir: &SinkDir, name: &[u8]) -> Result<Arc<SinkDir>, SinkError> {
         match retry_on_intr(|| mkdirat(&dir.fd, name, Mode::RWXU)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return open_existing(dir, name).map(Arc::new),
+            Err(Errno::EXIST) => {
+                return open_existing(dir, name).map(Arc::new);
+            }
             Err(e) => return Err(blame(e)),
         }
         let fd = open_dir(dir, name).map_err(blame)?;

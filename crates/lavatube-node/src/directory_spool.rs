@@ -13,7 +13,7 @@ use lavatube_base::{ObjectId, Verified};
 use lavatube_client::spool::{Spool, SpoolError, SpoolKind};
 use lavatube_vault::drive::{Drive, DriveError, PutMode};
 
-use crate::atomic::make_folders;
+use crate::atomic::{PRIVATE, make_folders};
 use crate::directory_drive::DirectoryDrive;
 use crate::words::plain;
 
@@ -33,7 +33,7 @@ impl DirectorySpool {
     /// # Errors
     /// [`SpoolError::Io`] when it cannot be made or read.
     pub fn open(folder: &Path) -> Result<Self, SpoolError> {
-        make_folders(folder).map_err(|e| SpoolError::Io(plain(&e.to_string())))?;
+        make_folders(folder, PRIVATE).map_err(|e| SpoolError::Io(plain(&e.to_string())))?;
         let drive = DirectoryDrive::open(folder).map_err(blame)?;
         let waiting = scan(&drive)?;
         let next = waiting.keys().map(|(_, turn)| turn + 1).max().unwrap_or(0);

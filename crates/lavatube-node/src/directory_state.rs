@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_client::state::{NewFile, State};
 
-use crate::atomic::{IfThere, NEW_SUFFIX, Replacement};
+use crate::atomic::{IfThere, NEW_SUFFIX, PRIVATE, Replacement, make_folders};
 
 /// Most files kept open.
 const OPEN_MAX: usize = 64;
@@ -29,7 +29,7 @@ impl DirectoryState {
     /// # Errors
     /// What the system says.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        make_private(folder)?;
+        make_folders(folder, PRIVATE)?;
         Ok(Self { folder: folder.to_owned(), open: Mutex::default() })
     }
 
@@ -58,15 +58,11 @@ impl DirectoryState {
     /// The path of a file, in a folder that is there.
     fn place(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.folder.join(name);
-        if let Some(parent) = path.parent() {
-            make_private(parent)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) {
+            make_folders(parent, PRIVATE)?;
         }
         Ok(path)
     }
-}
-
-fn make_private(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 struct Beginning<'s> {

@@ -20,7 +20,7 @@ use lavatube_vault::{
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, IfThere};
+use crate::atomic::{self, COMMON, IfThere, make_folders};
 use crate::directory_drive::DirectoryDrive;
 use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
@@ -203,7 +203,7 @@ pub fn check_drives(folder: &Path, drives: &[DriveSpec]) -> Result<(), VaultErro
 /// # Errors
 /// [`VaultError`]. A vault that was made in part is completed by making it again with the same drives.
 pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<bool, VaultError> {
-    std::fs::create_dir_all(folder).map_err(io(folder))?;
+    make_folders(folder, COMMON).map_err(io(folder))?;
     let signer = own_signer(folder)?;
     if let Some(card) = taken_up_again(folder, drives, &signer) {
         return begin_vault_file(folder, card.vault, drives).map(|()| false);
@@ -212,7 +212,7 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
     let mut new = Vec::new();
     for spec in drives {
         let path = folder.join(&spec.folder);
-        std::fs::create_dir_all(&path).map_err(io(&path))?;
+        make_folders(&path, COMMON).map_err(io(&path))?;
         forget_half_made(&path, &signer)?;
         let drive = DirectoryDrive::open(&path).map_err(|e| VaultError::Io { path, text: e.to_string() })?;
         let card = SlotCard {

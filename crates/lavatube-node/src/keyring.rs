@@ -4,15 +4,18 @@
 //! them apart is the point: the machine that backs up needs only the first. It must not know what keys do.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, ReadBody, Secret};
 use lavatube_format::recovery::RecoveryError;
 use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
-use lavatube_seal::{DepositKeys, ReadKeys, Root, SealError};
+use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root, SealError};
 use zeroize::Zeroizing;
 
+use crate::atomic::{PRIVATE, make_folders};
 use crate::entropy;
 use crate::keys_io::{KeyFileError, read_key_text, write_key_text};
+use crate::lock::{Lock, LockError, Mode};
 
 /// Name of the tenant whose keys a first run makes.
 pub const DEFAULT_TENANT: &str = "default";
@@ -45,6 +48,15 @@ pub enum KeyringError {
     /// Keys could not be made.
     #[error("keys could not be made: {0}")]
     Make(SealError),
+    /// Another command makes keys in the same folder.
+    #[error(transparent)]
+    Busy(#[from] LockError),
+    /// A deposit key is to be made for an archive whose recovery key is not here.
+    #[error("there is no deposit key {}, and only the recovery key of this archive can make one", .0.display())]
+    NoRoot(PathBuf),
+    /// A key that is here was made from another recovery key: the two must not lie beside each other.
+    #[error("{} was not made from this recovery key", .0.display())]
+    OtherRoot(PathBuf),
     /// No entropy.
     #[error(transparent)]
     Entropy(#[from] entropy::EntropyError),
@@ -90,23 +102,35 @@ impl Keyring {
         self.deposit_path().exists()
     }
 
-    /// Makes all keys from a new root: deposit key, read key, recovery key.
+    /// Makes all keys from a new root: deposit key, read key, recovery key. Returns whether there was anything to make.
     ///
     /// # Errors
     /// [`KeyringError`]; existing files are never overwritten.
-    pub fn make(&self, label: &str) -> Result<(), KeyringError> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| self.failed(&e))?;
+    pub fn make(&self, label: &str) -> Result<bool, KeyringError> {
+        let _lock = self.lock()?;
+        if self.can_deposit() {
+            // Another command, which we waited for, has made them.
+            return Ok(false);
+        }
         // The recovery key first: whatever happens next, what is made can be made again from it. One that is there already
         // is what an interrupted run left.
         let root = match self.left_recovery()? {
             Some(root) => root,
+            // A new root would not be the one of the read key.
+            None if self.read_path().exists() => return Err(KeyringError::NoRoot(self.deposit_path())),
             None => {
                 let root = Root::new(Secret::new(entropy::bytes()?));
                 write_key_text(&self.recovery_path(), &recovery_text(&root))?;
                 root
             }
         };
-        self.make_from(&root, label)
+        self.complete(&root, label).map(|()| true)
+    }
+
+    /// One maker of keys at a time: two would each make a root, and the keys of both would get mixed.
+    fn lock(&self) -> Result<Lock, KeyringError> {
+        make_folders(&self.folder, PRIVATE).map_err(|e| self.failed(&e))?;
+        Ok(Lock::acquire(&self.folder.join(LOCK_FILE), "lavatube init", Mode::Exclusive, PATIENCE)?)
     }
 
     /// The root in the recovery key file, when that is still here.
@@ -126,9 +150,14 @@ impl Keyring {
     /// Makes deposit key and read key from an existing root, where they are missing.
     ///
     /// # Errors
-    /// As [`Keyring::make`].
+    /// As [`Keyring::make`]; [`KeyringError::OtherRoot`] when a key that is here already was made from another root.
     pub fn make_from(&self, root: &Root, label: &str) -> Result<(), KeyringError> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| self.failed(&e))?;
+        let _lock = self.lock()?;
+        self.complete(root, label)
+    }
+
+    fn complete(&self, root: &Root, label: &str) -> Result<(), KeyringError> {
+        self.compare(root)?;
         if !self.read_path().exists() {
             let body = root.read_body(DEFAULT_TENANT).map_err(KeyringError::Make)?;
             write_key_text(&self.read_path(), &unlocked(KeyKind::Read, &body.encode()).encode())?;
@@ -138,6 +167,22 @@ impl Keyring {
             let keys = DepositKeys::new(root, DEFAULT_TENANT, label, ed, ml).map_err(KeyringError::Make)?;
             let body = keys.body().encode();
             write_key_text(&self.deposit_path(), &unlocked(KeyKind::Deposit, &body).encode())?;
+        }
+        // What is on the disk now is what a loss will be mended with.
+        self.compare(root)
+    }
+
+    /// Whether all key files that are here, and can be opened without a passphrase, come from `root`.
+    fn compare(&self, root: &Root) -> Result<(), KeyringError> {
+        let authority = root.authority_public().map_err(KeyringError::Make)?;
+        if self.left_recovery()?.is_some_and(|left| *left.to_recovery_text() != *root.to_recovery_text()) {
+            return Err(KeyringError::OtherRoot(self.recovery_path()));
+        }
+        if here(self.read(None, &mut |_| None))?.is_some_and(|keys| *keys.authority_public() != authority) {
+            return Err(KeyringError::OtherRoot(self.read_path()));
+        }
+        if here(self.deposit())?.is_some_and(|keys| keys.card().verify(&authority).is_err()) {
+            return Err(KeyringError::OtherRoot(self.deposit_path()));
         }
         Ok(())
     }
@@ -191,6 +236,14 @@ impl Keyring {
     }
 }
 
+/// Keys, when they are here and not locked.
+fn here<K>(keys: Result<K, KeyringError>) -> Result<Option<K>, KeyringError> {
+    match keys {
+        Err(KeyringError::File(KeyFileError::Missing(_)) | KeyringError::Locked(_)) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 fn content(path: &Path, source: SealError) -> KeyringError {
     KeyringError::Content { path: path.to_owned(), source }
 }
@@ -207,6 +260,10 @@ fn open(path: &Path, kind: KeyKind, ask: AskPassphrase<'_>) -> Result<Zeroizing<
     unlock(&file, kind, passphrase.as_ref().map(|p| p.as_bytes())).map_err(|e| content(path, e))
 }
 
+const LOCK_FILE: &str = "lock";
+/// How long to wait for another command that makes keys in the same folder; that takes it a moment.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a recovery key file says.
 fn recovery_text(root: &Root) -> Zeroizing<String> {
     Zeroizing::new(format!(
@@ -215,4 +272,61 @@ fn recovery_text(root: &Root) -> Zeroizing<String> {
          Print this file or copy the line by hand, keep it far from the machine, then delete the file.\n",
         root.to_recovery_text().as_str()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(keyring: &Keyring) -> Root {
+        keyring.left_recovery().unwrap().unwrap()
+    }
+
+    #[test]
+    fn keys_are_made_once_however_many_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::at(&dir.path().join("keys"));
+        let made: usize = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..4).map(|_| scope.spawn(|| keyring.make("host").unwrap())).collect();
+            makers.into_iter().map(|m| usize::from(m.join().unwrap())).sum()
+        });
+        assert_eq!(made, 1);
+        keyring.compare(&root(&keyring)).unwrap();
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyring = Keyring::at(dir.path());
+        keyring.make("host").unwrap();
+        for cut in [&["deposit.key"][..], &["deposit.key", "read.key"]] {
+            cut.iter().for_each(|name| std::fs::remove_file(dir.path().join(name)).unwrap());
+            assert!(keyring.make("host").unwrap());
+            keyring.compare(&root(&keyring)).unwrap();
+        }
+    }
+
+    #[test]
+    fn keys_of_two_roots_are_not_put_beside_each_other() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, b) = (Keyring::at(one.path()), Keyring::at(two.path()));
+        a.make("host").unwrap();
+        b.make("host").unwrap();
+        let other = root(&b);
+        let refused = |named: PathBuf| match a.make_from(&other, "host") {
+            Err(KeyringError::OtherRoot(path)) => assert_eq!(path, named),
+            other => panic!("{other:?}"),
+        };
+        refused(a.recovery_path());
+        std::fs::remove_file(a.recovery_path()).unwrap();
+        refused(a.read_path());
+        // A new root would not be the read key's.
+        std::fs::remove_file(a.deposit_path()).unwrap();
+        assert!(matches!(a.make("host"), Err(KeyringError::NoRoot(_))));
+        refused(a.read_path());
+        assert!(!a.can_deposit() && !a.recovery_path().exists());
+        std::fs::remove_file(a.read_path()).unwrap();
+        a.make_from(&other, "host").unwrap();
+        a.compare(&other).unwrap();
+    }
 }

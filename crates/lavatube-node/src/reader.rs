@@ -31,6 +31,7 @@ use lavatube_format::tree::Entry;
 use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
+use crate::atomic::{COMMON, make_folders};
 use crate::depositor::{CARDS, DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
 use crate::embedded::{self, EmbeddedVault};
@@ -224,7 +225,9 @@ impl Session<'_> {
         Ok(browse::cat(&mut self.fetcher()?, snapshot, path, out)?)
     }
 
-    /// Restores into folder `target` with `workers` threads.
+    /// Restores into folder `target` with `workers` threads. `selection` stands for what `request.select` selects: other
+    /// bytes for other entries. Until the end there is a mark in the target, and a restore that finds one believes no
+    /// file's looks.
     ///
     /// # Errors
     /// [`ReaderError`] when the restore could not begin; single failures are in the outcome.
@@ -232,12 +235,37 @@ impl Session<'_> {
         &self,
         target: &Path,
         request: RestoreRequest<'_>,
+        selection: &[u8],
         workers: usize,
         meter: &Meter,
     ) -> Result<Outcome, ReaderError> {
         let sink = DirectorySink::open(target).map_err(ReaderError::Target)?;
+        let inside = request.inside.unwrap_or_default();
+        let length = (inside.len() as u64).to_le_bytes();
+        let mark = sink.begin(&[&request.snapshot.0[..], &length, inside, selection].concat());
+        let request = RestoreRequest { doubt: request.doubt || mark.doubt(), ..request };
+        let outcome = match self.restore_all(&sink, request, workers, meter) {
+            Err(e @ ReaderError::Restore(RestoreError::Nothing)) => {
+                mark.undo(&sink);
+                return Err(e);
+            }
+            other => other?,
+        };
+        if outcome.stopped.is_none() {
+            mark.end(&sink);
+        }
+        Ok(outcome)
+    }
+
+    fn restore_all(
+        &self,
+        sink: &DirectorySink,
+        request: RestoreRequest<'_>,
+        workers: usize,
+        meter: &Meter,
+    ) -> Result<Outcome, ReaderError> {
         let mut fetcher = self.fetcher()?;
-        let mut restore = Restore::begin(&mut fetcher, &sink, request, meter)?;
+        let mut restore = Restore::begin(&mut fetcher, sink, request, meter)?;
         let (jobs_in, jobs_out) = sync_channel(2);
         let jobs_out = Mutex::new(jobs_out);
         let planned = thread::scope(|scope| {
@@ -248,7 +276,7 @@ impl Session<'_> {
                 loop {
                     let job = jobs_out.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { return Ok(sum) };
-                    sum.absorb(run_job(job, &mut fetcher, &sink, meter));
+                    sum.absorb(run_job(job, &mut fetcher, sink, meter));
                 }
             };
             let threads: Vec<_> =
@@ -374,26 +402,32 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
     let mut out = Repaired::default();
     let (folders, unmounted) = (embedded::drive_folders(&places.vault)?, embedded::unmounted(&places.vault)?);
     let mut inner = vault.write();
-    for drive in &vault.report().drives {
-        let drive = drive.clone();
+    // A drive's card says which slot is its own: the folders may be listed in another order.
+    let mut positions: Vec<Option<usize>> = vault.report().drives.iter().map(|d| d.position).collect();
+    for drive in vault.report().drives.iter().cloned() {
+        let slot = drive.slot;
         let new = match drive.state {
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
-            DriveState::Present => Ok(None),
-            DriveState::CardDamaged => open_slot(folders.get(drive.slot), None).map(Some),
+            DriveState::Present | DriveState::CardDamaged => Ok(None),
             DriveState::Blank | DriveState::Missing => {
-                open_slot(folders.get(drive.slot), unmounted.get(drive.slot).and_then(Option::as_deref)).map(Some)
+                let free = |at: &usize| !positions.contains(&Some(*at));
+                let at = positions[slot].or_else(|| Some(slot).filter(free)).or_else(|| (0..folders.len()).find(free));
+                positions[slot] = at;
+                let at = at.unwrap_or(folders.len());
+                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref)).map(Some)
             }
             _ => continue,
         };
-        match new.and_then(|new| inner.readopt(drive.slot, new).map_err(|e| e.to_string())) {
+        match new.and_then(|new| inner.readopt(slot, new).map_err(|e| e.to_string())) {
             Ok(()) if drive.state == DriveState::Present => {}
             Ok(()) => out.readopted.push(drive.label),
             Err(text) => out.not_readopted.push((drive.label, text)),
         }
     }
-    let present: Vec<bool> = inner.status().drives.iter().map(|d| d.state == DriveState::Present).collect();
-    embedded::note_mounts(&places.vault, |slot| present.get(slot) == Some(&true)).map_err(DepositorError::from)?;
+    let drives = inner.status().drives;
+    let present = |at| drives.iter().any(|d| d.state == DriveState::Present && positions[d.slot] == Some(at));
+    embedded::note_mounts(&places.vault, present).map_err(DepositorError::from)?;
     let objects: Vec<_> = inner.objects().collect();
     meter.files_total.set(objects.len() as u64);
     for object in objects {
@@ -411,7 +445,7 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
 /// The drive at a slot's folder, which may be empty or gone. A mount point that is not mounted must not be written to: the
 /// disk may hold all of its shards, and what is written in its place would hide and fill another disk.
 fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
-    let folder = folder.ok_or("the vault file names no folder for it")?;
+    let folder = folder.ok_or("the vault file names no folder for it, or another drive is in it")?;
     if let Some(mount) = unmounted {
         return Err(format!(
             "no disk is mounted at {}: mount the drive's own or an empty one and repair again (to do without a disk \
@@ -420,7 +454,7 @@ fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<d
         ));
     }
     if !folder.exists() {
-        std::fs::create_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
     let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;
     Ok(Box::new(drive))

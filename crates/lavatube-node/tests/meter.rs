@@ -124,10 +124,12 @@ fn bytes_count_as_they_are_read_and_written_and_holes_do_not() {
         inside: None,
         select: &|_, _| true,
         overwrite: Overwrite::Never,
+        doubt: false,
+        booted: clock::booted(),
     };
     let meter = Meter::default();
     fs::create_dir(base.join("back")).unwrap();
-    let (_, grown) = watched(&meter, || session.restore(&base.join("back"), request, 1, &meter).unwrap());
+    let (_, grown) = watched(&meter, || session.restore(&base.join("back"), request, b"", 1, &meter).unwrap());
     assert_eq!(counts(&meter), (3, data, SPARSE - 4096));
     assert_eq!(meter.bytes_total.now() - meter.holes.now(), data);
     assert!(grown, "large is counted while it is written");

@@ -52,6 +52,8 @@ pub struct DriveReport {
     pub label: String,
     /// How it is.
     pub state: DriveState,
+    /// Which of the drives handed in it is, counted from 0.
+    pub position: Option<usize>,
     /// Whether its card is undamaged.
     pub card_whole: bool,
     /// Whether its journal is undamaged and up to date.
@@ -90,7 +92,7 @@ impl Vault {
         if signer.as_ref().is_some_and(|s| s.public() != card.vault_key) {
             return Err(OpenError::WrongKey(card.vault));
         }
-        let (slots, unplaced) = fill_slots(&card, drives, cards);
+        let (slots, positions, unplaced) = fill_slots(&card, drives, cards);
         let code = Code::new(card.k.into(), card.m.into()).map_err(|_| OpenError::NoCard { drives: slots.len() })?;
 
         let copies: Vec<Option<Vec<u8>>> = slots.iter().map(read_journal).collect();
@@ -131,6 +133,7 @@ impl Vault {
                 slot,
                 label: s.card.label.clone(),
                 state: s.state.clone(),
+                position: positions[slot],
                 card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
                 journal_current: current[slot],
             });
@@ -201,14 +204,16 @@ fn choose_card(cards: &[Option<DriveCard>]) -> Result<DriveCard, OpenError> {
     own.max_by_key(|c| c.slots.len()).cloned().ok_or(OpenError::NoCard { drives: cards.len() })
 }
 
-/// Puts each drive in its slot: by its card, else by what its shards say, else by its position.
+/// Puts each drive in its slot: by its card, else by what its shards say, else by its position. Gives the slots, the
+/// position of the drive in each, and the positions of drives that fit none.
 fn fill_slots(
     card: &DriveCard,
     drives: Vec<Option<Box<dyn Drive>>>,
     cards: Vec<Option<DriveCard>>,
-) -> (Vec<Slot>, Vec<usize>) {
+) -> (Vec<Slot>, Vec<Option<usize>>, Vec<usize>) {
     let empty = |c: &SlotCard| Slot { card: c.clone(), drive: None, state: DriveState::Missing };
     let mut slots: Vec<Slot> = card.slots.iter().map(empty).collect();
+    let mut positions = vec![None; slots.len()];
     let mut homeless: Vec<(usize, Box<dyn Drive>, DriveState)> = Vec::new();
     let mut unplaced = Vec::new();
     for (position, (drive, own)) in drives.into_iter().zip(cards).enumerate() {
@@ -216,32 +221,32 @@ fn fill_slots(
         let (known, state) = match own {
             Some(own) if own.vault == card.vault => (Some(own.drive), DriveState::Present),
             Some(_) => (None, DriveState::Foreign),
-            None => match drive_by_shards(&*drive, card.vault) {
-                Some(id) => (Some(id), DriveState::CardDamaged),
-                None => (None, DriveState::Blank),
+            None => match told_by_shards(&*drive, card.vault) {
+                Some((vault, id)) if vault == card.vault => (Some(id), DriveState::CardDamaged),
+                _ => (None, DriveState::Blank),
             },
         };
         let Some(id) = known else {
             homeless.push((position, drive, state));
             continue;
         };
-        match slots.iter_mut().find(|s| s.card.drive == id && s.drive.is_none()) {
-            Some(slot) => (slot.drive, slot.state) = (Some(drive), state),
+        match slots.iter_mut().zip(&mut positions).find(|(s, _)| s.card.drive == id && s.drive.is_none()) {
+            Some((slot, at)) => (slot.drive, slot.state, *at) = (Some(drive), state, Some(position)),
             None => unplaced.push(position),
         }
     }
     for (position, drive, state) in homeless {
         match slots.get_mut(position).filter(|s| s.drive.is_none()) {
-            Some(slot) => (slot.drive, slot.state) = (Some(drive), state),
+            Some(slot) => (slot.drive, slot.state, positions[position]) = (Some(drive), state, Some(position)),
             None => unplaced.push(position),
         }
     }
     unplaced.sort_unstable();
-    (slots, unplaced)
+    (slots, positions, unplaced)
 }
 
-/// Which drive of `vault` the shards on it say it is.
-fn drive_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<DriveId> {
+/// Which drive of which vault the shards on it say it is; of several vaults, it is `vault`'s.
+pub(crate) fn told_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<(VaultId, DriveId)> {
     let mut names = Vec::new();
     // A listing that fails half way has still told something.
     let _ = drive.list(SHARDS, &mut |name| {
@@ -250,7 +255,9 @@ fn drive_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<DriveId> {
         }
     });
     let header = |name: &String| read_header(drive, name).ok().flatten();
-    names.iter().filter_map(header).find(|h| h.vault == vault).map(|h| h.drive)
+    let mut told: Vec<_> = names.iter().filter_map(header).map(|h| (h.vault, h.drive)).collect();
+    told.sort_by_key(|(v, _)| *v != vault);
+    told.first().copied()
 }
 
 /// Shard files looked at to tell which drive this is.

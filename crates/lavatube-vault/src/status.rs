@@ -7,6 +7,7 @@ use lavatube_base::DriveId;
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 use crate::journal::JOURNAL;
+use crate::open::{CARD, read_card, told_by_shards};
 use crate::{Drive, DriveError, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
@@ -91,7 +92,7 @@ pub enum ReadoptError {
     /// There is no such slot, or no drive in it and none was given.
     #[error("there is no drive in slot {0}")]
     NoDrive(usize),
-    /// The drive carries another vault's card, or another drive's.
+    /// The drive carries the card or the shards of another vault, or of another drive.
     #[error("the drive belongs to another vault or to another slot")]
     Foreign,
     /// No drive is left to copy the journal from.
@@ -143,24 +144,25 @@ impl Vault {
     /// written. Its shards come back with [`Vault::mend`]. What else is on the drive is left alone.
     ///
     /// # Errors
-    /// [`ReadoptError`]; the drive is then not written to.
+    /// [`ReadoptError`]; the slot keeps the drive it had. [`ReadoptError::Foreign`] before anything is written.
     pub fn readopt(&mut self, slot: usize, drive: Option<Box<dyn Drive>>) -> Result<(), ReadoptError> {
         let journal = self.journal_image().ok_or(ReadoptError::NoJournal)?;
         let place = self.slots.get_mut(slot).ok_or(ReadoptError::NoDrive(slot))?;
-        if let Some(drive) = drive {
-            place.drive = Some(drive);
-            place.state = DriveState::Blank;
-        }
-        let drive = place.drive.as_deref().ok_or(ReadoptError::NoDrive(slot))?;
+        let given = drive;
+        let drive = given.as_deref().or(place.drive.as_deref()).ok_or(ReadoptError::NoDrive(slot))?;
         let card = DriveCard { drive: place.card.drive, ..self.card.clone() };
-        let found = crate::open::read_card(drive);
-        if found.is_some_and(|c| (c.vault, c.drive) != (card.vault, card.drive)) {
+        // Without a card its shards say whose it is: under another drive's card they would be lost.
+        let found = read_card(drive).map(|c| (c.vault, c.drive)).or_else(|| told_by_shards(drive, card.vault));
+        if found.is_some_and(|own| own != (card.vault, card.drive)) {
             return Err(ReadoptError::Foreign);
         }
         drive.put(readme::README, &[readme::text(&card).as_bytes()], PutMode::Replace)?;
         drive.put(JOURNAL, &[&journal], PutMode::Replace)?;
-        drive.put(crate::open::CARD, &[&card.encode()], PutMode::Replace)?;
+        drive.put(CARD, &[&card.encode()], PutMode::Replace)?;
         drive.sync()?;
+        if let Some(drive) = given {
+            place.drive = Some(drive);
+        }
         place.state = DriveState::Present;
         self.journal.is_current(slot);
         Ok(())

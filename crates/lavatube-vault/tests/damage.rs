@@ -4,7 +4,7 @@ mod world;
 
 use lavatube_base::Verified;
 use lavatube_format::shard::ShardHeader;
-use lavatube_vault::{Depth, DriveState, ObjectKind, ReadError, ShardState, Vault};
+use lavatube_vault::{Depth, DriveState, ObjectKind, ReadError, ReadoptError, ShardState, Vault};
 use world::{Chance, World, read, store};
 
 const SIZES: [usize; 5] = [4 << 10, 64 << 10, 4 << 20, 9_777, 123_457];
@@ -391,6 +391,40 @@ fn several_threads_read_at_once() {
             scope.spawn(|| objects.iter().for_each(|o| assert_eq!(read(&vault, o), Ok(()))));
         }
     });
+}
+
+#[test]
+fn a_drive_never_gets_the_card_of_another_drive_whose_shards_it_does_not_hold() {
+    let (mut world, foreign) = (World::new(6), World::new(6));
+    let mut vault = world.create(4, 2);
+    let object = world.chance.bytes(90_000);
+    store(&mut vault, &object);
+    let mut spec = foreign.spec(4, 2);
+    spec.vault = lavatube_base::VaultId([8; 16]);
+    store(&mut Vault::create(spec).unwrap(), &object);
+    for drive in [&world.drives[0], &world.drives[1], &foreign.drives[0]] {
+        drive.with(|files| files.get_mut("drive.card").unwrap().fill(0));
+    }
+    // Handed in at each other's places, they are known by their shards all the same.
+    let mut drives = world.boxed();
+    drives.swap(0, 1);
+    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    let found: Vec<_> = report.drives[..2].iter().map(|d| (d.state.clone(), d.position)).collect();
+    assert_eq!(found, [(DriveState::CardDamaged, Some(1)), (DriveState::CardDamaged, Some(0))]);
+    let before = (world.images(), foreign.images());
+    for (slot, drive) in [(0, &world.drives[1]), (1, &world.drives[0]), (0, &foreign.drives[0])] {
+        assert_eq!(vault.readopt(slot, Some(Box::new(drive.clone()))), Err(ReadoptError::Foreign));
+    }
+    assert_eq!((world.images(), foreign.images()), before, "nothing was written");
+    (0..2).for_each(|slot| vault.readopt(slot, None).unwrap());
+    // Now any four of them do.
+    for away in [[2, 3], [0, 5], [1, 4]] {
+        let mut drives = world.boxed();
+        away.iter().for_each(|n| drives[*n] = None);
+        let (vault, report) = Vault::open(drives, None).unwrap();
+        assert!(report.drives.iter().all(|d| d.position.is_none_or(|at| at == d.slot)));
+        assert_eq!(read(&vault, &object), Ok(()));
+    }
 }
 
 #[test]

@@ -304,8 +304,10 @@ impl Found {
         // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
         let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));
         let structure = self.structure.as_ref();
+        // A manifest that cannot be read or believed takes all of its session along, whichever files that has.
+        let unknown = structure.is_some_and(|s| !s.bad.is_empty() || !s.refused.is_empty() || !s.chain.is_empty());
         let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
-        if beyond || !self.damage.is_none() || structure.is_some_and(|s| !s.chain.is_empty()) {
+        if beyond || unknown || !self.damage.is_none() {
             End::Lost
         } else if drives || data || !self.unsound.is_empty() || structure.is_some_and(|s| !s.is_sound()) {
             End::Damaged

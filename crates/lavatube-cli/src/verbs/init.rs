@@ -72,7 +72,7 @@ pub fn make(plan: &VaultPlan, settings: &Settings, screen: &Screen) -> Result<Ma
             screen.warn(&format!("keys were made in {}: {}", settings.places.keys.display(), keep(&recovery)));
         }
         let failure = Failure::from(e);
-        if failure.condition != Condition::NoKey {
+        if failure.condition != Condition::NoKey || failure.hint.is_some() {
             return failure;
         }
         let hint = "a vault is made for the holder of the read key: bring it back with `lavatube key bring-read FILE`";

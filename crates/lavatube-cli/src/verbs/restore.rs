@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use lavatube_client::fault::Fault;
 use lavatube_client::meter::Meter;
 use lavatube_client::restore::{DIRECTORY_THERE, Failed, Outcome, Overwrite, RestoreRequest};
+use lavatube_node::clock;
 use serde_json::json;
 
 use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
@@ -25,8 +26,9 @@ use crate::{date, progress, units};
 ///
 /// Everything lands below the target folder: a snapshot of /home/ann/photos becomes TARGET/photos. Nothing that is there
 /// is overwritten unless you say so, and no link in the target is followed. A directory that stands where something else
-/// was saved is never removed, whatever you say: move it away. Cut short, it carries on when run again: what
-/// has the right size and time counts as done. Every file's content is verified; a file that fails does not get its name.
+/// was saved is never removed, whatever you say: move it away. Cut short, it carries on when run again: what has the
+/// right size and time, and then also the right content, counts as done. Every file's content is verified; a file that
+/// fails does not get its name. A hidden file .lavatube-restoring-… is in the target while a restore is under way.
 /// `lavatube help patterns` explains patterns.
 ///
 /// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept and
@@ -98,10 +100,18 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
         When::Always => Overwrite::Always,
     };
     let inside = named.path.as_deref();
-    let request = RestoreRequest { snapshot: named.listed.place.id, inside, select: &select, overwrite };
+    let request = RestoreRequest {
+        snapshot: named.listed.place.id,
+        inside,
+        select: &select,
+        overwrite,
+        doubt: false,
+        booted: clock::booted(),
+    };
+    let selection = format!("{:?}", (&args.include, &args.exclude));
     let meter = Meter::default();
     let outcome = progress::during(screen, "restoring", &meter, || {
-        session.restore(&target, request, settings.workers(), &meter).map_err(Failure::from)
+        session.restore(&target, request, selection.as_bytes(), settings.workers(), &meter).map_err(Failure::from)
     })?;
     let hurt = reader.holding.vault.hurt();
     let done = Done { named: &named, target: &target, outcome: &outcome, hurt: &hurt, took: begin.elapsed() };

@@ -110,6 +110,13 @@ impl MemorySink {
         self.put_inode(path, Inode { data: content.to_vec(), meta: Some(meta), ..Inode::new(FoundKind::File) });
     }
 
+    /// Changes the bytes of a file, and nothing else of it.
+    pub(crate) fn tear(&self, path: &str, content: &[u8]) {
+        let mut inner = self.0.lock().unwrap();
+        let inode = Self::at(&inner, path).unwrap();
+        inner.inodes[inode].data = content.to_vec();
+    }
+
     /// Puts a symbolic link there beforehand.
     pub(crate) fn put_symlink(&self, path: &str, target: &str) {
         self.put_inode(path, Inode { target: target.into(), ..Inode::new(FoundKind::Symlink) });

@@ -2,11 +2,12 @@
 //!
 //! A file of one chunk is verified before anything is written. A longer one is written as its chunks come, each verified,
 //! and gets its name only when the digest over all of it fits. Where an older file is to be replaced, chunks that it
-//! still has are taken from it rather than fetched: over a long link that is most of the time. Step 21 of the walk.
+//! still has are taken from it rather than fetched: over a long link that is most of the time. Whether a file that looks
+//! restored is can be told without fetching, too: its chunks' names are digests. Step 21 of the walk.
 
 use lavatube_format::tree::{Content, Entry, Extent, Kind, Ref};
 
-use super::{DIRECTORY_THERE, Overwrite, name};
+use super::{DIRECTORY_THERE, Overwrite, Rules, name};
 use crate::fault::Fault;
 use crate::fetch::{FetchError, Fetcher};
 use crate::layers::TreeError;
@@ -106,8 +107,8 @@ pub(super) struct FileWriter<'w, 'a, S: Sink> {
     pub(super) sink: &'w S,
     /// The directory.
     pub(super) dir: &'w S::Dir,
-    /// What may be replaced.
-    pub(super) overwrite: Overwrite,
+    /// What may be replaced, and what is believed.
+    pub(super) rules: Rules,
     /// Is told of bytes as they are written.
     pub(super) meter: &'w Meter,
     /// How many it was told of.
@@ -117,9 +118,12 @@ pub(super) struct FileWriter<'w, 'a, S: Sink> {
 impl<S: Sink> FileWriter<'_, '_, S> {
     /// Restores file `entry`. In a `fresh` directory nothing is looked for first.
     pub(super) fn restore(&mut self, entry: &Entry, content: &Content, fresh: bool) -> Result<End, FileError> {
-        let (old, end) = if fresh { (None, None) } else { existing(self.sink, self.dir, entry, self.overwrite)? };
-        if let Some(end) = end {
-            return Ok(end);
+        let (old, end) = if fresh { (None, None) } else { existing(self.sink, self.dir, entry, self.rules.overwrite)? };
+        match end {
+            // A power loss may leave a file of the right size and time that holds nothing: that one is ours to replace.
+            Some(End::AlreadyThere) if self.rules.doubts(old.as_ref()) && !self.holds(entry, content)? => {}
+            Some(end) => return Ok(end),
+            None => {}
         }
         let written = if content.depth == 0 && content.refs.len() <= 1 {
             self.whole(entry, content, old.as_ref())
@@ -128,10 +132,12 @@ impl<S: Sink> FileWriter<'_, '_, S> {
         };
         match written {
             // It came to be since we looked.
-            Err(FileError::Sink(SinkError::Exists)) => match existing(self.sink, self.dir, entry, self.overwrite)?.1 {
-                Some(end) => Ok(end),
-                None => Err(SinkError::Exists.into()),
-            },
+            Err(FileError::Sink(SinkError::Exists)) => {
+                match existing(self.sink, self.dir, entry, self.rules.overwrite)?.1 {
+                    Some(end) => Ok(end),
+                    None => Err(SinkError::Exists.into()),
+                }
+            }
             other => other.map(End::Written),
         }
     }
@@ -252,14 +258,44 @@ impl<S: Sink> FileWriter<'_, '_, S> {
             return false;
         }
         out.resize(len, 0);
+        self.read_there(name, at, out) && self.fetcher.archive().chunk_ids.open(out, leaf.id).is_some()
+    }
+
+    /// Whether the file that is there has the content that it should have.
+    fn holds(&mut self, entry: &Entry, content: &Content) -> Result<bool, TreeError> {
+        let name = name(&entry.path);
+        let (mut leaves, mut place, mut bytes) = (LeafRefs::new(content), Placer::new(content), Vec::new());
+        while let Some(leaf) = leaves.next(self.fetcher)? {
+            let len = usize::try_from(leaf.len).unwrap_or(usize::MAX);
+            if len > lavatube_base::limits::CHUNK_LEN_MAX {
+                return Ok(false);
+            }
+            bytes.resize(len, 0);
+            let mut done = 0;
+            while done < len {
+                let Some((at, n)) = place.stretch(len - done) else { return Ok(false) };
+                if !self.read_there(name, at, &mut bytes[done..done + n]) {
+                    return Ok(false);
+                }
+                done += n;
+            }
+            if self.fetcher.archive().chunk_ids.open(&bytes, leaf.id).is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Fills `out` from the file that is there; false when that cannot be done.
+    fn read_there(&self, name: &[u8], at: u64, out: &mut [u8]) -> bool {
         let mut done = 0;
-        while done < len {
-            match self.sink.read_existing(self.dir, name, at + done as u64, &mut out[done..]) {
+        while done < out.len() {
+            match self.sink.read_existing(self.dir, name, at.saturating_add(done as u64), &mut out[done..]) {
                 Ok(n) if n > 0 => done += n,
                 _ => return false,
             }
         }
-        self.fetcher.archive().chunk_ids.open(out, leaf.id).is_some()
+        true
     }
 }
 
@@ -295,19 +331,28 @@ impl<'c> Placer<'c> {
         mut write: impl FnMut(u64, &[u8]) -> Result<(), SinkError>,
     ) -> Result<(), SinkError> {
         while !bytes.is_empty() {
-            let extents = self.extents.unwrap_or(&self.whole);
             // The format's reader has checked that extents and stream are of one length.
-            let Some(extent) = extents.get(self.number) else { return Ok(()) };
-            let room = usize::try_from(extent.len - self.used).unwrap_or(usize::MAX);
-            if room == 0 {
-                (self.number, self.used) = (self.number + 1, 0);
-                continue;
-            }
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            write(extent.at + self.used, now)?;
-            self.used += now.len() as u64;
+            let Some((at, len)) = self.stretch(bytes.len()) else { return Ok(()) };
+            let (now, later) = bytes.split_at(len);
+            write(at, now)?;
             bytes = later;
         }
         Ok(())
+    }
+
+    /// Where the next bytes of the stream lie in the file, and how many lie there together, up to `most`; `None` behind
+    /// the last.
+    fn stretch(&mut self, most: usize) -> Option<(u64, usize)> {
+        let extents = self.extents.unwrap_or(&self.whole);
+        loop {
+            let extent = extents.get(self.number)?;
+            let room = usize::try_from(extent.len - self.used).unwrap_or(usize::MAX);
+            if room > 0 {
+                let (at, len) = (extent.at + self.used, room.min(most));
+                self.used += len as u64;
+                return Some((at, len));
+            }
+            (self.number, self.used) = (self.number + 1, 0);
+        }
     }
 }

@@ -11,7 +11,7 @@ use lavatube_format::tree::{Entry, Kind};
 
 use super::dirs::{DirNode, release};
 use super::file::{End, FileError, FileWriter, existing};
-use super::{Outcome, Overwrite, Stopped, name};
+use super::{Outcome, Rules, Stopped, name};
 use crate::fetch::Fetcher;
 use crate::meter::Meter;
 use crate::sink::{Sink, SinkError};
@@ -25,7 +25,7 @@ struct Task<S: Sink> {
 /// A batch of entries to restore.
 pub struct Job<S: Sink> {
     tasks: VecDeque<Task<S>>,
-    overwrite: Overwrite,
+    rules: Rules,
     stop: Arc<Stop>,
 }
 
@@ -47,7 +47,7 @@ impl<S: Sink> Job<S> {
 /// The job being collected.
 pub(super) struct Batch<S: Sink> {
     tasks: VecDeque<Task<S>>,
-    overwrite: Overwrite,
+    rules: Rules,
     stop: Arc<Stop>,
     bytes: u64,
     dirs: usize,
@@ -63,8 +63,8 @@ const STRETCH: usize = 4;
 const REFS_EXPECTED: usize = 256;
 
 impl<S: Sink> Batch<S> {
-    pub(super) fn new(overwrite: Overwrite) -> Self {
-        Self { tasks: VecDeque::new(), overwrite, stop: Arc::default(), bytes: 0, dirs: 0, frame: None }
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { tasks: VecDeque::new(), rules, stop: Arc::default(), bytes: 0, dirs: 0, frame: None }
     }
 
     /// Why the restore ends early, if it does.
@@ -102,7 +102,7 @@ impl<S: Sink> Batch<S> {
     pub(super) fn take(&mut self) -> Option<Job<S>> {
         let tasks = std::mem::take(&mut self.tasks);
         (self.bytes, self.dirs, self.frame) = (0, 0, None);
-        (!tasks.is_empty()).then(|| Job { tasks, overwrite: self.overwrite, stop: Arc::clone(&self.stop) })
+        (!tasks.is_empty()).then(|| Job { tasks, rules: self.rules, stop: Arc::clone(&self.stop) })
     }
 }
 
@@ -112,14 +112,14 @@ pub fn run_job<S: Sink>(job: Job<S>, fetcher: &mut Fetcher<'_>, sink: &S, meter:
     if job.stop.get().is_none() {
         expect(&job, fetcher);
     }
-    let Job { mut tasks, overwrite, stop } = job;
+    let Job { mut tasks, rules, stop } = job;
     while let Some(task) = tasks.pop_front() {
         match stop.get() {
             Some(why) => {
                 meter.errors.add(1);
                 outcome.not_attempted(&task.entry.path, why);
             }
-            None => run_task(&task.entry, &task.dir, overwrite, fetcher, sink, meter, &mut outcome),
+            None => run_task(&task.entry, &task.dir, rules, fetcher, sink, meter, &mut outcome),
         }
         if let Some(why) = &outcome.stopped {
             // The first to find out says why; the others see it.
@@ -149,7 +149,7 @@ fn expect<S: Sink>(job: &Job<S>, fetcher: &mut Fetcher<'_>) {
 pub(super) fn run_task<S: Sink>(
     entry: &Entry,
     dir: &DirNode<S>,
-    overwrite: Overwrite,
+    rules: Rules,
     fetcher: &mut Fetcher<'_>,
     sink: &S,
     meter: &Meter,
@@ -158,12 +158,12 @@ pub(super) fn run_task<S: Sink>(
     let mut counted = 0;
     let end = match &entry.kind {
         Kind::File(content) => {
-            let mut writer = FileWriter { fetcher, sink, dir: &dir.dir, overwrite, meter, counted: 0 };
+            let mut writer = FileWriter { fetcher, sink, dir: &dir.dir, rules, meter, counted: 0 };
             let end = writer.restore(entry, content, dir.fresh);
             counted = writer.counted;
             end
         }
-        _ => special(entry, dir, overwrite, sink),
+        _ => special(entry, dir, rules, sink),
     };
     let size = if let Kind::File(content) = &entry.kind { Some(content.size) } else { None };
     match &end {
@@ -192,7 +192,7 @@ pub(super) fn run_task<S: Sink>(
     }
 }
 
-fn special<S: Sink>(entry: &Entry, dir: &DirNode<S>, overwrite: Overwrite, sink: &S) -> Result<End, FileError> {
+fn special<S: Sink>(entry: &Entry, dir: &DirNode<S>, rules: Rules, sink: &S) -> Result<End, FileError> {
     let name = name(&entry.path);
     let make = || sink.make_special(&dir.dir, name, &entry.kind, &entry.meta);
     match make() {
@@ -200,7 +200,7 @@ fn special<S: Sink>(entry: &Entry, dir: &DirNode<S>, overwrite: Overwrite, sink:
         Err(SinkError::Exists) => {}
         Err(e) => return Err(e.into()),
     }
-    if let Some(end) = existing(sink, &dir.dir, entry, overwrite)?.1 {
+    if let Some(end) = existing(sink, &dir.dir, entry, rules.overwrite)?.1 {
         return Ok(end);
     }
     sink.remove(&dir.dir, name)?;

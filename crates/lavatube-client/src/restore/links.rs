@@ -12,7 +12,7 @@ use lavatube_format::tree::{Entry, Kind, Meta, path_order};
 use super::dirs::{DirNode, Dirs};
 use super::file::{End, existing};
 use super::job::run_task;
-use super::{Outcome, Overwrite, name, parent};
+use super::{Outcome, Overwrite, Rules, name, parent};
 use crate::fault::Fault;
 use crate::fetch::Fetcher;
 use crate::meter::Meter;
@@ -68,7 +68,7 @@ impl Links {
         self,
         sink: &S,
         fetcher: &mut Fetcher<'_>,
-        overwrite: Overwrite,
+        rules: Rules,
         meter: &Meter,
         outcome: &mut Outcome,
     ) {
@@ -77,7 +77,7 @@ impl Links {
         }
         let Self { strip, links, dirs: metas, .. } = self;
         let bad = outcome.failed.iter().chain(&outcome.kept).map(|f| f.path.clone()).collect();
-        let mut maker = Maker { sink, strip: &strip, bad, moved: BTreeMap::new(), overwrite };
+        let mut maker = Maker { sink, strip: &strip, bad, moved: BTreeMap::new(), rules };
         let mut dirs = Dirs::<S>::new(strip.clone());
         // Links were put off in the order of the tree, so each directory is come to once.
         let mut todo: Vec<(&Vec<u8>, Option<Link>)> = metas.keys().map(|path| (path, None)).collect();
@@ -92,7 +92,7 @@ impl Links {
                 continue;
             };
             dirs.enter_parent(&link.entry.path, sink, outcome);
-            let Some(dir) = dirs.open(sink, overwrite, outcome) else {
+            let Some(dir) = dirs.open(sink, rules.overwrite, outcome) else {
                 meter.errors.add(1);
                 outcome.fail(&link.entry.path, Fault::Target, "its directory could not be opened again");
                 continue;
@@ -114,7 +114,7 @@ struct Maker<'m, S: Sink> {
     bad: BTreeSet<Vec<u8>>,
     /// Bad leader → the name that took its place.
     moved: BTreeMap<Vec<u8>, Vec<u8>>,
-    overwrite: Overwrite,
+    rules: Rules,
 }
 
 impl<S: Sink> Maker<'_, S> {
@@ -146,7 +146,7 @@ impl<S: Sink> Maker<'_, S> {
                     outcome.warn(&entry.path, vec![format!("is a file of its own instead of a hard link: {e}")]);
                 }
                 let before = outcome.failed.len() + outcome.kept.len();
-                run_task(&entry, dir, self.overwrite, fetcher, self.sink, meter, outcome);
+                run_task(&entry, dir, self.rules, fetcher, self.sink, meter, outcome);
                 if outcome.failed.len() + outcome.kept.len() == before {
                     self.moved.insert(leader, entry.path);
                 }
@@ -166,8 +166,12 @@ impl<S: Sink> Maker<'_, S> {
         match self.sink.hard_link(below, &dir.dir, name) {
             Ok(()) => {}
             Err(SinkError::Exists) => {
-                if let Some(end) = existing(self.sink, &dir.dir, entry, self.overwrite)?.1 {
-                    return Ok(end);
+                let (found, end) = existing(self.sink, &dir.dir, entry, self.rules.overwrite)?;
+                match end {
+                    // The first name's content was compared; that this is another name of it is not known.
+                    Some(End::AlreadyThere) if self.rules.doubts(found.as_ref()) => {}
+                    Some(end) => return Ok(end),
+                    None => {}
                 }
                 self.sink.remove(&dir.dir, name)?;
                 self.sink.hard_link(below, &dir.dir, name)?;

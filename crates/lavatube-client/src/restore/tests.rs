@@ -7,7 +7,14 @@ fn all(_: &[u8], _: bool) -> bool {
 }
 
 fn request(snapshot: ChunkId) -> RestoreRequest<'static> {
-    RestoreRequest { snapshot, inside: None, select: &all, overwrite: Overwrite::Never }
+    RestoreRequest {
+        snapshot,
+        inside: None,
+        select: &all,
+        overwrite: Overwrite::Never,
+        doubt: false,
+        booted: WallTime::default(),
+    }
 }
 
 fn run(world: &World, sink: &MemorySink, request: RestoreRequest<'_>) -> Result<Outcome, RestoreError> {
@@ -153,6 +160,34 @@ fn a_second_run_finds_everything_done_and_fetches_no_content() {
         assert_eq!((outcome.files, outcome.already_there), (0, 6));
     });
     assert_eq!(sink.paths(), before);
+}
+
+#[test]
+fn in_doubt_a_file_that_only_looks_restored_is_written_again() {
+    let mut world = World::new();
+    let (snapshot, _) = everything(&mut world);
+    let sink = MemorySink::new();
+    let doubtful = RestoreRequest { doubt: true, ..request(snapshot) };
+    run(&world, &sink, request(snapshot)).unwrap();
+    let whole = ["docs/a", "docs/big", "docs/s/sparse"].map(|path| (path, sink.content(path).unwrap()));
+    for (path, content) in &whole {
+        // Size and time are right, the bytes never came: none, the last, or the whole content.
+        for zeros in [0..content.len(), content.len() - 500.min(content.len())..content.len(), 0..1] {
+            let mut torn = content.clone();
+            torn[zeros].fill(0);
+            let differs = torn != *content;
+            sink.tear(path, &torn);
+            let trusting = run(&world, &sink, request(snapshot)).unwrap();
+            assert_eq!((trusting.files, trusting.already_there), (0, 6), "without doubt it counts as done");
+            let outcome = run(&world, &sink, doubtful).unwrap();
+            assert!(outcome.is_whole(), "{path}: {outcome:?}");
+            assert_eq!((outcome.files, outcome.already_there), (u64::from(differs), 6 - u64::from(differs)), "{path}");
+            assert_eq!(sink.content(path).unwrap(), *content, "{path}");
+        }
+    }
+    sink.put("docs/a", b"precious", 5);
+    let outcome = run(&world, &sink, doubtful).unwrap();
+    assert_eq!((outcome.files, outcome.kept.len()), (0, 1), "what does not even look like ours is kept");
 }
 
 #[test]

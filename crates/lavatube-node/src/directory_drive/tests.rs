@@ -174,3 +174,28 @@ fn a_full_drive_says_so_and_stages_nothing() {
     assert_eq!((result, left, synced), (Err(DriveError::Full), 0, Ok(())));
     assert_eq!(listed, ["y"]);
 }
+
+#[test]
+fn folders_that_a_killed_process_made_are_made_durable_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let drive = DirectoryDrive::open(tmp.path()).unwrap();
+    // Made, and killed before any sync.
+    fs::create_dir_all(tmp.path().join("shards/ab")).unwrap();
+    let touched = |write: &dyn Fn()| {
+        write();
+        let mut staged = lock(&drive.staged);
+        settle_bytes(&mut staged).unwrap();
+        drive.settle_names(&mut staged).unwrap();
+        staged.appended.clear();
+        std::mem::take(&mut staged.touched).into_iter().collect::<Vec<_>>()
+    };
+    let put = |name: &'static str| move |drive: &DirectoryDrive| drive.put(name, &[b"x"], PutMode::New).unwrap();
+    assert_eq!(touched(&|| put("shards/ab/x")(&drive)), ["", "shards", "shards/ab"]);
+    assert_eq!(touched(&|| put("shards/ab/y")(&drive)), ["shards/ab"], "once is enough");
+    assert_eq!(touched(&|| put("shards/cd/x")(&drive)), ["shards", "shards/cd"]);
+    fs::remove_dir_all(tmp.path().join("shards/ab")).unwrap();
+    assert_eq!(touched(&|| put("shards/ab/x")(&drive)), ["shards", "shards/ab"], "made anew");
+    fs::write(tmp.path().join("journal"), "written, never synced").unwrap();
+    assert_eq!(touched(&|| drive.append("journal", b"x").unwrap()), [""]);
+    assert!(touched(&|| drive.append("journal", b"x").unwrap()).is_empty());
+}

@@ -324,3 +324,55 @@ fn threads_share_a_sink() {
     let count = |d| fs::read_dir(tmp.path().join(d)).unwrap().count();
     assert_eq!((count("d0"), count("d1")), (100, 100));
 }
+
+fn marks(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(mark::PREFIX)).count()
+}
+
+#[test]
+fn a_mark_stays_until_the_same_restore_comes_to_its_end() {
+    let (tmp, sink, root) = target();
+    let first = sink.begin(b"all");
+    assert!(!first.doubt(), "nothing was there");
+    assert_eq!(marks(tmp.path()), 1);
+    drop(first);
+    // Cut. Another restore has doubts and leaves the mark for whoever knows what it stands for.
+    let other = sink.begin(b"some");
+    assert!(other.doubt());
+    other.end(&sink);
+    assert_eq!(marks(tmp.path()), 1);
+    let again = sink.begin(b"all");
+    assert!(again.doubt());
+    sink.finish_dir(&root, &meta(0o755)).unwrap();
+    again.end(&sink);
+    assert_eq!(marks(tmp.path()), 0);
+    let time = fs::metadata(tmp.path()).unwrap().mtime();
+    assert_eq!(time, meta(0).mtime.s, "and the target keeps the time it was given");
+    let last = sink.begin(b"all");
+    assert!(!last.doubt());
+    last.undo(&sink);
+    assert_eq!(marks(tmp.path()), 0);
+}
+
+#[test]
+fn of_two_restores_at_once_the_last_takes_the_mark_away() {
+    let (tmp, sink, _) = target();
+    let (one, two) = (sink.begin(b"all"), sink.begin(b"all"));
+    assert!(!one.doubt() && two.doubt());
+    one.end(&sink);
+    assert_eq!(marks(tmp.path()), 1);
+    two.end(&sink);
+    assert_eq!(marks(tmp.path()), 0);
+}
+
+#[test]
+fn a_file_that_is_called_like_a_mark_is_none() {
+    let (tmp, sink, _) = target();
+    let name = format!("{}theirs", mark::PREFIX);
+    fs::write(tmp.path().join(&name), "theirs").unwrap();
+    let mark = sink.begin(b"all");
+    assert!(!mark.doubt());
+    mark.end(&sink);
+    assert_eq!(fs::read(tmp.path().join(name)).unwrap(), b"theirs");
+}
