@@ -63,12 +63,16 @@ pub const SYMBOLS_MAX: usize = 1 << 16;
 pub const REPORT_ENTRIES_MAX: usize = 140;
 /// Most blocks one probe asks about.
 pub const PROBE_ENTRIES_MAX: usize = 128;
-/// Most blocks a node sends at a time: announced and not yet known to be whole. One report and one probe hold them all.
-pub const OUTGOING_MAX: usize = 128;
+/// Most blocks a node sends at a time: announced and not yet known to be stored.
+pub const OUTGOING_MAX: usize = 1024;
 /// Most blocks that may wait to be sent.
 pub const QUEUE_MAX: usize = 1 << 20;
 /// Most blocks a node receives at a time.
-pub const INCOMING_MAX: usize = 512;
+pub const INCOMING_MAX: usize = 2 * OUTGOING_MAX;
+/// Most transfer numbers of the peer that are remembered, for reports.
+pub const TRANSFERS_MAX: usize = 2 * INCOMING_MAX;
+/// Most echo requests on their way, and most answers that wait to be sent.
+pub const ECHOES_MAX: usize = 16;
 /// Most blocks remembered as stored, so that what comes late is answered and not stored twice.
 pub const KEPT_MAX: usize = 1 << 14;
 /// Counters behind the highest one among which the link tells new datagrams from replayed ones.
@@ -93,6 +97,4 @@ const _: () = assert!(BLOCK_LEN_MAX >= OBJECT_LEN_MAX + 1024);
 const _: () = assert!(SYMBOL_LEN_MAX == 1436 && BLOCK_LEN_MAX.div_ceil(SYMBOL_LEN_MAX) < SYMBOLS_MAX * 3 / 4);
 const _: () = assert!(4 + 16 + 10 * REPORT_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
 const _: () = assert!(4 + 4 * PROBE_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
-const _: () =
-    assert!(OUTGOING_MAX <= PROBE_ENTRIES_MAX && OUTGOING_MAX <= REPORT_ENTRIES_MAX && OUTGOING_MAX <= INCOMING_MAX);
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

@@ -31,6 +31,11 @@ impl Sealing {
         Some(self.reserved.start).filter(|_| !self.reserved.is_empty())
     }
 
+    /// The lowest counter that was not used.
+    pub fn counter(&self) -> u64 {
+        self.reserved.start
+    }
+
     /// Counters left.
     pub fn left(&self) -> u64 {
         self.reserved.end.saturating_sub(self.reserved.start)
