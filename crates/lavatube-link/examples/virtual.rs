@@ -62,7 +62,8 @@ fn show(case: &Case, seeds: u64) {
 
 /// Seconds until the last block is delivered, and bytes sent over bytes that had to be.
 fn run(case: &Case, seed: u64) -> (f64, f64) {
-    let channel = Channel { burst: case.burst, ..Channel::new(s(RTT_S / 2.0), case.loss) };
+    let slot = s(1500.0 * 8.0 / (case.rates.0 as f64 * 1e6));
+    let channel = Channel { burst: case.burst, slot, ..Channel::new(s(RTT_S / 2.0), case.loss) };
     let (up, down) = (case.rates.0 * 1_000_000, case.rates.1 * 1_000_000);
     let plans = [ContactPlan::always(up, down), ContactPlan::always(down, up)];
     let mut world = World::new(seed, [channel.clone(), channel], plans, None);

@@ -22,11 +22,6 @@
 //! let mut link = Link::new(config, 0..1 << 20, MemoryStore::default(), clock());
 //! let (mut datagram, mut incoming) = (Vec::new(), Vec::new());
 //! while rounds.next().is_some() {
-//!     // Several datagrams may be appended to one buffer, for one system call.
-//!     while link.poll_transmit(clock(), &mut datagram) {
-//!         socket.send(&datagram);
-//!         datagram.clear();
-//!     }
 //!     while let Some(event) = link.poll_event() {
 //!         match event {
 //!             Event::Wanted { key } => link.supply(key, vec![/* read from the spool */]),
@@ -38,6 +33,11 @@
 //!             Event::Delivered { .. } | Event::Refused { .. } | Event::Spent { .. } | Event::Echoed { .. } => {}
 //!         }
 //!     }
+//!     // Several datagrams may be appended to one buffer, for one system call.
+//!     while link.poll_transmit(clock(), &mut datagram) {
+//!         socket.send(&datagram);
+//!         datagram.clear();
+//!     }
 //!     let until = link.poll_timeout(clock());
 //!     match socket.receive(&mut incoming, until) {
 //!         Some(len) => drop(link.handle_datagram(&incoming[..len], clock())),
@@ -46,8 +46,8 @@
 //! }
 //! ```
 //!
-//! Events may make datagrams possible and the other way round (a block supplied can be sent at once), so a loop drains both
-//! until both are empty before it waits.
+//! Events come first: a block that was stored just now is in the report that leaves next. Sending may ask for the next block, so a
+//! loop that wants the link full drains both until both are empty before it waits.
 //!
 //! | file | is |
 //! |---|---|

@@ -400,16 +400,18 @@ impl<S: SymbolStore> Link<S> {
         self.receiver.report_at(self.contact.map_or(0, |contact| contact.rate_up_bit_s))
     }
 
-    /// How long an answer may take: a round trip, a quarter for what is slower today, and the while a report waits.
+    /// How long an answer may take: a round trip, a quarter for what is slower today, and the while a report waits for its share of the way back.
     fn patience(&self) -> Duration {
         let planned = self.contact.and_then(|contact| contact.light).map(|light| light * 2);
         let round_trip = self.sender.estimate.round_trip().or(planned).unwrap_or(ROUND_TRIP_MAX);
-        round_trip + round_trip / 4 + SLACK
+        let back = self.contact.map_or(0, |contact| contact.rate_down_bit_s);
+        let waits = if back > 0 { receiver::report_gap(back, REPORT_LEN_TYPICAL) } else { Duration::ZERO };
+        round_trip + round_trip / 4 + SLACK + waits.min(WAITS_MAX)
     }
 
-    /// When the line falls silent. Blocks ask for themselves before that.
+    /// When the line falls silent: while blocks are sent, reports come many times in a round trip.
     fn unanswered_at(&self) -> Option<Instant> {
-        Some(self.unanswered_since? + 2 * self.patience())
+        Some(self.unanswered_since? + self.patience())
     }
 
     /// How things are. For people, not for the loop: it copies.
@@ -469,6 +471,9 @@ impl<S: SymbolStore> Link<S> {
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(4);
 /// Reports wait for a while, and so do timers.
 const SLACK: Duration = Duration::from_millis(500);
+/// Bytes of a packet with a report of ten blocks or so, and how long at most one waits for such reports.
+const REPORT_LEN_TYPICAL: usize = 200;
+const WAITS_MAX: Duration = Duration::from_secs(60);
 /// A silent line is probed at least so often, and the time between probes doubles at most so many times.
 const PROBES_EVERY_MAX: Duration = Duration::from_secs(60);
 const PROBES_DOUBLED_MAX: u32 = 8;

@@ -106,6 +106,8 @@ pub struct Outgoing {
     /// Symbols sent, and how many of them a horizon has passed.
     pub sent: u64,
     pub passed: u64,
+    /// Symbols sent since there was reason to believe that the peer does not know the transfer.
+    fresh: u64,
     /// The next symbol's number.
     cursor: usize,
     /// What the last report said is missing.
@@ -136,6 +138,7 @@ impl Outgoing {
             owed: 0,
             sent: 0,
             passed: 0,
+            fresh: 0,
             cursor: 0,
             missing,
             unannounced: true,
@@ -158,7 +161,11 @@ impl Outgoing {
     /// A report came: so much is missing, and the next number nobody has seen is `next`.
     pub fn heard(&mut self, missing: u32, next: u32, estimate: &Estimate, sigmas: f64) {
         self.missing = missing;
-        self.cursor = self.cursor.max(usize::try_from(next).unwrap_or_default());
+        // With nothing under way, no symbol from `next` on is there, whoever sent it: what an outage took, what an earlier life left.
+        let next = usize::try_from(next).unwrap_or(usize::MAX);
+        if self.sent == self.passed && next < self.shape.symbols() {
+            self.cursor = next;
+        }
         self.owe(estimate, sigmas);
         self.state = self.state.next(if self.owed > 0 { Happening::Owed } else { Happening::Spent });
     }
@@ -176,7 +183,7 @@ impl Outgoing {
 
     /// The peer does not know what the transfer is.
     pub fn forgotten(&mut self) {
-        self.unannounced = true;
+        (self.unannounced, self.fresh) = (true, 0);
         self.state = self.state.next(Happening::Forgotten);
     }
 
@@ -185,7 +192,7 @@ impl Outgoing {
         self.rounds = self.rounds.saturating_sub(1);
         self.passed = self.sent;
         self.owe(estimate, sigmas);
-        self.unannounced = true;
+        (self.unannounced, self.fresh) = (true, 0);
         self.state = self.state.next(Happening::Owed);
     }
 
@@ -230,9 +237,10 @@ impl Outgoing {
         put(Symbol { transfer: self.transfer, repair: repair.is_some(), number, bytes: symbol });
         self.cursor += 1;
         self.sent += 1;
+        self.fresh += 1;
         self.owed = self.owed.saturating_sub(1);
         // Often at first, because without it symbols mean nothing there, and seldom later.
-        self.unannounced = self.sent.is_power_of_two() || self.sent.is_multiple_of(ANNOUNCE_EVERY);
+        self.unannounced = self.fresh.is_power_of_two() || self.fresh.is_multiple_of(ANNOUNCE_EVERY);
         if self.owed == 0 {
             self.state = self.state.next(Happening::Spent);
         }
@@ -308,6 +316,27 @@ mod tests {
         out.heard(3, 9, &estimate, 0.0);
         out.heard(3, 9, &estimate, 0.0);
         assert_eq!((out.state, out.owed), (State::Sending, 3));
-        out.put_symbol(&mut Vec::new(), |symbol| assert_eq!((symbol.number, symbol.repair), (10, true)));
+        // The last one did not arrive either; then come those never sent.
+        let mut numbers = Vec::new();
+        while out.ready() {
+            out.put_symbol(&mut Vec::new(), |symbol| numbers.push((symbol.number, symbol.repair)));
+        }
+        assert_eq!(numbers, [(9, false), (10, true), (11, true)]);
+    }
+
+    #[test]
+    fn when_all_were_sent_they_are_sent_again_and_each_has_its_turn() {
+        let estimate = Estimate::new(0.0, 1.0);
+        let block = Block { key: 1, priority: 0, len: 3, id: BlockId([1; 16]), resumed: false };
+        let mut out = Outgoing::new(block, Shape::of(3).unwrap(), 0);
+        out.begin(9, &estimate, 0.0);
+        out.bytes = Some(vec![5; 3]);
+        let mut numbers = Vec::new();
+        for _ in 0..18 {
+            out.put_symbol(&mut Vec::new(), |symbol| numbers.push(symbol.number));
+            out.passed = out.sent;
+            out.heard(1, 17, &estimate, 0.0);
+        }
+        assert_eq!(numbers, (0..17).chain([0]).collect::<Vec<_>>());
     }
 }

@@ -288,7 +288,7 @@ impl<S: SymbolStore> Receiver<S> {
     /// When a report is due, if there is something to say: so that reports take a small share of the way back, which has `rate_bit_s`.
     pub fn report_at(&self, rate_bit_s: u64) -> Option<Instant> {
         let due = self.report_due.filter(|_| self.horizon.is_some())?;
-        let share = self.last_report.map(|(at, len)| at + pacer::cost(rate_bit_s, len) * REPORT_SHARE);
+        let share = self.last_report.map(|(at, len)| at + report_gap(rate_bit_s, len));
         Some(share.map_or(due, |at| due.max(at)))
     }
 
@@ -385,6 +385,11 @@ impl Incoming {
     pub fn missing(&self) -> u32 {
         u32::try_from(self.shape.k().saturating_sub(self.count)).unwrap_or(u32::MAX).max(1)
     }
+}
+
+/// How long to wait after a report of `len` bytes on a way back of `rate_bit_s`.
+pub fn report_gap(rate_bit_s: u64, len: usize) -> Duration {
+    pacer::cost(rate_bit_s, len).saturating_mul(REPORT_SHARE)
 }
 
 /// The latest ids of a kind, up to a limit.

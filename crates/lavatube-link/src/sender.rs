@@ -217,6 +217,10 @@ impl Sender {
                 if out.len() + SYMBOL_FRAMING_LEN + block.shape.symbol_len() > end {
                     break;
                 }
+                if block.sent == 0 {
+                    // More may be known by now than when it began.
+                    block.owe(&self.estimate, sigmas);
+                }
                 block.put_symbol(&mut self.padded, |symbol| put_symbol(out, symbol));
                 block.quiet_since = now;
                 self.symbols_sent += 1;

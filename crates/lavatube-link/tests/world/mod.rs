@@ -44,39 +44,47 @@ pub struct Channel {
     pub delay: Duration,
     /// Mean share lost.
     pub loss: f64,
-    /// Mean length of a burst of losses; 1 for independent ones.
+    /// Mean length of a burst of losses in slots; 1 for independent ones.
     pub burst: f64,
+    /// How long a datagram takes on a busy link: bursts last so many of these, whether anything is sent or not.
+    pub slot: Duration,
     pub duplicated: f64,
     pub corrupted: f64,
     /// Datagrams are late by up to this.
     pub jitter: Duration,
     /// Nothing passes between these.
     pub outages: Vec<(Instant, Instant)>,
-    pub bad: bool,
+    /// In a burst, as of then.
+    pub bad: (bool, Instant),
 }
 
 impl Channel {
     pub fn new(delay: Duration, loss: f64) -> Self {
-        let (burst, duplicated, corrupted) = (1.0, 0.0, 0.0);
-        Self { delay, loss, burst, duplicated, corrupted, jitter: Duration::ZERO, outages: Vec::new(), bad: false }
+        let (burst, duplicated, corrupted, jitter) = (1.0, 0.0, 0.0, Duration::ZERO);
+        let slot = Duration::from_micros(120);
+        Self { delay, loss, burst, slot, duplicated, corrupted, jitter, outages: Vec::new(), bad: (false, Instant(0)) }
     }
 
     /// Gilbert-Elliott: a bad state in which all is lost, as long on average as a burst.
-    fn loses(&mut self, chance: &mut Chance) -> bool {
+    fn loses(&mut self, now: Instant, chance: &mut Chance) -> bool {
         if self.burst <= 1.0 {
             return chance.hits(self.loss);
         }
         let leave = 1.0 / self.burst;
         let enter = leave * self.loss / (1.0 - self.loss);
-        self.bad = if self.bad { !chance.hits(leave) } else { chance.hits(enter) };
-        self.bad
+        let (bad, at) = self.bad;
+        // The two-state chain after so many slots; a datagram that follows at once is one slot later.
+        let slots = (now.since(at).as_secs_f64() / self.slot.as_secs_f64()).max(1.0);
+        let (was, fades) = (if bad { 1.0 } else { 0.0 }, (1.0 - leave - enter).powf(slots));
+        self.bad = (chance.hits(self.loss + (was - self.loss) * fades), now);
+        self.bad.0
     }
 }
 
 /// One node: its link, what is on its disk, and what its caller knows.
 pub struct Node {
     pub link: Option<Link<MemoryStore>>,
-    config: Config,
+    pub config: Config,
     /// On disk: the end of reserved counters.
     reserved: u64,
     /// Blocks to be sent, by key: length and priority.
@@ -154,6 +162,11 @@ impl World {
         }
     }
 
+    /// The machine of a node that is alive.
+    pub fn link(&self, which: usize) -> &Link<MemoryStore> {
+        self.nodes[which].link.as_ref().expect("alive")
+    }
+
     /// The machine dies; disk, counters and store stay.
     pub fn kill(&mut self, which: usize) -> MemoryStore {
         self.nodes[which].link.take().expect("alive").into_store()
@@ -183,6 +196,7 @@ impl World {
 
     /// Runs until `done`, or nothing will ever happen, or `until`; whether it is done.
     pub fn run(&mut self, until: Instant, mut done: impl FnMut(&World) -> bool) -> bool {
+        let mut spins = 0;
         loop {
             for which in 0..2 {
                 self.pump(which);
@@ -199,6 +213,8 @@ impl World {
                 self.now = self.now.max(until);
                 return false;
             };
+            spins = if next > self.now { 0 } else { spins + 1 };
+            assert!(spins < SPINS_MAX, "a loop that never waits at {:?}", self.now);
             self.now = self.now.max(next);
             self.deliver();
             for node in &mut self.nodes {
@@ -224,14 +240,14 @@ impl World {
         let Some(mut link) = self.nodes[which].link.take() else { return };
         loop {
             let mut quiet = true;
+            while let Some(event) = link.poll_event() {
+                quiet = false;
+                self.handle(which, &mut link, event);
+            }
             let mut datagram = Vec::new();
             while link.poll_transmit(self.now, &mut datagram) {
                 quiet = false;
                 self.send(which, std::mem::take(&mut datagram));
-            }
-            while let Some(event) = link.poll_event() {
-                quiet = false;
-                self.handle(which, &mut link, event);
             }
             if quiet {
                 break;
@@ -251,7 +267,7 @@ impl World {
         node.len_sent += datagram.len() as u64 + 28;
         let (channel, chance) = (&mut self.channels[from], &mut self.chance);
         let out = channel.outages.iter().any(|(from, to)| (*from..*to).contains(&self.now));
-        if channel.loses(chance) || out {
+        if channel.loses(self.now, chance) || out {
             return;
         }
         for _ in 0..1 + u32::from(chance.hits(channel.duplicated)) {
@@ -336,3 +352,5 @@ pub fn s(seconds: f64) -> Duration {
 }
 
 const RESERVE: u64 = 1 << 18;
+/// Turns of the loop without time passing.
+const SPINS_MAX: u32 = 1000;
