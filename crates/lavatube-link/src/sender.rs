@@ -405,6 +405,6 @@ const SEARCH: usize = OUTGOING_MAX + 64;
 /// For the last block: one in a thousand needs a second round.
 const SIGMAS_LAST: f64 = 3.0;
 /// Where others follow, a second round costs nothing but a few symbols.
-const SIGMAS_AMONG: f64 = 1.5;
+const SIGMAS_AMONG: f64 = 1.0;
 /// Questions are asked at most 2^5 times as rarely.
 const BACKOFF_MAX: u32 = 5;
