@@ -62,10 +62,10 @@ impl Shape {
         block.get(number * self.symbol_len..end).unwrap_or_default()
     }
 
-    /// The widths in which all symbols are coded, one slice after the other, so that the work fits [`SCRATCH_LEN`]. The
+    /// The widths in which all symbols are coded, one slice after the other, so that the work fits `scratch_len` bytes. The
     /// code does not notice: it works on 64 bytes at a time.
-    fn slices(&self, rows: usize) -> impl Iterator<Item = (usize, usize)> {
-        let (len, width) = (self.symbol_len, (SCRATCH_LEN / rows / LANE * LANE).max(LANE));
+    fn slices(&self, rows: usize, scratch_len: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (len, width) = (self.symbol_len, (scratch_len / rows / LANE * LANE).max(LANE));
         (0..len).step_by(width).map(move |at| (at, width.min(len - at)))
     }
 }
@@ -82,7 +82,7 @@ pub fn repair(shape: &Shape, block: &[u8]) -> Vec<u8> {
     }
     let mut work = None;
     let mut padded = vec![0; len];
-    for (at, width) in shape.slices(shape.k.next_multiple_of(shape.r)) {
+    for (at, width) in shape.slices(shape.k.next_multiple_of(shape.r), ENCODE_SCRATCH_LEN) {
         let mut encoder =
             HighRateEncoder::new(shape.k, shape.r, width, DefaultEngine::new(), work.take()).expect(SHAPES_FIT);
         for number in 0..shape.k {
@@ -168,7 +168,7 @@ impl Rebuild {
             return Some(());
         }
         let mut work = None;
-        for (at, width) in self.shape.slices((k + r).next_power_of_two()) {
+        for (at, width) in self.shape.slices((k + r).next_power_of_two(), DECODE_SCRATCH_LEN) {
             let mut decoder = HighRateDecoder::new(k, r, width, DefaultEngine::new(), work.take()).ok()?;
             for (number, _) in self.held[..k].iter().enumerate().filter(|(_, held)| **held) {
                 decoder.add_original_shard(number, &self.sources[number * len + at..][..width]).ok()?;
@@ -189,8 +189,10 @@ impl Rebuild {
 
 /// Fewest repair symbols: tiny blocks lose all their symbols at once more easily than large ones.
 const R_MIN: usize = 16;
-/// Memory the coding of one slice may take: wide slices, because each call has a cost of its own (decision 0007).
-const SCRATCH_LEN: usize = 32 << 20;
+/// Memory that encoding may take beside three blocks and their repair symbols.
+const ENCODE_SCRATCH_LEN: usize = 32 << 20;
+/// Memory that decoding may take beside one block: enough for any in one slice, because each call has a cost of its own (decision 0007).
+const DECODE_SCRATCH_LEN: usize = 96 << 20;
 /// The code's own unit.
 const LANE: usize = 64;
 const SHAPES_FIT: &str = "a Shape is within the code's limits";

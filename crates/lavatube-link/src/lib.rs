@@ -40,7 +40,9 @@
 //!     }
 //!     let until = link.poll_timeout(clock());
 //!     match socket.receive(&mut incoming, until) {
-//!         Some(len) => drop(link.handle_datagram(&incoming[..len], clock())),
+//!         Some(len) => {
+//!             link.handle_datagram(&incoming[..len], clock());
+//!         }
 //!         None => link.handle_timeout(clock()),
 //!     }
 //! }
