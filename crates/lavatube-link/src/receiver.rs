@@ -1,14 +1,13 @@
 //! The receiving half: symbols into the store, blocks out of it, and reports of what is missing.
 //!
 //! ```text
-//!             K symbols           accepted
-//!  Gathering -----------> Whole ------------> (kept)
-//!      ^                  | ^ |    refused
-//!      |  wrong bytes     | | +-------------> (refused)
-//!      +------------------+ |
-//!                    busy | | later
-//!                         v |
-//!                       Waiting
+//!                 whole               accepted
+//!   Gathering -------------> Whole --------------> (kept)
+//!     ^    |                   |      refused
+//!     |    | no room           +-----------------> (refused)
+//!     |    v                   |
+//!     +- Waiting <-------------+
+//!  later         no room
 //! ```
 //!
 //! A report says one number per block, and each report says all that is new, so a lost one costs nothing. It must not know
@@ -36,6 +35,29 @@ pub enum State {
     Whole,
     /// The caller, or the store, had no room; once more at this time.
     Waiting(Instant),
+}
+
+/// What may happen to a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happening {
+    /// It was rebuilt, and its id is right.
+    Whole,
+    /// The caller or the store has no room before this time.
+    NoRoom(Instant),
+    /// It is tried once more, with what the store holds.
+    Later,
+}
+
+impl State {
+    /// The one transition table; what it does not name changes nothing.
+    fn next(self, happening: Happening) -> Self {
+        match (self, happening) {
+            (Self::Gathering, Happening::Whole) => Self::Whole,
+            (_, Happening::NoRoom(until)) => Self::Waiting(until),
+            (Self::Waiting(_), Happening::Later) => Self::Gathering,
+            (state, _) => state,
+        }
+    }
 }
 
 /// A block on its way in.
@@ -214,7 +236,7 @@ impl<S: SymbolStore> Receiver<S> {
 
     fn wait(&mut self, id: BlockId, now: Instant) {
         if let Some(block) = self.incoming.get_mut(&id) {
-            block.state = State::Waiting(now + LATER);
+            block.state = block.state.next(Happening::NoRoom(now + LATER));
         }
     }
 
@@ -236,7 +258,7 @@ impl<S: SymbolStore> Receiver<S> {
         //= FORMAT#F23 a block is believed when its id is right
         match rebuild.finish().filter(|bytes| h16(&[bytes]) == id.0) {
             Some(bytes) => {
-                block.state = State::Whole;
+                block.state = block.state.next(Happening::Whole);
                 events.push_back(Event::Received { id, priority: block.priority, bytes });
             }
             None => {
@@ -370,14 +392,14 @@ impl Incoming {
     /// Begins with what the store holds, which may be less than what was counted when it failed.
     fn load(&mut self, store: &mut impl SymbolStore, now: Instant) {
         self.held.fill(0);
-        (self.count, self.next, self.state) = (0, 0, State::Gathering);
+        (self.count, self.next, self.state) = (0, 0, self.state.next(Happening::Later));
         match store.open(self.id, self.shape.symbols(), self.shape.symbol_len()) {
             Ok(numbers) => {
                 for number in numbers {
                     self.take(number);
                 }
             }
-            Err(_) => self.state = State::Waiting(now + LATER),
+            Err(_) => self.state = self.state.next(Happening::NoRoom(now + LATER)),
         }
     }
 
@@ -426,3 +448,38 @@ const OVERHEAD: usize = 24 + pacer::PACKET_OWN_LEN;
 const TELL: u8 = 3;
 /// What had no room is tried again after this.
 const LATER: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lavatube_base::limits::KEPT_MAX;
+
+    #[test]
+    fn the_table_is_the_drawing() {
+        use Happening::{Later, NoRoom};
+        use State::{Gathering, Waiting, Whole};
+        let (early, late) = (Instant(1), Instant(2));
+        let drawn = [
+            (Gathering, Happening::Whole, Whole),
+            (Gathering, NoRoom(late), Waiting(late)),
+            (Whole, NoRoom(late), Waiting(late)),
+            (Waiting(early), NoRoom(late), Waiting(late)),
+            (Waiting(early), Later, Gathering),
+        ];
+        for state in [Gathering, Whole, Waiting(early)] {
+            for happening in [Happening::Whole, NoRoom(late), Later] {
+                let arrow = drawn.iter().find(|(from, what, _)| (*from, *what) == (state, happening));
+                assert_eq!(state.next(happening), arrow.map_or(state, |(_, _, to)| *to), "{state:?} {happening:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_ids_are_remembered_as_the_limit_says_and_the_oldest_goes() {
+        let id = |n: usize| BlockId((n as u128).to_be_bytes());
+        let mut kept = Remembered::default();
+        (0..=KEPT_MAX).for_each(|n| kept.insert(id(n)));
+        assert!(!kept.contains(id(0)) && kept.contains(id(1)) && kept.contains(id(KEPT_MAX)));
+        assert_eq!(kept.ids.len(), KEPT_MAX);
+    }
+}
