@@ -29,11 +29,11 @@ fn main() {
         "case", "loss", "burst", "T s", "took s", "ratio", "worst", "target", "sent/need"
     );
     for loss in [0.0, 0.01, 0.05, 0.1] {
-        show(&Case { blocks: 32, block_len: 8 << 20, rates: (100, 100), loss, burst: 1.0, target: 1.03 }, 3);
+        show(&Case { blocks: 32, block_len: 8 << 20, rates: (100, 100), loss, burst: 1.0, target: 1.03 }, 5);
     }
     show(&Case { blocks: 32, block_len: 8 << 20, rates: (100, 100), loss: 0.02, burst: 50.0, target: 1.10 }, 5);
     for loss in [0.0, 0.01, 0.05, 0.1] {
-        show(&Case { blocks: 1, block_len: 8 << 20, rates: (20, 2), loss, burst: 1.0, target: 1.05 }, 40);
+        show(&Case { blocks: 1, block_len: 8 << 20, rates: (20, 2), loss, burst: 1.0, target: 1.05 }, 20);
     }
     show(&Case { blocks: 1, block_len: 8 << 20, rates: (20, 2), loss: 0.02, burst: 50.0, target: f64::NAN }, 20);
     show(&Case { blocks: 4, block_len: 64 << 20, rates: (100, 100), loss: 0.05, burst: 1.0, target: 1.03 }, 1);

@@ -223,6 +223,7 @@ impl<S: SymbolStore> Link<S> {
             Message::Report(report) => {
                 self.answered(now);
                 let next = self.sealing.counter();
+                self.sender.window = self.window();
                 self.sender.handle_report(&report, counter, next, now, &mut self.events);
             }
             Message::Probe(transfers) => self.receiver.handle_probe(transfers.iter(), now),
@@ -292,8 +293,16 @@ impl<S: SymbolStore> Link<S> {
             self.line = self.line.next(Turn::Open);
             self.pacer = Pacer::new(contact.rate_up_bit_s, now);
             self.probes = 0;
+            self.sender.window = self.window();
             self.sender.handle_opening(now, &mut self.events);
         }
+    }
+
+    /// Bytes that fill the link for as long as an answer takes.
+    fn window(&self) -> u64 {
+        let rate = self.contact.map_or(0, |contact| contact.rate_up_bit_s);
+        let bits = u128::from(rate) * self.patience().as_millis() / 1000;
+        u64::try_from(bits / 8).unwrap_or(u64::MAX)
     }
 
     /// Appends the next datagram to `out`; `false` when none may or need be sent now.

@@ -5,6 +5,7 @@
 //! when the link is up. Steps 8 and 9 of the walk.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use lavatube_base::Instant;
@@ -36,6 +37,8 @@ pub struct Sender {
     last_report: Option<u64>,
     one_way: Option<OneWay>,
     pub estimate: Estimate,
+    /// Bytes that fill the link while an answer is under way.
+    pub window: u64,
     pub symbols_sent: u64,
     pub symbols_repeated: u64,
     padded: Vec<u8>,
@@ -71,6 +74,7 @@ impl Sender {
             last_report: None,
             one_way,
             estimate,
+            window: u64::MAX,
             symbols_sent: 0,
             symbols_repeated: 0,
             padded: Vec::new(),
@@ -194,7 +198,8 @@ impl Sender {
     ) -> bool {
         let (start, mut announced) = (out.len(), false);
         while let Some(rank) = self.choose() {
-            let sigmas = self.sigmas(rank);
+            // What it takes to tell is spent once a block, not once a symbol.
+            let sigmas = if self.queue.get(&rank).is_some_and(|out| out.sent == 0) { self.sigmas(rank) } else { 0.0 };
             let Some(block) = self.queue.get_mut(&rank) else { break };
             let begins = block.state == State::Waiting;
             if begins || block.unannounced {
@@ -280,14 +285,21 @@ impl Sender {
         self.current
     }
 
-    /// Standard deviations of bad luck to provide for: many when nothing else could be sent while a second round is under way.
+    /// Standard deviations of bad luck to provide for: many when the link would be idle while a second round is under way.
     fn sigmas(&self, rank: Rank) -> f64 {
         if let Some(one_way) = self.one_way {
             return one_way.sigmas();
         }
-        let busy = |out: &Outgoing| matches!(out.state, State::Waiting | State::Sending);
-        let behind = (std::ops::Bound::Excluded(rank), std::ops::Bound::Unbounded);
-        if self.queue.range(behind).take(SEARCH).any(|(_, out)| busy(out)) { SIGMAS_AMONG } else { SIGMAS_LAST }
+        let busy = |out: &&Outgoing| matches!(out.state, State::Waiting | State::Sending);
+        let behind = self.queue.range((Bound::Excluded(rank), Bound::Unbounded)).map(|(_, out)| out).filter(busy);
+        let (mut blocks, mut len) = (0, 0);
+        for out in behind.take(SEARCH) {
+            (blocks, len) = (blocks + 1, len + out.block.len);
+            if len >= self.window || blocks == SEARCH {
+                return SIGMAS_AMONG;
+            }
+        }
+        SIGMAS_LAST
     }
 
     /// Something changed: the turn is decided anew, and bytes are asked for as far as memory allows.
@@ -404,7 +416,7 @@ const PROBE_LEN: usize = 8;
 const SEARCH: usize = OUTGOING_MAX + 64;
 /// For the last block: one in a thousand needs a second round.
 const SIGMAS_LAST: f64 = 3.0;
-/// Where others follow, a second round costs nothing but a few symbols.
+/// Where enough others follow, a second round costs nothing but a few symbols.
 const SIGMAS_AMONG: f64 = 1.0;
 /// Questions are asked at most 2^5 times as rarely.
 const BACKOFF_MAX: u32 = 5;
