@@ -50,8 +50,9 @@ fn show(case: &Case, seeds: u64) {
     let ideal = bits / (SHARE * (1.0 - case.loss) * case.rates.0 as f64 * 1e6) + RTT_S;
     let name = format!("{} x {} KiB at {}/{} Mbit/s", case.blocks, case.block_len >> 10, case.rates.0, case.rates.1);
     let in_time = runs.iter().filter(|run| run.0 <= ideal * case.target).count();
+    let met = if case.target.is_nan() { "no target".to_owned() } else { format!("{in_time} of {seeds}") };
     println!(
-        "{name:<34} {:>5} {:>6} {ideal:>8.3} {took:>8.3} {:>7.4} {:>7.4} {:>9} {sent:>9.4}   {in_time}/{seeds}",
+        "{name:<34} {:>5} {:>6} {ideal:>8.3} {took:>8.3} {:>7.4} {:>7.4} {:>9} {sent:>9.4}   {met}",
         case.loss,
         case.burst,
         took / ideal,
