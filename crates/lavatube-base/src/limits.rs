@@ -60,6 +60,42 @@ pub const PACK_CLASSES: u8 = 8;
 pub const PACK_LEN_MAX: usize = PACK_LEN_MIN << (2 * (PACK_CLASSES as usize - 1));
 /// Longest object a vault takes: the largest pack, or a manifest with its signatures.
 pub const OBJECT_LEN_MAX: usize = PACK_LEN_MAX;
+/// Longest block the link carries: a pack, and what a bundle adds to it.
+pub const BLOCK_LEN_MAX: usize = PACK_LEN_MAX + (4 << 10);
+/// Longest datagram of the link: what a 1500-byte IPv4 packet leaves after IP and UDP.
+pub const DATAGRAM_LEN_MAX: usize = 1472;
+/// What a datagram has of its own: key id and counter before the messages, the tag behind them.
+pub const DATAGRAM_OWN_LEN: usize = 8 + 16;
+/// Longest symbol of a block: what a datagram has left for one, after 12 bytes of framing.
+pub const SYMBOL_LEN_MAX: usize = DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN - 12;
+/// Most symbols of a block, source and repair together: GF(2^16) has no more points.
+pub const SYMBOLS_MAX: usize = 1 << 16;
+/// Most blocks one report speaks of.
+pub const REPORT_ENTRIES_MAX: usize = 140;
+/// Most blocks one probe asks about.
+pub const PROBE_ENTRIES_MAX: usize = 128;
+/// Most blocks a node sends at a time: announced and not yet known to be stored.
+pub const OUTGOING_MAX: usize = 1024;
+/// Most blocks that may wait to be sent.
+pub const QUEUE_MAX: usize = 1 << 20;
+/// Most blocks a node receives at a time.
+pub const INCOMING_MAX: usize = 2 * OUTGOING_MAX;
+/// Most transfer numbers of the peer that are remembered, for reports.
+pub const TRANSFERS_MAX: usize = 2 * INCOMING_MAX;
+/// Most echo requests on their way, and most answers that wait to be sent.
+pub const ECHOES_MAX: usize = 16;
+/// Most blocks remembered as stored, so that what comes late is answered and not stored twice.
+pub const KEPT_MAX: usize = 1 << 14;
+/// Counters behind the highest one among which the link tells new datagrams from replayed ones.
+pub const REPLAY_WINDOW: usize = 1 << 16;
+/// Most datagrams whose time of sending is remembered until a report passes them.
+pub const FLIGHT_MAX: usize = 1 << 18;
+/// Blocks a sender may hold in memory, whatever their size, and
+pub const HELD_BLOCKS_MAX: usize = 3;
+/// bytes beyond which it holds no more than those.
+pub const HELD_LEN_MAX: usize = 32 << 20;
+/// Most contacts of a plan.
+pub const CONTACTS_MAX: usize = 1 << 16;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);
@@ -68,3 +104,8 @@ const _: () = assert!(REFS_PER_RECORD_MAX * 34 + PATH_LEN_MAX < RECORD_LEN_MAX);
 const _: () = assert!(REFS_PER_LIST_MAX * 34 <= CHUNK_LEN_MAX);
 const _: () = assert!(RECORD_LEN_MAX < CHUNK_LEN_MAX);
 const _: () = assert!(MANIFEST_LEN_MAX < OBJECT_LEN_MAX && PACK_LEN_MAX == 64 << 20);
+const _: () = assert!(BLOCK_LEN_MAX >= OBJECT_LEN_MAX + 1024);
+const _: () = assert!(SYMBOL_LEN_MAX == 1436 && BLOCK_LEN_MAX.div_ceil(SYMBOL_LEN_MAX) < SYMBOLS_MAX * 3 / 4);
+const _: () = assert!(4 + 16 + 10 * REPORT_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
+const _: () = assert!(4 + 4 * PROBE_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
+const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

@@ -5,9 +5,11 @@
 //! bytes come from.
 
 pub mod agent;
+pub mod btpu;
 pub mod catalog;
 pub mod cbor;
 pub mod check_record;
+pub mod datagram;
 pub mod depositor_card;
 pub mod drive_card;
 pub mod journal;
