@@ -221,7 +221,7 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         bad.packs.extend(data.bad.packs.clone());
         found.data = Some(data);
     }
-    found.lost_packs = found.lost_packs(&reader.holding.vault);
+    found.lost_packs = found.packs_beyond(&reader.holding.vault);
     // While drives are away that may be all packs, and to look is to read them: for those who want data read.
     found.looked = found.read.is_some() || found.drives.iter().all(|d| d.state == DriveState::Present);
     if found.looked {
@@ -292,7 +292,7 @@ impl Found {
     }
 
     /// Those of them that are packs.
-    fn lost_packs(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
+    fn packs_beyond(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
         let beyond = self.beyond();
         let vault = vault.read();
         let packs = vault.objects().filter(|o| o.kind == ObjectKind::Pack && beyond.contains(&o.id));
@@ -304,8 +304,9 @@ impl Found {
         // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
         let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));
         let structure = self.structure.as_ref();
-        // A manifest that cannot be read or believed takes all of its session along, whichever files that has.
-        let unknown = structure.is_some_and(|s| !s.bad.is_empty() || !s.refused.is_empty() || !s.chain.is_empty());
+        // A manifest that cannot be read or believed takes all of its session along, whichever files that has. What is bad
+        // of the structure was looked for: it is among the damage, unless another pack has it.
+        let unknown = structure.is_some_and(|s| !s.refused.is_empty() || !s.chain.is_empty());
         let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
         if beyond || unknown || !self.damage.is_none() {
             End::Lost
