@@ -123,6 +123,18 @@ fn keys_that_nobody_was_told_about_are_told_by_the_next_init() {
 }
 
 #[test]
+fn init_tells_of_an_existing_vault_what_it_told_of_the_new_one() {
+    let machine = Machine::new(seed(95));
+    let made =
+        machine.json(&["init", "--drive=a,shelf=left,maker=WD", "--drive=b,label=B", "--drive=c", "--parity=1"], 0);
+    let again = machine.json(&["init"], 0);
+    for field in ["data", "parity", "drives"] {
+        assert_eq!(made[field], again[field], "{again:#}");
+    }
+    assert_eq!((&again["data"], &again["drives"][0]["maker"]), (&2.into(), &"WD".into()));
+}
+
+#[test]
 fn a_directory_that_is_in_the_way_is_to_be_moved_and_no_option_is_said_to_remove_it() {
     let machine = Machine::new(seed(97));
     fs::write(machine.path("src/a"), "one").unwrap();
@@ -141,4 +153,17 @@ fn a_directory_that_is_in_the_way_is_to_be_moved_and_no_option_is_said_to_remove
     fs::write(machine.path("back/src/b"), "mine").unwrap();
     let told = screen(&machine, &["restore", "latest", "--target", "back"], 13);
     assert!(told.contains("--overwrite changed replaces what differs, but no directory"), "{told}");
+}
+
+#[test]
+fn nothing_is_restored_into_folders_of_ours() {
+    let machine = Machine::new(seed(98));
+    fs::write(machine.path("src/a"), "one").unwrap();
+    machine.backup();
+    std::os::unix::fs::symlink("vault/drives", machine.path("link")).unwrap();
+    for target in ["vault/back", "vault", "state/back", "keys/new/back", "link/d0/back"] {
+        let refused = machine.json(&["restore", "latest", "--target", target], 2);
+        assert!(text(&refused["error"]["message"]).contains("nothing is restored into it"), "{refused:#}");
+    }
+    assert!(!machine.vault().join("back").exists());
 }

@@ -56,7 +56,7 @@ pub fn run(args: &InitArgs, settings: &Settings, screen: &Screen) -> Result<End,
         screen.tell("Vault and keys are there already; nothing was changed.")?;
     }
     introduce(&plan, made, settings, screen)?;
-    screen.answer(&answer(&plan, made, settings)?)?;
+    screen.answer(&answer(made, settings)?)?;
     Ok(End::Done)
 }
 
@@ -116,23 +116,16 @@ pub fn introduce(plan: &VaultPlan, made: Made, settings: &Settings, screen: &Scr
     screen.tell(&format!("{}  {}", screen.ink(Ink::Yellow, "Please do"), keep(&recovery)))
 }
 
-fn answer(plan: &VaultPlan, made: Made, settings: &Settings) -> Result<serde_json::Value, Failure> {
+fn answer(made: Made, settings: &Settings) -> Result<serde_json::Value, Failure> {
     let keyring = Keyring::at(&settings.places.keys);
     let id = embedded::vault_id(&settings.places.vault)?;
     let recovery = keyring.recovery_path();
-    let drives: Vec<_> = if made.vault {
-        let base = &settings.places.vault;
-        let one = |d: &DriveSpec| {
-            json!({ "folder": base.join(&d.folder).to_string_lossy(), "label": d.label, "shelf": d.shelf,
-                    "maker": d.maker, "model": d.model })
-        };
-        plan.drives.iter().map(one).collect()
-    } else {
-        embedded::drive_folders(&settings.places.vault)?
-            .iter()
-            .map(|d| json!({ "folder": d.to_string_lossy() }))
-            .collect()
-    };
+    let status = embedded::EmbeddedVault::open(&settings.places.vault, false)?.read().status();
+    let folders = embedded::drive_folders(&settings.places.vault)?;
+    let drives = status.drives.iter().map(|d| {
+        let folder = folders.get(d.slot).map(|f| f.to_string_lossy());
+        json!({ "folder": folder, "label": d.label, "shelf": d.shelf, "maker": d.maker, "model": d.model })
+    });
     Ok(json!({
         "vault": { "path": settings.places.vault.to_string_lossy(), "id": id.to_string(), "made": made.vault },
         "keys": {
@@ -140,9 +133,9 @@ fn answer(plan: &VaultPlan, made: Made, settings: &Settings) -> Result<serde_jso
             "made": made.keys,
             "recovery_file": recovery.exists().then(|| recovery.to_string_lossy().into_owned()),
         },
-        "data": made.vault.then_some(plan.k),
-        "parity": made.vault.then_some(plan.m),
-        "drives": drives,
+        "data": status.k,
+        "parity": status.m,
+        "drives": drives.collect::<Vec<_>>(),
         "exit": 0,
     }))
 }

@@ -15,7 +15,7 @@ use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
 use crate::blame::condition;
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
-use crate::roots::{json_path, listing};
+use crate::roots::{self, Ours, json_path, listing};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::ls::lost_to_json;
@@ -77,6 +77,12 @@ const EXAMPLES: &str = "Examples:
 /// When it could not begin, or had to stop.
 pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let begin = Instant::now();
+    let target = settings.here.join(&args.target);
+    let place = roots::path_in_tree(&target).unwrap_or_default();
+    if let Some(what) = Ours::new(&settings.places).holder(&place) {
+        let what = format!("{} belongs to the {what}: nothing is restored into it", target.display());
+        return Err(Failure::new(Condition::Usage, what).hint("name another --target"));
+    }
     let (include, exclude) = (Patterns::new(&args.include)?, Patterns::new(&args.exclude)?);
     let reader = archive::open(settings, &args.read_key, "lavatube restore", false)?;
     let session = archive::session(&reader, screen)?;
