@@ -15,6 +15,7 @@ use lavatube_client::source::{Found, FoundKind};
 use lavatube_format::tree::path_order;
 use lavatube_node::depositor::Places;
 use lavatube_node::{directory_source, embedded};
+use serde_json::Value;
 
 use crate::errors::{Condition, Failure};
 use crate::patterns::Patterns;
@@ -170,6 +171,39 @@ pub fn json_path(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
 
+/// The bytes of a path of the tree in hexadecimal, leading slash included, where text does not tell them all.
+pub fn json_hex(path: &[u8]) -> Option<String> {
+    std::str::from_utf8(path).is_err().then(|| format!("2f{}", hex(path)))
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Puts a path into a JSON object as `name`, and as `name_hex` too where it is no UTF-8.
+pub fn put_path(object: &mut Value, name: &str, path: &[u8]) {
+    object[name] = json_path(path).into();
+    if let Some(hex) = json_hex(path) {
+        object[format!("{name}_hex")] = hex.into();
+    }
+}
+
+/// The same for the path of an object that is about it.
+pub fn with_path(path: &[u8], mut object: Value) -> Value {
+    put_path(&mut object, "path", path);
+    object
+}
+
+/// Puts a list of paths into a JSON object as `name`, and where one is no UTF-8 as `name_hex` too, with null for the others.
+pub fn put_paths(object: &mut Value, name: &str, paths: &[Vec<u8>]) {
+    object[name] = paths.iter().map(|p| json_path(p)).collect();
+    let hex: Vec<_> = paths.iter().map(|p| json_hex(p)).collect();
+    if hex.iter().any(Option::is_some) {
+        object[format!("{name}_hex")] = hex.into();
+    }
+}
+
 /// Up to `max` lines of `path: reason`, and a last one that counts the others.
 pub fn listing<'a>(items: impl ExactSizeIterator<Item = (&'a [u8], &'a str)>, total: u64, max: usize) -> Vec<String> {
     let shown = items.len().min(max);
@@ -267,6 +301,22 @@ mod tests {
         let excluder = Excluder { patterns, caches: true, if_present, ours: &ours, own: AtomicU64::new(0) };
         let out = |name: &str| excluder.exclude(&in_tree(&base.join(name)), &found(&base.join(name)));
         assert_eq!([out("cache"), out("fake"), out("marked")], [true, false, true]);
+    }
+
+    #[test]
+    fn paths_that_are_no_text_are_in_json_byte_by_byte_too() {
+        let mut object = serde_json::json!({});
+        put_path(&mut object, "path", b"a/b");
+        put_path(&mut object, "from", b"a/\xff");
+        put_paths(&mut object, "paths", &[b"a".to_vec(), b"\xfe".to_vec()]);
+        let want = serde_json::json!({
+            "path": "/a/b",
+            "from": "/a/\u{fffd}",
+            "from_hex": "2f612fff",
+            "paths": ["/a", "/\u{fffd}"],
+            "paths_hex": [null, "2ffe"],
+        });
+        assert_eq!(object, want);
     }
 
     #[test]

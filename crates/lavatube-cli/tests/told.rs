@@ -5,10 +5,14 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use common::{Chance, Machine, is_shard, paths, seed, show, text};
+use common::{Chance, Machine, is_shard, output, paths, seed, show, text};
+use serde_json::Value;
 
 /// A machine with some files, backed up.
 fn saved(own: u64) -> Machine {
@@ -166,4 +170,37 @@ fn nothing_is_restored_into_folders_of_ours() {
         assert!(text(&refused["error"]["message"]).contains("nothing is restored into it"), "{refused:#}");
     }
     assert!(!machine.vault().join("back").exists());
+}
+
+#[test]
+fn names_that_are_no_text_are_told_byte_by_byte() {
+    let machine = Machine::new(seed(99));
+    let name = OsStr::from_bytes(b"caf\xe9");
+    let file = machine.src().join(name);
+    fs::write(&file, Chance::new(machine.seed).noise(24 << 20)).unwrap();
+    std::os::unix::fs::symlink(name, machine.path("src/link")).unwrap();
+    let hex = |path: &Path| path.as_os_str().as_bytes().iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let want = hex(&fs::canonicalize(&file).unwrap());
+    let is_there = |list: &Value| {
+        let entry = list.as_array().unwrap().iter().find(|e| e["path"].as_str().unwrap().contains('\u{fffd}'));
+        assert_eq!(entry.map(|e| text(&e["path_hex"])).as_ref(), Some(&want), "{list:#}");
+    };
+    machine.backup();
+    let listed = machine.json(&["ls", "-R", "latest"], 0);
+    is_there(&listed["entries"]);
+    let link = listed["entries"].as_array().unwrap().iter().find(|e| e["type"] == "symlink").unwrap();
+    assert_eq!((&link["target_hex"], &link["path_hex"]), (&"636166e9".into(), &Value::Null));
+    // Times are told as exactly as they are kept.
+    let ns = fs::symlink_metadata(machine.path("src/link")).unwrap().mtime_nsec();
+    assert!(text(&link["mtime"]).ends_with(&format!(".{ns:09}Z")), "{link:#}");
+    for shard in largest(&machine).iter().take(3) {
+        fs::remove_file(shard).unwrap();
+    }
+    is_there(&machine.json(&["check"], 5)["files"]);
+    is_there(&machine.json(&["restore", "latest", "--target", "back"], 5)["failed"]);
+    let mut command = machine.command(&["backup", "--json"]);
+    command.arg(&file);
+    let out = output(command);
+    let (_, named) = machine.read(&["backup"], &out);
+    assert_eq!(named["paths_hex"][0], want.as_str(), "{named:#}");
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::drives::{self, ShapeArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
-use crate::roots::{self, Excluder, Ours, json_path, listing};
+use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::{init, version};
@@ -35,7 +35,8 @@ use crate::{date, progress, units};
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
 /// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
-/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit.
+/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit. The bytes of a path that is
+/// no UTF-8 are in path_hex; of a list of paths with one such, in paths_hex, with null for the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
@@ -326,17 +327,18 @@ impl Done<'_> {
     fn answer(&self, settings: &Settings) -> Result<serde_json::Value, Failure> {
         let (request, outcome, report) = (self.request, self.outcome, &self.outcome.report);
         let totals = &report.totals;
-        let skipped = report.skipped.iter().map(|s| json!({ "path": json_path(&s.path), "reason": s.reason }));
+        let skipped = report.skipped.iter().map(|s| with_path(&s.path, json!({ "reason": s.reason })));
         let promise = match outcome.promise {
             Promise::SafeHere => "safe-here",
             Promise::SafeThere => "safe-there",
         };
-        Ok(json!({
+        let mut changed = json!({ "count": report.changed_count });
+        put_paths(&mut changed, "paths", &report.changed);
+        let mut value = json!({
             "snapshot": report.snapshot.map(|s| s.to_string()),
             "short": report.snapshot.map(|s| s.short()),
             "time": date::rfc3339(request.now),
             "host": request.host,
-            "paths": request.roots.iter().map(|r| json_path(r)).collect::<Vec<_>>(),
             "tags": request.tags,
             "description": request.description,
             "parent": report.parent.map(|s| s.to_string()),
@@ -350,10 +352,7 @@ impl Done<'_> {
             "excluded": report.excluded,
             "own_folders_excluded": self.own,
             "skipped": { "count": totals.skipped, "entries": skipped.collect::<Vec<_>>() },
-            "changed": {
-                "count": report.changed_count,
-                "paths": report.changed.iter().map(|p| json_path(p)).collect::<Vec<_>>(),
-            },
+            "changed": changed,
             "promise": promise,
             "vault": {
                 "path": settings.places.vault.to_string_lossy(),
@@ -369,7 +368,9 @@ impl Done<'_> {
             "doubted": outcome.doubted,
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),
-        }))
+        });
+        put_paths(&mut value, "paths", &request.roots);
+        Ok(value)
     }
 }
 

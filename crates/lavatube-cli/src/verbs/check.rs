@@ -36,7 +36,7 @@ use crate::verbs::status::worn;
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
-/// [{snapshot, reason}], exit.
+/// [{snapshot, reason}], exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {

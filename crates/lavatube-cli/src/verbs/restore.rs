@@ -15,7 +15,7 @@ use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
 use crate::blame::condition;
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
-use crate::roots::{self, Ours, json_path, listing};
+use crate::roots::{self, Ours, listing, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::ls::lost_to_json;
@@ -31,7 +31,7 @@ use crate::{date, progress, units};
 ///
 /// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept and
 /// failed [{path, fault, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, hurt_drives,
-/// stopped, seconds, exit. A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
+/// stopped, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex). A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
@@ -87,7 +87,6 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
     let reader = archive::open(settings, &args.read_key, "lavatube restore", false)?;
     let session = archive::session(&reader, screen)?;
     let named = archive::named(&session, archive::spec_bytes(&args.spec))?;
-    let target = settings.here.join(&args.target);
     make_target(&target)?;
     let select = |path: &[u8], directory: bool| {
         (include.is_empty() || include.choose_with_parents(path, directory))
@@ -244,10 +243,10 @@ impl Done<'_> {
     fn answer(&self) -> serde_json::Value {
         let outcome = self.outcome;
         let entries = |items: &[Failed]| {
-            let entry = |f: &Failed| json!({ "path": json_path(&f.path), "fault": word(f.fault), "reason": f.reason });
+            let entry = |f: &Failed| with_path(&f.path, json!({ "fault": word(f.fault), "reason": f.reason }));
             items.iter().map(entry).collect::<Vec<_>>()
         };
-        let warnings = outcome.warnings.iter().map(|w| json!({ "path": json_path(&w.path), "text": w.text }));
+        let warnings = outcome.warnings.iter().map(|w| with_path(&w.path, json!({ "text": w.text })));
         json!({
             "snapshot": self.named.listed.place.id.to_string(),
             "time": date::rfc3339(self.named.listed.snapshot.time),

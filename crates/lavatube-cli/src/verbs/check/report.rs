@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Found, Unsound};
 use crate::archive::lost_in_words;
 use crate::errors::{End, Failure};
-use crate::roots::json_path;
+use crate::roots::with_path;
 use crate::screen::{Ink, Screen};
 use crate::units::{self, things};
 use crate::verbs::ls::lost_to_json;
@@ -257,8 +257,8 @@ impl Found {
         });
         let data = self.data.as_ref().map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks }));
         let files = self.damage.files.iter();
-        let files = files
-            .map(|f| json!({ "snapshot": f.snapshot.to_string(), "path": json_path(&f.path), "reason": f.reason }));
+        let files =
+            files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
         let lost = self.damage.lost.iter().map(|(snapshot, range)| {
             let mut value = lost_to_json(range);
             value["snapshot"] = snapshot.to_string().into();
