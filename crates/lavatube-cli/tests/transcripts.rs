@@ -110,6 +110,7 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     // How much goes into a pack, and which blocks of a shard it lies in, depends on keys.
     settings.add_filter(r"\b[0-9,]+ (more )?(object|pack|shard|block|chunk)s?\b", "[n] ${1}${2}s");
     settings.add_filter(r"\d+ not whole", "[n] not whole");
+    settings.add_filter(r"[0-9.]+ % read wholly", "[share] read wholly");
     settings.add_filter(r"(objects +)\d+, [0-9.]+ \S?B ", "${1}[n], [bytes] ");
     settings.add_filter(r" \d+  (outlive|cannot be read wholly)", " [n]  $1");
     settings.add_filter(r"(stored +)[0-9.]+ k?B  .*", "${1}[bytes]");
