@@ -136,11 +136,22 @@ pub struct Excluder<'a> {
 impl Excluder<'_> {
     /// Whether to leave out what was found at `path`.
     pub fn exclude(&self, path: &[u8], found: &Found) -> bool {
+        let own = self.is_ours(path, found);
+        self.own.fetch_add(u64::from(own), Ordering::Relaxed);
+        own || self.is_unwanted(path, found)
+    }
+
+    /// The same, for those who only count.
+    pub fn would_exclude(&self, path: &[u8], found: &Found) -> bool {
+        self.is_ours(path, found) || self.is_unwanted(path, found)
+    }
+
+    fn is_ours(&self, path: &[u8], found: &Found) -> bool {
+        found.kind == FoundKind::Directory && self.ours.has(path, (found.stamp.device, found.stamp.inode))
+    }
+
+    fn is_unwanted(&self, path: &[u8], found: &Found) -> bool {
         let directory = found.kind == FoundKind::Directory;
-        if directory && self.ours.has(path, (found.stamp.device, found.stamp.inode)) {
-            self.own.fetch_add(1, Ordering::Relaxed);
-            return true;
-        }
         if !self.patterns.is_empty() && self.patterns.choose(path, directory) {
             return true;
         }

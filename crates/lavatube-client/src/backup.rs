@@ -21,6 +21,7 @@ use crate::meter::Meter;
 use crate::scan::{ScanError, Scanner};
 use crate::source::{Found, FoundKind, Names, Source, SourceError, Xattrs};
 use crate::state::{State, StateError};
+use crate::survey::{Choice, Scope};
 
 /// What to take a snapshot of, and how.
 pub struct Request<'r> {
@@ -46,6 +47,12 @@ pub struct Request<'r> {
     pub program: String,
     /// What the wall clock says.
     pub now: WallTime,
+}
+
+impl Request<'_> {
+    fn scope(&self) -> Scope<'_> {
+        Scope { roots: &self.roots, exclude: self.exclude, one_file_system: self.one_file_system }
+    }
 }
 
 /// What came of it.
@@ -240,30 +247,6 @@ struct FirstName {
     left: u64,
 }
 
-/// What is done with an entry below a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
-    /// Saved, with all that is in it.
-    Keep,
-    /// A directory of another file system: saved for the restored tree to have the place, and nothing in it.
-    MountPoint,
-    /// Not saved.
-    LeaveOut,
-}
-
-impl Choice {
-    /// The choice for what was found at `path` in a directory on `device`.
-    fn of(request: &Request<'_>, path: &[u8], found: &Found, device: u64) -> Self {
-        let elsewhere = request.one_file_system && found.stamp.device != device;
-        match (elsewhere, found.kind == FoundKind::Directory) {
-            (true, false) => Self::LeaveOut,
-            _ if (request.exclude)(path, found) => Self::LeaveOut,
-            (true, true) => Self::MountPoint,
-            (false, _) => Self::Keep,
-        }
-    }
-}
-
 struct Walk<'w, 'c, 's, S: Source> {
     source: &'w S,
     request: &'w Request<'w>,
@@ -326,7 +309,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
     }
 
     fn choose(&mut self, path: &[u8], found: &Found, device: u64) -> Choice {
-        let choice = Choice::of(self.request, path, found, device);
+        let choice = self.request.scope().choose(path, found, device);
         self.report.excluded += u64::from(choice != Choice::Keep);
         choice
     }
@@ -438,6 +421,8 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         // What changed since its first name was met is read again, and is no link to what it was.
         let first = self.links.get(&inode).filter(|f| found.links > 1 && f.stamp == found.stamp);
         let first = first.map(|f| (f.path.clone(), f.content.clone()));
+        // Of what is read the meter was told on the way.
+        let mut counted = 0;
         let (content, xattrs, found, first_link) = match (same, first) {
             (Some(CachedEntry { entry: Entry { kind: Kind::File(content), meta, .. }, .. }), first) => {
                 (content, meta.xattrs, found, first.map(|(path, _)| path))
@@ -452,7 +437,10 @@ impl<S: Source> Walk<'_, '_, '_, S> {
                 }
             }
             _ => match self.read(dir, name, path)? {
-                Some((content, xattrs, found)) => (content, xattrs, found, None),
+                Some((content, xattrs, found)) => {
+                    counted = content.size;
+                    (content, xattrs, found, None)
+                }
                 None => return Ok(()),
             },
         };
@@ -460,8 +448,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         let totals = &mut self.report.totals;
         totals.files += 1;
         totals.bytes += content.size;
-        self.meter.files.add(1);
-        self.meter.bytes.add(content.size);
+        self.meter.finish_file(&content, counted);
         let meta = Meta { first_link, ..self.meta(&found, xattrs) };
         let entry = Entry { path: path.to_vec(), kind: Kind::File(content), meta };
         Ok(self.comparison.put(entry, found.stamp)?)

@@ -34,5 +34,6 @@ pub mod sink;
 pub mod source;
 pub mod spool;
 pub mod state;
+pub mod survey;
 pub mod tree_writer;
 pub mod vaulted;

@@ -52,6 +52,8 @@ pub struct Scanner {
     coarse: Chunker,
     sampler: Sampler,
     buffer: Vec<u8>,
+    /// Bytes of the present file that the meter has been told of.
+    counted: u64,
 }
 
 impl Scanner {
@@ -66,10 +68,11 @@ impl Scanner {
             coarse: Chunker::new(&key, ChunkSizes::INCOMPRESSIBLE),
             sampler: Sampler::new().map_err(PackError::from)?,
             buffer: vec![0; BUFFER_LEN],
+            counted: 0,
         })
     }
 
-    /// Stores file `name` in `dir`.
+    /// Stores file `name` in `dir`. The meter is told of its bytes as they are read.
     ///
     /// # Errors
     /// [`ScanError::Source`] when it cannot be read, [`ScanError::Collect`] when storing fails.
@@ -85,7 +88,8 @@ impl Scanner {
         loop {
             let (file, before) = source.open(dir, name)?;
             let known = collector.new_bytes();
-            let content = self.read(source, &file, &before, collector)?;
+            self.counted = 0;
+            let content = self.read(source, &file, &before, collector, meter)?;
             let after = source.look_again(&file)?;
             let changed = (before.size, before.mtime, before.stamp) != (after.size, after.mtime, after.stamp)
                 || content.size != after.size;
@@ -94,6 +98,7 @@ impl Scanner {
                 meter.new_bytes.add(new_bytes);
                 return Ok(Scanned { content, found: after, new_bytes, changed });
             }
+            meter.bytes.take_back(self.counted);
             attempt += 1;
         }
     }
@@ -104,13 +109,14 @@ impl Scanner {
         file: &S::File,
         found: &Found,
         collector: &mut Collector<'_, '_>,
+        meter: &Meter,
     ) -> Result<Content, ScanError> {
         // Below a page it is all hole or none, or kept where no blocks are counted: asked only when none is.
         let sparse = found.allocated < found.size && (found.size > 4096 || found.allocated == 0);
         let extents = if sparse { source.extents(file, found.size)? } else { None };
         let Some(extents) = extents else {
             let all = Extent { at: 0, len: u64::MAX };
-            let stream = self.stream(source, file, &[all], collector)?;
+            let stream = self.stream(source, file, &[all], collector, meter)?;
             return Ok(Content {
                 size: stream.len,
                 depth: stream.depth,
@@ -119,7 +125,7 @@ impl Scanner {
                 digest: stream.digest,
             });
         };
-        let stream = self.stream(source, file, &extents, collector)?;
+        let stream = self.stream(source, file, &extents, collector, meter)?;
         let extents = shorten(extents, stream.len);
         let whole = extents.len() == 1 && extents[0] == Extent { at: 0, len: found.size };
         let extents = (!whole).then_some(extents);
@@ -133,6 +139,7 @@ impl Scanner {
         file: &S::File,
         extents: &[Extent],
         collector: &mut Collector<'_, '_>,
+        meter: &Meter,
     ) -> Result<Stream, ScanError> {
         let mut coarse = None;
         let mut refs = RefFolder::default();
@@ -154,6 +161,8 @@ impl Scanner {
                 let n = source.read_at(file, extent.at, &mut self.buffer[end..end + want])?;
                 eof = n == 0;
                 end += n;
+                meter.bytes.add(n as u64);
+                self.counted += n as u64;
                 extent.at += n as u64;
                 extent.len -= n as u64;
             }

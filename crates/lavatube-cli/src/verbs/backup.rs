@@ -4,14 +4,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lavatube_client::backup::Request;
 use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
+use lavatube_client::survey::{Scope, survey};
 use lavatube_node::depositor::{self, Made, Outcome};
+use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::pipeline::Effort;
 use lavatube_node::{clock, embedded, process};
@@ -126,15 +128,40 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     let level = args.compression.or(settings.config.compression).unwrap_or(3);
     let effort = Effort { level, workers: settings.workers() };
     let meter = Meter::default();
-    let outcome = progress::during(screen, "backing up", &meter, || {
+    let (sources, one_file_system) = (request.roots.clone(), request.one_file_system);
+    let count = |over: &AtomicBool| {
+        let exclude = |path: &[u8], found: &Found| excluder.would_exclude(path, found);
+        count_sources(&Scope { roots: &sources, exclude: &exclude, one_file_system }, &meter, over);
+    };
+    let outcome = progress::during_with(screen, "backing up", &meter, count, || {
         depositor::backup(&settings.places, &request, effort, settings.lock_wait, &meter)
     })?;
-    let own = excluder.own.load(std::sync::atomic::Ordering::Relaxed);
+    let own = excluder.own.load(Ordering::Relaxed);
     let done = Done { request: &request, outcome: &outcome, made, own, took: begin.elapsed() };
     done.show(screen)?;
     done.warn(screen);
     screen.answer(&done.answer(settings)?)?;
     Ok(done.end())
+}
+
+/// Counts what a backup comes to, for its bar, where no earlier one tells.
+fn count_sources(scope: &Scope<'_>, meter: &Meter, over: &AtomicBool) {
+    let goes_on = || !over.load(Ordering::Relaxed);
+    // Once it is under way it has said what it knows.
+    while meter.files.now() + meter.others.now() + meter.bytes.now() == 0 {
+        if !goes_on() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if meter.bytes_total.now() > 0 {
+        return;
+    }
+    let sum = DirectorySource::new().ok().and_then(|source| survey(&source, scope, &goes_on));
+    if let Some(sum) = sum {
+        meter.files_total.set(sum.files);
+        meter.bytes_total.set(sum.bytes);
+    }
 }
 
 /// Makes keys and vault where this machine has never had any; says what is wrong where it has.

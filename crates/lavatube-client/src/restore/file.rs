@@ -11,6 +11,7 @@ use crate::fault::Fault;
 use crate::fetch::{FetchError, Fetcher};
 use crate::layers::TreeError;
 use crate::layers::refs::LeafRefs;
+use crate::meter::Meter;
 use crate::sink::{Sink, SinkError};
 use crate::source::{Found, FoundKind};
 
@@ -107,6 +108,10 @@ pub(super) struct FileWriter<'w, 'a, S: Sink> {
     pub(super) dir: &'w S::Dir,
     /// What may be replaced.
     pub(super) overwrite: Overwrite,
+    /// Is told of bytes as they are written.
+    pub(super) meter: &'w Meter,
+    /// How many it was told of.
+    pub(super) counted: u64,
 }
 
 impl<S: Sink> FileWriter<'_, '_, S> {
@@ -134,6 +139,7 @@ impl<S: Sink> FileWriter<'_, '_, S> {
     fn whole(&mut self, entry: &Entry, content: &Content, old: Option<&Found>) -> Result<Vec<String>, FileError> {
         let name = name(&entry.path);
         let mut reused = Vec::new();
+        let len = content.refs.first().map_or(0, |r| r.len);
         let bytes = match content.refs.first() {
             None => &[],
             Some(r) if self.reuse(name, content, old, 0, r, &mut reused) => &reused[..],
@@ -145,6 +151,7 @@ impl<S: Sink> FileWriter<'_, '_, S> {
             self.sink.give_up(self.dir, name, file);
             return Err(e.into());
         }
+        self.count(len);
         self.finish(entry, content, file, old)
     }
 
@@ -198,12 +205,18 @@ impl<S: Sink> FileWriter<'_, '_, S> {
                 hasher.update(bytes);
                 place.put(bytes, |offset, part| self.sink.write_at(file, offset, part))?;
                 at += leaf.len;
+                self.count(leaf.len);
             }
         }
         if content.digest.is_some_and(|digest| digest != *hasher.finalize().as_bytes()) {
             return Err(FileError::Digest);
         }
         Ok(())
+    }
+
+    fn count(&mut self, len: u64) {
+        self.meter.bytes.add(len);
+        self.counted += len;
     }
 
     fn finish(

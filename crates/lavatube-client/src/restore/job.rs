@@ -155,9 +155,13 @@ pub(super) fn run_task<S: Sink>(
     meter: &Meter,
     outcome: &mut Outcome,
 ) {
+    let mut counted = 0;
     let end = match &entry.kind {
         Kind::File(content) => {
-            FileWriter { fetcher, sink, dir: &dir.dir, overwrite }.restore(entry, content, dir.fresh)
+            let mut writer = FileWriter { fetcher, sink, dir: &dir.dir, overwrite, meter, counted: 0 };
+            let end = writer.restore(entry, content, dir.fresh);
+            counted = writer.counted;
+            end
         }
         _ => special(entry, dir, overwrite, sink),
     };
@@ -171,12 +175,9 @@ pub(super) fn run_task<S: Sink>(
         Ok(End::AlreadyThere) => outcome.already_there += 1,
         Ok(End::Kept(_)) | Err(_) => meter.errors.add(1),
     }
-    match size {
-        Some(size) => {
-            meter.files.add(1);
-            meter.bytes.add(size);
-        }
-        None => meter.others.add(1),
+    match &entry.kind {
+        Kind::File(content) => meter.finish_file(content, counted),
+        _ => meter.others.add(1),
     }
     match end {
         Ok(End::Written(warnings)) => outcome.warn(&entry.path, warnings),

@@ -153,9 +153,9 @@ impl<S: Sink> Maker<'_, S> {
                 return;
             }
         }
-        meter.files.add(1);
-        if let Kind::File(content) = &entry.kind {
-            meter.bytes.add(content.size);
+        match &entry.kind {
+            Kind::File(content) => meter.finish_file(content, 0),
+            _ => meter.files.add(1),
         }
     }
 
