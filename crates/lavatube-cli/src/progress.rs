@@ -58,15 +58,15 @@ fn draw(screen: &Screen, title: &str, meter: &Meter, over: &AtomicBool) {
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let mut rate = Rate::default();
-    let mut has_total = false;
-    bar.set_style(style(screen, false));
+    let mut shape = None;
     while !over.load(Ordering::Relaxed) {
         let (done, total) = (meter.bytes.now(), expected(meter));
-        if total > 0 && !has_total {
-            has_total = true;
-            bar.set_style(style(screen, true));
+        let now = (total > 0, is_wide());
+        if shape != Some(now) {
+            shape = Some(now);
+            bar.set_style(style(screen, now));
         }
-        if has_total {
+        if total > 0 {
             bar.set_length(total);
             bar.set_position(done);
         }
@@ -77,12 +77,20 @@ fn draw(screen: &Screen, title: &str, meter: &Meter, over: &AtomicBool) {
     bar.finish_and_clear();
 }
 
-fn style(screen: &Screen, has_total: bool) -> ProgressStyle {
-    let template = match (has_total, screen.has_colour()) {
-        (true, true) => "{bar:24.cyan/dim} {percent:>3}%  {msg}",
-        (true, false) => "{bar:24} {percent:>3}%  {msg}",
-        (false, true) => "{spinner:.cyan} {msg}",
-        (false, false) => "{spinner} {msg}",
+/// Whether the terminal has room for a bar beside the figures.
+fn is_wide() -> bool {
+    rustix::termios::tcgetwinsize(std::io::stderr()).is_ok_and(|size| size.ws_col >= WIDE)
+}
+
+fn style(screen: &Screen, (has_total, wide): (bool, bool)) -> ProgressStyle {
+    // A message that does not fit is cut: two lines would dance.
+    let template = match (has_total, wide, screen.has_colour()) {
+        (true, true, true) => "{bar:24.cyan/dim} {percent:>3}%  {wide_msg}",
+        (true, true, false) => "{bar:24} {percent:>3}%  {wide_msg}",
+        (true, false, true) => "{percent:>3.cyan}%  {wide_msg}",
+        (true, false, false) => "{percent:>3}%  {wide_msg}",
+        (false, _, true) => "{spinner:.cyan} {wide_msg}",
+        (false, _, false) => "{spinner} {wide_msg}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
@@ -91,7 +99,7 @@ fn style(screen: &Screen, has_total: bool) -> ProgressStyle {
 fn expected(meter: &Meter) -> u64 {
     match meter.bytes_total.now() {
         0 => 0,
-        total => total.saturating_sub(meter.holes.now()).max(meter.bytes.now()),
+        total => total.saturating_sub(meter.holes.now().max(meter.holes_total.now())).max(meter.bytes.now()),
     }
 }
 
@@ -140,6 +148,8 @@ impl Rate {
 const QUIET_FOR: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(100);
 const SMOOTH_S: f64 = 3.0;
+/// Columns from which on there is a bar.
+const WIDE: u16 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -155,5 +165,8 @@ mod tests {
         assert_eq!(line("backing up", &meter, 1e6), "backing up  1.00 MB of 4.00 MB  0 files  1.00 MB/s  4 s left");
         meter.bytes.add(9_000_000);
         assert_eq!(expected(&meter), 10_000_000, "more than was expected");
+        meter.bytes_total.set(2_000_000_000);
+        meter.holes_total.set(1_900_000_000);
+        assert_eq!(expected(&meter), 100_000_000, "holes that are yet to come");
     }
 }

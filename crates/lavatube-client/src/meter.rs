@@ -53,6 +53,8 @@ pub struct Meter {
     pub files_total: Count,
     /// Apparent bytes expected; 0 when nobody knows.
     pub bytes_total: Count,
+    /// Bytes of holes expected among them; 0 when nobody knows.
+    pub holes_total: Count,
 }
 
 impl Meter {

@@ -1,7 +1,7 @@
 //! Counting what a backup will come to while it runs: a first one knows no other total, and a bar without one is no bar.
 //!
-//! The same entries as the walk takes, by looking at them only: no file is opened, nothing is sorted, and what cannot be read
-//! is not counted. No step of the walk. It must not know who is shown the sum.
+//! The same entries as the walk takes, by looking at them only: nothing is sorted, no file is opened but for large holes in it,
+//! and what cannot be read is not counted. No step of the walk. It must not know who is shown the sum.
 
 use crate::source::{Found, FoundKind, Names, Source};
 
@@ -47,7 +47,12 @@ pub struct Sum {
     pub files: u64,
     /// Their apparent bytes.
     pub bytes: u64,
+    /// How many of those are large holes.
+    pub holes: u64,
 }
+
+/// Less is no matter to a bar, and not worth opening a file for.
+const HOLES_MIN: u64 = 16 << 20;
 
 /// Counts the files of `scope` as long as `goes_on` says so; `None` when it did not come to the end.
 pub fn survey<S: Source>(source: &S, scope: &Scope<'_>, goes_on: &dyn Fn() -> bool) -> Option<Sum> {
@@ -110,6 +115,12 @@ impl Sum {
             FoundKind::File => {
                 self.files += 1;
                 self.bytes = self.bytes.saturating_add(found.size);
+                // Fewer blocks may be holes, or compressed: the extents tell.
+                if found.size.saturating_sub(found.allocated) >= HOLES_MIN {
+                    let extents = source.open(dir, name).and_then(|(file, found)| source.extents(&file, found.size));
+                    let data: Option<u64> = extents.ok().flatten().map(|e| e.iter().map(|e| e.len).sum());
+                    self.holes += data.map_or(0, |data| found.size.saturating_sub(data));
+                }
                 None
             }
             _ => None,

@@ -137,7 +137,8 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         depositor::backup(&settings.places, &request, effort, settings.lock_wait, &meter)
     })?;
     let own = excluder.own.load(Ordering::Relaxed);
-    let done = Done { request: &request, outcome: &outcome, made, own, took: begin.elapsed() };
+    let done =
+        Done { request: &request, outcome: &outcome, made, own, bytes: meter.bytes.now(), took: begin.elapsed() };
     done.show(screen)?;
     done.warn(screen);
     screen.answer(&done.answer(settings)?)?;
@@ -160,6 +161,7 @@ fn count_sources(scope: &Scope<'_>, meter: &Meter, over: &AtomicBool) {
     let sum = DirectorySource::new().ok().and_then(|source| survey(&source, scope, &goes_on));
     if let Some(sum) = sum {
         meter.files_total.set(sum.files);
+        meter.holes_total.set(sum.holes);
         meter.bytes_total.set(sum.bytes);
     }
 }
@@ -203,6 +205,8 @@ struct Done<'a> {
     outcome: &'a Outcome,
     made: Made,
     own: u64,
+    /// Bytes of all files without their holes.
+    bytes: u64,
     took: Duration,
 }
 
@@ -239,7 +243,7 @@ impl Done<'_> {
             };
             rows.push(("left out", units::count(report.excluded), own));
         }
-        let rate = (totals.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
+        let rate = (self.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
         rows.push((
             "size",
             units::bytes(totals.bytes),

@@ -104,7 +104,14 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
         session.restore(&target, request, settings.workers(), &meter).map_err(Failure::from)
     })?;
     let hurt = reader.holding.vault.hurt();
-    let done = Done { named: &named, target: &target, outcome: &outcome, hurt: &hurt, took: begin.elapsed() };
+    let done = Done {
+        named: &named,
+        target: &target,
+        outcome: &outcome,
+        hurt: &hurt,
+        holes: meter.holes.now(),
+        took: begin.elapsed(),
+    };
     done.show(screen)?;
     done.warn(screen);
     match done.failure() {
@@ -127,6 +134,8 @@ struct Done<'a> {
     outcome: &'a Outcome,
     /// Drives with missing or damaged shards.
     hurt: &'a BTreeSet<String>,
+    /// Bytes of holes, which took no time.
+    holes: u64,
     took: Duration,
 }
 
@@ -176,7 +185,7 @@ impl Done<'_> {
         let head = format!("restored {}", listed.place.id.short());
         let time = date::rfc3339(listed.snapshot.time);
         screen.tell(&format!("{}  {time}  into {}", screen.ink(Ink::Bold, &head), self.target.display()))?;
-        let rate = (outcome.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
+        let rate = (outcome.bytes.saturating_sub(self.holes) as f64 / self.took.as_secs_f64().max(0.001)) as u64;
         let took = match outcome.bytes {
             0 => units::span(self.took),
             _ => format!("{} at {}/s", units::span(self.took), units::bytes(rate)),
