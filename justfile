@@ -17,9 +17,13 @@ test:
 try *args:
     cargo xtask try {{args}}
 
-# the real client and vault in virtual time; `just sim 42` for one seed
-sim *seed:
-    LAVATUBE_SIM_SEED={{seed}} cargo test --release --package lavatube-sim -- --nocapture
+# the real client and vault in virtual time: `just sim 42` lives one seed, `just sim 42 -v` tells its story
+sim seed="1" *args:
+    cargo run --release --package lavatube-sim -- --seed {{seed}} {{args}}
+
+# as many seeds as you have time for, from SEED on; those that end badly are told with the way back to them
+soak seed="1" count="1000":
+    cargo run --release --package lavatube-sim -- --seed {{seed}} --count {{count}}
 
 # decoders against hostile bytes (property tests; more cases than `test` runs)
 fuzz cases="20000":

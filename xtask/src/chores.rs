@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// Rust tests, then the rescue reader's, then the scripts that run the real binaries.
+/// Rust tests, those of the real command among them, then the rescue reader's.
 pub fn test(args: &[String]) -> Outcome {
     no_args(args)?;
     must(cargo().args(["test", "--workspace"]))?;
-    rescue()?;
-    end_to_end()
+    rescue()
 }
 
 /// Everything CI checks, each part with its name and its time.
@@ -112,24 +111,6 @@ fn imported(line: &str) -> Vec<String> {
         Vec::new()
     };
     found.into_iter().filter(|module| !module.is_empty() && module != "__future__").collect()
-}
-
-/// Runs every executable `tests/e2e/*.sh` in the order of their names.
-fn end_to_end() -> Outcome {
-    use std::os::unix::fs::PermissionsExt;
-    let scripts = files(&root().join("tests").join("e2e"), ".sh");
-    if scripts.is_empty() {
-        skip("end-to-end scripts", "there is no tests/e2e/*.sh");
-    }
-    for script in scripts {
-        let mode = fs::metadata(&script).map_err(|e| format!("{}: {e}", script.display()))?.permissions().mode();
-        if mode & 0o111 == 0 {
-            skip(&name(&script), "it is not executable (chmod +x)");
-            continue;
-        }
-        must(Command::new(&script).current_dir(root()))?;
-    }
-    Ok(())
 }
 
 /// Files of a folder with this ending, sorted; none when there is no such folder.

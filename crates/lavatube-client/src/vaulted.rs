@@ -14,7 +14,7 @@ use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId, Verified};
 use lavatube_format::catalog::PackRow;
 use lavatube_format::depositor_card::DepositorCard;
 use lavatube_format::manifest::{Leaf, Manifest, SignedManifest};
-use lavatube_seal::{SealError, SessionKeys, Unwrap};
+use lavatube_seal::{SealError, SessionKeys, Unwrap, verify_manifest};
 
 use crate::far::{Far, FarError};
 use crate::state::{State, StateError, read_all};
@@ -232,11 +232,7 @@ fn believe<'c>(bytes: &[u8], card: impl FnOnce(&DepositorId) -> Option<&'c Depos
     let signed = SignedManifest::decode(bytes).map_err(|e| e.to_string())?;
     let depositor = signed.manifest.depositor;
     let card = card(&depositor).ok_or_else(|| format!("no card certifies depositor {}", depositor.short()))?;
-    if card.id() != depositor {
-        return Err(format!("the card for depositor {} is another's", depositor.short()));
-    }
-    //= FORMAT#F14 both signatures verify, with the keys the depositor's id is the digest of
-    signed.verify(&card.public).map_err(|e| e.to_string())?;
+    verify_manifest(&signed, card).map_err(|e| e.to_string())?;
     Ok(signed.manifest)
 }
 

@@ -90,12 +90,6 @@ impl Code {
         self.k + self.m
     }
 
-    /// The coefficients `c(i, 0..k)` of parity row `i`. Panics unless `i < m`.
-    pub fn parity_row(&self, i: usize) -> &[u8] {
-        assert!(i < self.m, "parity row {i} of {}", self.m);
-        &self.parity_rows[i * self.k..][..self.k]
-    }
-
     /// Computes all `m` parity shards from all `k` data shards, overwriting `parity`.
     ///
     /// Panics unless there are `k` and `m` slices, all of one length (0 is a length).

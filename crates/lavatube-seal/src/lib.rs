@@ -22,6 +22,6 @@ pub use deposit::DepositKeys;
 pub use error::SealError;
 pub use lavatube_format::key_file::Secret;
 pub use pack::{PackKeys, PackOpener};
-pub use read::{ReadKeys, Reads, Unwrap};
+pub use read::{ReadKeys, Reads, Unwrap, verify_manifest};
 pub use root::{Root, TenantSecrets};
 pub use session::{ReadPublic, Session, SessionKeys};

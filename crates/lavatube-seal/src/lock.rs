@@ -27,8 +27,6 @@ pub struct Costs {
 impl Costs {
     /// For key files in daily use: 256 MiB, three passes, under a second.
     pub const DAILY: Self = Self { memory_kib: 256 << 10, passes: 3, lanes: 1 };
-    /// For key files in a safe: 1 GiB, four passes.
-    pub const RECOVERY: Self = Self { memory_kib: 1 << 20, passes: 4, lanes: 1 };
     /// The least a reader accepts: 64 MiB, one pass.
     pub const FLOOR: Self = Self { memory_kib: Lock::MEMORY_KIB_MIN, passes: 1, lanes: 1 };
 }

@@ -7,7 +7,7 @@ use hpke::kem::XWing;
 use hpke::{Deserializable, Kem, Serializable};
 use lavatube_base::sign::PairPublic;
 use lavatube_base::{DepositorId, SessionId};
-use lavatube_format::depositor_card::SignedCard;
+use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::key_file::{ReadBody, Secret};
 use lavatube_format::manifest::{SignedManifest, Wrap};
 
@@ -98,20 +98,19 @@ impl ReadKeys {
         }
         outcome
     }
+}
 
-    /// Whether the depositor of `card`, certified by the authority, signed `manifest`.
-    ///
-    /// # Errors
-    /// [`SealError::Untrusted`] when a signature does not verify, [`SealError::Refused`] when the card is another
-    /// depositor's.
-    pub fn verify_manifest(&self, manifest: &SignedManifest, card: &SignedCard) -> Result<(), SealError> {
-        self.verify_card(card)?;
-        if manifest.manifest.depositor != card.card.id() {
-            return Err(SealError::Refused("the manifest names another depositor than the card; find that one's card"));
-        }
-        //= FORMAT#F14 both signatures
-        manifest.verify(&card.card.public).map_err(|why| SealError::Untrusted { what: "the manifest", why })
+/// Whether the depositor of `card`, which the authority has certified ([`Reads::verify_card`]), signed `manifest`.
+///
+/// # Errors
+/// [`SealError::Untrusted`] when a signature does not verify, [`SealError::Refused`] when the card is another
+/// depositor's.
+pub fn verify_manifest(manifest: &SignedManifest, card: &DepositorCard) -> Result<(), SealError> {
+    if manifest.manifest.depositor != card.id() {
+        return Err(SealError::Refused("the manifest names another depositor than the card; find that one's card"));
     }
+    //= FORMAT#F14 both signatures verify, with the keys the depositor's id is the digest of
+    manifest.verify(&card.public).map_err(|why| SealError::Untrusted { what: "the manifest", why })
 }
 
 impl Unwrap for ReadKeys {

@@ -1,18 +1,15 @@
 //! The `README.txt` of a drive: plain words for a person who finds it. Part of step 15 of the walk.
 
-use lavatube_format::drive_card::DriveCard;
+use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 /// Its name.
 pub(crate) const README: &str = "README.txt";
 
 /// Its text.
 pub(crate) fn text(card: &DriveCard) -> String {
-    let own = card.slots.iter().find(|s| s.drive == card.drive);
-    let sisters: String = card
-        .slots
-        .iter()
-        .map(|s| format!("  {}  {} (shelf {}, {} {})\n", s.drive, s.label, s.shelf, s.maker, s.model))
-        .collect();
+    let own = card.slots.iter().find(|s| s.drive == card.drive).map_or("", |s| &s.label);
+    let own = if own.is_empty() { String::new() } else { format!(", \"{own}\"") };
+    let sisters: String = card.slots.iter().map(line).collect();
     let (all, needed) = (card.slots.len(), usize::from(card.k));
     format!(
         "This is one drive of a lavatube vault: a backup that somebody relies on.\n\
@@ -21,7 +18,7 @@ pub(crate) fn text(card: &DriveCard) -> String {
          its files damaged: what is left of it can still save the rest.\n\
          \n\
          vault {vault}\n\
-         drive {drive}, \"{label}\", one of {all}:\n\
+         drive {drive}{own}, one of {all}:\n\
          {sisters}\
          \n\
          Every stored object is cut into {k} data and {m} parity pieces on different\n\
@@ -39,7 +36,6 @@ pub(crate) fn text(card: &DriveCard) -> String {
          in Python from docs/FORMAT.md of the same sources, which explains every byte.\n",
         vault = card.vault,
         drive = card.drive,
-        label = own.map_or("", |s| &s.label),
         k = card.k,
         m = card.m,
         total = usize::from(card.k) + usize::from(card.m),
@@ -48,4 +44,38 @@ pub(crate) fn text(card: &DriveCard) -> String {
             _ => "more are better.".to_owned(),
         },
     )
+}
+
+/// One drive of the list: its id, and what is known of it besides.
+fn line(slot: &SlotCard) -> String {
+    let mut line = format!("  {}", slot.drive);
+    if !slot.label.is_empty() {
+        line.push_str(&format!("  {}", slot.label));
+    }
+    let shelf = if slot.shelf.is_empty() { String::new() } else { format!("shelf {}", slot.shelf) };
+    let product = [&slot.maker[..], &slot.model].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ");
+    let known: Vec<_> = [shelf, product].into_iter().filter(|s| !s.is_empty()).collect();
+    if !known.is_empty() {
+        line.push_str(&format!(" ({})", known.join(", ")));
+    }
+    line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drive_is_told_by_what_is_known_of_it() {
+        let told = |label: &str, shelf: &str, maker: &str, model: &str| {
+            let [label, shelf, maker, model] = [label, shelf, maker, model].map(str::to_owned);
+            let line = line(&SlotCard { drive: lavatube_base::DriveId([7; 16]), label, shelf, maker, model });
+            line.strip_prefix(&format!("  {}", "07".repeat(16))).unwrap().to_owned()
+        };
+        assert_eq!(told("d0", "left", "WD", "Red"), "  d0 (shelf left, WD Red)\n");
+        assert_eq!(told("d0", "", "", ""), "  d0\n");
+        assert_eq!(told("", "", "", "Red"), " (Red)\n");
+        assert_eq!(told("d1", "left", "", ""), "  d1 (shelf left)\n");
+        assert_eq!(told("", "", "", ""), "\n");
+    }
 }

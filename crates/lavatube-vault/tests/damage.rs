@@ -348,6 +348,33 @@ fn too_few_drives_are_refused_and_one_short_is_taken() {
 }
 
 #[test]
+fn a_receipt_is_given_again_for_what_is_durable_here_and_for_nothing_else() {
+    let mut world = World::new(6);
+    drop(world.create(4, 2));
+    let (mut vault, _) = world.open();
+    let object = world.chance.bytes(30_000);
+    let receipt = store(&mut vault, &object);
+    let id = receipt.body.object;
+    assert_eq!(vault.receipt_for(id), Some(receipt.clone()), "the very same");
+    assert_eq!(vault.receipt_for(Verified::hash(b"never seen").id()), None);
+    drop(vault);
+    let (mut vault, _) = world.open();
+    let again = vault.receipt_for(id).unwrap();
+    assert_eq!(again, receipt, "and after a restart");
+    again.verify(&vault.vault_key()).unwrap();
+    let (mut vault, _) = Vault::open(world.boxed(), None).unwrap();
+    assert_eq!(vault.receipt_for(id), None, "who has no key signs nothing");
+    // The journals are lost, and with too few drives no new one is durable.
+    world.drives.iter().for_each(|drive| drive.with(|files| drop(files.remove("journal"))));
+    let mut drives = world.boxed();
+    drives[..3].fill_with(|| None);
+    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    assert_eq!(vault.receipt_for(id), None);
+    let (mut vault, _) = world.open();
+    vault.receipt_for(id).unwrap().verify(&vault.vault_key()).unwrap();
+}
+
+#[test]
 fn a_shard_of_another_generation_is_as_good_as_none() {
     //= FORMAT#F15
     let mut world = World::new(6);

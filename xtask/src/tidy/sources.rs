@@ -6,7 +6,7 @@ use super::lexer::{blank, word_lines};
 use super::{Finding, Tree, texts};
 
 /// Lines of a source file, and of a file of tests.
-const LINES_MAX: usize = 700;
+const LINES_MAX: usize = 600;
 const TEST_LINES_MAX: usize = 1200;
 
 /// The one file that may hold unsafe code.
