@@ -15,7 +15,7 @@ means section 3 of that text, "F7" a numbered rule in it. The way from a drive t
 Nothing is written to the drives. The exit status is 0 if all that was asked for was done, 1 if something was lost (and
 named), 2 if nothing could be done. Needs Python 3.11 and the libraries in requirements.txt; see README.md.
 """
-import argparse, base64, collections, datetime, functools, hashlib, heapq, hmac, itertools, os, sqlite3, stat, sys
+import argparse, base64, collections, contextlib, datetime, functools, hashlib, heapq, hmac, itertools, os, sqlite3, stat, sys
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -1159,6 +1159,30 @@ class Archive:
 
 # --- Restoring -----------------------------------------------------------------------------------------------------------
 
+class Folder:
+    """A directory below the target, held open. What is in it is named relative to it (dir_fd), and each step down is a
+    call of its own: a path may be longer than a system takes in one call, and no step follows a symlink."""
+
+    def __init__(self, target):
+        self.target, self.parts, self.fd = target, None, None
+
+    def at(self, parts):
+        """A descriptor of the directory, which is made where it is missing; good until the next call."""
+        if self.parts is None or parts[:len(self.parts)] != self.parts:         # not below where we are: from the top
+            self.step([], os.open(self.target, os.O_RDONLY | os.O_DIRECTORY))
+        for name in parts[len(self.parts):]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self.fd)
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.fd)
+            self.step(self.parts + [name], below)
+        return self.fd
+
+    def step(self, parts, fd):
+        if self.fd is not None:
+            os.close(self.fd)
+        self.parts, self.fd = parts, fd
+
+
 class Restore:
     """Writes a snapshot into an empty folder. `lost` names everything that could not be restored whole."""
 
@@ -1168,6 +1192,7 @@ class Restore:
         os.umask(0o077)                                         # nobody else reads along before modes are set
         os.makedirs(self.target, exist_ok=True)
         need(not os.listdir(self.target), "the target folder is not empty")
+        self.here, self.there = Folder(self.target), Folder(self.target)        # `there`: where a hard link leads
 
     def failed(self, text):
         self.lost.append(text)
@@ -1179,70 +1204,73 @@ class Restore:
 
     def run(self):
         for e in self.snapshot.entries(self.failed):
-            path = os.path.join(self.target, e.path) if e.path else self.target
             try:
-                self.entry(e, path)
-            except (OSError, OverflowError) as error:
+                self.entry(e)
+            except (OSError, OverflowError, NotImplementedError) as error:
                 self.failed(f"{show(e.path)}: {error}")
-        for e, path in reversed(self.directories):              # last, and the deepest first: files inside change times
-            self.meta(e, path)
+        for e in reversed(self.directories):                    # last, and the deepest first: files inside change times
+            try:
+                self.meta(e, self.here.at(e.parts[:-1]), e.parts[-1] if e.parts else b".")
+            except OSError as error:
+                self.note(f"{show(e.path)}: mode and time not set: {error}")
 
-    def entry(self, e, path):
+    def entry(self, e):
         if e.kind == DIRECTORY:
-            os.makedirs(path, exist_ok=True)
-            self.directories.append((e, path))
+            self.here.at(e.parts)
+            self.directories.append(e)
             self.done += 1
             return
-        os.makedirs(os.path.dirname(path), exist_ok=True)       # parents normally have entries of their own
+        folder, name = self.here.at(e.parts[:-1]), e.parts[-1]  # parents normally have entries of their own
         identity = h16(repr((e.kind, e.mode, e.uid, e.gid, e.mtime_ns, e.xattrs, e.target, e.device, e.size, e.refs,
                              e.extents, e.digest)).encode())
         known = self.groups.get(e.link)
         if known and known[1] == identity:                      # a further name of what is already restored
             try:
-                os.link(known[0], path, follow_symlinks=False)
+                os.link(known[0][-1], name, src_dir_fd=self.there.at(known[0][:-1]), dst_dir_fd=folder,
+                        follow_symlinks=False)
                 self.done += 1
                 return
             except OSError as error:
                 self.note(f"{show(e.path)}: restored as a copy, not as a hard link: {error.strerror}")
         if e.kind == FILE:
-            with open(path, "xb") as f:
+            with open(name, "xb", opener=lambda name, flags: os.open(name, flags, dir_fd=folder)) as f:
                 def write(at, data):
                     f.seek(at)
                     f.write(data)
                 wrong = self.snapshot.content(e, write)
                 f.truncate(e.size)
-            if wrong:
-                os.rename(path, path + b".rescue-damaged")      # what is left of it, zeros where it is lost
+            if wrong:                                           # what is left of it, zeros where it is lost
+                os.rename(name, name + b".rescue-damaged", src_dir_fd=folder, dst_dir_fd=folder)
                 return self.failed(f"{show(e.path)}: {wrong} (what is left: {show(e.path)}.rescue-damaged)")
         elif e.kind == SYMLINK:
-            os.symlink(e.target, path)
+            os.symlink(e.target, name, dir_fd=folder)
         else:
             bits = {FIFO: stat.S_IFIFO, CHARACTER: stat.S_IFCHR, BLOCKDEV: stat.S_IFBLK, SOCKET: stat.S_IFSOCK}[e.kind]
             try:
-                os.mknod(path, bits | 0o600, os.makedev(*e.device))
+                os.mknod(name, bits | 0o600, os.makedev(*e.device), dir_fd=folder)
             except PermissionError:
                 return self.note(f"{show(e.path)}: a device, skipped: only root can make it")
-        self.meta(e, path)
-        self.groups[e.path] = (path, identity)
+        self.meta(e, folder, name)
+        self.groups[e.path] = (e.parts, identity)
         if e.link is not None:
-            self.groups[e.link] = (path, identity)
+            self.groups[e.link] = (e.parts, identity)
         self.done += 1
 
-    def meta(self, e, path):
+    def meta(self, e, folder, name):
         """Owner (as root), extended attributes, mode and time; in this order, since an earlier one can undo a later one."""
         def attempt(what, call, *arguments, **options):
             try:
                 call(*arguments, **options)
-            except (OSError, OverflowError, ValueError) as error:
+            except (OSError, OverflowError, ValueError, NotImplementedError) as error:
                 self.note(f"{show(e.path)}: {what} not set: {error}")
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            attempt("owner", os.chown, path, e.uid, e.gid, follow_symlinks=False)
-        for name, value in e.xattrs:
-            attempt(f"attribute {show(name)[1:]}", getattr(os, "setxattr", no_setxattr), path, name, value,
-                    follow_symlinks=False)
+            attempt("owner", os.chown, name, e.uid, e.gid, dir_fd=folder, follow_symlinks=False)
+        for key, value in e.xattrs:                             # the one call that takes no dir_fd
+            attempt(f"attribute {show(key)[1:]}", getattr(os, "setxattr", no_setxattr), b"/proc/self/fd/%d/%s" % (folder, name),
+                    key, value, follow_symlinks=False)
         if e.kind != SYMLINK:
-            attempt("mode", os.chmod, path, e.mode)
-        attempt("time", os.utime, path, ns=(e.mtime_ns, e.mtime_ns), follow_symlinks=False)
+            attempt("mode", os.chmod, name, e.mode, dir_fd=folder)
+        attempt("time", os.utime, name, ns=(e.mtime_ns, e.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
 def no_setxattr(*_, **__):

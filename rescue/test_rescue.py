@@ -167,6 +167,61 @@ class Vectors(unittest.TestCase):
         receipt = r.cbor(golden("receipt-v1.bin")[:-64])
         self.assertEqual([len(receipt[i]) for i in (1, 4, 5)], [16, 32, 16])
 
+    def test_what_a_depositor_keeps(self):
+        """Not needed either; the text of FORMAT 9 and 10 is checked."""
+        wraps = lambda c: [(c.take(8), c.take(1120), c.take(48)) for _ in range(c.varint())]
+        c, kinds = r.Cursor(golden("open_session-v1.bin")), []
+        while c.left():
+            start, body = c.at, r.Cursor(c.take(c.uint(4)))
+            self.assertEqual(r.h16(c.data[start:c.at]), c.take(16))
+            kinds.append(body.uint(1))
+            if kinds[-1] == 1:
+                self.assertEqual((body.take(16), body.take(32), len(wraps(body))), (b"\7" * 16, b"\x08" * 32, 2))
+            else:
+                row = body.take(64)
+                self.assertEqual(row[53:], r.h16(row[:53])[:11])
+                self.assertEqual((body.take(32), body.varint(), body.bytes()), (b"\t" * 32, 1, b"\0\x40\1" + b"\3" * 24 + b"\x80\1"))
+            body.end()
+        self.assertEqual(kinds, [1, 2])
+        c = r.Cursor(golden("ledger-v1.bin"))
+        for _ in range(2):
+            object_id, length = c.take(32), c.uint(4)
+            receipt, check = c.take(length), c.take(16)
+            self.assertEqual(r.cbor(receipt[:-64])[4], object_id)
+            self.assertEqual(check, r.h16(object_id + length.to_bytes(4, "little") + receipt))
+        c.end()
+        c = r.Cursor(golden("tree_cache_head-v1.bin"))
+        self.assertEqual((c.take(8), c.take(24), c.zigzag(), c.varint(), c.varint()),
+                         (b"LVTTREE\1", b"\3" * 24, 1_790_000_000, 123, 4))
+        self.assertEqual([(c.take(24)[0], c.varint(), c.varint(), c.varint()) for _ in range(c.varint())], [(2, 3, 4, 200), (1, 0, 3, 14)])
+        self.assertEqual((c.varint(), c.varint(), c.take(32)), (13, 1 << 31, b"\5" * 32))
+        c.end()
+        c, entries = r.Cursor(golden("tree_cache_body-v1.bin")), []
+        while c.left():
+            block, path = r.Cursor(c.take(c.uint(4))), b""
+            while block.left():
+                stamp = block.zigzag(), block.varint(), block.varint(), block.varint(), block.varint()
+                n = 500 + len(entries)
+                self.assertEqual(stamp, (-1, 999_999_999, n, 0x801, 1 + n % 4))
+                entries.append(r.parse_entry(block.bytes(), path, 0))
+                path = entries[-1].path
+        again, path = r.Cursor(golden("tree_chunk-v1.bin")), b""
+        for e in entries:
+            self.assertEqual(r.parse_entry(again.bytes(), path, 0), e)
+            path = e.path
+        again.end()
+        c = r.Cursor(golden("agent_requests-v1.bin"))
+        hello, ask = c.take(c.uint(4)), r.Cursor(c.take(c.uint(4)))
+        self.assertEqual((hello, ask.take(1), ask.take(16), ask.take(32), len(wraps(ask))), (b"\1", b"\2", b"\7" * 16, b"\x08" * 32, 2))
+        ask.end(), c.end()
+        c = r.Cursor(golden("agent_replies-v1.bin"))
+        hello, opened, refused = (r.Cursor(c.take(c.uint(4))) for _ in range(3))
+        c.end()
+        self.assertEqual((hello.take(1), hello.bytes(), hello.take(32)[0], hello.take(32)[0], hello.take(32)[0], hello.take(1952)[0]),
+                         (b"\1", b"default", 1, 2, 3, 4))
+        self.assertEqual((opened.take(33), refused.take(1), refused.bytes()), (b"\2" + b"\5" * 32, b"\3", b"another key"))
+        hello.end(), opened.end(), refused.end()
+
     def test_parity(self):
         """The check at the end of FORMAT 7, then all pairs of losses."""
         data = [bytes((31 * j + 7 * b) % 256 for b in range(16)) for j in range(4)]
@@ -583,6 +638,39 @@ class BuiltVault(unittest.TestCase):
         b.manifest()
         target = self.restore(third, status=1, expect="is no directory")
         self.assertEqual(sorted(os.listdir(target)), ["a", "b"])
+
+    def test_paths_longer_than_the_system_takes_in_one_call(self):
+        b = self.b
+        parts = [bytes([ord("a") + i % 26]) * 200 for i in range(30)]
+        entries = [(b"/".join(parts[:i + 1]), 2, b.meta(0o710, 1000 + i)) for i in range(30)]
+        deep, damaged = b"/".join(parts), b.file(b"lost")
+        b.frames.pop()                                          # its chunk never gets into a pack
+        entries += [(deep + b"/attributes", 1, b.meta(0o600, xattrs=[(b"user.colour", b"blue")]) + b.file(b"deep")),
+                    (deep + b"/damaged", 1, b.meta() + damaged),
+                    (deep + b"/fifo", 4, b.meta(0o640)),
+                    (deep + b"/link", 3, b.meta(0o777) + blob(b"../elsewhere")),
+                    (b"y-hard", 1, b.meta(0o600, link=deep + b"/attributes", xattrs=[(b"user.colour", b"blue")]) + b.file(b"deep")),
+                    (b"z-other", 1, b.meta(link=deep + b"/attributes") + b.file(b"other"))]
+        self.assertGreater(len(deep), 4096)
+        third = b.snapshot([b.layer(entries)], 3000)
+        b.pack(3)
+        b.manifest()
+        target = self.restore(third, status=1, expect="1 not restored")
+        fd = os.open(target, os.O_RDONLY)
+        self.addCleanup(lambda: os.close(fd))
+        for i, name in enumerate(parts):
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+            self.assertEqual((stat.S_IMODE(os.fstat(fd).st_mode), int(os.fstat(fd).st_mtime)), (0o710, 1000 + i))
+        self.assertEqual(sorted(os.listdir(fd)), ["attributes", "damaged.rescue-damaged", "fifo", "link"])
+        with open("attributes", "rb", opener=lambda name, flags: os.open(name, flags, dir_fd=fd)) as f:
+            self.assertEqual(f.read(), b"deep")
+            self.assertEqual(os.getxattr(f.fileno(), "user.colour"), b"blue")
+            self.assertTrue(os.path.samestat(os.fstat(f.fileno()), os.stat(os.path.join(target, "y-hard"))))
+        self.assertEqual(os.readlink("link", dir_fd=fd), "../elsewhere")
+        self.assertTrue(stat.S_ISFIFO(os.stat("fifo", dir_fd=fd).st_mode))
+        self.assertEqual(self.read(target, "z-other"), b"other")
 
 
 # --- A vault written by the program ----------------------------------------------------------------------------------------

@@ -89,6 +89,11 @@ id!(
     ChunkId, 24
 );
 
+id!(
+    /// A block on the link: `H16` of its bytes.
+    BlockId, 16
+);
+
 fn parse_hex(s: &str, out: &mut [u8]) -> Result<(), IdError> {
     let fail = || IdError { expected: out.len() * 2, got: s.chars().take(80).collect() };
     if s.len() != out.len() * 2 || !s.bytes().all(|b| b.is_ascii_hexdigit()) {

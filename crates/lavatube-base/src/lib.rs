@@ -12,5 +12,5 @@ pub mod time;
 
 pub use denial::{Denial, Refusal};
 pub use digest::{Digests, Verified};
-pub use id::{ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId};
+pub use id::{BlockId, ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId};
 pub use time::Instant;

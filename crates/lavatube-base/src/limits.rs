@@ -1,7 +1,8 @@
 //! Every limit of lavatube in one place, tied together by assertions the compiler checks.
 //!
-//! A limit bounds what one input can make us allocate or keep; each is tested at the limit and one past it where it is
-//! enforced. Sizes are bytes unless the name says otherwise.
+//! A limit bounds what one input can make us allocate or keep. Those that a decoder of `lavatube-format` keeps are tested
+//! there at the limit and one past it (its `tests/limits.rs` lists them); others bound what a writer makes, or are kept
+//! by the room that allocates. Sizes are bytes unless the name says otherwise.
 
 /// Longest content of one chunk.
 pub const CHUNK_LEN_MAX: usize = 8 << 20;
@@ -25,8 +26,6 @@ pub const LAYERS_MAX: usize = 8;
 pub const SKIPPED_LISTED_MAX: usize = 1000;
 /// Largest window a zstd frame of ours may ask for, as a power of two.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Deepest CBOR nesting we read.
-pub const CBOR_DEPTH_MAX: usize = 8;
 /// Longest body of a manifest: 100,000 packs of 64 MiB are 6 TB in one session.
 pub const MANIFEST_LEN_MAX: usize = 8 << 20;
 /// Longest body of a drive card or depositor card.
@@ -35,6 +34,18 @@ pub const CARD_LEN_MAX: usize = 64 << 10;
 pub const JOURNAL_BODY_MAX: usize = 512;
 /// Longest key file we read.
 pub const KEY_FILE_MAX: usize = 64 << 10;
+/// Longest tenant name.
+pub const TENANT_LEN_MAX: usize = 255;
+/// Longest message to or from a key agent, without its length.
+pub const AGENT_MESSAGE_LEN_MAX: usize = 64 << 10;
+/// Longest reason in a refusal of a key agent.
+pub const AGENT_REASON_LEN_MAX: usize = 1024;
+/// Longest head of a tree cache.
+pub const TREE_HEAD_LEN_MAX: usize = 64 << 10;
+/// A block of a tree cache is closed when it has this length.
+pub const TREE_BLOCK_LEN: usize = 256 << 10;
+/// Longest block of a tree cache we read: one that was just not full, and a last record with its stamp.
+pub const TREE_BLOCK_LEN_MAX: usize = TREE_BLOCK_LEN + 2 * RECORD_LEN_MAX;
 /// Most drives of one vault: shard indexes are one byte, GF(2^8) has 255 usable positions.
 pub const DRIVES_MAX: usize = 255;
 /// Block of a shard that has its own hash: the unit in which rot is found and mended.
@@ -49,6 +60,42 @@ pub const PACK_CLASSES: u8 = 8;
 pub const PACK_LEN_MAX: usize = PACK_LEN_MIN << (2 * (PACK_CLASSES as usize - 1));
 /// Longest object a vault takes: the largest pack, or a manifest with its signatures.
 pub const OBJECT_LEN_MAX: usize = PACK_LEN_MAX;
+/// Longest block the link carries: a pack, and what a bundle adds to it.
+pub const BLOCK_LEN_MAX: usize = PACK_LEN_MAX + (4 << 10);
+/// Longest datagram of the link: what a 1500-byte IPv4 packet leaves after IP and UDP.
+pub const DATAGRAM_LEN_MAX: usize = 1472;
+/// What a datagram has of its own: key id and counter before the messages, the tag behind them.
+pub const DATAGRAM_OWN_LEN: usize = 8 + 16;
+/// Longest symbol of a block: what a datagram has left for one, after 12 bytes of framing.
+pub const SYMBOL_LEN_MAX: usize = DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN - 12;
+/// Most symbols of a block, source and repair together: GF(2^16) has no more points.
+pub const SYMBOLS_MAX: usize = 1 << 16;
+/// Most blocks one report speaks of.
+pub const REPORT_ENTRIES_MAX: usize = 140;
+/// Most blocks one probe asks about.
+pub const PROBE_ENTRIES_MAX: usize = 128;
+/// Most blocks a node sends at a time: announced and not yet known to be stored.
+pub const OUTGOING_MAX: usize = 1024;
+/// Most blocks that may wait to be sent.
+pub const QUEUE_MAX: usize = 1 << 20;
+/// Most blocks a node receives at a time.
+pub const INCOMING_MAX: usize = 2 * OUTGOING_MAX;
+/// Most transfer numbers of the peer that are remembered, for reports.
+pub const TRANSFERS_MAX: usize = 2 * INCOMING_MAX;
+/// Most echo requests on their way, and most answers that wait to be sent.
+pub const ECHOES_MAX: usize = 16;
+/// Most blocks remembered as stored, so that what comes late is answered and not stored twice.
+pub const KEPT_MAX: usize = 1 << 14;
+/// Counters behind the highest one among which the link tells new datagrams from replayed ones.
+pub const REPLAY_WINDOW: usize = 1 << 16;
+/// Most datagrams whose time of sending is remembered until a report passes them.
+pub const FLIGHT_MAX: usize = 1 << 18;
+/// Blocks a sender may hold in memory, whatever their size, and
+pub const HELD_BLOCKS_MAX: usize = 3;
+/// bytes beyond which it holds no more than those.
+pub const HELD_LEN_MAX: usize = 32 << 20;
+/// Most contacts of a plan.
+pub const CONTACTS_MAX: usize = 1 << 16;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);
@@ -57,3 +104,8 @@ const _: () = assert!(REFS_PER_RECORD_MAX * 34 + PATH_LEN_MAX < RECORD_LEN_MAX);
 const _: () = assert!(REFS_PER_LIST_MAX * 34 <= CHUNK_LEN_MAX);
 const _: () = assert!(RECORD_LEN_MAX < CHUNK_LEN_MAX);
 const _: () = assert!(MANIFEST_LEN_MAX < OBJECT_LEN_MAX && PACK_LEN_MAX == 64 << 20);
+const _: () = assert!(BLOCK_LEN_MAX >= OBJECT_LEN_MAX + 1024);
+const _: () = assert!(SYMBOL_LEN_MAX == 1436 && BLOCK_LEN_MAX.div_ceil(SYMBOL_LEN_MAX) < SYMBOLS_MAX * 3 / 4);
+const _: () = assert!(4 + 16 + 10 * REPORT_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
+const _: () = assert!(4 + 4 * PROBE_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
+const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

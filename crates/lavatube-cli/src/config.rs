@@ -39,7 +39,8 @@ pub const KEYS: &[Key] = &[
         name: "state",
         takes: "folder",
         default: "`$XDG_STATE_HOME/lavatube`, or `~/.local/state/lavatube`",
-        about: "Folder of catalogs, caches and spool. It can be lost and made anew. Also `--state`, `LAVATUBE_STATE`.",
+        about: "Folder of catalogs, caches and spool. What is *safe here* only waits in the spool, and is lost with it; \
+                all else is made anew. Also `--state`, `LAVATUBE_STATE`.",
         example: "state = \"/var/lib/lavatube\"",
     },
     Key {
@@ -51,14 +52,14 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "data",
-        takes: "number",
+        takes: "number from 1 to 255",
         default: "4, or what the number of drives leaves beside parity",
         about: "Data shards of each stripe, when a vault is made. Also `--data`.",
         example: "data = 4",
     },
     Key {
         name: "parity",
-        takes: "number",
+        takes: "number from 0 to 254",
         default: "2, or 1 with less than four drives",
         about: "Parity shards of each stripe, when a vault is made: so many drives may fail. Also `--parity`.",
         example: "parity = 2",
@@ -148,7 +149,12 @@ pub fn parse(text: &str, path: &Path, home: Option<&Path>) -> Result<Config, Fai
         let Some(key) = KEYS.iter().find(|k| k.name == name) else {
             return Err(bad(format!("there is no key `{name}`")).hint(nearest(name)));
         };
-        let wrong = || bad(format!("`{name}` takes {}, not {}", key.takes, value.type_str()));
+        let wrong = || match value.as_integer() {
+            Some(n) if key.takes.starts_with("number") => {
+                bad(format!("`{name}` takes a {}; {n} is out of range", key.takes))
+            }
+            _ => bad(format!("`{name}` takes {}, not {}", key.takes, value.type_str())),
+        };
         let folder = || value.as_str().map(|s| place(s, base, home)).ok_or_else(wrong);
         match key.name {
             "vault" => config.vault = Some(folder()?),
@@ -290,6 +296,9 @@ mod tests {
         {
             assert_eq!(read(bad).unwrap_err().condition, Condition::Config, "{bad}");
         }
+        let out = read("compression = 50").unwrap_err().what;
+        assert!(out.ends_with("`compression` takes a number from 1 to 22; 50 is out of range"), "{out}");
+        assert!(read("parity = 'two'").unwrap_err().what.ends_with("takes number from 0 to 254, not string"));
         assert!(read("drives = [{ folder = 'a', shelve = 'b' }]").unwrap_err().what.contains("shelve"));
     }
 }

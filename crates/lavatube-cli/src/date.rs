@@ -12,6 +12,12 @@ pub fn rfc3339(t: WallTime) -> String {
     format!("{day}T{time}Z")
 }
 
+/// RFC 3339 in UTC, to the nanosecond.
+pub fn rfc3339_exact(t: WallTime) -> String {
+    let (day, time) = parts(t);
+    format!("{day}T{time}.{:09}Z", t.ns)
+}
+
 /// Date and time to the second, for tables whose head says UTC.
 pub fn table(t: WallTime) -> String {
     let (day, time) = parts(t);
@@ -56,6 +62,7 @@ mod tests {
         assert_eq!(at(1_795_417_957), "2026-11-23T07:12:37Z");
         assert_eq!(at(-62_135_596_800), "0001-01-01T00:00:00Z");
         assert_eq!(table(WallTime { s: 0, ns: 5 }), "1970-01-01 00:00:00");
+        assert_eq!(rfc3339_exact(WallTime { s: 0, ns: 5 }), "1970-01-01T00:00:00.000000005Z");
     }
 
     #[test]

@@ -25,12 +25,24 @@ impl Drop for Ending<'_> {
 
 /// Does `work` while a bar titled `title` shows what `meter` says.
 pub fn during<R>(screen: &Screen, title: &str, meter: &Meter, work: impl FnOnce() -> R) -> R {
+    during_with(screen, title, meter, |_| {}, work)
+}
+
+/// The same, with a thread `beside` that finds out what the bar is to come to. It must end soon when told that all is over.
+pub fn during_with<R>(
+    screen: &Screen,
+    title: &str,
+    meter: &Meter,
+    beside: impl FnOnce(&AtomicBool) + Send,
+    work: impl FnOnce() -> R,
+) -> R {
     if !screen.progress {
         return work();
     }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let drawer = scope.spawn(|| draw(screen, title, meter, &over));
+        scope.spawn(|| beside(&over));
         let _ending = Ending(&over, drawer.thread().clone());
         work()
     })
@@ -46,16 +58,16 @@ fn draw(screen: &Screen, title: &str, meter: &Meter, over: &AtomicBool) {
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let mut rate = Rate::default();
-    let mut has_total = false;
-    bar.set_style(style(screen, false));
+    let mut shape = None;
     while !over.load(Ordering::Relaxed) {
-        let (done, total) = (meter.bytes.now(), meter.bytes_total.now());
-        if total > 0 && !has_total {
-            has_total = true;
-            bar.set_style(style(screen, true));
+        let (done, total) = (meter.bytes.now(), expected(meter));
+        let now = (total > 0, is_wide());
+        if shape != Some(now) {
+            shape = Some(now);
+            bar.set_style(style(screen, now));
         }
-        if has_total {
-            bar.set_length(total.max(done));
+        if total > 0 {
+            bar.set_length(total);
             bar.set_position(done);
         }
         bar.set_message(line(title, meter, rate.update(begin.elapsed(), done)));
@@ -65,21 +77,37 @@ fn draw(screen: &Screen, title: &str, meter: &Meter, over: &AtomicBool) {
     bar.finish_and_clear();
 }
 
-fn style(screen: &Screen, has_total: bool) -> ProgressStyle {
-    let template = match (has_total, screen.has_colour()) {
-        (true, true) => "{bar:24.cyan/dim} {percent:>3}%  {msg}",
-        (true, false) => "{bar:24} {percent:>3}%  {msg}",
-        (false, true) => "{spinner:.cyan} {msg}",
-        (false, false) => "{spinner} {msg}",
+/// Whether the terminal has room for a bar beside the figures.
+fn is_wide() -> bool {
+    rustix::termios::tcgetwinsize(std::io::stderr()).is_ok_and(|size| size.ws_col >= WIDE)
+}
+
+fn style(screen: &Screen, (has_total, wide): (bool, bool)) -> ProgressStyle {
+    // A message that does not fit is cut: two lines would dance.
+    let template = match (has_total, wide, screen.has_colour()) {
+        (true, true, true) => "{bar:24.cyan/dim} {percent:>3}%  {wide_msg}",
+        (true, true, false) => "{bar:24} {percent:>3}%  {wide_msg}",
+        (true, false, true) => "{percent:>3.cyan}%  {wide_msg}",
+        (true, false, false) => "{percent:>3}%  {wide_msg}",
+        (false, _, true) => "{spinner:.cyan} {wide_msg}",
+        (false, _, false) => "{spinner} {wide_msg}",
     };
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
+/// Bytes that the work comes to, as far as is known: without holes, which cost nothing.
+fn expected(meter: &Meter) -> u64 {
+    match meter.bytes_total.now() {
+        0 => 0,
+        total => total.saturating_sub(meter.holes.now().max(meter.holes_total.now())).max(meter.bytes.now()),
+    }
+}
+
 fn line(title: &str, meter: &Meter, rate: f64) -> String {
-    let (done, total) = (meter.bytes.now(), meter.bytes_total.now());
+    let (done, total) = (meter.bytes.now(), expected(meter));
     let mut parts = vec![title.to_owned(), units::bytes(done)];
     if total > 0 {
-        parts[1].push_str(&format!(" of {}", units::bytes(total.max(done))));
+        parts[1].push_str(&format!(" of {}", units::bytes(total)));
     }
     parts.push(units::things(meter.files.now(), "file", "files"));
     if rate >= 1.0 {
@@ -120,3 +148,25 @@ impl Rate {
 const QUIET_FOR: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(100);
 const SMOOTH_S: f64 = 3.0;
+/// Columns from which on there is a bar.
+const WIDE: u16 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_neither_done_nor_left_to_do() {
+        let meter = Meter::default();
+        meter.bytes.add(1_000_000);
+        assert_eq!(line("backing up", &meter, 0.0), "backing up  1.00 MB  0 files");
+        meter.bytes_total.set(1_004_000_000);
+        meter.holes.add(1_000_000_000);
+        assert_eq!(line("backing up", &meter, 1e6), "backing up  1.00 MB of 4.00 MB  0 files  1.00 MB/s  4 s left");
+        meter.bytes.add(9_000_000);
+        assert_eq!(expected(&meter), 10_000_000, "more than was expected");
+        meter.bytes_total.set(2_000_000_000);
+        meter.holes_total.set(1_900_000_000);
+        assert_eq!(expected(&meter), 100_000_000, "holes that are yet to come");
+    }
+}

@@ -231,6 +231,10 @@ fn specials(src: &Path) {
     make("null", FileType::CharacterDevice, 0o666, makedev(1, 3));
     make("large numbers", FileType::CharacterDevice, 0o600, makedev(4000, 1_000_000));
     make("disk", FileType::BlockDevice, 0o660, makedev(259, 300));
+    // Names of one inode are not for files alone.
+    for (first, other) in [("fifo", "another fifo"), ("null", "zz null again")] {
+        fs::hard_link(dir.join(first), dir.join(other)).unwrap();
+    }
 }
 
 /// A folder whose path has more than 6,000 bytes, with a few things at its end.

@@ -110,10 +110,12 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     // How much goes into a pack, and which blocks of a shard it lies in, depends on keys.
     settings.add_filter(r"\b[0-9,]+ (more )?(object|pack|shard|block|chunk)s?\b", "[n] ${1}${2}s");
     settings.add_filter(r"\d+ not whole", "[n] not whole");
+    settings.add_filter(r"[0-9.]+ % read wholly", "[share] read wholly");
     settings.add_filter(r"(objects +)\d+, [0-9.]+ \S?B ", "${1}[n], [bytes] ");
     settings.add_filter(r" \d+  (outlive|cannot be read wholly)", " [n]  $1");
     settings.add_filter(r"(stored +)[0-9.]+ k?B  .*", "${1}[bytes]");
     settings.add_filter(r"[0-9.]+ [kM]?B( are lost| before parity)", "[bytes]$1");
+    settings.add_filter(r"[0-9.]+ % read", "[share] % read");
     settings.add_filter(r"read \([0-9.]+ [kM]?B\)", "read ([bytes])");
     settings.add_filter(r"pid \d+ on \S+\)", "pid [pid] on [host])");
     settings.add_filter(r"(lrwxrwxrwx|[d-][rwx-]{9}) +\d+ +\d+ ", "$1 [owner] ");
@@ -183,7 +185,7 @@ fn damage_is_named_and_mended_and_loss_is_named_to_the_file() {
         &["check"],
         &["restore", "latest", "--target", "back", "--quiet"],
         &["check", "--read-data", "--repair"],
-        &["check", "--read-data=50%"],
+        &["check", "--read-data=1%"],
     ]);
     // Most of the largest pack, on every drive: it is full, and has nothing but a part of this file.
     std::fs::write(machine.path("photos/mars.raw"), noise(24_000_000)).unwrap();

@@ -16,8 +16,8 @@ use lavatube_base::ObjectId;
 use lavatube_base::digest::{Digests, Verified};
 use lavatube_format::drive_card::DriveCard;
 use lavatube_format::journal::{FIRST_CHECK, Line, Record};
+use lavatube_format::ledger::LedgerReader;
 use lavatube_format::manifest::{SignedManifest, root_of};
-use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::{ObjectKind, ShardHeader};
 
 /// The shards of one object: drive, header, and the shard's bytes in their own order.
@@ -122,19 +122,12 @@ fn is_in_the_journal(machine: &Machine, objects: &BTreeMap<ObjectId, Shards>) ->
 fn is_receipted(machine: &Machine, objects: &BTreeMap<ObjectId, Shards>, journal: &BTreeMap<ObjectId, Line>) {
     let card = DriveCard::decode(&fs::read(machine.drive(0).join("drive.card")).unwrap()).unwrap();
     let ledger = fs::read(machine.state().join("ledger")).unwrap();
-    let (mut receipted, mut rest) = (Vec::new(), &ledger[..]);
-    while let Some((id, tail)) = rest.split_first_chunk::<32>() {
-        let (len, tail) = tail.split_first_chunk::<4>().unwrap();
-        let (receipt, tail) = tail.split_at(u32::from_le_bytes(*len) as usize);
-        let receipt = Receipt::decode(receipt).unwrap();
+    let mut receipted = Vec::new();
+    for receipt in LedgerReader::new(&ledger) {
         receipt.verify(&card.vault_key).unwrap();
         let line = &journal[&receipt.body.object];
-        assert_eq!(
-            (receipt.body.object.0, receipt.body.sequence, receipt.body.check),
-            (*id, line.sequence, line.check)
-        );
+        assert_eq!((receipt.body.sequence, receipt.body.check), (line.sequence, line.check));
         receipted.push(receipt.body.object);
-        rest = tail;
     }
     for (id, shards) in objects {
         let kind = shards[0].1.kind;

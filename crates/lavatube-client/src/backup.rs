@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
-use lavatube_base::limits::SKIPPED_LISTED_MAX;
+use lavatube_base::limits::{CHUNK_LEN_MAX, SKIPPED_LISTED_MAX};
 use lavatube_base::time::WallTime;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{Content, Entry, Kind, Meta};
@@ -15,20 +15,22 @@ use lavatube_seal::DepositKeys;
 
 use crate::cache::{SourceKey, load_head, save_head};
 use crate::catalog::Catalog;
-use crate::collect::{CollectError, Collector, Lane, Outlet};
+use crate::chunker::ChunkSizes;
+use crate::collect::{CollectError, Collector, FRAME_LEN, Lane, Outlet};
 use crate::comparison::{Comparison, LayerError};
 use crate::meter::Meter;
 use crate::scan::{ScanError, Scanner};
 use crate::source::{Found, FoundKind, Names, Source, SourceError, Xattrs};
 use crate::state::{State, StateError};
+use crate::survey::{Choice, Scope};
 
 /// What to take a snapshot of, and how.
 pub struct Request<'r> {
     /// Absolute paths without the leading slash; none below another.
     pub roots: Vec<Vec<u8>>,
-    /// Whether to leave out a path (absolute, without leading slash; the flag says it is a directory).
-    pub exclude: &'r dyn Fn(&[u8], bool) -> bool,
-    /// Stay on the file system of each root.
+    /// Whether to leave out what was found at a path (absolute, without leading slash).
+    pub exclude: &'r dyn Fn(&[u8], &Found) -> bool,
+    /// Stay on the file system of each root: of others, directories are saved without what is in them.
     pub one_file_system: bool,
     /// Read every file, whatever the cache says.
     pub read_all: bool,
@@ -46,6 +48,37 @@ pub struct Request<'r> {
     pub program: String,
     /// What the wall clock says.
     pub now: WallTime,
+    /// How content is cut and framed.
+    pub sizes: Sizes,
+}
+
+/// How content is cut and framed, by lengths of at most [`CHUNK_LEN_MAX`]. Any make a readable snapshot, but only
+/// snapshots of the same share chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Chunks of files.
+    pub chunks: ChunkSizes,
+    /// Chunks of files that do not compress.
+    pub loose_chunks: ChunkSizes,
+    /// Raw bytes of a frame; a longer chunk has one of its own.
+    pub frame: usize,
+}
+
+impl Sizes {
+    /// What every archive uses unless told otherwise; measured in `docs/decisions/0002-chunk-and-frame-sizes.md`.
+    pub const DEFAULT: Self =
+        Self { chunks: ChunkSizes::DEFAULT, loose_chunks: ChunkSizes::INCOMPRESSIBLE, frame: FRAME_LEN };
+
+    /// The longest of all lengths.
+    fn longest(&self) -> usize {
+        self.chunks.max.max(self.loose_chunks.max).max(self.frame)
+    }
+}
+
+impl Request<'_> {
+    fn scope(&self) -> Scope<'_> {
+        Scope { roots: &self.roots, exclude: self.exclude, one_file_system: self.one_file_system }
+    }
 }
 
 /// What came of it.
@@ -142,6 +175,9 @@ impl Prepared<'_, '_> {
 ///
 /// # Errors
 /// [`BackupError`]; nothing that was handed over is lost, but there is no snapshot.
+///
+/// # Panics
+/// If a length of the request's sizes is beyond [`CHUNK_LEN_MAX`], or chunk sizes are out of order.
 pub fn prepare<'c, 's, S: Source>(
     source: &S,
     request: &Request<'_>,
@@ -152,6 +188,8 @@ pub fn prepare<'c, 's, S: Source>(
     meter: &Meter,
 ) -> Result<Prepared<'c, 's>, BackupError> {
     let key = SourceKey::of(&request.host, &request.roots);
+    let sizes = &request.sizes;
+    assert!(sizes.longest() <= CHUNK_LEN_MAX, "{sizes:?} too long");
     let head = load_head(state, &key)?;
     if let Some(head) = &head {
         meter.bytes_total.set(head.bytes);
@@ -161,8 +199,8 @@ pub fn prepare<'c, 's, S: Source>(
         source,
         request,
         meter,
-        scanner: Scanner::new(deposit)?,
-        collector: Collector::new(deposit.chunk_id_key(), catalog, outlet),
+        scanner: Scanner::new(deposit, sizes.chunks, sizes.loose_chunks)?,
+        collector: Collector::new(deposit.chunk_id_key(), catalog, outlet, sizes.frame),
         trusted_before: head.as_ref().filter(|_| !request.read_all).map(|h| earlier(h.started)),
         comparison: Comparison::begin(state, key, head.clone())?,
         links: BTreeMap::new(),
@@ -230,10 +268,10 @@ fn earlier(t: WallTime) -> WallTime {
     }
 }
 
-/// The first name of a file with several.
+/// The first name of a file, link or device with several.
 struct FirstName {
     path: Vec<u8>,
-    content: Content,
+    kind: Kind,
     /// What the file system said when it was read.
     stamp: Stamp,
     /// Names not met yet.
@@ -268,7 +306,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         let found = self.source.look(&dir, &name).map_err(fail)?;
         let mut path = root.to_vec();
         let mut levels: Vec<Level<S::Dir>> = Vec::new();
-        if let Some(level) = self.visit(&dir, &name, &path, found)? {
+        if let Some(level) = self.visit(&dir, &name, &path, found, true)? {
             levels.push(level);
         }
         while let Some(level) = levels.last_mut() {
@@ -286,10 +324,12 @@ impl<S: Source> Walk<'_, '_, '_, S> {
             match self.source.look(&level.dir, name) {
                 Ok(found) => {
                     let (dir, name) = (&level.dir, name.to_vec());
-                    if self.left_out(&path, &found, level.device) {
-                        continue;
-                    }
-                    if let Some(below) = self.visit(dir, &name, &path, found)? {
+                    let inside = match self.choose(&path, &found, level.device) {
+                        Choice::LeaveOut => continue,
+                        Choice::MountPoint => false,
+                        Choice::Keep => true,
+                    };
+                    if let Some(below) = self.visit(dir, &name, &path, found, inside)? {
                         levels.push(below);
                     }
                 }
@@ -299,12 +339,10 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         Ok(())
     }
 
-    fn left_out(&mut self, path: &[u8], found: &Found, device: u64) -> bool {
-        let directory = found.kind == FoundKind::Directory;
-        let elsewhere = self.request.one_file_system && found.stamp.device != device;
-        let out = elsewhere || (self.request.exclude)(path, directory);
-        self.report.excluded += u64::from(out);
-        out
+    fn choose(&mut self, path: &[u8], found: &Found, device: u64) -> Choice {
+        let choice = self.request.scope().choose(path, found, device);
+        self.report.excluded += u64::from(choice != Choice::Keep);
+        choice
     }
 
     fn skip(&mut self, path: &[u8], reason: String) {
@@ -315,13 +353,14 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         }
     }
 
-    /// Stores one entry; for a directory, returns its level.
+    /// Stores one entry; for a directory, returns its level unless nothing `inside` is wanted.
     fn visit(
         &mut self,
         dir: &S::Dir,
         name: &[u8],
         path: &[u8],
         found: Found,
+        inside: bool,
     ) -> Result<Option<Level<S::Dir>>, BackupError> {
         let cached = self.comparison.known(path)?.cloned();
         let same = cached.filter(|c| self.unchanged(c, &found));
@@ -329,7 +368,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
             self.file(dir, name, path, found, same)?;
             return Ok(None);
         }
-        let entry = match same {
+        let mut entry = match same {
             Some(c) => Entry { path: path.to_vec(), kind: c.entry.kind, meta: self.meta(&found, c.entry.meta.xattrs) },
             None => match self.other(dir, name, path, &found) {
                 Ok(entry) => entry,
@@ -339,6 +378,10 @@ impl<S: Source> Walk<'_, '_, '_, S> {
                 }
             },
         };
+        if found.kind != FoundKind::Directory {
+            entry.meta.first_link = self.first_name(&found).filter(|f| f.kind == entry.kind).map(|f| f.path.clone());
+            self.note_link(&found, path, &entry.kind);
+        }
         self.comparison.put(entry, found.stamp)?;
         self.meter.others.add(1);
         if found.kind != FoundKind::Directory {
@@ -346,6 +389,9 @@ impl<S: Source> Walk<'_, '_, '_, S> {
             return Ok(None);
         }
         self.report.totals.directories += 1;
+        if !inside {
+            return Ok(None);
+        }
         let list = || {
             let dir = self.source.open_dir(dir, name)?;
             let mut names = self.source.names(&dir)?;
@@ -406,10 +452,12 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         found: Found,
         same: Option<CachedEntry>,
     ) -> Result<(), BackupError> {
-        let inode = (found.stamp.device, found.stamp.inode);
-        // What changed since its first name was met is read again, and is no link to what it was.
-        let first = self.links.get(&inode).filter(|f| found.links > 1 && f.stamp == found.stamp);
-        let first = first.map(|f| (f.path.clone(), f.content.clone()));
+        let first = self.first_name(&found).and_then(|f| match &f.kind {
+            Kind::File(content) => Some((f.path.clone(), content.clone())),
+            _ => None,
+        });
+        // Of what is read the meter was told on the way.
+        let mut counted = 0;
         let (content, xattrs, found, first_link) = match (same, first) {
             (Some(CachedEntry { entry: Entry { kind: Kind::File(content), meta, .. }, .. }), first) => {
                 (content, meta.xattrs, found, first.map(|(path, _)| path))
@@ -424,18 +472,20 @@ impl<S: Source> Walk<'_, '_, '_, S> {
                 }
             }
             _ => match self.read(dir, name, path)? {
-                Some((content, xattrs, found)) => (content, xattrs, found, None),
+                Some((content, xattrs, found)) => {
+                    counted = content.size;
+                    (content, xattrs, found, None)
+                }
                 None => return Ok(()),
             },
         };
-        self.note_link(inode, &found, path, &content);
         let totals = &mut self.report.totals;
         totals.files += 1;
         totals.bytes += content.size;
-        self.meter.files.add(1);
-        self.meter.bytes.add(content.size);
+        self.meter.finish_file(&content, counted);
         let meta = Meta { first_link, ..self.meta(&found, xattrs) };
         let entry = Entry { path: path.to_vec(), kind: Kind::File(content), meta };
+        self.note_link(&found, path, &entry.kind);
         Ok(self.comparison.put(entry, found.stamp)?)
     }
 
@@ -472,13 +522,19 @@ impl<S: Source> Walk<'_, '_, '_, S> {
         Ok(Some((scanned.content, xattrs, scanned.found)))
     }
 
-    /// Remembers the first name of a file with several until all were met.
-    fn note_link(&mut self, inode: (u64, u64), found: &Found, path: &[u8], content: &Content) {
+    /// The name under which an entry was met before. What changed since then is read again, and is no link to what it was.
+    fn first_name(&self, found: &Found) -> Option<&FirstName> {
+        let inode = (found.stamp.device, found.stamp.inode);
+        self.links.get(&inode).filter(|first| found.links > 1 && first.stamp == found.stamp)
+    }
+
+    /// Remembers the first name of what has several until all were met.
+    fn note_link(&mut self, found: &Found, path: &[u8], kind: &Kind) {
         if found.links < 2 {
             return;
         }
-        let (content, stamp) = (content.clone(), found.stamp);
-        let first = || FirstName { path: path.to_vec(), content, stamp, left: found.links };
+        let inode = (found.stamp.device, found.stamp.inode);
+        let first = || FirstName { path: path.to_vec(), kind: kind.clone(), stamp: found.stamp, left: found.links };
         let name = self.links.entry(inode).or_insert_with(first);
         name.left -= 1;
         if name.left == 0 {

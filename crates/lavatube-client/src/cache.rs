@@ -6,19 +6,13 @@
 
 use std::io::Write;
 
-use lavatube_base::limits::RECORD_LEN_MAX;
+use lavatube_base::limits::TREE_HEAD_LEN_MAX;
 use lavatube_format::Malformed;
-use lavatube_format::tree::RecordWriter;
-use lavatube_format::tree_cache::{BlockReader, CacheHead, CachedEntry, put_cached};
-use lavatube_format::wire::Reader;
+use lavatube_format::tree_cache::{BLOCK_HEAD_LEN, BlockReader, BlockWriter, CacheHead, CachedEntry, block_len};
 
 use crate::state::{NewFile, State, StateError, read_all, read_exact};
 
-/// A block is closed at this length.
-const BLOCK_LEN: usize = 256 << 10;
-/// And never longer than this.
-const BLOCK_LEN_MAX: usize = BLOCK_LEN + 2 * RECORD_LEN_MAX;
-const HEAD_LEN_MAX: u64 = 64 << 10;
+const FOLDER: &str = "trees/";
 
 /// Names the cache of one source (a set of roots on one host).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +44,10 @@ impl SourceKey {
 /// # Errors
 /// When the files cannot be read.
 pub fn load_head(state: &dyn State, key: &SourceKey) -> Result<Option<CacheHead>, StateError> {
-    let Some(bytes) = read_all(state, &key.head(), HEAD_LEN_MAX)? else { return Ok(None) };
-    let mut r = Reader::new("tree cache", &bytes);
-    let Ok(head) = CacheHead::decode(&mut r) else { return Ok(None) };
+    let Some(bytes) = read_all(state, &key.head(), TREE_HEAD_LEN_MAX as u64)? else { return Ok(None) };
+    let Ok(head) = CacheHead::decode(&bytes) else { return Ok(None) };
     let name = key.body(head.generation);
-    if r.finish().is_err() || state.len(&name).map_err(StateError::on(&name))?.is_none() {
+    if state.len(&name).map_err(StateError::on(&name))?.is_none() {
         return Ok(None);
     }
     let mut hasher = blake3::Hasher::new();
@@ -87,12 +80,22 @@ pub fn save_head(state: &dyn State, key: &SourceKey, head: &CacheHead) -> Result
     Ok(())
 }
 
+/// Forgets the caches of all sources: each is read again once.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn forget(state: &dyn State) -> Result<(), StateError> {
+    for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
+        state.remove(&name).map_err(StateError::on(&name))?;
+    }
+    Ok(())
+}
+
 /// Writes the body of a new generation.
 pub struct BodyWriter<'s> {
     name: String,
     file: Box<dyn NewFile + 's>,
-    block: Vec<u8>,
-    writer: RecordWriter,
+    blocks: BlockWriter,
     hasher: blake3::Hasher,
 }
 
@@ -104,8 +107,7 @@ impl<'s> BodyWriter<'s> {
     pub fn create(state: &'s dyn State, key: &SourceKey, generation: u64) -> Result<Self, StateError> {
         let name = key.body(generation);
         let file = state.create(&name).map_err(StateError::on(&name))?;
-        let block = Vec::with_capacity(BLOCK_LEN + 4096);
-        Ok(Self { name, file, block, writer: RecordWriter::default(), hasher: blake3::Hasher::new() })
+        Ok(Self { name, file, blocks: BlockWriter::default(), hasher: blake3::Hasher::new() })
     }
 
     /// Adds an entry; entries come in the order of paths.
@@ -113,21 +115,17 @@ impl<'s> BodyWriter<'s> {
     /// # Errors
     /// When the file cannot be written.
     pub fn put(&mut self, entry: &CachedEntry) -> Result<(), StateError> {
-        put_cached(&mut self.block, &mut self.writer, entry);
-        if self.block.len() >= BLOCK_LEN { self.flush() } else { Ok(()) }
+        self.blocks.put(entry);
+        if self.blocks.is_full() { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), StateError> {
-        let len = u32::try_from(self.block.len()).unwrap_or(u32::MAX).to_le_bytes();
-        self.hasher.update(&len).update(&self.block);
-        let mut write = || {
-            self.file.write_all(&len)?;
-            self.file.write_all(&self.block)
+        let (file, hasher) = (&mut self.file, &mut self.hasher);
+        let write = |block: &[u8]| {
+            hasher.update(block);
+            file.write_all(block)
         };
-        write().map_err(StateError::on(&self.name))?;
-        self.block.clear();
-        self.writer.restart();
-        Ok(())
+        self.blocks.close(write).map_err(StateError::on(&self.name))
     }
 
     /// Makes the body durable and returns its BLAKE3.
@@ -135,7 +133,7 @@ impl<'s> BodyWriter<'s> {
     /// # Errors
     /// When that cannot be said.
     pub fn finish(mut self) -> Result<[u8; 32], StateError> {
-        if !self.block.is_empty() {
+        if !self.blocks.is_empty() {
             self.flush()?;
         }
         self.file.commit().map_err(StateError::on(&self.name))?;
@@ -184,19 +182,15 @@ impl<'s> BodyReader<'s> {
     }
 
     fn load_block(&mut self) -> Result<(), StateError> {
-        let mut len = [0; 4];
-        let got = self.state.read_at(&self.name, self.at, &mut len).map_err(StateError::on(&self.name))?;
+        let mut head = [0; BLOCK_HEAD_LEN];
+        let got = self.state.read_at(&self.name, self.at, &mut head).map_err(StateError::on(&self.name))?;
         if got == 0 {
             return Ok(());
         }
-        read_exact(self.state, &self.name, self.at, &mut len)?;
-        let len = usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX);
-        if len > BLOCK_LEN_MAX {
-            return Err(self.damaged(Malformed { what: "tree cache", at: 0, rule: "block is too long" }));
-        }
-        let mut block = vec![0; len];
-        read_exact(self.state, &self.name, self.at + 4, &mut block)?;
-        self.at += 4 + len as u64;
+        read_exact(self.state, &self.name, self.at, &mut head)?;
+        let mut block = vec![0; block_len(head).map_err(|e| self.damaged(e))?];
+        read_exact(self.state, &self.name, self.at + BLOCK_HEAD_LEN as u64, &mut block)?;
+        self.at += (BLOCK_HEAD_LEN + block.len()) as u64;
         let mut r = BlockReader::new(&block);
         while let Some(entry) = r.next_entry().map_err(|e| self.damaged(e))? {
             self.entries.push(entry);

@@ -1,9 +1,12 @@
 //! The catalog: which chunks the vault has and where (chunk id → pack and range). Step 3 of the walk.
 //!
+//! A chunk that was stored twice, by two machines say, has two places, and both are kept: one of them may be lost.
+//!
 //! It is a cache, and one that rots is no reason to stop. A backup leaves damaged runs out: what they knew is sent again.
 //! A reader makes the runs anew while it reads, from the packs' own indexes. Either way a marker stays until the catalog
 //! is whole again. It must not know what a chunk holds.
 
+use std::collections::BTreeSet;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use lavatube_base::ChunkId;
@@ -56,6 +59,8 @@ pub struct Catalog<'s> {
     anew: OnceLock<Result<(), FetchCause>>,
     /// Something that was damaged is left out.
     hurt: bool,
+    /// Rows of packs that the vault does not have any more.
+    doubts: BTreeSet<u32>,
 }
 
 impl<'s> Catalog<'s> {
@@ -66,7 +71,8 @@ impl<'s> Catalog<'s> {
     /// When files cannot be listed, written or removed.
     pub fn open(state: &'s dyn State) -> Result<Self, CatalogError> {
         let runs = RwLock::new(Runs::new(1));
-        let mut out = Self { state, packs: Vec::new(), runs, anew: OnceLock::new(), hurt: false };
+        let mut out =
+            Self { state, packs: Vec::new(), runs, anew: OnceLock::new(), hurt: false, doubts: BTreeSet::new() };
         for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
             if let Err(e) = out.runs_mut().open(state, &name) {
                 out.leave_out(e.file())?;
@@ -95,12 +101,26 @@ impl<'s> Catalog<'s> {
         Ok(packs)
     }
 
-    /// Where chunk `id` lies, if the vault has it.
+    /// Where chunk `id` lies, if the vault has it: the newest place, when it has several.
     ///
     /// # Errors
     /// When a run cannot be read or is damaged: nobody knows what else it has.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Place>, CatalogError> {
-        self.runs().find(self.state, id)
+        Ok(self.runs().find(self.state, id, 1)?.pop())
+    }
+
+    /// All places where chunk `id` lies, the newest first. Asks every run, where [`Catalog::find`] stops at the first.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>, CatalogError> {
+        self.runs().find(self.state, id, usize::MAX)
+    }
+
+    /// Makes chunks that are only in the packs of these rows count as [unknown](Catalog::knows): the vault does not have
+    /// those any more.
+    pub fn doubt(&mut self, rows: BTreeSet<u32>) {
+        self.doubts = rows;
     }
 
     /// Whether the vault has chunk `id`, for those who can send it again: runs that cannot be read are left out from
@@ -110,9 +130,11 @@ impl<'s> Catalog<'s> {
     /// When the catalog cannot be marked.
     pub fn knows(&mut self, id: &ChunkId) -> Result<bool, CatalogError> {
         let state = self.state;
+        // One place is enough, unless it may be in doubt.
+        let most = if self.doubts.is_empty() { 1 } else { usize::MAX };
         loop {
-            match self.runs_mut().find(state, id) {
-                Ok(place) => return Ok(place.is_some()),
+            match self.runs_mut().find(state, id, most) {
+                Ok(places) => return Ok(places.iter().any(|place| !self.doubts.contains(&place.pack))),
                 Err(e) => self.leave_out(e.file())?,
             }
         }
@@ -177,6 +199,7 @@ impl<'s> Catalog<'s> {
             self.state.remove(&name).map_err(StateError::on(&name))?;
         }
         self.packs.clear();
+        self.doubts.clear();
         *self.runs_mut() = Runs::new(1);
         self.anew = OnceLock::new();
         self.hurt = false;

@@ -2,7 +2,7 @@
 //!
 //! [`structure`] asks for every manifest, pack, tree chunk and reference; [`read_pack`] opens packs through and through.
 //! Both end in a set of chunks and packs that are suspected, and [`damage`] says which files of which snapshots cannot be
-//! restored because of them: exactly these, no others. The vault's own scrubbing needs no keys and is not done here. It
+//! restored because of them: exactly these, no others, and none whose chunks are whole in other packs. The vault's own scrubbing needs no keys and is not done here. It
 //! must not know how results are shown.
 
 mod chain;
@@ -37,15 +37,15 @@ pub enum CheckError {
     Tree(#[from] TreeError),
 }
 
-/// Chunks that cannot be had, and why.
+/// Chunks that cannot be had from a place they should be in, and why.
 pub type BadChunks = BTreeMap<ChunkId, String>;
 
-/// All that is known to be bad.
+/// All that was found bad where it should be. A chunk is lost only if it is bad in every pack that has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bad {
     /// Single chunks.
     pub chunks: BadChunks,
-    /// Packs that cannot be opened, or whose index cannot be read. What the catalog knows of them may still be had.
+    /// Packs that cannot be opened or whose index cannot be read, or which are lost in part. What the catalog knows of them may still be had.
     pub packs: BTreeMap<ObjectId, String>,
 }
 

@@ -16,8 +16,8 @@ use crate::delivery::DeliveredPack;
 use crate::frame::RawFrame;
 use crate::packer::PackError;
 
-/// Raw bytes of a frame. Measured in `docs/decisions/0002-chunk-and-frame-sizes.md`: twice as much saves 2 % and doubles
-/// what one small file costs to read back.
+/// Raw bytes of a frame unless told otherwise. Measured in `docs/decisions/0002-chunk-and-frame-sizes.md`: twice as much
+/// saves 2 % and doubles what one small file costs to read back.
 pub const FRAME_LEN: usize = 512 << 10;
 /// Raw bytes of the last frames of a session.
 const LAST_FRAME_LEN: usize = 32 << 10;
@@ -42,9 +42,10 @@ pub trait Outlet {
 }
 
 /// Which frames a chunk goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lane {
     /// Content of files.
+    #[default]
     Data,
     /// Content of files that does not compress: in frames of a chunk or two, which fill packs without gaps.
     Loose,
@@ -56,11 +57,11 @@ impl Lane {
     /// All lanes; the one with snapshot records last.
     pub const ALL: [Self; 3] = [Self::Data, Self::Loose, Self::Tree];
 
-    /// Raw bytes of its frames.
-    const fn frame_len(self) -> usize {
+    /// Raw bytes of its frames, where those of data have `frame_len`.
+    const fn frame_len(self, frame_len: usize) -> usize {
         match self {
-            Self::Data | Self::Tree => FRAME_LEN,
-            Self::Loose => FRAME_LEN / 4,
+            Self::Data | Self::Tree => frame_len,
+            Self::Loose => frame_len / 4,
         }
     }
 }
@@ -105,6 +106,7 @@ pub struct Collector<'c, 's> {
     ids: ChunkIdKey,
     catalog: &'c mut Catalog<'s>,
     outlet: &'c mut dyn Outlet,
+    frame_len: usize,
     /// Chunks of this session that are not in the catalog yet.
     in_flight: HashSet<u128, BuildHasherDefault<IdHasher>>,
     frames: [RawFrame; 3],
@@ -116,13 +118,14 @@ pub struct Collector<'c, 's> {
 }
 
 impl<'c, 's> Collector<'c, 's> {
-    /// A collector that asks `catalog` and feeds `outlet`.
-    pub fn new(ids: ChunkIdKey, catalog: &'c mut Catalog<'s>, outlet: &'c mut dyn Outlet) -> Self {
+    /// A collector that asks `catalog` and feeds `outlet` with frames of at most `frame_len` raw bytes, or of one chunk.
+    pub fn new(ids: ChunkIdKey, catalog: &'c mut Catalog<'s>, outlet: &'c mut dyn Outlet, frame_len: usize) -> Self {
         let first_row = u32::try_from(catalog.packs().len()).unwrap_or(u32::MAX);
         Self {
             ids,
             catalog,
             outlet,
+            frame_len,
             in_flight: HashSet::default(),
             frames: Default::default(),
             next_frame: 0,
@@ -149,14 +152,15 @@ impl<'c, 's> Collector<'c, 's> {
         }
         self.in_flight.insert(short(&id));
         self.new_bytes += content.len() as u64;
+        let frame_len = lane.frame_len(self.frame_len);
         let frame = self.lane(lane);
-        if !frame.chunks.is_empty() && frame.bytes.len() + content.len() > lane.frame_len() {
+        if !frame.chunks.is_empty() && frame.bytes.len() + content.len() > frame_len {
             self.flush(lane)?;
         }
         if self.lane(lane).bytes.capacity() == 0 {
             self.lane(lane).bytes = match lane {
                 // It is stored as it is and stays in memory until its pack is full: no byte more than it needs.
-                Lane::Loose => Vec::with_capacity(content.len().max(lane.frame_len())),
+                Lane::Loose => Vec::with_capacity(content.len().max(frame_len)),
                 Lane::Data | Lane::Tree => self.outlet.buffer(),
             };
         }
@@ -176,7 +180,7 @@ impl<'c, 's> Collector<'c, 's> {
         let frame = std::mem::take(self.lane(lane));
         if !frame.chunks.is_empty() {
             self.next_frame += 1;
-            self.outlet.submit(RawFrame { number, ..frame })?;
+            self.outlet.submit(RawFrame { number, lane, ..frame })?;
         }
         self.absorb()
     }

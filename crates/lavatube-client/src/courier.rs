@@ -5,7 +5,10 @@
 //! Once something of a session had to be spooled, the rest follows, so that packs never arrive after their manifest.
 //! It must not know what the objects hold.
 
-use lavatube_base::Verified;
+use std::collections::BTreeSet;
+
+use lavatube_base::{ObjectId, Verified};
+use lavatube_format::manifest::SignedManifest;
 
 use crate::far::{Far, FarError};
 use crate::ledger::{self, LedgerError};
@@ -33,6 +36,17 @@ pub enum Promise {
     SafeHere,
     /// Durable in the vault, with its receipt.
     SafeThere,
+}
+
+/// What came of draining the spool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// Objects that went to the vault.
+    pub delivered: usize,
+    /// Objects that wait on.
+    pub waiting: BTreeSet<ObjectId>,
+    /// Objects whose bytes are not what they were: nobody can use them any more.
+    pub damaged: BTreeSet<ObjectId>,
 }
 
 /// The courier of one session.
@@ -97,25 +111,43 @@ impl<'a> Courier<'a> {
         }
     }
 
-    /// Delivers what waits in the spool from earlier sessions and lets go of what was receipted. Returns how many
-    /// objects went; stops quietly when the vault is away.
+    /// Hands a manifest over that the vault had once; false when the vault is away. It does not wait in the spool then: the
+    /// caller has it anyway.
     ///
     /// # Errors
-    /// When the vault refuses an object or the spool fails.
-    pub fn drain_spool(&mut self) -> Result<usize, CourierError> {
-        let mut delivered = 0;
-        for (kind, id) in self.spool.list()? {
-            if self.far.is_none() {
-                break;
-            }
-            let bytes = self.spool.get(kind, id)?;
-            let damaged = || SpoolError::Io(format!("object {id} in the spool is damaged"));
-            let object = Verified::check(&bytes, id).ok_or_else(damaged)?;
-            if self.hand_over(kind, object)? {
-                self.spool.remove(kind, id)?;
-                delivered += 1;
-            }
-        }
-        Ok(delivered)
+    /// When the vault refuses it.
+    pub fn hand_back(&mut self, manifest: Verified<'_>) -> Result<bool, CourierError> {
+        self.hand_over(SpoolKind::Manifest, manifest)
     }
+
+    /// Delivers what waits in the spool from earlier sessions and lets go of what was receipted; stops quietly when the
+    /// vault is away. What is damaged stays, and so do the manifests that name it: all others go.
+    ///
+    /// # Errors
+    /// When the vault refuses a pack or the spool fails.
+    pub fn drain_spool(&mut self) -> Result<Drained, CourierError> {
+        let mut out = Drained::default();
+        for (kind, id) in self.spool.list()? {
+            let bytes = self.spool.get(kind, id)?;
+            let Some(object) = Verified::check(&bytes, id) else {
+                out.damaged.insert(id);
+                continue;
+            };
+            let needs_damaged = kind == SpoolKind::Manifest && names_any(object, &out.damaged);
+            if needs_damaged || !self.hand_over(kind, object)? {
+                out.waiting.insert(id);
+                continue;
+            }
+            self.spool.remove(kind, id)?;
+            out.delivered += 1;
+        }
+        Ok(out)
+    }
+}
+
+/// Whether a manifest names any of these packs.
+fn names_any(manifest: Verified<'_>, packs: &BTreeSet<ObjectId>) -> bool {
+    !packs.is_empty()
+        && SignedManifest::decode(manifest.bytes())
+            .is_ok_and(|signed| signed.manifest.leaves.iter().any(|leaf| packs.contains(&leaf.id())))
 }

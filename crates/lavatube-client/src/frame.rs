@@ -7,11 +7,15 @@
 use lavatube_base::limits::{FRAME_RAW_MAX, ZSTD_WINDOW_LOG_MAX};
 use lavatube_format::pack::{ChunkEntry, FrameEntry, Method};
 
+use crate::collect::Lane;
+
 /// Chunks that were collected for one frame.
 #[derive(Debug, Default)]
 pub struct RawFrame {
     /// Counts frames of a session: packs are filled in this order.
     pub number: u64,
+    /// What it holds; who measures wants to know.
+    pub lane: Lane,
     /// The chunks' bodies, concatenated.
     pub bytes: Vec<u8>,
     /// The chunks in order.
@@ -74,7 +78,7 @@ impl Press {
     /// # Errors
     /// [`FrameError::Miscompressed`] when the comparison fails.
     pub fn press(&mut self, frame: RawFrame) -> Result<(PressedFrame, Option<Vec<u8>>), FrameError> {
-        let RawFrame { number, bytes, chunks } = frame;
+        let RawFrame { number, bytes, chunks, .. } = frame;
         if self.sampler.compresses(&bytes) {
             self.packed.resize(zstd::zstd_safe::compress_bound(bytes.len()), 0);
             let n = self.compressor.compress_to_buffer(&bytes, &mut self.packed[..]);
@@ -199,7 +203,7 @@ mod tests {
 
     fn frame(bytes: Vec<u8>) -> RawFrame {
         let chunks = vec![ChunkEntry { id: ChunkId([0; 24]), body_len: bytes.len(), delta: None }];
-        RawFrame { number: 1, bytes, chunks }
+        RawFrame { number: 1, lane: Lane::Data, bytes, chunks }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! owes looks here. It must not know what the objects hold.
 
 use lavatube_base::ObjectId;
+use lavatube_format::ledger::put_entry;
 use lavatube_format::receipt::Receipt;
 
 use crate::far::{ReceiptBytes, Signer};
@@ -29,7 +30,7 @@ pub enum LedgerError {
     State(#[from] StateError),
 }
 
-/// Verifies a receipt for object `id` and keeps it: `object id ‖ u32 length ‖ receipt`.
+/// Verifies a receipt for object `id` and keeps it.
 ///
 /// # Errors
 /// [`LedgerError`]; the object must stay where it is then.
@@ -41,10 +42,8 @@ pub fn note(
     receipt: &ReceiptBytes,
 ) -> Result<(), LedgerError> {
     verify(signer, kind, id, receipt).map_err(|why| LedgerError::Unfit { id, why })?;
-    let mut entry = Vec::with_capacity(ObjectId::LEN + 4 + receipt.0.len());
-    entry.extend_from_slice(&id.0);
-    entry.extend_from_slice(&u32::try_from(receipt.0.len()).unwrap_or(u32::MAX).to_le_bytes());
-    entry.extend_from_slice(&receipt.0);
+    let mut entry = Vec::new();
+    put_entry(&mut entry, id, &receipt.0);
     Ok(state.append(LEDGER, &entry).map_err(StateError::on(LEDGER))?)
 }
 
@@ -62,6 +61,7 @@ fn verify(signer: &Signer, kind: SpoolKind, id: ObjectId, receipt: &ReceiptBytes
 mod tests {
     use lavatube_base::VaultId;
     use lavatube_base::sign::EdSigner;
+    use lavatube_format::ledger::LedgerReader;
     use lavatube_format::receipt::ReceiptBody;
     use lavatube_format::shard::ObjectKind;
 
@@ -94,6 +94,6 @@ mod tests {
         let good = receipt(1, 2, ObjectKind::Pack, 4);
         keep(&good).unwrap();
         let kept = read_all(&state, LEDGER, 1 << 20).unwrap().unwrap();
-        assert_eq!(kept[36..], good.0[..]);
+        assert!(LedgerReader::new(&kept).map(|receipt| receipt.encode()).eq([good.0]));
     }
 }

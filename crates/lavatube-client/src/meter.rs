@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lavatube_format::tree::Content;
+
 /// One counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -19,6 +21,11 @@ impl Count {
         self.0.store(n, Ordering::Relaxed);
     }
 
+    /// Takes `n` back that was added and turned out not to count.
+    pub fn take_back(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
     /// The present value.
     pub fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -32,8 +39,10 @@ pub struct Meter {
     pub files: Count,
     /// Directories and other entries dealt with.
     pub others: Count,
-    /// Apparent bytes of the files dealt with.
+    /// Bytes of the files dealt with and of those under way, without holes.
     pub bytes: Count,
+    /// Bytes of holes, which nobody reads or writes: part of what is expected.
+    pub holes: Count,
     /// Bytes of content that were new.
     pub new_bytes: Count,
     /// Bytes stored (packs as they cross the link), or fetched.
@@ -42,6 +51,18 @@ pub struct Meter {
     pub errors: Count,
     /// Files expected; 0 when nobody knows.
     pub files_total: Count,
-    /// Bytes expected; 0 when nobody knows.
+    /// Apparent bytes expected; 0 when nobody knows.
     pub bytes_total: Count,
+    /// Bytes of holes expected among them; 0 when nobody knows.
+    pub holes_total: Count,
+}
+
+impl Meter {
+    /// A file is dealt with, of whose content `counted` bytes were counted on the way.
+    pub fn finish_file(&self, content: &Content, counted: u64) {
+        let data = content.extents.as_ref().map_or(content.size, |extents| extents.iter().map(|e| e.len).sum());
+        self.files.add(1);
+        self.bytes.add(data.saturating_sub(counted));
+        self.holes.add(content.size.saturating_sub(data));
+    }
 }

@@ -16,6 +16,7 @@ pub use job::{Job, run_job};
 use std::sync::Arc;
 
 use lavatube_base::ChunkId;
+use lavatube_base::time::WallTime;
 use lavatube_format::tree::{Entry, Kind};
 
 use crate::fault::Fault;
@@ -23,6 +24,7 @@ use crate::fetch::Fetcher;
 use crate::layers::{LostRange, Step, TreeError, TreeReader, is_within, read_snapshot};
 use crate::meter::Meter;
 use crate::sink::Sink;
+use crate::source::Found;
 
 use dirs::{DirNode, Dirs};
 use job::Batch;
@@ -43,6 +45,9 @@ pub enum Overwrite {
     Always,
 }
 
+/// Why an entry is kept whose place a directory has: what is in that nobody was asked about.
+pub const DIRECTORY_THERE: &str = "a directory of that name is there, which is never removed: move it away";
+
 /// What to restore and how.
 #[derive(Clone, Copy)]
 pub struct RestoreRequest<'a> {
@@ -57,11 +62,13 @@ pub struct RestoreRequest<'a> {
     /// A restore into the target was cut, and what it wrote may never have reached the medium: a file of the right size
     /// and time is compared before it counts as restored, and written again when it does not hold its content.
     pub doubt: bool,
+    /// When the system started: what was changed before may have been cut by a power loss, and is compared too.
+    pub booted: WallTime,
 }
 
 impl RestoreRequest<'_> {
     fn rules(&self) -> Rules {
-        Rules { overwrite: self.overwrite, doubt: self.doubt }
+        Rules { overwrite: self.overwrite, doubt: self.doubt, booted: self.booted }
     }
 }
 
@@ -70,6 +77,14 @@ impl RestoreRequest<'_> {
 struct Rules {
     overwrite: Overwrite,
     doubt: bool,
+    booted: WallTime,
+}
+
+impl Rules {
+    /// Whether what was found may look like what it should be and not be it.
+    fn doubts(&self, found: Option<&Found>) -> bool {
+        self.doubt || found.is_some_and(|found| found.stamp.ctime < self.booted)
+    }
 }
 
 /// Why a restore could not begin or go on at all.

@@ -14,7 +14,7 @@ use crate::packer::PackError;
 use crate::refs::RefFolder;
 use crate::source::{Found, Source, SourceError};
 
-/// Read at once; at least twice the longest chunk.
+/// Read at once; at least twice the longest chunk, so more where chunks are longer than by default.
 const BUFFER_LEN: usize = 1 << 20;
 const _: () = assert!(BUFFER_LEN >= 2 * ChunkSizes::INCOMPRESSIBLE.max);
 /// The head of a file by which it is judged incompressible; shorter files never are.
@@ -52,24 +52,28 @@ pub struct Scanner {
     coarse: Chunker,
     sampler: Sampler,
     buffer: Vec<u8>,
+    /// Bytes of the present file that the meter has been told of.
+    counted: u64,
 }
 
 impl Scanner {
-    /// A scanner that cuts with the tenant's chunker key.
+    /// A scanner that cuts with the tenant's chunker key: into `fine` chunks, and files that do not compress into
+    /// `coarse` ones.
     ///
     /// # Errors
     /// When the compressor that judges files cannot be set up.
-    pub fn new(deposit: &DepositKeys) -> Result<Self, CollectError> {
+    pub fn new(deposit: &DepositKeys, fine: ChunkSizes, coarse: ChunkSizes) -> Result<Self, CollectError> {
         let key = ChunkerKey::from_secret(deposit.chunker_secret().bytes());
         Ok(Self {
-            fine: Chunker::new(&key, ChunkSizes::DEFAULT),
-            coarse: Chunker::new(&key, ChunkSizes::INCOMPRESSIBLE),
+            fine: Chunker::new(&key, fine),
+            coarse: Chunker::new(&key, coarse),
             sampler: Sampler::new().map_err(PackError::from)?,
-            buffer: vec![0; BUFFER_LEN],
+            buffer: vec![0; BUFFER_LEN.max(2 * fine.max).max(2 * coarse.max)],
+            counted: 0,
         })
     }
 
-    /// Stores file `name` in `dir`.
+    /// Stores file `name` in `dir`. The meter is told of its bytes as they are read.
     ///
     /// # Errors
     /// [`ScanError::Source`] when it cannot be read, [`ScanError::Collect`] when storing fails.
@@ -82,10 +86,12 @@ impl Scanner {
         meter: &Meter,
     ) -> Result<Scanned, ScanError> {
         let mut attempt = 1;
+        // What was new in any attempt is new: the next one only finds it known.
+        let known = collector.new_bytes();
         loop {
             let (file, before) = source.open(dir, name)?;
-            let known = collector.new_bytes();
-            let content = self.read(source, &file, &before, collector)?;
+            self.counted = 0;
+            let content = self.read(source, &file, &before, collector, meter)?;
             let after = source.look_again(&file)?;
             let changed = (before.size, before.mtime, before.stamp) != (after.size, after.mtime, after.stamp)
                 || content.size != after.size;
@@ -94,6 +100,7 @@ impl Scanner {
                 meter.new_bytes.add(new_bytes);
                 return Ok(Scanned { content, found: after, new_bytes, changed });
             }
+            meter.bytes.take_back(self.counted);
             attempt += 1;
         }
     }
@@ -104,13 +111,14 @@ impl Scanner {
         file: &S::File,
         found: &Found,
         collector: &mut Collector<'_, '_>,
+        meter: &Meter,
     ) -> Result<Content, ScanError> {
         // Below a page it is all hole or none, or kept where no blocks are counted: asked only when none is.
         let sparse = found.allocated < found.size && (found.size > 4096 || found.allocated == 0);
         let extents = if sparse { source.extents(file, found.size)? } else { None };
         let Some(extents) = extents else {
             let all = Extent { at: 0, len: u64::MAX };
-            let stream = self.stream(source, file, &[all], collector)?;
+            let stream = self.stream(source, file, &[all], collector, meter)?;
             return Ok(Content {
                 size: stream.len,
                 depth: stream.depth,
@@ -119,7 +127,7 @@ impl Scanner {
                 digest: stream.digest,
             });
         };
-        let stream = self.stream(source, file, &extents, collector)?;
+        let stream = self.stream(source, file, &extents, collector, meter)?;
         let extents = shorten(extents, stream.len);
         let whole = extents.len() == 1 && extents[0] == Extent { at: 0, len: found.size };
         let extents = (!whole).then_some(extents);
@@ -133,6 +141,7 @@ impl Scanner {
         file: &S::File,
         extents: &[Extent],
         collector: &mut Collector<'_, '_>,
+        meter: &Meter,
     ) -> Result<Stream, ScanError> {
         let mut coarse = None;
         let mut refs = RefFolder::default();
@@ -154,6 +163,8 @@ impl Scanner {
                 let n = source.read_at(file, extent.at, &mut self.buffer[end..end + want])?;
                 eof = n == 0;
                 end += n;
+                meter.bytes.add(n as u64);
+                self.counted += n as u64;
                 extent.at += n as u64;
                 extent.len -= n as u64;
             }

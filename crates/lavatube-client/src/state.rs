@@ -1,7 +1,8 @@
 //! The `State` seam: the small files a depositor keeps about one vault (catalog, tree caches, ledger, open session).
 //!
-//! All of it can be made anew; FORMAT section 9 lists it. A seam of its own, because what a crash leaves of these files
-//! decides whether a backup carries on, and the simulator must be able to crash it. It must not know what the files mean.
+//! FORMAT section 9 lists it, and what losing it costs. No snapshot is in it: those that wait are behind the `Spool` seam.
+//! A seam of its own, because what a crash leaves of these files decides whether a backup carries on, and the simulator
+//! must be able to crash it. It must not know what the files mean.
 
 use std::io;
 

@@ -237,7 +237,7 @@ fn believe<'c>(bytes: &[u8], card: impl FnOnce(&DepositorId) -> Option<&'c Depos
 }
 
 /// Copies of manifests in the state: id and file name.
-fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, String>, StateError> {
+pub(crate) fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, String>, StateError> {
     let mut out = BTreeMap::new();
     for prefix in [FETCHED, SENT] {
         for name in state.list(prefix).map_err(StateError::on(prefix))? {

@@ -1,20 +1,40 @@
 //! What a restore and a key agent say to each other over a local socket (FORMAT section 10).
 //!
-//! The agent holds the read key; a restore gets the secrets of single sessions from it, never the key. It must not know
-//! sockets, nor who is allowed to ask.
+//! The agent holds the read key; a restore gets the secrets of single sessions from it, never the key. On the socket a
+//! message follows its length ([`head`]). It must not know sockets, nor who is allowed to ask.
 
+use lavatube_base::limits::{AGENT_MESSAGE_LEN_MAX, AGENT_REASON_LEN_MAX, TENANT_LEN_MAX};
 use lavatube_base::sign::{ED25519_PUBLIC_LEN, ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::{DepositorId, SessionId};
 use zeroize::Zeroizing;
 
-use crate::key_file::{Secret, TENANT_LEN_MAX};
+use crate::key_file::Secret;
 use crate::manifest::{CT_LEN, ENC_LEN, Wrap};
 use crate::wire::{Malformed, Reader, put_bytes, put_len};
 
-/// Longest message, without its length.
-pub const MESSAGE_LEN_MAX: usize = 64 << 10;
-/// Longest reason in a refusal.
-const REASON_LEN_MAX: usize = 1024;
+/// Bytes that go before every message: its length.
+pub const HEAD_LEN: usize = 4;
+
+/// What goes before `message` on the socket.
+///
+/// # Errors
+/// [`Malformed`] when the message is longer than any that is read.
+pub fn head(message: &[u8]) -> Result<[u8; HEAD_LEN], Malformed> {
+    let len = u32::try_from(message.len()).ok().filter(|_| message.len() <= AGENT_MESSAGE_LEN_MAX);
+    len.map(u32::to_le_bytes).ok_or(Malformed { what: MESSAGE, at: 0, rule: TOO_LONG })
+}
+
+/// Length of the message that follows `head`.
+///
+/// # Errors
+/// [`Malformed`] when it claims to be longer than any that is read.
+pub fn message_len(head: [u8; HEAD_LEN]) -> Result<usize, Malformed> {
+    let len = usize::try_from(u32::from_le_bytes(head)).ok().filter(|len| *len <= AGENT_MESSAGE_LEN_MAX);
+    len.ok_or(Malformed { what: MESSAGE, at: 0, rule: TOO_LONG })
+}
+
+const MESSAGE: &str = "agent message";
+const TOO_LONG: &str = "message is longer than its limit";
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +136,7 @@ impl Reply {
             }
             Self::Refused(reason) => {
                 out.push(3);
-                let cut = reason.floor_char_boundary(REASON_LEN_MAX);
+                let cut = reason.floor_char_boundary(AGENT_REASON_LEN_MAX);
                 put_bytes(&mut out, &reason.as_bytes()[..cut]);
             }
         }
@@ -144,7 +164,7 @@ impl Reply {
                 },
             },
             2 => Self::Opened(Secret::new(r.array()?)),
-            3 => Self::Refused(text(&mut r, REASON_LEN_MAX)?),
+            3 => Self::Refused(text(&mut r, AGENT_REASON_LEN_MAX)?),
             _ => return Err(r.fail("unknown reply")),
         };
         r.finish()?;
@@ -155,6 +175,31 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_input_panics_and_what_is_read_is_what_is_written(mut bytes in proptest::collection::vec(any::<u8>(), 0..3000), kind in 0u8..5) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            if let Ok(request) = Request::decode(&bytes) {
+                prop_assert_eq!(&request.encode(), &bytes);
+            }
+            if let Ok(reply) = Reply::decode(&bytes) {
+                prop_assert_eq!(&reply.encode()[..], &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn a_head_says_the_length_or_nothing(head_bytes: [u8; HEAD_LEN], len in 0usize..2 * AGENT_MESSAGE_LEN_MAX) {
+            if let Ok(len) = message_len(head_bytes) {
+                prop_assert_eq!(head(&vec![0; len]), Ok(head_bytes));
+            }
+            let again = head(&vec![0; len]).and_then(message_len);
+            prop_assert_eq!(again.ok(), (len <= AGENT_MESSAGE_LEN_MAX).then_some(len));
+        }
+    }
 
     #[test]
     fn messages_survive_and_cuts_are_refused() {

@@ -1,7 +1,8 @@
 //! Small helpers over `minicbor` for our deterministic CBOR maps (RFC 8949 section 4.2.1).
 //!
 //! Determinism is checked the simple way: whatever was decoded is encoded again and must give the same bytes. Each
-//! layout calls [`check_same`] once; it must not know what the maps mean.
+//! layout calls [`check_same`] once; it must not know what the maps mean. There is no limit of nesting, since nothing
+//! nests: each decoder asks for one fixed shape, item by item, and never for "whatever comes", so it does not recurse.
 
 use crate::Malformed;
 

@@ -4,7 +4,7 @@
 //! itself is `lavatube-seal`'s. Secrets are zeroized when dropped and no `Debug` shows them. This file must not know
 //! passphrases, nor where a key file lies.
 
-use lavatube_base::limits::KEY_FILE_MAX;
+use lavatube_base::limits::{KEY_FILE_MAX, TENANT_LEN_MAX};
 use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
 use minicbor::{Decoder, Encoder};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -20,8 +20,6 @@ mod armour;
 pub const READ_PUBLIC_LEN: usize = 1216;
 /// Bytes a lock adds to a body: nonce and tag.
 pub const LOCK_OVERHEAD: usize = 12 + 16;
-/// Longest tenant name, in bytes.
-pub const TENANT_LEN_MAX: usize = 255;
 
 const WHAT: &str = "key file";
 type DecodeError = minicbor::decode::Error;

@@ -5,14 +5,17 @@
 //! bytes come from.
 
 pub mod agent;
+pub mod btpu;
 pub mod catalog;
 pub mod cbor;
 pub mod check_record;
+pub mod datagram;
 pub mod depositor_card;
 pub mod drive_card;
 pub mod journal;
 pub mod key_file;
 pub mod layer;
+pub mod ledger;
 pub mod manifest;
 pub mod open_session;
 pub mod pack;

@@ -136,7 +136,44 @@ pub fn decode_log(bytes: &[u8]) -> Vec<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::put_varint;
     use lavatube_base::ObjectId;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in BEGUN..=PACK) {
+            let _ = decode_log(&bytes);
+            let _ = Record::decode(&bytes);
+            let _ = Record::decode(&[&[kind], &bytes[..]].concat());
+        }
+
+        #[test]
+        fn a_checked_record_of_any_bytes_never_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut log = Vec::new();
+            frame(&body, &mut log);
+            let _ = decode_log(&log);
+        }
+    }
+
+    /// Which rule a pack breaks that claims so many frames in an index of such a length, with no more of it there.
+    fn rule_of(frames: usize, index: usize) -> &'static str {
+        let row = PackRow { id: ObjectId([6; 32]), class: 3, session: SessionId([4; 16]), number: 0 };
+        let mut body = vec![PACK];
+        body.extend_from_slice(&row.encode());
+        body.extend_from_slice(&[7; 32]);
+        put_varint(&mut body, frames as u64);
+        put_varint(&mut body, index as u64);
+        Record::decode(&body).unwrap_err().rule
+    }
+
+    #[test]
+    fn an_index_of_the_longest_pack_is_looked_for_and_a_longer_one_refused() {
+        assert_eq!(rule_of(1, PACK_LEN_MAX), "longer than what is left of the input");
+        assert_eq!(rule_of(1, PACK_LEN_MAX + 1), "length exceeds its limit");
+        assert_eq!(rule_of(PACK_LEN_MAX, 0), "more frames than bytes");
+        assert_eq!(rule_of(PACK_LEN_MAX + 1, 0), "too many frames");
+    }
 
     #[test]
     fn a_log_survives_and_a_torn_tail_is_not_there() {

@@ -31,11 +31,6 @@ pub const fn class_len(class: u8) -> usize {
     PACK_LEN_MIN << (2 * class as usize)
 }
 
-/// The class whose packs are exactly `len` bytes long.
-pub fn class_of_len(len: u64) -> Option<u8> {
-    (0..PACK_CLASSES).find(|c| class_len(*c) as u64 == len)
-}
-
 /// Number of pieces in a pack of `class`.
 pub const fn pieces(class: u8) -> usize {
     (class_len(class) - HEADER_LEN).div_ceil(PIECE_STORED)
@@ -292,9 +287,7 @@ mod tests {
             let last = class_len(class) - HEADER_LEN - (pieces(class) - 1) * PIECE_STORED;
             assert!(last > TAG_LEN && last <= PIECE_STORED, "class {class}");
             assert_eq!(sealed_position(capacity(class) - 1) + 1 + TAG_LEN, class_len(class));
-            assert_eq!(class_of_len(class_len(class) as u64), Some(class));
         }
-        assert_eq!(class_of_len(5000), None);
     }
 
     #[test]

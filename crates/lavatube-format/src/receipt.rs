@@ -36,6 +36,9 @@ pub struct Receipt {
     pub signature: [u8; ED25519_SIGNATURE_LEN],
 }
 
+/// More than any receipt has.
+pub const RECEIPT_LEN_MAX: usize = 256;
+
 impl ReceiptBody {
     /// The receipt's CBOR body, which is what is signed.
     pub fn encode(&self) -> Vec<u8> {

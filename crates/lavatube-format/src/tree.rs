@@ -44,13 +44,6 @@ pub struct Content {
     pub digest: Option<[u8; 32]>,
 }
 
-impl Content {
-    /// Length of the content stream.
-    pub fn stream_len(&self) -> u64 {
-        self.refs.iter().map(|r| r.len).sum()
-    }
-}
-
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {

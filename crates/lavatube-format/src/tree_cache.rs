@@ -2,16 +2,17 @@
 //!
 //! Each record of the tree is preceded by what the file system said of the entry (so that an unchanged file is not read)
 //! and by the generation in which it last changed (so that a layer of "all that changed since" can be written without
-//! reading anything back). It never leaves the machine and must not know how either is used.
+//! reading anything back). The body is cut into blocks that are read one at a time. It never leaves the machine and must
+//! not know how either is used.
 
 use lavatube_base::ChunkId;
-use lavatube_base::limits::LAYERS_MAX;
+use lavatube_base::limits::{LAYERS_MAX, TREE_BLOCK_LEN, TREE_BLOCK_LEN_MAX};
 use lavatube_base::time::WallTime;
 
 use crate::tree::{Entry, RecordReader, RecordWriter};
 use crate::wire::{Malformed, Reader, put_len, put_varint, put_zigzag};
 
-/// First eight bytes of a tree cache.
+/// First eight bytes of the head of a tree cache.
 pub const MAGIC: &[u8; 8] = b"LVTTREE\x01";
 
 /// What the file system said of an entry when it was read. Equal stamps (and size and mtime) mean: unchanged.
@@ -77,11 +78,18 @@ impl CacheHead {
         out.extend_from_slice(&self.body);
     }
 
-    /// Reads a head.
+    /// Reads a head from exactly its bytes.
     ///
     /// # Errors
     /// [`Malformed`] when it breaks its layout.
-    pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new("tree cache", bytes);
+        let out = Self::read(&mut r)?;
+        r.finish()?;
+        Ok(out)
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let magic = r.take(8)?;
         r.ensure(magic == MAGIC, "not a tree cache of version 1")?;
         let snapshot = ChunkId(r.array()?);
@@ -112,17 +120,71 @@ pub struct CachedEntry {
     pub entry: Entry,
 }
 
-/// Appends `cached` to a block of the cache; `writer` is restarted at the start of each block.
-pub fn put_cached(out: &mut Vec<u8>, writer: &mut RecordWriter, cached: &CachedEntry) {
-    put_zigzag(out, cached.stamp.ctime.s);
-    put_varint(out, u64::from(cached.stamp.ctime.ns));
-    put_varint(out, cached.stamp.inode);
-    put_varint(out, cached.stamp.device);
-    put_varint(out, cached.born);
-    writer.put(out, &cached.entry);
+/// Bytes that go before every block: its length.
+pub const BLOCK_HEAD_LEN: usize = 4;
+
+/// Length of the block that follows `head`.
+///
+/// # Errors
+/// [`Malformed`] when it claims to be longer than any block that is written.
+pub fn block_len(head: [u8; BLOCK_HEAD_LEN]) -> Result<usize, Malformed> {
+    let len = usize::try_from(u32::from_le_bytes(head)).ok().filter(|len| *len <= TREE_BLOCK_LEN_MAX);
+    len.ok_or(Malformed { what: "tree cache", at: 0, rule: "block is too long" })
 }
 
-/// Reads the entries of one block.
+/// Writes the entries of a body, block by block.
+#[derive(Debug)]
+pub struct BlockWriter {
+    /// The open block, with room for its length before it.
+    bytes: Vec<u8>,
+    records: RecordWriter,
+}
+
+impl Default for BlockWriter {
+    fn default() -> Self {
+        let mut bytes = Vec::with_capacity(BLOCK_HEAD_LEN + TREE_BLOCK_LEN + 4096);
+        bytes.resize(BLOCK_HEAD_LEN, 0);
+        Self { bytes, records: RecordWriter::default() }
+    }
+}
+
+impl BlockWriter {
+    /// Adds an entry to the open block; entries come in the order of paths.
+    pub fn put(&mut self, cached: &CachedEntry) {
+        let out = &mut self.bytes;
+        put_zigzag(out, cached.stamp.ctime.s);
+        put_varint(out, u64::from(cached.stamp.ctime.ns));
+        put_varint(out, cached.stamp.inode);
+        put_varint(out, cached.stamp.device);
+        put_varint(out, cached.born);
+        self.records.put(out, &cached.entry);
+    }
+
+    /// Whether the open block has nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == BLOCK_HEAD_LEN
+    }
+
+    /// Whether the open block is to be closed.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() - BLOCK_HEAD_LEN >= TREE_BLOCK_LEN
+    }
+
+    /// Closes the block: hands it to `take`, with its length before it, and opens the next.
+    ///
+    /// # Panics
+    /// When it is longer than 4 GiB: a mistake of our caller, who closes full blocks.
+    pub fn close<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> R {
+        let len = u32::try_from(self.bytes.len() - BLOCK_HEAD_LEN).expect("blocks are closed when they are full");
+        self.bytes[..BLOCK_HEAD_LEN].copy_from_slice(&len.to_le_bytes());
+        let out = take(&self.bytes);
+        self.bytes.truncate(BLOCK_HEAD_LEN);
+        self.records.restart();
+        out
+    }
+}
+
+/// Reads the entries of one block, without its length.
 #[derive(Debug)]
 pub struct BlockReader<'a> {
     records: RecordReader<'a>,
@@ -162,35 +224,107 @@ fn read_time(r: &mut Reader<'_>) -> Result<WallTime, Malformed> {
 mod tests {
     use super::*;
     use crate::tree::{Kind, Meta};
+    use proptest::prelude::*;
 
-    #[test]
-    fn head_and_entries_survive() {
-        let layers = vec![CachedLayer { id: ChunkId([1; 24]), since: 4, at: 5, entries: 9 }];
-        let started = WallTime { s: -1, ns: 7 };
-        let head = CacheHead {
+    fn head(layers: u8) -> CacheHead {
+        let layer = |n: u8| CachedLayer { id: ChunkId([n; 24]), since: n.into(), at: 5, entries: 9 };
+        CacheHead {
             snapshot: ChunkId([2; 24]),
-            started,
+            started: WallTime { s: -1, ns: 7 },
             generation: 5,
-            layers,
+            layers: (0..layers).map(layer).collect(),
             entries: 9,
             bytes: 8,
             body: [7; 32],
-        };
-        let mut bytes = Vec::new();
-        head.encode(&mut bytes);
-        let mut r = Reader::new("tree cache", &bytes);
-        assert_eq!(CacheHead::decode(&mut r), Ok(head));
-        assert_eq!(r.finish(), Ok(()));
-
-        let entry = |p: &[u8]| Entry { path: p.to_vec(), kind: Kind::Fifo, meta: Meta::default() };
-        let stamp = Stamp { ctime: WallTime { s: 3, ns: 4 }, inode: u64::MAX, device: 1 };
-        let all = [b"a".as_slice(), b"a/b", b"c"].map(|p| CachedEntry { stamp, born: 2, entry: entry(p) });
-        let (mut out, mut w) = (Vec::new(), RecordWriter::default());
-        all.iter().for_each(|e| put_cached(&mut out, &mut w, e));
-        let mut r = BlockReader::new(&out);
-        for e in all {
-            assert_eq!(r.next_entry(), Ok(Some(e)));
         }
-        assert_eq!(r.next_entry(), Ok(None));
+    }
+
+    fn entries(paths: &[&str]) -> Vec<CachedEntry> {
+        let entry = |p: &str| Entry { path: p.into(), kind: Kind::Fifo, meta: Meta::default() };
+        let stamp = Stamp { ctime: WallTime { s: 3, ns: 4 }, inode: u64::MAX, device: 1 };
+        paths.iter().map(|p| CachedEntry { stamp, born: 2, entry: entry(p) }).collect()
+    }
+
+    fn body(blocks: &[Vec<CachedEntry>]) -> Vec<u8> {
+        let (mut writer, mut out) = (BlockWriter::default(), Vec::new());
+        for block in blocks {
+            block.iter().for_each(|e| writer.put(e));
+            writer.close(|bytes| out.extend_from_slice(bytes));
+        }
+        out
+    }
+
+    fn read_block(bytes: &[u8]) -> Result<Vec<CachedEntry>, Malformed> {
+        let (mut reader, mut out) = (BlockReader::new(bytes), Vec::new());
+        while let Some(entry) = reader.next_entry()? {
+            out.push(entry);
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn heads_survive_and_cuts_are_refused() {
+        let mut bytes = Vec::new();
+        head(3).encode(&mut bytes);
+        assert_eq!(CacheHead::decode(&bytes), Ok(head(3)));
+        assert!((0..bytes.len()).all(|n| CacheHead::decode(&bytes[..n]).is_err()));
+        bytes.push(0);
+        assert!(CacheHead::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn each_block_is_read_without_the_one_before() {
+        let blocks = [entries(&["a", "a/b", "c"]), entries(&["c/d", "c/e"])];
+        let bytes = body(&blocks);
+        let (mut rest, mut again) = (&bytes[..], Vec::new());
+        while let Some((head, tail)) = rest.split_first_chunk() {
+            let (block, tail) = tail.split_at(block_len(*head).unwrap());
+            again.push(read_block(block).unwrap());
+            rest = tail;
+        }
+        assert_eq!(again, blocks);
+    }
+
+    #[test]
+    fn a_block_is_full_at_its_length_and_empty_after_it_was_closed() {
+        let (mut writer, mut len) = (BlockWriter::default(), BLOCK_HEAD_LEN);
+        for n in 0..1_000_000 {
+            assert_eq!(writer.is_empty(), n == 0);
+            if writer.is_full() {
+                break;
+            }
+            assert!(len - BLOCK_HEAD_LEN < TREE_BLOCK_LEN);
+            writer.put(&entries(&[&format!("{n:09}")])[0]);
+            len = writer.bytes.len();
+        }
+        let closed = writer.close(<[u8]>::len);
+        assert!((TREE_BLOCK_LEN..TREE_BLOCK_LEN + 100).contains(&(closed - BLOCK_HEAD_LEN)), "{closed}");
+        assert!(writer.is_empty() && !writer.is_full());
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), magic: bool) {
+            let _ = read_block(&bytes);
+            let bytes = if magic { [&MAGIC[..], &bytes].concat() } else { bytes };
+            if let Ok(head) = CacheHead::decode(&bytes) {
+                let mut again = Vec::new();
+                head.encode(&mut again);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(at in 0usize..1000, value: u8) {
+            let mut bytes = Vec::new();
+            head(3).encode(&mut bytes);
+            let place = at % bytes.len();
+            bytes[place] = value;
+            let _ = CacheHead::decode(&bytes);
+            let mut bytes = body(&[entries(&["a", "a/b", "c"])]);
+            let place = at % bytes.len();
+            bytes[place] = value;
+            let _ = read_block(&bytes[BLOCK_HEAD_LEN..]);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Golden bytes of the layouts inside packs: what these values encode to is what `vectors/` keeps for ever.
+//! Golden bytes of the layouts inside packs, of a depositor's state and of the key agent: what these values encode to is what `vectors/` keeps for ever.
 //!
 //! A change of a layout fails here first. `UPDATE=1 cargo test -p lavatube-format --test golden` writes the files of a new
 //! version; those of released versions stay, with readers that know them.
@@ -7,16 +7,25 @@
 
 use std::path::PathBuf;
 
+use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::time::WallTime;
-use lavatube_base::{ChunkId, ObjectId, SessionId};
+use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId, VaultId};
+use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
+use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
+use lavatube_format::ledger::{LedgerReader, put_entry};
+use lavatube_format::manifest::{CT_LEN, ENC_LEN, Wrap};
+use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
+use lavatube_format::receipt::{Receipt, ReceiptBody};
+use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{
     Content, Entry, Extent, Kind, Meta, RecordReader, RecordWriter, Ref, decode_list, put_refs,
 };
+use lavatube_format::tree_cache::{BlockReader, BlockWriter, CacheHead, CachedEntry, CachedLayer, Stamp, block_len};
 
 fn golden(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors").join(name);
@@ -178,4 +187,107 @@ fn a_check_record_is_as_ever() {
     };
     golden("check_record-v1.bin", &record.encode());
     assert_eq!(CheckRecord::decode(&record.encode()), Ok(record));
+}
+
+#[test]
+fn a_tree_cache_is_as_ever() {
+    let layers = vec![
+        CachedLayer { id: chunk(2), since: 3, at: 4, entries: 200 },
+        CachedLayer { id: chunk(1), since: 0, at: 3, entries: 14 },
+    ];
+    let head = CacheHead {
+        snapshot: chunk(3),
+        started: WallTime { s: 1_790_000_000, ns: 123 },
+        generation: 4,
+        layers,
+        entries: 13,
+        bytes: 1 << 31,
+        body: [5; 32],
+    };
+    let mut bytes = Vec::new();
+    head.encode(&mut bytes);
+    golden("tree_cache_head-v1.bin", &bytes);
+    assert_eq!(CacheHead::decode(&bytes), Ok(head));
+
+    let stamp = |n| Stamp { ctime: WallTime { s: -1, ns: 999_999_999 }, inode: n, device: 0x801 };
+    let cached = |(n, entry)| CachedEntry { stamp: stamp(n), born: 1 + n % 4, entry };
+    let entries: Vec<_> = (500..).zip(tree()).map(cached).collect();
+    let (mut writer, mut body) = (BlockWriter::default(), Vec::new());
+    for block in entries.chunks(5) {
+        block.iter().for_each(|e| writer.put(e));
+        writer.close(|bytes| body.extend_from_slice(bytes));
+    }
+    golden("tree_cache_body-v1.bin", &body);
+    let (mut rest, mut again) = (&body[..], Vec::new());
+    while let Some((head, tail)) = rest.split_first_chunk() {
+        let (block, tail) = tail.split_at(block_len(*head).unwrap());
+        let mut reader = BlockReader::new(block);
+        while let Some(entry) = reader.next_entry().unwrap() {
+            again.push(entry);
+        }
+        rest = tail;
+    }
+    assert_eq!(again, entries);
+}
+
+fn wraps() -> Vec<Wrap> {
+    let wrap = |n| Wrap { key_id: [n; 8], enc: vec![n + 1; ENC_LEN], ct: vec![n + 2; CT_LEN] };
+    vec![wrap(1), wrap(4)]
+}
+
+#[test]
+fn an_open_session_is_as_ever() {
+    let session = SessionId([7; 16]);
+    let begun = Begun { session, secret: Secret::new([8; 32]), wraps: wraps() };
+    let chunks = vec![ChunkEntry { id: chunk(3), body_len: 64, delta: None }];
+    let frames = vec![FrameEntry { method: Method::Raw, stored_len: 64, chunks }];
+    let row = PackRow { id: ObjectId([6; 32]), class: 2, session, number: 300 };
+    let mut bytes = Vec::new();
+    begun.encode(&mut bytes);
+    PackDone { row, sha256: [9; 32], frames }.encode(&mut bytes);
+    golden("open_session-v1.bin", &bytes);
+    let mut again = Vec::new();
+    for record in decode_log(&bytes) {
+        match record {
+            open_session::Record::Begun(begun) => begun.encode(&mut again),
+            open_session::Record::Pack(pack) => pack.encode(&mut again),
+        }
+    }
+    assert_eq!(again, bytes);
+}
+
+#[test]
+fn a_ledger_is_as_ever() {
+    let receipt = |n: u8, kind| {
+        let (vault, object) = (VaultId([1; 16]), ObjectId([n; 32]));
+        let body = ReceiptBody { vault, sequence: 300, kind, object, check: [n + 1; 16] };
+        Receipt { body, signature: [n + 2; 64] }
+    };
+    let all = [receipt(2, ObjectKind::Pack), receipt(5, ObjectKind::Manifest)];
+    let mut bytes = Vec::new();
+    all.iter().for_each(|r| put_entry(&mut bytes, r.body.object, &r.encode()));
+    golden("ledger-v1.bin", &bytes);
+    assert!(LedgerReader::new(&bytes).eq(all));
+}
+
+/// Messages as they follow each other on the socket.
+fn conversation(messages: &[&[u8]]) -> Vec<u8> {
+    messages.iter().flat_map(|m| [&agent::head(m).expect("a short message"), *m].concat()).collect()
+}
+
+#[test]
+fn agent_messages_are_as_ever() {
+    let (session, depositor) = (SessionId([7; 16]), DepositorId([8; 32]));
+    let requests = [Request::Hello, Request::Open { session, depositor, wraps: wraps() }];
+    let bytes = requests.each_ref().map(Request::encode);
+    golden("agent_requests-v1.bin", &conversation(&bytes.each_ref().map(|b| &b[..])));
+    bytes.iter().zip(requests).for_each(|(b, request)| assert_eq!(Request::decode(b), Ok(request)));
+
+    let authority = PairPublic { ed25519: [3; 32], ml_dsa_65: vec![4; ML_DSA_65_PUBLIC_LEN] };
+    let (psk, chunk_id_key) = (Secret::new([1; 32]), Secret::new([2; 32]));
+    let hello = Reply::Hello { tenant: "default".into(), psk, chunk_id_key, authority };
+    let replies = [hello, Reply::Opened(Secret::new([5; 32])), Reply::Refused("another key".into())];
+    let bytes = replies.each_ref().map(Reply::encode);
+    golden("agent_replies-v1.bin", &conversation(&bytes.each_ref().map(|b| &b[..])));
+    bytes.iter().zip(replies).for_each(|(b, reply)| assert_eq!(Reply::decode(b), Ok(reply)));
 }

@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use lavatube_base::sign::PairPublic;
 use lavatube_base::{DepositorId, SessionId};
-use lavatube_format::agent::{MESSAGE_LEN_MAX, Reply, Request};
+use lavatube_format::Malformed;
+use lavatube_format::agent::{HEAD_LEN, Reply, Request, head, message_len};
 use lavatube_format::manifest::Wrap;
 use lavatube_seal::{ChunkIdKey, ReadKeys, Reads, SealError, Secret, SessionKeys, Unwrap};
 
@@ -88,21 +89,20 @@ fn answer(stream: &mut UnixStream, keys: &ReadKeys) -> io::Result<()> {
 }
 
 fn send(stream: &mut UnixStream, message: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&len.to_le_bytes())?;
+    stream.write_all(&head(message).map_err(strange)?)?;
     stream.write_all(message)
 }
 
 fn receive(stream: &mut UnixStream) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
-    let mut len = [0; 4];
-    stream.read_exact(&mut len)?;
-    let len = usize::try_from(u32::from_le_bytes(len)).unwrap_or(usize::MAX);
-    if len > MESSAGE_LEN_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut message = zeroize::Zeroizing::new(vec![0; len]);
+    let mut head = [0; HEAD_LEN];
+    stream.read_exact(&mut head)?;
+    let mut message = zeroize::Zeroizing::new(vec![0; message_len(head).map_err(strange)?]);
     stream.read_exact(&mut message)?;
     Ok(message)
+}
+
+fn strange(e: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, e.to_string())
 }
 
 /// Read keys that an agent holds.
@@ -136,7 +136,7 @@ impl AgentKeys {
 
 fn ask(stream: &mut UnixStream, request: &Request) -> io::Result<Reply> {
     send(stream, &request.encode())?;
-    Reply::decode(&receive(stream)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))
+    Reply::decode(&receive(stream)?).map_err(strange)
 }
 
 impl Unwrap for AgentKeys {

@@ -5,7 +5,7 @@
 use lavatube_base::ObjectId;
 use lavatube_client::check::Turn;
 use lavatube_client::state::{State, StateError, read_all, write_all};
-use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord};
+use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord, Verdict, WHOLE_SHARE};
 
 use crate::depositor::{DepositorError, Places, open_state, state_folder};
 use crate::embedded;
@@ -23,13 +23,22 @@ pub struct Remembered {
     pub read: Option<CheckRecord>,
 }
 
-/// Keeps the record of a check. The caller holds the state's lock.
+/// Keeps the record of a check. That data are lost is remembered until all data are read again: the next share is another.
+/// The caller holds the state's lock.
 ///
 /// # Errors
 /// When the state's files fail.
 pub fn keep(state: &dyn State, record: &CheckRecord) -> Result<(), StateError> {
     write_all(state, LAST, &record.encode())?;
-    if record.share > 0 { write_all(state, READ, &record.encode()) } else { Ok(()) }
+    let is_lost = |r: &CheckRecord| r.verdict == Verdict::Lost;
+    let stays = record.share < WHOLE_SHARE && !is_lost(record) && of(state, READ)?.as_ref().is_some_and(is_lost);
+    if record.share > 0 && !stays { write_all(state, READ, &record.encode()) } else { Ok(()) }
+}
+
+/// A record, unless it is damaged: then it proves nothing.
+fn of(state: &dyn State, name: &str) -> Result<Option<CheckRecord>, StateError> {
+    let bytes = read_all(state, name, CHECK_RECORD_LEN as u64)?;
+    Ok(bytes.and_then(|b| CheckRecord::decode(&b).ok()))
 }
 
 /// Where the last check of a share ended; before the first object when there was none, or that is not to be known.
@@ -49,7 +58,7 @@ pub fn keep_turn(state: &dyn State, turn: Turn) -> Result<(), StateError> {
     }
 }
 
-/// What is remembered. A record that is damaged is none: it proves nothing.
+/// What is remembered.
 ///
 /// # Errors
 /// When the state's files fail.
@@ -59,9 +68,5 @@ pub fn remembered(places: &Places) -> Result<Remembered, DepositorError> {
         return Ok(Remembered::default());
     }
     let state = open_state(&folder)?;
-    let of = |name| -> Result<Option<CheckRecord>, StateError> {
-        let bytes = read_all(&state, name, CHECK_RECORD_LEN as u64)?;
-        Ok(bytes.and_then(|b| CheckRecord::decode(&b).ok()))
-    };
-    Ok(Remembered { last: of(LAST)?, read: of(READ)? })
+    Ok(Remembered { last: of(&state, LAST)?, read: of(&state, READ)? })
 }

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lavatube_base::Instant;
 use lavatube_base::time::WallTime;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Monotonic time since the first call in this process.
 pub fn now() -> Instant {
@@ -31,6 +32,14 @@ pub fn wall_now() -> WallTime {
     }
 }
 
+/// When the system started, by its wall clock of today.
+pub fn booted() -> WallTime {
+    let (now, up) = (wall_now(), clock_gettime(ClockId::Boottime));
+    let ns = i64::from(now.ns) - i64::try_from(up.tv_nsec).unwrap_or_default();
+    let borrow = i64::from(ns < 0);
+    WallTime { s: now.s - up.tv_sec - borrow, ns: u32::try_from(ns + borrow * 1_000_000_000).unwrap_or_default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +48,7 @@ mod tests {
     fn time_does_not_run_backwards() {
         let (a, wall) = (now(), wall_now());
         assert!(now() >= a);
+        assert!(booted() <= wall && booted().s > wall.s - 10 * 366 * 86_400);
         assert!(wall.s > 1_700_000_000 && wall.ns < 1_000_000_000);
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use lavatube_base::{VaultId, Verified};
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
-use lavatube_client::courier::{Courier, CourierError, Promise};
+use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
 use lavatube_client::delivery::Delivery;
+use lavatube_client::doubt;
 use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
@@ -111,13 +112,16 @@ pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, D
     make_folder(&places.vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
     let keyring = Keyring::at(&places.keys);
-    let there = embedded::is_vault(&places.vault);
-    if there && !keyring.can_deposit() && keyring.left_recovery()?.is_none() {
+    let is_vault = embedded::is_vault(&places.vault);
+    if !is_vault {
+        // Before keys are made: whoever makes them must be told where they are, and what fails tells other things.
+        embedded::check_drives(&places.vault, &plan.drives)?;
+    } else if !keyring.can_deposit() && keyring.left_recovery()?.is_none() {
         // The vault takes no keys but those it was made for.
         return Err(KeyringError::NoRoot(keyring.deposit_path()).into());
     }
     made.keys = !keyring.can_deposit() && keyring.make(&process::host_name())?;
-    if !there {
+    if !is_vault {
         let authority = keyring.read(None, &mut |_| None)?.authority_public().clone();
         made.vault = embedded::create(&places.vault, plan.k, plan.m, &plan.drives, authority)?;
     }
@@ -133,6 +137,14 @@ fn make_folder(folder: &Path) -> Result<(), DepositorError> {
 /// The folder of the state of one vault.
 pub fn state_folder(places: &Places, vault: VaultId) -> PathBuf {
     places.state.join(vault.to_string())
+}
+
+/// Makes the folder of all states, for its owner only, when it is missing.
+///
+/// # Errors
+/// [`DepositorError::Io`].
+pub fn make_state_folder(places: &Places) -> Result<(), DepositorError> {
+    open_state(&places.state).map(drop)
 }
 
 /// The folder of what waits for the vault, in a folder of state.
@@ -156,8 +168,10 @@ pub struct Outcome {
     pub stored_bytes: u64,
     /// What an earlier, interrupted run had left.
     pub recovered: Recovered,
-    /// Objects of earlier runs that waited in the spool and are in the vault now.
-    pub drained: usize,
+    /// What became of what waited in the spool from earlier runs.
+    pub drained: Drained,
+    /// Objects that this machine took to be in the vault and are not: what was in them has been sent again.
+    pub doubted: usize,
     /// Drives that are not as they should be, or failed while the backup wrote to them: label and, of the latter, why.
     pub degraded: Vec<(String, Option<String>)>,
     /// The catalog lacks chunks that the vault has: they may have been sent again, until a reader makes it anew.
@@ -187,6 +201,7 @@ pub fn backup(
     let drained = courier.drain_spool()?;
     session::catch_up_chain(state, &deposit, vault)?;
     let recovered = session::recover(state, &deposit, &mut catalog, &mut courier)?;
+    let doubted = doubt::settle(state, vault, &drained, &mut courier, &mut catalog)?;
     let (report, promise) = take(state, request, effort, &deposit, &mut catalog, courier, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
@@ -196,7 +211,7 @@ pub fn backup(
     });
     let degraded = degraded.collect();
     let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
-    Ok(Outcome { report, promise, stored_bytes, recovered, drained, degraded, catalog_incomplete })
+    Ok(Outcome { report, promise, stored_bytes, recovered, drained, doubted, degraded, catalog_incomplete })
 }
 
 /// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the

@@ -5,10 +5,9 @@
 //! symbolic link, so that a hostile tree cannot write outside the target. It must not know where bytes come from.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use lavatube_base::digest::h16;
 use lavatube_client::sink::{Sink, SinkError};
@@ -16,7 +15,7 @@ use lavatube_client::source::Found;
 use lavatube_format::tree::{Kind, Meta};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, chmodat, chownat, fchmod, fchown, fgetxattr, fremovexattr,
-    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat, syncfs,
+    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statat, symlinkat,
     unlinkat, utimensat,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
@@ -35,9 +34,6 @@ use ownership::{Owner, grant, modification};
 #[derive(Debug)]
 pub struct DirectorySink {
     root: Arc<SinkDir>,
-    device: u64,
-    /// A directory on each other file system that is mounted in the target.
-    mounted: Mutex<BTreeMap<u64, OwnedFd>>,
 }
 
 /// An open directory of a [`DirectorySink`].
@@ -74,31 +70,7 @@ impl DirectorySink {
         let probe = openat(&fd, c".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, PRIVATE);
         let gives = probe.and_then(fstat).ok().map(|st| Owner { uid: st.st_uid, gid: st.st_gid });
         let bequeaths = has_default_acl(&fd);
-        let device = fstat(&fd).map_err(blame)?.st_dev;
-        Ok(Self { root: Arc::new(SinkDir { fd, gives, bequeaths }), device, mounted: Mutex::default() })
-    }
-
-    /// Writes all that was restored to the medium, to be able to say that it is there. Closing a file tells nothing of
-    /// errors that come later; this does.
-    ///
-    /// # Errors
-    /// When the medium failed.
-    pub fn sync(&self) -> Result<(), SinkError> {
-        syncfs(&self.root.fd).map_err(blame)?;
-        let mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        mounted.values().try_for_each(|fd| syncfs(fd).map_err(blame))
-    }
-
-    /// Remembers a directory that was there, when it is on another file system.
-    fn note_mounted(&self, dir: &SinkDir) -> Result<(), SinkError> {
-        let device = fstat(&dir.fd).map_err(blame)?.st_dev;
-        if device != self.device {
-            let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-            if let std::collections::btree_map::Entry::Vacant(entry) = mounted.entry(device) {
-                entry.insert(dir.fd.try_clone().map_err(|e| SinkError::Io(e.to_string()))?);
-            }
-        }
-        Ok(())
+        Ok(Self { root: Arc::new(SinkDir { fd, gives, bequeaths }) })
     }
 }
 
@@ -124,9 +96,7 @@ impl Sink for DirectorySink {
         match retry_on_intr(|| mkdirat(&dir.fd, name, Mode::RWXU)) {
             Ok(()) => {}
             Err(Errno::EXIST) => {
-                let there = open_existing(dir, name)?;
-                self.note_mounted(&there)?;
-                return Ok(Arc::new(there));
+                return open_existing(dir, name).map(Arc::new);
             }
             Err(e) => return Err(blame(e)),
         }

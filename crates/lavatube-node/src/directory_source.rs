@@ -5,7 +5,7 @@
 //! `pread` and `close` more. It must not know what becomes of the bytes.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -62,18 +62,21 @@ impl DirectorySource {
 }
 
 /// Makes `path` fit for [`Source::enter`]: absolute, without its leading slash, and with every directory on the way being
-/// a real one. The last component stays as it is: asked for a link, a link is what is saved.
+/// a real one. The last component stays as it is: asked for a link, a link is what is saved; but with a slash (or `/.`)
+/// behind it, it is followed, as everywhere.
 ///
 /// # Errors
 /// When a directory on the way does not exist or cannot be entered.
 pub fn resolve(path: &Path) -> Result<Vec<u8>, SourceError> {
     let fail = |e: std::io::Error| SourceError::Io(plain(&e.to_string()));
+    let bytes = path.as_os_str().as_bytes();
+    let follow = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
     let whole = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => {
+        (Some(parent), Some(name)) if !follow => {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             std::fs::canonicalize(parent).map_err(fail)?.join(name)
         }
-        // `/`, `.`, `..` or something that ends in `..`.
+        // That, or `/`, `.`, `..` or something that ends in `..`.
         _ => std::fs::canonicalize(path).map_err(fail)?,
     };
     let mut bytes = whole.into_os_string().into_vec();

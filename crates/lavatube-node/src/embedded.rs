@@ -17,6 +17,7 @@ use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
     CreateError, DepositError, Depth, Drive, DriveState, NewDrive, NewVault, OpenError, OpenReport, Vault,
 };
+use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, COMMON, IfThere, make_folders};
@@ -28,6 +29,7 @@ use crate::mounts;
 const VAULT_FILE: &str = "vault.toml";
 const KEY_FILE: &str = "vault.key";
 const LOCK_FILE: &str = "lock";
+const CARD_FILE: &str = "drive.card";
 
 /// Why an embedded vault cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +174,28 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
     move |e| VaultError::Io { path, text: crate::words::plain(&e.to_string()) }
 }
 
+/// Looks whether a vault can be made in `folder` over `drives`, before keys are made for it: every folder can be made and
+/// written to, and none holds another vault. The caller holds the lock.
+///
+/// # Errors
+/// [`VaultError`]; what it made by then is used by the next try.
+pub fn check_drives(folder: &Path, drives: &[DriveSpec]) -> Result<(), VaultError> {
+    let signer = own_signer(folder)?;
+    if taken_up_again(folder, drives, &signer).is_some() {
+        return Ok(());
+    }
+    for spec in drives {
+        let path = folder.join(&spec.folder);
+        std::fs::create_dir_all(&path).map_err(io(&path))?;
+        let may = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        rustix::fs::access(&path, may).map_err(|e| io(&path)(e.into()))?;
+        if path.join(CARD_FILE).exists() && own_card(&path, &signer).is_none() {
+            return Err(CreateError::Taken { label: spec.label.clone() }.into());
+        }
+    }
+    Ok(())
+}
+
 /// Makes a vault in `folder` over `drives` with k data and m parity shards, for depositors that `authority` certifies.
 /// The caller holds the lock. Returns whether it is a new one: where these drives hold a vault of this very folder, whose
 /// list of drives was lost, that is taken up again.
@@ -181,9 +205,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VaultError {
 pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: PairPublic) -> Result<bool, VaultError> {
     make_folders(folder, COMMON).map_err(io(folder))?;
     let signer = own_signer(folder)?;
-    if let Some(card) = drives.iter().find_map(|d| card_of_a_full_drive(&folder.join(&d.folder), &signer))
-        && card.slots.len() == drives.len()
-    {
+    if let Some(card) = taken_up_again(folder, drives, &signer) {
         return begin_vault_file(folder, card.vault, drives).map(|()| false);
     }
     let vault = VaultId(entropy::bytes()?);
@@ -205,6 +227,12 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
     Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
     begin_vault_file(folder, vault, drives)?;
     Ok(true)
+}
+
+/// The card of the vault that these drives hold already, when only its list of drives was lost.
+fn taken_up_again(folder: &Path, drives: &[DriveSpec], signer: &EdSigner) -> Option<DriveCard> {
+    let card = drives.iter().find_map(|d| card_of_a_full_drive(&folder.join(&d.folder), signer));
+    card.filter(|card| card.slots.len() == drives.len())
 }
 
 fn begin_vault_file(folder: &Path, vault: VaultId, drives: &[DriveSpec]) -> Result<(), VaultError> {
@@ -233,7 +261,7 @@ fn own_signer(folder: &Path) -> Result<EdSigner, VaultError> {
 
 /// The card of a drive, when it names the key of the vault that is being made.
 fn own_card(drive: &Path, signer: &EdSigner) -> Option<DriveCard> {
-    let card = DriveCard::decode(&std::fs::read(drive.join("drive.card")).ok()?).ok()?;
+    let card = DriveCard::decode(&std::fs::read(drive.join(CARD_FILE)).ok()?).ok()?;
     (card.vault_key == signer.public()).then_some(card)
 }
 
@@ -253,7 +281,7 @@ fn has_shards(drive: &Path) -> bool {
 /// Takes the card off a drive that an interrupted [`create`] wrote it to: there is no vault file yet, the card names the
 /// very key that is being used, and nothing is on it.
 fn forget_half_made(drive: &Path, signer: &EdSigner) -> Result<(), VaultError> {
-    let path = drive.join("drive.card");
+    let path = drive.join(CARD_FILE);
     if own_card(drive, signer).is_some() && !has_shards(drive) {
         std::fs::remove_file(&path).map_err(io(&path))?;
     }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::check::{Candidate, Turn};
-use lavatube_client::courier::{Courier, CourierError};
+use lavatube_client::courier::{Courier, CourierError, Drained};
+use lavatube_client::doubt;
 use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::spool::SpoolKind;
 use lavatube_format::check_record::CheckRecord;
-use lavatube_vault::{ObjectEntry, ObjectKind};
+use lavatube_vault::{Depth, ObjectEntry, ObjectKind};
 
 use crate::checks;
 use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
@@ -46,12 +47,12 @@ impl Holding {
         Ok(Self { vault, state, _locks: [state_lock, vault_lock] })
     }
 
-    /// Hands what waits in the spool to the vault, as far as its drives are there. Returns how many objects went.
+    /// Hands what waits in the spool to the vault, as far as its drives are there.
     ///
     /// # Errors
     /// When the vault refuses one of them, or spool or state fail.
-    pub fn drain(&self) -> Result<usize, DepositorError> {
-        let Some(mut spool) = self.spool()? else { return Ok(0) };
+    pub fn drain(&self) -> Result<Drained, DepositorError> {
+        let Some(mut spool) = self.spool()? else { return Ok(Drained::default()) };
         Ok(Courier::new(Some(&self.vault), &mut spool, &self.state).drain_spool()?)
     }
 
@@ -62,6 +63,17 @@ impl Holding {
     pub fn keep_check(&self, record: &CheckRecord, turn: Option<Turn>) -> Result<(), DepositorError> {
         turn.map_or(Ok(()), |turn| checks::keep_turn(&self.state, turn))?;
         Ok(checks::keep(&self.state, record)?)
+    }
+
+    /// Remembers what a check found to be lost, so that backups do not build on it; what was lost and can be read again is
+    /// trusted again.
+    ///
+    /// # Errors
+    /// When the state's files fail.
+    pub fn keep_losses(&self, lost: impl IntoIterator<Item = ObjectId>) -> Result<(), DepositorError> {
+        let vault = self.vault.read();
+        let is_there = |id| vault.examine(id, Depth::Bytes).is_ok_and(|health| health.restorable);
+        Ok(doubt::revise(&self.state, lost, is_there)?)
     }
 
     /// The next turn of about `share` (0 to 1) of what the vault holds, and its true share.

@@ -63,20 +63,34 @@ pub enum LockError {
 /// A lock that is held until dropped, or until this process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
+    /// `None` where there is no file to lock and none can be made.
+    file: Option<File>,
     line: String,
     mode: Mode,
+    /// The file can be written to, and so tells others who holds it.
+    writable: bool,
 }
 
 impl Lock {
     /// Takes the lock of the file `path`, made when missing in a folder that exists; `command` is what to tell others,
-    /// `wait` how long to wait for them.
+    /// `wait` how long to wait for them. A reader needs no right to write: where there is no file and none can be made (a
+    /// medium that is read-only, a folder of someone else), it goes on without a lock.
     ///
     /// # Errors
     /// [`LockError::Held`] when someone else still holds it after `wait`; [`LockError::Io`] when the file cannot be used.
     pub fn acquire(path: &Path, command: &str, mode: Mode, wait: Duration) -> Result<Self, LockError> {
         let fail = |text: String| LockError::Io { path: path.to_owned(), text };
-        let file = File::options().read(true).append(true).create(true).mode(0o600).open(path);
+        let mut lock = Self { file: None, line: line(command), mode, writable: true };
+        let file = match File::options().read(true).append(true).create(true).mode(0o600).open(path) {
+            Err(e) if mode == Mode::Shared && is_not_permitted(&e) => {
+                lock.writable = false;
+                match File::open(path) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(lock),
+                    other => other,
+                }
+            }
+            other => other,
+        };
         let file = file.map_err(|e| fail(plain(&e.to_string())))?;
         let how = match mode {
             Mode::Shared => FlockOperation::NonBlockingLockShared,
@@ -93,29 +107,35 @@ impl Lock {
                 Err(e) => return Err(fail(words(e))),
             }
         }
-        let line = line(command);
-        let lock = Self { file, line, mode };
+        lock.file = Some(file);
         // Only a message to people: a full disk must not keep a restore from running.
         let _ = lock.introduce();
         Ok(lock)
     }
 
     fn introduce(&self) -> io::Result<()> {
+        let Some(mut file) = self.file.as_ref().filter(|_| self.writable) else { return Ok(()) };
         if self.mode == Mode::Exclusive {
-            self.file.set_len(0)?;
+            file.set_len(0)?;
         }
-        if self.file.metadata()?.len() > TEXT_LEN_MAX {
+        if file.metadata()?.len() > TEXT_LEN_MAX {
             return Ok(());
         }
-        (&self.file).write_all(self.line.as_bytes())
+        file.write_all(self.line.as_bytes())
     }
+}
+
+/// Whether the system does not let us write there.
+fn is_not_permitted(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|_| self.writable) else { return };
         // The last one out wipes the slate.
-        if self.mode == Mode::Exclusive || flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = self.file.set_len(0);
+        if self.mode == Mode::Exclusive || flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = file.set_len(0);
         }
     }
 }

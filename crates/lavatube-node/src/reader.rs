@@ -16,13 +16,12 @@ use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::catalog::Catalog;
 use lavatube_client::check::{self, Bad, CheckError, Damage, Structure, Turn};
 use lavatube_client::far::Far;
-use lavatube_client::fault::Fault;
 use lavatube_client::fetch::{Archive, CACHE_BYTES, FetchCause, Fetcher};
 use lavatube_client::frame::FrameError;
 use lavatube_client::layers::{LostRange, TreeError};
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
-use lavatube_client::restore::{Failed, Outcome, Restore, RestoreError, RestoreRequest, run_job};
+use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
@@ -165,6 +164,8 @@ pub struct DataRead {
     pub packs: u64,
     /// Chunks in them that are exact.
     pub chunks: u64,
+    /// Packs that are not exact through and through.
+    pub damaged: u64,
     /// What is bad.
     pub bad: Bad,
 }
@@ -224,9 +225,9 @@ impl Session<'_> {
         Ok(browse::cat(&mut self.fetcher()?, snapshot, path, out)?)
     }
 
-    /// Restores into folder `target` with `workers` threads, and makes it durable. `selection` stands for what
-    /// `request.select` selects: other bytes for other entries. Until all is durable there is a mark in the target, and a
-    /// restore that finds one believes no file's looks.
+    /// Restores into folder `target` with `workers` threads. `selection` stands for what `request.select` selects: other
+    /// bytes for other entries. Until the end there is a mark in the target, and a restore that finds one believes no
+    /// file's looks.
     ///
     /// # Errors
     /// [`ReaderError`] when the restore could not begin; single failures are in the outcome.
@@ -243,18 +244,15 @@ impl Session<'_> {
         let length = (inside.len() as u64).to_le_bytes();
         let mark = sink.begin(&[&request.snapshot.0[..], &length, inside, selection].concat());
         let request = RestoreRequest { doubt: request.doubt || mark.doubt(), ..request };
-        let mut outcome = match self.restore_all(&sink, request, workers, meter) {
+        let outcome = match self.restore_all(&sink, request, workers, meter) {
             Err(e @ ReaderError::Restore(RestoreError::Nothing)) => {
                 mark.undo(&sink);
                 return Err(e);
             }
             other => other?,
         };
-        if outcome.stopped.is_none()
-            && let Err(e) = mark.end(&sink)
-        {
-            let (path, reason) = (Vec::new(), format!("what was restored could not be made durable: {e}"));
-            outcome.failed.push(Failed { path, fault: Fault::Target, reason });
+        if outcome.stopped.is_none() {
+            mark.end(&sink);
         }
         Ok(outcome)
     }
@@ -332,6 +330,7 @@ impl Session<'_> {
                 let read = check::read_pack(&archive, row, meter)?;
                 out.packs += 1;
                 out.chunks += read.good;
+                out.damaged += u64::from(!read.is_sound());
                 out.bad.absorb(read);
             }
         };
@@ -344,6 +343,7 @@ impl Session<'_> {
                         let part = part?;
                         sum.packs += part.packs;
                         sum.chunks += part.chunks;
+                        sum.damaged += part.damaged;
                         sum.bad.chunks.extend(part.bad.chunks);
                         sum.bad.packs.extend(part.bad.packs);
                     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use lavatube_base::Verified;
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
-use lavatube_client::courier::{Courier, CourierError, Promise};
+use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
 use lavatube_client::delivery::Delivery;
+use lavatube_client::doubt;
 use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
@@ -75,7 +76,7 @@ pub struct Outcome {
     /// What an earlier, interrupted run had left.
     pub recovered: Recovered,
     /// Objects that went from the spool to the vault.
-    pub drained: usize,
+    pub drained: Drained,
 }
 
 /// Takes a snapshot into the vault behind `far`, or into the spool where that is away.
@@ -100,6 +101,7 @@ pub fn backup(
     let drained = courier.drain_spool()?;
     session::catch_up_chain(state, &machine.deposit, far)?;
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut courier)?;
+    doubt::settle(state, far, &drained, &mut courier, &mut catalog)?;
     let mut dice = |out: &mut [u8]| {
         chance.fill(out);
         if out.len() == 32 {

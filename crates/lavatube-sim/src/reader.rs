@@ -2,8 +2,8 @@
 //!
 //! It must not know crashes, nor what the truth is.
 
-use lavatube_base::ChunkId;
-use lavatube_base::{ObjectId, Verified};
+use lavatube_base::time::WallTime;
+use lavatube_base::{ChunkId, ObjectId, Verified};
 use lavatube_client::browse::{self, Listing};
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::check::{self, CheckError, Structure};
@@ -101,8 +101,14 @@ pub fn list(fetcher: &mut Fetcher<'_>) -> Result<Listing, LookError> {
 /// [`LookError`] when it could not begin; single failures are in the outcome.
 pub fn restore(fetcher: &mut Fetcher<'_>, snapshot: ChunkId) -> Result<(SimSink, Outcome), LookError> {
     let sink = SimSink::default();
-    let request =
-        RestoreRequest { snapshot, inside: None, select: &|_, _| true, overwrite: Overwrite::Never, doubt: false };
+    let request = RestoreRequest {
+        snapshot,
+        inside: None,
+        select: &|_, _| true,
+        overwrite: Overwrite::Never,
+        doubt: false,
+        booted: WallTime::default(),
+    };
     let outcome = restore::restore(fetcher, &sink, request, &Meter::default())?;
     Ok((sink, outcome))
 }

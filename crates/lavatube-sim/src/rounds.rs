@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use lavatube_base::Verified;
-use lavatube_client::backup::Request;
+use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::courier::Promise;
 use lavatube_vault::Drive;
 
@@ -172,6 +172,7 @@ impl World {
             description: None,
             program: "lavatube-sim".into(),
             now,
+            sizes: Sizes::DEFAULT,
         };
         let mut entropy = Chance::named(self.seed, "entropy", chance.draw());
         let out = self.run("backup", hardship, chance, |world| -> Result<Outcome, RunError> {
@@ -205,7 +206,7 @@ impl World {
                 totals.new_bytes,
                 totals.skipped,
                 outcome.report.changed_count,
-                outcome.drained,
+                outcome.drained.delivered,
                 outcome.recovered.packs
             )
         });

@@ -61,6 +61,8 @@ pub struct ShardHealth {
 pub struct Health {
     /// All its shards.
     pub shards: Vec<ShardHealth>,
+    /// How many of them must be had.
+    pub data: usize,
     /// Whether all its bytes can be read.
     pub restorable: bool,
     /// The bytes that cannot.
@@ -112,7 +114,7 @@ impl Vault {
         let lost = merge_ranges(lost);
         let spare = u8::try_from(spare.unwrap_or(0)).unwrap_or(u8::MAX);
         let shards = self.shard_healths(&gather).collect();
-        Ok(Health { shards, restorable: lost.is_empty(), lost, losses_survivable: spare })
+        Ok(Health { shards, data: g.k(), restorable: lost.is_empty(), lost, losses_survivable: spare })
     }
 
     /// What a gathering saw of each shard.

@@ -33,7 +33,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("lavatube-client", &["lavatube-vault", "lavatube-codes"], "the client knows packs, not shards, drives or codes"),
     ("lavatube-format", &["lavatube-seal", "zstd", "argon2"], "format knows layouts, not keys or compressors"),
     ("lavatube-seal", &["zstd"], "sealing does not look at what it seals"),
-    ("lavatube-link", &["lavatube-format", "lavatube-seal"], "the link carries messages and does not read them"),
+    (
+        "lavatube-link",
+        &["lavatube-client", "lavatube-vault", "lavatube-seal", "zstd", "aes"],
+        "the link carries blocks and does not read them; of format it knows only its own datagrams",
+    ),
 ];
 
 /// Crates that bring time, chance, sockets or a terminal, and the only crates of ours that may ask for them.

@@ -4,13 +4,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lavatube_client::backup::Request;
+use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
+use lavatube_client::source::Found;
+use lavatube_client::survey::{Scope, survey};
 use lavatube_node::depositor::{self, Made, Outcome};
+use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::pipeline::Effort;
 use lavatube_node::{clock, embedded, process};
@@ -19,7 +22,7 @@ use serde_json::json;
 use crate::drives::{self, ShapeArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
-use crate::roots::{self, Excluder, Ours, json_path, listing};
+use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::{init, version};
@@ -34,11 +37,12 @@ use crate::{date, progress, units};
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
 /// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
-/// catalog_incomplete, recovered {packs, bytes}, drained, seconds, exit.
+/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit. The bytes of a path that is
+/// no UTF-8 are in path_hex; of a list of paths with one such, in paths_hex, with null for the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
-    /// Files and folders to keep
+    /// Files and folders to keep; a symbolic link is followed when a slash is behind it
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Leave out what PATTERN means: *.tmp, cache/, /home/*/.cache. Repeat it for each
@@ -50,7 +54,7 @@ pub struct BackupArgs {
     /// Leave out folders that hold an entry NAME, such as .nobackup
     #[arg(long, value_name = "NAME")]
     exclude_if_present: Vec<OsString>,
-    /// Do not cross into other file systems
+    /// Do not cross into other file systems; the folders they are mounted at are kept, empty
     #[arg(long, short = 'x')]
     one_file_system: bool,
     /// Tag the snapshot. Repeat it for each
@@ -92,8 +96,11 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     let begin = Instant::now();
     // A typing mistake must not cost a fresh machine its first vault.
     roots::resolve(&args.paths, &Ours::new(&settings.places))?;
+    roots::links(&args.paths).iter().for_each(|text| screen.warn(text));
     let patterns = Patterns::new(&[&args.exclude[..], &settings.config.exclude].concat())?;
     let made = prepare(args, settings, screen)?;
+    // What this very run makes is left out as well: so it is made first.
+    depositor::make_state_folder(&settings.places)?;
     let ours = Ours::new(&settings.places);
     let roots = roots::resolve(&args.paths, &ours)?;
     let excluder = Excluder {
@@ -103,7 +110,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         ours: &ours,
         own: AtomicU64::new(0),
     };
-    let exclude = |path: &[u8], directory: bool| excluder.exclude(path, directory);
+    let exclude = |path: &[u8], found: &Found| excluder.exclude(path, found);
     let host = args.host.clone().or_else(|| settings.config.host.clone()).unwrap_or_else(process::host_name);
     let request = Request {
         roots,
@@ -117,19 +124,47 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         description: args.description.clone(),
         program: version::PROGRAM.to_owned(),
         now: clock::wall_now(),
+        sizes: Sizes::DEFAULT,
     };
     let level = args.compression.or(settings.config.compression).unwrap_or(3);
     let effort = Effort { level, workers: settings.workers() };
     let meter = Meter::default();
-    let outcome = progress::during(screen, "backing up", &meter, || {
+    let (sources, one_file_system) = (request.roots.clone(), request.one_file_system);
+    let count = |over: &AtomicBool| {
+        let exclude = |path: &[u8], found: &Found| excluder.would_exclude(path, found);
+        count_sources(&Scope { roots: &sources, exclude: &exclude, one_file_system }, &meter, over);
+    };
+    let outcome = progress::during_with(screen, "backing up", &meter, count, || {
         depositor::backup(&settings.places, &request, effort, settings.lock_wait, &meter)
     })?;
-    let own = excluder.own.load(std::sync::atomic::Ordering::Relaxed);
-    let done = Done { request: &request, outcome: &outcome, made, own, took: begin.elapsed() };
+    let own = excluder.own.load(Ordering::Relaxed);
+    let done =
+        Done { request: &request, outcome: &outcome, made, own, bytes: meter.bytes.now(), took: begin.elapsed() };
     done.show(screen)?;
     done.warn(screen);
     screen.answer(&done.answer(settings)?)?;
     Ok(done.end())
+}
+
+/// Counts what a backup comes to, for its bar, where no earlier one tells.
+fn count_sources(scope: &Scope<'_>, meter: &Meter, over: &AtomicBool) {
+    let goes_on = || !over.load(Ordering::Relaxed);
+    // Once it is under way it has said what it knows.
+    while meter.files.now() + meter.others.now() + meter.bytes.now() == 0 {
+        if !goes_on() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    if meter.bytes_total.now() > 0 {
+        return;
+    }
+    let sum = DirectorySource::new().ok().and_then(|source| survey(&source, scope, &goes_on));
+    if let Some(sum) = sum {
+        meter.files_total.set(sum.files);
+        meter.holes_total.set(sum.holes);
+        meter.bytes_total.set(sum.bytes);
+    }
 }
 
 /// Makes keys and vault where this machine has never had any; says what is wrong where it has.
@@ -159,10 +194,8 @@ fn prepare(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<Ma
             .hint("mount its disk, or name it with --vault DIR; `lavatube init` makes a new, empty one"));
     }
     let plan = drives::plan(&[], &args.shape, &settings.config, &settings.here)?;
-    let made = init::make(&plan, settings)?;
-    for line in init::introduction(&plan, made, settings, screen) {
-        screen.tell(&line)?;
-    }
+    let made = init::make(&plan, settings, screen)?;
+    init::introduce(&plan, made, settings, screen)?;
     screen.tell("")?;
     Ok(made)
 }
@@ -173,6 +206,8 @@ struct Done<'a> {
     outcome: &'a Outcome,
     made: Made,
     own: u64,
+    /// Bytes of all files without their holes.
+    bytes: u64,
     took: Duration,
 }
 
@@ -209,7 +244,7 @@ impl Done<'_> {
             };
             rows.push(("left out", units::count(report.excluded), own));
         }
-        let rate = (totals.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
+        let rate = (self.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
         rows.push((
             "size",
             units::bytes(totals.bytes),
@@ -266,8 +301,24 @@ impl Done<'_> {
                 units::bytes(outcome.recovered.bytes)
             ));
         }
-        if outcome.drained > 0 {
-            let what = units::things(outcome.drained as u64, "object", "objects");
+        let drained = &outcome.drained;
+        if !drained.damaged.is_empty() {
+            screen.warn(&format!(
+                "{} waiting on this machine {} damaged: snapshots that need what was in there may lack files (`lavatube check \
+                 --read-data` names them); this one does not build on it",
+                units::things(drained.damaged.len() as u64, "object", "objects"),
+                if drained.damaged.len() == 1 { "is" } else { "are" }
+            ));
+        }
+        if outcome.doubted > 0 {
+            screen.warn(&format!(
+                "the vault does not have {} that were stored there or waited for it: all files were read again, and what was \
+                 missing was sent again (`lavatube check --read-data` says what that means for older snapshots)",
+                units::things(outcome.doubted as u64, "object", "objects")
+            ));
+        }
+        if drained.delivered > 0 {
+            let what = units::things(drained.delivered as u64, "object", "objects");
             screen.note(&format!("note: {what} of earlier runs waited here and are in the vault now."));
         }
         if !outcome.degraded.is_empty() {
@@ -308,17 +359,18 @@ impl Done<'_> {
     fn answer(&self, settings: &Settings) -> Result<serde_json::Value, Failure> {
         let (request, outcome, report) = (self.request, self.outcome, &self.outcome.report);
         let totals = &report.totals;
-        let skipped = report.skipped.iter().map(|s| json!({ "path": json_path(&s.path), "reason": s.reason }));
+        let skipped = report.skipped.iter().map(|s| with_path(&s.path, json!({ "reason": s.reason })));
         let promise = match outcome.promise {
             Promise::SafeHere => "safe-here",
             Promise::SafeThere => "safe-there",
         };
-        Ok(json!({
+        let mut changed = json!({ "count": report.changed_count });
+        put_paths(&mut changed, "paths", &report.changed);
+        let mut value = json!({
             "snapshot": report.snapshot.map(|s| s.to_string()),
             "short": report.snapshot.map(|s| s.short()),
             "time": date::rfc3339(request.now),
             "host": request.host,
-            "paths": request.roots.iter().map(|r| json_path(r)).collect::<Vec<_>>(),
             "tags": request.tags,
             "description": request.description,
             "parent": report.parent.map(|s| s.to_string()),
@@ -332,10 +384,7 @@ impl Done<'_> {
             "excluded": report.excluded,
             "own_folders_excluded": self.own,
             "skipped": { "count": totals.skipped, "entries": skipped.collect::<Vec<_>>() },
-            "changed": {
-                "count": report.changed_count,
-                "paths": report.changed.iter().map(|p| json_path(p)).collect::<Vec<_>>(),
-            },
+            "changed": changed,
             "promise": promise,
             "vault": {
                 "path": settings.places.vault.to_string_lossy(),
@@ -346,10 +395,14 @@ impl Done<'_> {
             "degraded_drives": outcome.degraded.iter().map(|(label, _)| label).collect::<Vec<_>>(),
             "catalog_incomplete": outcome.catalog_incomplete,
             "recovered": { "packs": outcome.recovered.packs, "bytes": outcome.recovered.bytes },
-            "drained": outcome.drained,
+            "drained": outcome.drained.delivered,
+            "damaged_waiting": outcome.drained.damaged.len(),
+            "doubted": outcome.doubted,
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),
-        }))
+        });
+        put_paths(&mut value, "paths", &request.roots);
+        Ok(value)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::archive::{self, ReadKeyArgs};
 use crate::errors::{Condition, End, Failure};
-use crate::roots::json_path;
+use crate::roots::with_path;
 use crate::screen::{Screen, written};
 use crate::settings::Settings;
 
@@ -16,7 +16,8 @@ use crate::settings::Settings;
 /// Every piece is verified before it is written. That the pieces make up the file that was read is known at the end: an
 /// exit status other than 0 means that the output is not to be used.
 ///
-/// JSON fields (on standard error, since standard output has the content): snapshot, path, bytes, exit.
+/// JSON fields (on standard error, since standard output has the content): snapshot, path, bytes, exit. The bytes of a
+/// path that is no UTF-8 are in path_hex.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CatArgs {
@@ -48,7 +49,7 @@ pub fn run(args: &CatArgs, settings: &Settings, screen: &Screen) -> Result<End, 
     out.flush().map_err(written)?;
     if screen.json {
         let id = named.listed.place.id.to_string();
-        screen.note(&json!({ "snapshot": id, "path": json_path(&path), "bytes": bytes, "exit": 0 }).to_string());
+        screen.note(&with_path(&path, json!({ "snapshot": id, "bytes": bytes, "exit": 0 })).to_string());
     }
     Ok(End::Done)
 }

@@ -5,6 +5,8 @@
 
 mod report;
 
+use std::collections::BTreeSet;
+
 use lavatube_base::ObjectId;
 use lavatube_client::check::{Damage, Structure, Turn};
 use lavatube_client::meter::Meter;
@@ -13,13 +15,14 @@ use lavatube_node::clock;
 use lavatube_node::embedded::EmbeddedVault;
 use lavatube_node::holding::Holding;
 use lavatube_node::reader::{self, DataRead, Reader, Repaired};
-use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind};
+use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind, ShardHealth, ShardState};
 
 use crate::archive::{self, ReadKeyArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::progress;
 use crate::screen::Screen;
 use crate::settings::Settings;
+use crate::verbs::status::worn;
 
 /// Look for damage, prove that files can be restored, and mend.
 ///
@@ -32,8 +35,8 @@ use crate::settings::Settings;
 /// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
-/// {share, packs, chunks}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
-/// [{snapshot, reason}], exit.
+/// {share, packs, chunks, damaged}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
+/// [{snapshot, reason}], exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
@@ -80,6 +83,10 @@ struct Found {
     /// `None` without the read key.
     structure: Option<Structure>,
     data: Option<DataRead>,
+    /// Packs that are lost in part.
+    lost_packs: BTreeSet<ObjectId>,
+    /// Which files they touch was looked for.
+    looked: bool,
     damage: Damage,
 }
 
@@ -130,7 +137,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let drained = if args.repair { drain(holding, screen) } else { 0 };
     let mut found = Found {
         drives: status.drives,
-        worn: worn(vault),
+        worn: worn(vault.report()),
         objects: status.objects,
         read,
         bytes,
@@ -140,6 +147,8 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         waiting: archive::waiting(settings)?,
         structure: None,
         data: None,
+        lost_packs: BTreeSet::new(),
+        looked: false,
         damage: Damage::default(),
     };
     if let Opened::Reader(reader) = &opened {
@@ -149,6 +158,9 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     if let Err(e) = holding.keep_check(&found.record(), turn) {
         screen.warn(&format!("that this check was done could not be noted: {e}"));
     }
+    if let Err(e) = holding.keep_losses(found.lost_objects()) {
+        screen.warn(&format!("what is lost could not be noted, and the next backup may build on it: {e}"));
+    }
     found.show(screen)?;
     screen.answer(&found.answer())?;
     Ok(found.end())
@@ -157,24 +169,12 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
 /// Hands over what waits here, now that the drives are as good as they can be made.
 fn drain(holding: &Holding, screen: &Screen) -> usize {
     match holding.drain() {
-        Ok(drained) => drained,
+        Ok(drained) => drained.delivered,
         Err(e) => {
             screen.warn(&format!("what waits on this machine could not be handed over: {e}"));
             0
         }
     }
-}
-
-/// Drives that are there and whose card or journal is not what it should be: any of the others' will do until then.
-fn worn(vault: &EmbeddedVault) -> Vec<(String, &'static str)> {
-    let there = vault.report().drives.iter().filter(|d| d.state == DriveState::Present);
-    let worn = there.filter_map(|d| match (d.card_whole, d.journal_current) {
-        (true, true) => None,
-        (false, true) => Some((d.label.clone(), "its card is damaged")),
-        (true, false) => Some((d.label.clone(), "its journal is damaged or behind the others")),
-        (false, false) => Some((d.label.clone(), "its card and its journal are damaged")),
-    });
-    worn.collect()
 }
 
 /// Looks at all shards' heads, and at every byte of the objects of a turn. Gives the objects that are not
@@ -221,6 +221,13 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         bad.packs.extend(data.bad.packs.clone());
         found.data = Some(data);
     }
+    found.lost_packs = found.packs_beyond(&reader.holding.vault);
+    // While drives are away that may be all packs, and to look is to read them: for those who want data read.
+    found.looked = found.read.is_some() || found.drives.iter().all(|d| d.state == DriveState::Present);
+    if found.looked {
+        let suspects = found.lost_packs.iter().map(|id| (*id, format!("pack {} is lost in part", id.short())));
+        bad.packs.extend(suspects);
+    }
     let meter = Meter::default();
     found.damage = progress::during(screen, "looking for files that are touched", &meter, || {
         session.damage(&bad).map_err(Failure::from)
@@ -256,21 +263,50 @@ impl Found {
         }
     }
 
+    /// Objects that are lost on drives that are there: no drive that comes back brings them.
+    fn lost_objects(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        let is_here = |slot: usize| self.drives.get(slot).is_some_and(|d| d.state == DriveState::Present);
+        let may_come_back =
+            move |s: &ShardHealth| s.state == ShardState::Good || s.slot.is_some_and(|slot| !is_here(slot));
+        let lost = self.unsound.iter().filter(move |u| {
+            !u.health.restorable && u.health.shards.iter().filter(|s| may_come_back(s)).count() < u.health.data
+        });
+        lost.map(|u| u.id)
+    }
+
     /// The share of all bytes that was read.
     fn share(&self) -> Option<f64> {
         self.read.map(|(_, share)| share)
     }
 
+    /// Objects of which more is lost than parity can mend.
+    fn beyond(&self) -> BTreeSet<ObjectId> {
+        match &self.repaired {
+            // What can be read is not lost, even when there are too few drives to mend it on.
+            Some(repaired) => {
+                let lost = repaired.beyond.iter().filter(|(_, e)| matches!(e, MendError::Read(_)));
+                lost.map(|(id, _)| *id).collect()
+            }
+            None => self.unsound.iter().filter(|u| !u.health.restorable).map(|u| u.id).collect(),
+        }
+    }
+
+    /// Those of them that are packs.
+    fn packs_beyond(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
+        let beyond = self.beyond();
+        let vault = vault.read();
+        let packs = vault.objects().filter(|o| o.kind == ObjectKind::Pack && beyond.contains(&o.id));
+        packs.map(|o| o.id).collect()
+    }
+
     fn end(&self) -> End {
         let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
-        let beyond = match &self.repaired {
-            // What can be read is not lost, even when there are too few drives to mend it on.
-            Some(repaired) => repaired.beyond.iter().any(|(_, e)| matches!(e, MendError::Read(_))),
-            None => self.unsound.iter().any(|u| !u.health.restorable),
-        };
+        // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
+        let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));
         let structure = self.structure.as_ref();
-        // A manifest that cannot be read or believed takes all of its session along, whichever files that has.
-        let unknown = structure.is_some_and(|s| !s.bad.is_empty() || !s.refused.is_empty() || !s.chain.is_empty());
+        // A manifest that cannot be read or believed takes all of its session along, whichever files that has. What is bad
+        // of the structure was looked for: it is among the damage, unless another pack has it.
+        let unknown = structure.is_some_and(|s| !s.refused.is_empty() || !s.chain.is_empty());
         let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
         if beyond || unknown || !self.damage.is_none() {
             End::Lost

@@ -2,6 +2,8 @@
 //!
 //! Must not know how keys or vaults are made.
 
+use std::path::Path;
+
 use lavatube_node::depositor::{self, Made, VaultPlan};
 use lavatube_node::embedded::{self, DriveSpec};
 use lavatube_node::keyring::Keyring;
@@ -49,14 +51,12 @@ pub fn run(args: &InitArgs, settings: &Settings, screen: &Screen) -> Result<End,
             format!("there is a vault in {} already; its drives stay as they are", settings.places.vault.display());
         return Err(Failure::new(Condition::Exists, what).hint("leave the options away, or name another --vault DIR"));
     }
-    let made = make(&plan, settings)?;
-    for line in introduction(&plan, made, settings, screen) {
-        screen.tell(&line)?;
-    }
+    let made = make(&plan, settings, screen)?;
     if made == Made::default() {
         screen.tell("Vault and keys are there already; nothing was changed.")?;
     }
-    screen.answer(&answer(&plan, made, settings)?)?;
+    introduce(&plan, made, settings, screen)?;
+    screen.answer(&answer(made, settings)?)?;
     Ok(End::Done)
 }
 
@@ -64,8 +64,13 @@ pub fn run(args: &InitArgs, settings: &Settings, screen: &Screen) -> Result<End,
 ///
 /// # Errors
 /// When it cannot be made.
-pub fn make(plan: &VaultPlan, settings: &Settings) -> Result<Made, Failure> {
+pub fn make(plan: &VaultPlan, settings: &Settings, screen: &Screen) -> Result<Made, Failure> {
+    let recovery = Keyring::at(&settings.places.keys).recovery_path();
+    let known = recovery.exists();
     depositor::init(&settings.places, plan, settings.lock_wait).map_err(|e| {
+        if !known && recovery.exists() {
+            screen.warn(&format!("keys were made in {}: {}", settings.places.keys.display(), keep(&recovery)));
+        }
         let failure = Failure::from(e);
         if failure.condition != Condition::NoKey || failure.hint.is_some() {
             return failure;
@@ -75,9 +80,17 @@ pub fn make(plan: &VaultPlan, settings: &Settings) -> Result<Made, Failure> {
     })
 }
 
-/// Where all is and how to keep the recovery key, in at most three lines; none when nothing was made.
-pub fn introduction(plan: &VaultPlan, made: Made, settings: &Settings, screen: &Screen) -> Vec<String> {
-    let mut lines = Vec::new();
+/// How to keep the recovery key.
+fn keep(recovery: &Path) -> String {
+    format!("print {}, keep it far away, delete the file: it makes lost keys again.", recovery.display())
+}
+
+/// Says where all is that was made, and how to keep the recovery key as long as its file lies here: whoever ran this
+/// before may not have seen it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn introduce(plan: &VaultPlan, made: Made, settings: &Settings, screen: &Screen) -> Result<(), Failure> {
     if made.vault {
         let may_fail = match plan.m {
             0 => "none may fail".to_owned(),
@@ -86,35 +99,33 @@ pub fn introduction(plan: &VaultPlan, made: Made, settings: &Settings, screen: &
         };
         let (path, drives) = (settings.places.vault.display(), plan.drives.len());
         let shape = format!("{drives} drives, {} data + {} parity: {may_fail}", plan.k, plan.m);
-        lines.push(format!("New vault  {path} ({shape})"));
+        screen.tell(&format!("New vault  {path} ({shape})"))?;
     }
     if made.keys {
         let path = settings.places.keys.display();
-        lines.push(format!("New keys   {path} (deposit.key adds backups, read.key opens them)"));
-        let please = screen.ink(Ink::Yellow, "Please do");
-        let what = "print recovery-key.txt from there, keep it far away, delete the file";
-        lines.push(format!("{please}  {what}: it makes lost keys again."));
+        screen.tell(&format!("New keys   {path} (deposit.key adds backups, read.key opens them)"))?;
     }
-    lines
+    let recovery = Keyring::at(&settings.places.keys).recovery_path();
+    if !recovery.exists() {
+        return Ok(());
+    }
+    if screen.quiet || screen.json {
+        screen.warn(&format!("the recovery key: {}", keep(&recovery)));
+        return Ok(());
+    }
+    screen.tell(&format!("{}  {}", screen.ink(Ink::Yellow, "Please do"), keep(&recovery)))
 }
 
-fn answer(plan: &VaultPlan, made: Made, settings: &Settings) -> Result<serde_json::Value, Failure> {
+fn answer(made: Made, settings: &Settings) -> Result<serde_json::Value, Failure> {
     let keyring = Keyring::at(&settings.places.keys);
     let id = embedded::vault_id(&settings.places.vault)?;
     let recovery = keyring.recovery_path();
-    let drives: Vec<_> = if made.vault {
-        let base = &settings.places.vault;
-        let one = |d: &DriveSpec| {
-            json!({ "folder": base.join(&d.folder).to_string_lossy(), "label": d.label, "shelf": d.shelf,
-                    "maker": d.maker, "model": d.model })
-        };
-        plan.drives.iter().map(one).collect()
-    } else {
-        embedded::drive_folders(&settings.places.vault)?
-            .iter()
-            .map(|d| json!({ "folder": d.to_string_lossy() }))
-            .collect()
-    };
+    let status = embedded::EmbeddedVault::open(&settings.places.vault, false)?.read().status();
+    let folders = embedded::drive_folders(&settings.places.vault)?;
+    let drives = status.drives.iter().map(|d| {
+        let folder = folders.get(d.slot).map(|f| f.to_string_lossy());
+        json!({ "folder": folder, "label": d.label, "shelf": d.shelf, "maker": d.maker, "model": d.model })
+    });
     Ok(json!({
         "vault": { "path": settings.places.vault.to_string_lossy(), "id": id.to_string(), "made": made.vault },
         "keys": {
@@ -122,9 +133,9 @@ fn answer(plan: &VaultPlan, made: Made, settings: &Settings) -> Result<serde_jso
             "made": made.keys,
             "recovery_file": recovery.exists().then(|| recovery.to_string_lossy().into_owned()),
         },
-        "data": made.vault.then_some(plan.k),
-        "parity": made.vault.then_some(plan.m),
-        "drives": drives,
+        "data": status.k,
+        "parity": status.m,
+        "drives": drives.collect::<Vec<_>>(),
         "exit": 0,
     }))
 }

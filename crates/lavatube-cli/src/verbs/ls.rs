@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::archive::{self, Named, ReadKeyArgs, is_within, lost_in_words};
 use crate::errors::{Condition, End, Failure};
-use crate::roots::json_path;
+use crate::roots::{hex, put_path};
 use crate::screen::{Screen, written};
 use crate::settings::Settings;
 use crate::{date, units};
@@ -23,7 +23,7 @@ use crate::{date, units};
 /// the folders that were backed up. Control characters in names are shown as \u{..} or \x...
 ///
 /// JSON fields: snapshot, time, entries [{path, type, size, mode, uid, gid, mtime, target, first_link}], lost [{from,
-/// until, reason}], exit.
+/// until, reason}], exit. Of what is no UTF-8 the bytes are in path_hex, target_hex, first_link_hex, from_hex, until_hex.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct LsArgs {
@@ -80,11 +80,12 @@ pub fn run(args: &LsArgs, settings: &Settings, screen: &Screen) -> Result<End, F
 
 /// A lost range as JSON.
 pub fn lost_to_json(lost: &LostRange) -> serde_json::Value {
-    json!({
-        "from": json_path(&lost.from),
-        "until": lost.until.as_ref().map(|p| json_path(p)),
-        "reason": lost.error.to_string(),
-    })
+    let mut value = json!({ "until": null, "reason": lost.error.to_string() });
+    put_path(&mut value, "from", &lost.from);
+    if let Some(until) = &lost.until {
+        put_path(&mut value, "until", until);
+    }
+    value
 }
 
 fn list(session: &Session<'_>, named: &Named, deep: bool, out: &mut Output<'_>) -> Result<Vec<LostRange>, Failure> {
@@ -217,17 +218,27 @@ fn to_json(entry: &Entry) -> serde_json::Value {
         Kind::BlockDevice { .. } => ("block-device", None, None),
         Kind::Socket => ("socket", None, None),
     };
-    json!({
-        "path": json_path(&entry.path),
+    let mut value = json!({
+        "path": null,
         "type": kind,
         "size": size,
         "mode": format!("{:04o}", entry.meta.mode),
         "uid": entry.meta.uid,
         "gid": entry.meta.gid,
-        "mtime": date::rfc3339(entry.meta.mtime),
+        "mtime": date::rfc3339_exact(entry.meta.mtime),
         "target": target,
-        "first_link": entry.meta.first_link.as_ref().map(|p| json_path(p)),
-    })
+        "first_link": null,
+    });
+    put_path(&mut value, "path", &entry.path);
+    if let Some(first) = &entry.meta.first_link {
+        put_path(&mut value, "first_link", first);
+    }
+    if let Kind::Symlink(target) = &entry.kind
+        && std::str::from_utf8(target).is_err()
+    {
+        value["target_hex"] = hex(target).into();
+    }
+    value
 }
 
 #[cfg(test)]

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use lavatube_client::fault::Fault;
 use lavatube_client::meter::Meter;
-use lavatube_client::restore::{Failed, Outcome, Overwrite, RestoreRequest};
+use lavatube_client::restore::{DIRECTORY_THERE, Failed, Outcome, Overwrite, RestoreRequest};
+use lavatube_node::clock;
 use serde_json::json;
 
 use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
 use crate::blame::condition;
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
-use crate::roots::{json_path, listing};
+use crate::roots::{self, Ours, listing, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::ls::lost_to_json;
@@ -24,14 +25,15 @@ use crate::{date, progress, units};
 /// Bring files back from a snapshot.
 ///
 /// Everything lands below the target folder: a snapshot of /home/ann/photos becomes TARGET/photos. Nothing that is there
-/// is overwritten unless you say so, and no link in the target is followed. Cut short, it carries on when run again: what
-/// has the right size and time, and then also the right content, counts as done. Every file's content is verified; a file
-/// that fails does not get its name. A hidden file .lavatube-restoring-… is in the target until all is safe on its disk.
+/// is overwritten unless you say so, and no link in the target is followed. A directory that stands where something else
+/// was saved is never removed, whatever you say: move it away. Cut short, it carries on when run again: what has the
+/// right size and time, and then also the right content, counts as done. Every file's content is verified; a file that
+/// fails does not get its name. A hidden file .lavatube-restoring-… is in the target while a restore is under way.
 /// `lavatube help patterns` explains patterns.
 ///
 /// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept and
 /// failed [{path, fault, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, hurt_drives,
-/// stopped, seconds, exit. A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
+/// stopped, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex). A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
@@ -47,7 +49,7 @@ pub struct RestoreArgs {
     /// Not what PATTERN means, nor what is below it. Repeat it for each
     #[arg(long, short, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// What to do with files that are there already
+    /// What to do with files that are there already; directories are never removed
     #[arg(long, value_name = "WHEN", default_value = "never")]
     overwrite: When,
     #[command(flatten)]
@@ -77,11 +79,16 @@ const EXAMPLES: &str = "Examples:
 /// When it could not begin, or had to stop.
 pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let begin = Instant::now();
+    let target = settings.here.join(&args.target);
+    let place = roots::path_in_tree(&target).unwrap_or_default();
+    if let Some(what) = Ours::new(&settings.places).holder(&place) {
+        let what = format!("{} belongs to the {what}: nothing is restored into it", target.display());
+        return Err(Failure::new(Condition::Usage, what).hint("name another --target"));
+    }
     let (include, exclude) = (Patterns::new(&args.include)?, Patterns::new(&args.exclude)?);
     let reader = archive::open(settings, &args.read_key, "lavatube restore", false)?;
     let session = archive::session(&reader, screen)?;
     let named = archive::named(&session, archive::spec_bytes(&args.spec))?;
-    let target = settings.here.join(&args.target);
     make_target(&target)?;
     let select = |path: &[u8], directory: bool| {
         (include.is_empty() || include.choose_with_parents(path, directory))
@@ -93,14 +100,28 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
         When::Always => Overwrite::Always,
     };
     let inside = named.path.as_deref();
-    let request = RestoreRequest { snapshot: named.listed.place.id, inside, select: &select, overwrite, doubt: false };
+    let request = RestoreRequest {
+        snapshot: named.listed.place.id,
+        inside,
+        select: &select,
+        overwrite,
+        doubt: false,
+        booted: clock::booted(),
+    };
     let selection = format!("{:?}", (&args.include, &args.exclude));
     let meter = Meter::default();
     let outcome = progress::during(screen, "restoring", &meter, || {
         session.restore(&target, request, selection.as_bytes(), settings.workers(), &meter).map_err(Failure::from)
     })?;
     let hurt = reader.holding.vault.hurt();
-    let done = Done { named: &named, target: &target, outcome: &outcome, hurt: &hurt, took: begin.elapsed() };
+    let done = Done {
+        named: &named,
+        target: &target,
+        outcome: &outcome,
+        hurt: &hurt,
+        holes: meter.holes.now(),
+        took: begin.elapsed(),
+    };
     done.show(screen)?;
     done.warn(screen);
     match done.failure() {
@@ -123,6 +144,8 @@ struct Done<'a> {
     outcome: &'a Outcome,
     /// Drives with missing or damaged shards.
     hurt: &'a BTreeSet<String>,
+    /// Bytes of holes, which took no time.
+    holes: u64,
     took: Duration,
 }
 
@@ -138,10 +161,21 @@ impl Done<'_> {
         let nothing = outcome.files + outcome.others + outcome.links + outcome.already_there == 0;
         if nothing && !outcome.kept.is_empty() && outcome.failed.is_empty() && outcome.lost.is_empty() {
             let what = format!("all of it is in {} already, and differs", self.target.display());
-            let hint = "--overwrite changed replaces what differs; or name another --target";
+            let hint = match (self.in_the_way(), outcome.kept.len()) {
+                (0, _) => "--overwrite changed replaces what differs; or name another --target",
+                (dirs, all) if dirs == all => "move the directories that are in the way; or name another --target",
+                _ => {
+                    "--overwrite changed replaces what differs, but no directory: move those away; or name another --target"
+                }
+            };
             return Some(Failure::new(Condition::Exists, what).hint(hint));
         }
         None
+    }
+
+    /// How many entries are not restored because a directory is in their place.
+    fn in_the_way(&self) -> usize {
+        self.outcome.kept.iter().filter(|f| f.reason == DIRECTORY_THERE).count()
     }
 
     fn end(&self) -> End {
@@ -161,7 +195,7 @@ impl Done<'_> {
         let head = format!("restored {}", listed.place.id.short());
         let time = date::rfc3339(listed.snapshot.time);
         screen.tell(&format!("{}  {time}  into {}", screen.ink(Ink::Bold, &head), self.target.display()))?;
-        let rate = (outcome.bytes as f64 / self.took.as_secs_f64().max(0.001)) as u64;
+        let rate = (outcome.bytes.saturating_sub(self.holes) as f64 / self.took.as_secs_f64().max(0.001)) as u64;
         let took = match outcome.bytes {
             0 => units::span(self.took),
             _ => format!("{} at {}/s", units::span(self.took), units::bytes(rate)),
@@ -207,10 +241,12 @@ impl Done<'_> {
         let n = |items: &[Failed]| units::things(items.len() as u64, "entry", "entries");
         // What is lost is named to the last file.
         list(&format!("{} could not be restored:", n(&outcome.failed)), &outcome.failed, usize::MAX);
-        let kept = format!(
-            "{} not restored, because something else is there (--overwrite changed replaces it):",
-            n(&outcome.kept)
-        );
+        let advice = match (self.in_the_way(), outcome.kept.len()) {
+            (0, _) => " (--overwrite changed replaces it)",
+            (dirs, all) if dirs == all => "",
+            _ => " (--overwrite changed replaces it, unless it is a directory)",
+        };
+        let kept = format!("{} not restored, because something else is there{advice}:", n(&outcome.kept));
         list(&kept, &outcome.kept, SHOWN_MAX);
         for lost in &outcome.lost {
             screen.warn(&format!("a part of the snapshot cannot be read: {}", lost_in_words(lost)));
@@ -226,10 +262,10 @@ impl Done<'_> {
     fn answer(&self) -> serde_json::Value {
         let outcome = self.outcome;
         let entries = |items: &[Failed]| {
-            let entry = |f: &Failed| json!({ "path": json_path(&f.path), "fault": word(f.fault), "reason": f.reason });
+            let entry = |f: &Failed| with_path(&f.path, json!({ "fault": word(f.fault), "reason": f.reason }));
             items.iter().map(entry).collect::<Vec<_>>()
         };
-        let warnings = outcome.warnings.iter().map(|w| json!({ "path": json_path(&w.path), "text": w.text }));
+        let warnings = outcome.warnings.iter().map(|w| with_path(&w.path, json!({ "text": w.text })));
         json!({
             "snapshot": self.named.listed.place.id.to_string(),
             "time": date::rfc3339(self.named.listed.snapshot.time),

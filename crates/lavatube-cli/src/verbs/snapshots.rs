@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::archive::{self, ReadKeyArgs};
 use crate::errors::{End, Failure};
+use crate::roots::put_paths;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::{date, units};
@@ -18,6 +19,7 @@ use crate::{date, units};
 ///
 /// JSON fields: snapshots [{snapshot, short, time, host, paths, tags, description, program, parent, files, directories,
 /// others, bytes, new_bytes, skipped, promise (safe-here or safe-there)}], unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
+/// The bytes of paths that are no UTF-8 are in paths_hex.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct SnapshotsArgs {
@@ -133,12 +135,11 @@ fn table(listing: &Listing, session: &Session<'_>, screen: &Screen) -> Vec<Strin
 
 fn to_json(listed: &Listed, waiting: bool) -> serde_json::Value {
     let s = &listed.snapshot;
-    json!({
+    let mut value = json!({
         "snapshot": listed.place.id.to_string(),
         "short": listed.place.id.short(),
         "time": date::rfc3339(s.time),
         "host": s.host,
-        "paths": s.paths.iter().map(|p| String::from_utf8_lossy(p)).collect::<Vec<_>>(),
         "tags": s.tags,
         "description": s.description,
         "program": s.program,
@@ -150,5 +151,8 @@ fn to_json(listed: &Listed, waiting: bool) -> serde_json::Value {
         "new_bytes": s.totals.new_bytes,
         "skipped": s.totals.skipped,
         "promise": if waiting { "safe-here" } else { "safe-there" },
-    })
+    });
+    let paths: Vec<_> = s.paths.iter().map(|p| p.strip_prefix(b"/").unwrap_or(p).to_vec()).collect();
+    put_paths(&mut value, "paths", &paths);
+    value
 }

@@ -13,7 +13,7 @@ use lavatube_node::depositor;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::lock::{Lock, Mode};
-use lavatube_vault::{DriveState, DriveStatus, Status};
+use lavatube_vault::{DriveState, DriveStatus, OpenReport, Status};
 use serde_json::json;
 
 use crate::archive;
@@ -24,11 +24,12 @@ use crate::{date, units};
 
 /// Show how vault, drives and this machine are.
 ///
-/// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that. The exit status is 4 when a
-/// drive is not as it should be, and 5 when more drives are gone than parity makes up for.
+/// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that, and what it found is remembered.
+/// The exit status is 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
+/// last check, or the last that read data, found data lost.
 ///
-/// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state, free,
-/// total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and still_there
+/// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state,
+/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and still_there
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
 /// last that read data, `age` in seconds.
@@ -40,12 +41,38 @@ pub struct StatusArgs {}
 struct Found {
     id: String,
     status: Status,
+    /// What is wrong with the small files of drives that are there, by label.
+    worn: Vec<(String, &'static str)>,
     folders: Vec<PathBuf>,
     one_disk: bool,
     waiting: usize,
     last: Option<WallTime>,
     checks: Remembered,
     now: WallTime,
+}
+
+impl Found {
+    /// Whether the last check, or the last that read data, found data lost.
+    fn remembers_loss(&self) -> bool {
+        [self.checks.last, self.checks.read].into_iter().flatten().any(|c| c.verdict == Verdict::Lost)
+    }
+
+    fn end(&self) -> End {
+        let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        match () {
+            () if self.status.lost > 0 || self.remembers_loss() => End::Lost,
+            () if drives => End::Damaged,
+            () => End::Done,
+        }
+    }
+
+    /// A drive's state in a word, and an explanation.
+    fn state(&self, drive: &DriveStatus) -> (&'static str, String) {
+        match self.worn.iter().find(|(label, _)| *label == drive.label) {
+            Some((_, why)) => ("worn", (*why).to_owned()),
+            None => drive_state(drive),
+        }
+    }
 }
 
 /// Shows it.
@@ -56,11 +83,7 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let found = look(settings)?;
     let status = &found.status;
     let keyring = Keyring::at(&settings.places.keys);
-    let end = match () {
-        () if status.lost > 0 => End::Lost,
-        () if status.drives.iter().any(|d| d.state != DriveState::Present) => End::Damaged,
-        () => End::Done,
-    };
+    let end = found.end();
     screen.say(&format!("{}  {}", screen.ink(Ink::Bold, "vault"), settings.places.vault.display()))?;
     screen.say(&format!("  id          {}", found.id))?;
     screen.say(&format!("  stripes     {} data + {} parity", status.k, status.m))?;
@@ -82,7 +105,7 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         screen.say(&format!("  last        {}", date::rfc3339(last)))?;
     }
     let waiting = match found.waiting {
-        0 if status.lost > 0 => "nothing".to_owned(),
+        0 if end == End::Lost => "nothing".to_owned(),
         0 => "nothing; all that was backed up is safe there".to_owned(),
         n => format!("{}, safe here only", units::things(n as u64, "object", "objects")),
     };
@@ -91,7 +114,14 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let checked = found.checks.last.map_or(never("lavatube check"), |c| looked(&c, found.now));
     screen.say(&format!("  checked     {checked}"))?;
     let read = found.checks.read.map_or(never("lavatube check --read-data"), |c| looked(&c, found.now));
-    screen.say(&format!("  still there {read}"))?;
+    let is_lost = found.checks.read.is_some_and(|c| c.verdict == Verdict::Lost);
+    let head = if is_lost { screen.ink(Ink::Red, "not there  ") } else { "still there".to_owned() };
+    screen.say(&format!("  {head} {read}"))?;
+    if found.remembers_loss() {
+        screen.say(
+            "              `lavatube check --read-data` names the files, and takes this back if they can be had again",
+        )?;
+    }
     if keyring.recovery_path().exists() {
         screen.warn(&format!(
             "the recovery key still lies in {}: print it, keep it far away, delete the file",
@@ -107,14 +137,15 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let id = embedded::vault_id(vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(vault), "lavatube status", Mode::Shared, settings.lock_wait)?;
     let folders = embedded::drive_folders(vault)?;
-    let status = EmbeddedVault::open(vault, false)?.read().status();
+    let opened = EmbeddedVault::open(vault, false)?;
+    let (status, worn) = (opened.read().status(), worn(opened.report()));
     let disks: Option<Vec<u64>> = folders.iter().map(|f| f.metadata().ok().map(|m| m.dev())).collect();
     let one_disk = disks.is_some_and(|d| d.len() > 1 && d.iter().all(|dev| *dev == d[0]));
     let state = depositor::state_folder(&settings.places, id);
     let waiting = archive::waiting(settings)?;
     let last = last_backup(&state);
     let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
-    Ok(Found { id: id.to_string(), status, folders, one_disk, waiting, last, checks, now })
+    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, now })
 }
 
 /// When this machine last finished a backup: its newest copy of a manifest. The records in the vault would need the read
@@ -123,6 +154,18 @@ fn last_backup(state: &Path) -> Option<WallTime> {
     let files = std::fs::read_dir(state.join("manifests")).ok()?;
     let times = files.filter_map(|f| f.ok()?.metadata().ok()).map(|m| WallTime { s: m.mtime(), ns: 0 });
     times.max()
+}
+
+/// Drives that are there and whose card or journal is not what it should be: any of the others' will do until then.
+pub fn worn(report: &OpenReport) -> Vec<(String, &'static str)> {
+    let there = report.drives.iter().filter(|d| d.state == DriveState::Present);
+    let worn = there.filter_map(|d| match (d.card_whole, d.journal_current) {
+        (true, true) => None,
+        (false, true) => Some((d.label.clone(), "its card is damaged")),
+        (true, false) => Some((d.label.clone(), "its journal is damaged or behind the others")),
+        (false, false) => Some((d.label.clone(), "its card and its journal are damaged")),
+    });
+    worn.collect()
 }
 
 /// One word and an explanation.
@@ -146,9 +189,13 @@ fn drives(found: &Found, screen: &Screen) -> Vec<String> {
     let head = format!("{:<wl$}  {:<12}  {:>8}  {:<ws$}  {:<wm$}  model", "drive", "state", "free", "shelf", "maker");
     let mut lines = vec![screen.ink(Ink::Bold, &head)];
     for drive in &found.status.drives {
-        let (word, why) = drive_state(drive);
+        let (word, why) = found.state(drive);
         let padded = format!("{word:<12}");
-        let ink = if drive.state == DriveState::Present { Ink::Green } else { Ink::Red };
+        let ink = match word {
+            "present" => Ink::Green,
+            "worn" => Ink::Yellow,
+            _ => Ink::Red,
+        };
         let word = screen.ink(ink, &padded);
         let free = drive.space.map_or("-".to_owned(), |s| units::bytes(s.free));
         let [label, shelf, maker, model] =
@@ -250,6 +297,7 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
             "model": d.model,
             "folder": found.folders.get(d.slot).map(|f| f.to_string_lossy()),
             "state": drive_state(d).0,
+            "worn": found.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
             "free": d.space.map(|s| s.free),
             "total": d.space.map(|s| s.total),
         })

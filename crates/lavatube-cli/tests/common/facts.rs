@@ -55,10 +55,6 @@ impl Looker {
             FileType::RegularFile => {
                 let file = openat(dir, name, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).unwrap();
                 let _ = write!(line, " size {} content {}", st.st_size, content(&file, st.st_size.cast_unsigned()));
-                if st.st_nlink > 1 {
-                    let first = self.inodes.entry(st.st_ino).or_insert_with(|| path.clone());
-                    let _ = write!(line, " links {} first {}", st.st_nlink, first.escape_ascii());
-                }
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, name, Vec::new()).unwrap();
@@ -69,6 +65,10 @@ impl Looker {
                 let _ = write!(line, " device {major}:{minor}");
             }
             _ => {}
+        }
+        if kind != FileType::Directory && st.st_nlink > 1 {
+            let first = self.inodes.entry(st.st_ino).or_insert_with(|| path.clone());
+            let _ = write!(line, " links {} first {}", st.st_nlink, first.escape_ascii());
         }
         xattrs(dir, name, &mut line);
         self.facts.insert(path.clone(), Fact { line, blocks: st.st_blocks.cast_unsigned() });

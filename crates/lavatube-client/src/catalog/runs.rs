@@ -4,6 +4,7 @@
 //! its check: a record that rotted would send a reader to a wrong place, and what is whole would be called lost. It must
 //! not know what becomes of a run that is damaged.
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,14 +51,16 @@ impl Runs {
         Ok(())
     }
 
-    /// Where chunk `id` lies, as the newest run that has it says.
-    pub(super) fn find(&self, state: &dyn State, id: &ChunkId) -> Result<Option<Place>, CatalogError> {
+    /// Where chunk `id` lies: `most` places at most, the newest first.
+    pub(super) fn find(&self, state: &dyn State, id: &ChunkId, most: usize) -> Result<Vec<Place>, CatalogError> {
+        let mut out = Vec::new();
         for run in self.list.iter().rev() {
-            if let Some(place) = run.find(state, id)? {
-                return Ok(Some(place));
+            run.find(state, id, most, &mut out)?;
+            if out.len() == most {
+                break;
             }
         }
-        Ok(None)
+        Ok(out)
     }
 
     /// Number of records.
@@ -93,8 +96,9 @@ impl Runs {
         if records.is_empty() {
             return Ok(());
         }
-        records.sort_unstable_by_key(|r| r.id);
-        records.dedup_by_key(|r| r.id);
+        // Of one chunk's places the newest comes first: packs are numbered in the order in which they come.
+        records.sort_unstable_by_key(|r| (r.id, Reverse(r.place.pack)));
+        records.dedup_by_key(|r| (r.id, r.place.pack));
         let packs = records.iter().map(|r| r.place.pack.saturating_add(1)).max().unwrap_or(0);
         let mut new = RunWriter::create(state, self.next, RunHeader { records: records.len() as u64, packs })?;
         for record in &records {
@@ -125,15 +129,16 @@ impl Runs {
         loop {
             match (left.peek()?, right.peek()?) {
                 (None, None) => break,
-                (Some(l), r) if r.is_none_or(|r| l[..24] <= r[..24]) => {
-                    new.put(l)?;
-                    left.advance();
-                }
-                (_, Some(r)) => {
+                // What the newer run has of a chunk comes before what the older one has.
+                (l, Some(r)) if l.is_none_or(|l| r[..24] <= l[..24]) => {
                     new.put(r)?;
                     right.advance();
                 }
-                (Some(_), None) => break,
+                (Some(l), _) => {
+                    new.put(l)?;
+                    left.advance();
+                }
+                (None, Some(_)) => break,
             }
         }
         self.commit(new)?;
@@ -196,35 +201,44 @@ impl Run {
         Ok(Self::new(name.to_owned(), number, header, pages))
     }
 
-    fn find(&self, state: &dyn State, id: &ChunkId) -> Result<Option<Place>, CatalogError> {
+    /// Adds where chunk `id` lies to `out`, until that has `most` places.
+    fn find(&self, state: &dyn State, id: &ChunkId, most: usize, out: &mut Vec<Place>) -> Result<(), CatalogError> {
         let want = key(&id.0);
-        // The last page that begins at or below the key, and those before it that begin with the very same eight bytes.
-        let mut page = self.pages.partition_point(|first| *first <= want);
-        while page > 0 {
-            page -= 1;
-            if let Some(record) = self.find_in_page(state, page, id)? {
-                return Ok(Some(record.place));
-            }
-            if self.pages[page] < want {
-                break;
+        // The last page that begins below the key, and those after it that begin with the very same eight bytes.
+        let first = self.pages.partition_point(|begin| *begin < want).saturating_sub(1);
+        let end = self.pages.partition_point(|begin| *begin <= want);
+        for page in first..end {
+            let mut buf = [0; PAGE_LEN];
+            let records = self.records(state, page, &mut buf)?;
+            let from = records.partition_point(|r| r[..24] < id.0[..]);
+            for record in records[from..].iter().take_while(|r| r[..24] == id.0[..]) {
+                let place = Record::decode(record).map_err(damaged(&self.name))?.place;
+                // A crash while runs are merged leaves the same records twice.
+                if !out.contains(&place) {
+                    out.push(place);
+                }
+                if out.len() == most {
+                    return Ok(());
+                }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
-    fn find_in_page(&self, state: &dyn State, page: usize, id: &ChunkId) -> Result<Option<Record>, CatalogError> {
-        let mut buf = [0; PAGE_LEN];
-        let bytes = self.read(state, page as u64, &mut buf)?;
+    /// The records of page `page`.
+    fn records<'b>(
+        &self,
+        state: &dyn State,
+        page: usize,
+        buf: &'b mut PageBuf,
+    ) -> Result<&'b [[u8; RECORD_LEN]], CatalogError> {
+        let bytes = self.read(state, page as u64, buf)?;
         // Once is enough for a look-up: the check costs twice as much as the read.
         if !self.checked[page].load(Ordering::Relaxed) {
             check_page(page as u64, bytes).map_err(damaged(&self.name))?;
             self.checked[page].store(true, Ordering::Relaxed);
         }
-        let records = page_records(bytes);
-        match records.binary_search_by(|r| r[..24].cmp(&id.0[..])) {
-            Ok(i) => Record::decode(&records[i]).map(Some).map_err(damaged(&self.name)),
-            Err(_) => Ok(None),
-        }
+        Ok(page_records(bytes))
     }
 
     /// Reads page `page`.

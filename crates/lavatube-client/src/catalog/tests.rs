@@ -1,6 +1,6 @@
 //! The catalog against a map: whatever is put in is found, whatever is not is not, through merges and reopening.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::{ObjectId, SessionId};
 use lavatube_format::catalog::PAGE_LEN;
@@ -38,23 +38,74 @@ fn with_rows(state: &MemoryState) -> Catalog<'_> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn the_catalog_finds_what_was_put_in(runs in proptest::collection::vec(proptest::collection::vec(0u64..4000, 0..700), 1..8)) {
+    fn the_catalog_finds_what_was_put_in(
+        runs in proptest::collection::vec(proptest::collection::vec((0u64..2000, 0u32..7), 0..700), 1..8),
+    ) {
         let state = MemoryState::default();
-        let mut known = BTreeMap::new();
+        let mut known: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
         {
             let mut catalog = with_rows(&state);
             for run in &runs {
-                known.extend(run.iter().map(|n| (*n, record(*n).place)));
-                catalog.add_records(run.iter().map(|n| record(*n)).collect()).unwrap();
-                let few = catalog.runs().names().count() as u32 <= 2 + known.len().max(1).ilog2();
+                run.iter().for_each(|(n, pack)| {
+                    known.entry(*n).or_default().insert(*pack);
+                });
+                catalog.add_records(run.iter().map(|(n, pack)| record_in(*pack, *n)).collect()).unwrap();
+                let few = catalog.runs().names().count() as u32 <= 2 + catalog.chunks().max(1).ilog2();
                 prop_assert!(few, "{} runs", catalog.runs().names().count());
             }
         }
         let catalog = Catalog::open(&state).unwrap();
-        for n in 0..4000 {
-            prop_assert_eq!(catalog.find(&record(n).id).unwrap(), known.get(&n).copied(), "record {}", n);
+        for n in 0..2000 {
+            let places = catalog.places(&record(n).id).unwrap();
+            let packs: BTreeSet<u32> = places.iter().map(|p| p.pack).collect();
+            prop_assert_eq!(places.len(), packs.len(), "each place is told once");
+            prop_assert_eq!(packs, known.get(&n).cloned().unwrap_or_default(), "record {}", n);
+            prop_assert_eq!(catalog.find(&record(n).id).unwrap(), places.first().copied());
         }
     }
+}
+
+/// [`record`] in another pack.
+fn record_in(pack: u32, n: u64) -> Record {
+    let Record { id, place } = record(n);
+    Record { id, place: Place { pack, ..place } }
+}
+
+#[test]
+fn of_a_chunks_places_the_newest_comes_first_across_runs_and_pages() {
+    let state = MemoryState::default();
+    let mut catalog = Catalog::open(&state).unwrap();
+    let want: Vec<u32> = (0..700).rev().collect();
+    let packs = |n| catalog_packs(&state, n);
+    catalog.add_packs(&(0..700).map(|n| row(n as u8)).collect::<Vec<_>>()).unwrap();
+    // In runs of ever other lengths, in any order within one, and between others.
+    let mut from = 0;
+    for len in [1, 5, 300, 30, 2, 200, 162] {
+        let mut records: Vec<Record> = (from..from + len).map(|pack| record_in(pack, 5)).collect();
+        records.extend((0..40).map(|i| record_in(from, 100 + i)));
+        catalog.add_records(records).unwrap();
+        from += len;
+        assert_eq!(packs(5), want[700 - from as usize..]);
+        assert_eq!(packs(100)[0], from - len);
+    }
+    assert_eq!((packs(139).len(), packs(140).len()), (7, 0));
+}
+
+#[test]
+fn a_chunk_is_known_while_one_of_its_packs_is_not_in_doubt() {
+    let state = MemoryState::default();
+    let mut catalog = with_rows(&state);
+    let id = record(5).id;
+    catalog.add_records([0, 2, 3, 4].map(|pack| record_in(pack, 5)).to_vec()).unwrap();
+    for (packs, known) in [(&[2, 3][..], true), (&[], true), (&[3], true), (&[2, 3, 4], true), (&[0, 2, 3, 4], false)] {
+        catalog.doubt(packs.iter().copied().collect());
+        assert_eq!(catalog.knows(&id).unwrap(), known, "{packs:?}");
+    }
+}
+
+fn catalog_packs(state: &MemoryState, n: u64) -> Vec<u32> {
+    let places = Catalog::open(state).unwrap().places(&record(n).id).unwrap();
+    places.iter().map(|p| p.pack).collect()
 }
 
 #[test]

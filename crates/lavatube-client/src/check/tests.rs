@@ -200,3 +200,45 @@ fn a_turn_reads_its_packs_only() {
         assert_eq!((all.len(), &read[..]), (50, &all[10..20]));
     });
 }
+
+#[test]
+fn what_another_pack_has_is_not_lost_and_the_damaged_pack_is_told() {
+    let mut world = World::new();
+    let content: Vec<Vec<u8>> = (0..10).map(|i| noise(i, 20_000)).collect();
+    let mut packs = Vec::new();
+    for _ in 0..2 {
+        let mut w = world.session();
+        let entries: Vec<_> =
+            content.iter().enumerate().map(|(i, c)| (w.file(&format!("f{i}"), &[c]), w.cut_frame()).0).collect();
+        packs.push(w.cut_pack());
+        w.tree(&["/"], &entries);
+        w.finish();
+    }
+    world.reading(|_| {});
+    let sound: Vec<Vec<u8>> = packs.iter().map(|id| world.far.packs.lock().unwrap()[id].clone()).collect();
+    // The header, a piece, the index.
+    for at in [0, 96 + 16_400 * 6, sound[0].len() - 1] {
+        for (id, bytes) in packs.iter().zip(&sound) {
+            world.far.packs.lock().unwrap().get_mut(id).unwrap()[at] ^= 1;
+            world.reading(|fetcher| {
+                let archive = fetcher.archive();
+                let (mut bad, mut damaged) = (Bad::default(), Vec::new());
+                for row in packs_to_read(archive.sessions, Turn::All) {
+                    let read = read_pack(&archive, row, &Meter::default()).unwrap();
+                    damaged.extend((!read.is_sound()).then_some(row.id));
+                    bad.absorb(read);
+                }
+                assert_eq!(damaged, [*id]);
+                let damage = damage(fetcher, &bad).unwrap();
+                assert!(damage.is_none(), "byte {at}: {damage:?}");
+            });
+            world.far.packs.lock().unwrap().insert(*id, bytes.clone());
+        }
+    }
+    for id in &packs {
+        world.far.packs.lock().unwrap().remove(id);
+        let (found, damage) = check(&world);
+        assert!(found.bad.packs.contains_key(id) && found.bad.chunks.is_empty());
+        assert_eq!(damage.files.len(), if *id == packs[0] { 0 } else { 20 }, "both are gone then");
+    }
+}

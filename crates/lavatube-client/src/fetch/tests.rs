@@ -151,3 +151,113 @@ fn a_lost_pack_is_asked_for_once() {
         assert_eq!(world.fetches(), 1);
     });
 }
+
+/// A world with the same chunks in three packs, each of a session of its own, and those packs, the newest first.
+fn three_of_each() -> (World, Vec<Ref>, [ObjectId; 3]) {
+    let mut world = World::new();
+    let mut refs = Vec::new();
+    let packs = [3, 2, 1].map(|_| {
+        let mut w = world.session();
+        refs = (0..40)
+            .map(|i| {
+                (
+                    w.chunk(&noise(i, 3000)),
+                    if i % 7 == 0 {
+                        w.cut_frame()
+                    },
+                )
+                    .0
+            })
+            .collect();
+        let pack = w.cut_pack();
+        w.finish();
+        pack
+    });
+    world.reading(|_| {});
+    let [oldest, second, newest] = packs;
+    (world, refs, [newest, second, oldest])
+}
+
+/// All of them, their lengths known or not.
+fn all(world: &World, refs: &[Ref]) -> Result<(), FetchError> {
+    world.reading(|fetcher| {
+        for (i, r) in refs.iter().enumerate() {
+            let content = noise(i as u64, 3000);
+            assert_eq!(fetcher.chunk(&r.id, Some(r.len))?.content(), content);
+            assert_eq!(fetcher.chunk(&r.id, None)?.content(), content);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_chunk_in_several_packs_is_had_while_one_of_them_is_whole() {
+    type Harm = fn(&mut Vec<u8>);
+    let harms: [Harm; 4] = [
+        |pack| pack[3] ^= 1,
+        |pack| pack[96 + 16_400] ^= 1,
+        |pack| *pack.last_mut().unwrap() ^= 1,
+        |pack| (0..pack.len()).step_by(16_400).for_each(|at| pack[at] ^= 1),
+    ];
+    for (kind, harm) in harms.iter().enumerate() {
+        for hurt in 0..7 {
+            let (world, refs, packs) = three_of_each();
+            for pack in (0..3).filter(|n| hurt >> n & 1 == 1).map(|n| &packs[n]) {
+                harm(world.far.packs.lock().unwrap().get_mut(pack).unwrap());
+            }
+            all(&world, &refs).unwrap_or_else(|e| panic!("harm {kind} to {hurt:b}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_in_all_packs_is_lost_and_the_newest_is_named() {
+    let (world, refs, packs) = three_of_each();
+    for lost in packs {
+        all(&world, &refs).unwrap();
+        world.far.packs.lock().unwrap().remove(&lost);
+    }
+    let error = all(&world, &refs).unwrap_err();
+    assert_eq!((error.pack, &error.cause), (Some(packs[0]), &FetchCause::Far(FarError::Absent(packs[0]))));
+    assert_eq!(error.cause.fault(), Fault::Lost);
+}
+
+#[test]
+fn nothing_is_called_lost_while_a_pack_that_has_it_is_away() {
+    let (world, refs, packs) = three_of_each();
+    world.far.packs.lock().unwrap().remove(&packs[0]);
+    world.far.away.lock().unwrap().insert(packs[1]);
+    assert!(all(&world, &refs).unwrap_err().cause.is_away());
+    world.far.away.lock().unwrap().clear();
+    all(&world, &refs).unwrap();
+}
+
+#[test]
+fn a_chunk_under_anothers_id_does_not_hide_the_right_one() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let right = w.chunk(b"what the id says");
+    w.finish();
+    let mut w = world.session();
+    w.chunk_as(right.id, b"what it does not");
+    w.finish();
+    assert_eq!(get(&world, &right).unwrap(), b"what the id says");
+}
+
+#[test]
+fn a_base_is_looked_for_in_all_packs_that_have_it() {
+    let mut world = World::new();
+    let mut w = world.session();
+    let base = noise(1, 50_000);
+    let second = [&base[..], b"more"].concat();
+    let base_ref = w.chunk(&base);
+    w.finish();
+    let mut w = world.session();
+    w.chunk(&base);
+    let lost = w.cut_pack();
+    let second_ref = w.delta(&second, base_ref.id, &base);
+    w.finish();
+    assert_eq!(get(&world, &second_ref).unwrap(), second);
+    world.far.packs.lock().unwrap().remove(&lost);
+    assert_eq!(get(&world, &second_ref).unwrap(), second);
+}

@@ -162,3 +162,31 @@ fn a_run_that_is_found_damaged_while_catching_up_makes_it_a_rebuild() {
     assert_eq!((out.unwrap().packs, packs, chunks), (3, 3, 6001));
     assert!(!is_marked(&world));
 }
+
+#[test]
+fn all_places_of_a_chunk_are_learnt_and_stay_known() {
+    let (mut world, [first, _]) = two_sessions();
+    let mut w = world.session();
+    for i in 0..3000u64 {
+        w.chunk(&i.to_le_bytes());
+    }
+    let third = w.cut_pack();
+    w.finish();
+    let known = |what: &str| {
+        world.reading(|fetcher| {
+            for i in 0..3000u64 {
+                let id = world.ids.id(&i.to_le_bytes());
+                assert!(fetcher.chunk(&id, Some(8)).is_ok());
+                let catalog = fetcher.archive().catalog;
+                let packs: Vec<_> =
+                    catalog.places(&id).unwrap().iter().map(|p| catalog.pack(p.pack).unwrap().id).collect();
+                assert_eq!(packs, [third, first], "{what}");
+            }
+        });
+    };
+    run(&world, true).0.unwrap();
+    known("after a rebuild");
+    hurt_pages(&world);
+    all_are_read(&world);
+    known("mended by a reader");
+}

@@ -7,11 +7,12 @@
 
 use lavatube_format::tree::{Content, Entry, Extent, Kind, Ref};
 
-use super::{Overwrite, Rules, name};
+use super::{DIRECTORY_THERE, Overwrite, Rules, name};
 use crate::fault::Fault;
 use crate::fetch::{FetchError, Fetcher};
 use crate::layers::TreeError;
 use crate::layers::refs::LeafRefs;
+use crate::meter::Meter;
 use crate::sink::{Sink, SinkError};
 use crate::source::{Found, FoundKind};
 
@@ -70,7 +71,7 @@ pub(super) fn existing<S: Sink>(
 ) -> Result<(Option<Found>, Option<End>), SinkError> {
     let Some(found) = sink.look(dir, name(&entry.path))? else { return Ok((None, None)) };
     let end = if found.kind == FoundKind::Directory {
-        Some(End::Kept("a directory of that name is there"))
+        Some(End::Kept(DIRECTORY_THERE))
     } else if overwrite != Overwrite::Always && is_same(&found, entry) {
         Some(End::AlreadyThere)
     } else if overwrite == Overwrite::Never {
@@ -108,6 +109,10 @@ pub(super) struct FileWriter<'w, 'a, S: Sink> {
     pub(super) dir: &'w S::Dir,
     /// What may be replaced, and what is believed.
     pub(super) rules: Rules,
+    /// Is told of bytes as they are written.
+    pub(super) meter: &'w Meter,
+    /// How many it was told of.
+    pub(super) counted: u64,
 }
 
 impl<S: Sink> FileWriter<'_, '_, S> {
@@ -116,7 +121,7 @@ impl<S: Sink> FileWriter<'_, '_, S> {
         let (old, end) = if fresh { (None, None) } else { existing(self.sink, self.dir, entry, self.rules.overwrite)? };
         match end {
             // A power loss may leave a file of the right size and time that holds nothing: that one is ours to replace.
-            Some(End::AlreadyThere) if self.rules.doubt && !self.holds(entry, content)? => {}
+            Some(End::AlreadyThere) if self.rules.doubts(old.as_ref()) && !self.holds(entry, content)? => {}
             Some(end) => return Ok(end),
             None => {}
         }
@@ -140,6 +145,7 @@ impl<S: Sink> FileWriter<'_, '_, S> {
     fn whole(&mut self, entry: &Entry, content: &Content, old: Option<&Found>) -> Result<Vec<String>, FileError> {
         let name = name(&entry.path);
         let mut reused = Vec::new();
+        let len = content.refs.first().map_or(0, |r| r.len);
         let bytes = match content.refs.first() {
             None => &[],
             Some(r) if self.reuse(name, content, old, 0, r, &mut reused) => &reused[..],
@@ -151,6 +157,7 @@ impl<S: Sink> FileWriter<'_, '_, S> {
             self.sink.give_up(self.dir, name, file);
             return Err(e.into());
         }
+        self.count(len);
         self.finish(entry, content, file, old)
     }
 
@@ -204,12 +211,18 @@ impl<S: Sink> FileWriter<'_, '_, S> {
                 hasher.update(bytes);
                 place.put(bytes, |offset, part| self.sink.write_at(file, offset, part))?;
                 at += leaf.len;
+                self.count(leaf.len);
             }
         }
         if content.digest.is_some_and(|digest| digest != *hasher.finalize().as_bytes()) {
             return Err(FileError::Digest);
         }
         Ok(())
+    }
+
+    fn count(&mut self, len: u64) {
+        self.meter.bytes.add(len);
+        self.counted += len;
     }
 
     fn finish(

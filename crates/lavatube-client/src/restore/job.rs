@@ -155,8 +155,14 @@ pub(super) fn run_task<S: Sink>(
     meter: &Meter,
     outcome: &mut Outcome,
 ) {
+    let mut counted = 0;
     let end = match &entry.kind {
-        Kind::File(content) => FileWriter { fetcher, sink, dir: &dir.dir, rules }.restore(entry, content, dir.fresh),
+        Kind::File(content) => {
+            let mut writer = FileWriter { fetcher, sink, dir: &dir.dir, rules, meter, counted: 0 };
+            let end = writer.restore(entry, content, dir.fresh);
+            counted = writer.counted;
+            end
+        }
         _ => special(entry, dir, rules, sink),
     };
     let size = if let Kind::File(content) = &entry.kind { Some(content.size) } else { None };
@@ -169,12 +175,9 @@ pub(super) fn run_task<S: Sink>(
         Ok(End::AlreadyThere) => outcome.already_there += 1,
         Ok(End::Kept(_)) | Err(_) => meter.errors.add(1),
     }
-    match size {
-        Some(size) => {
-            meter.files.add(1);
-            meter.bytes.add(size);
-        }
-        None => meter.others.add(1),
+    match &entry.kind {
+        Kind::File(content) => meter.finish_file(content, counted),
+        _ => meter.others.add(1),
     }
     match end {
         Ok(End::Written(warnings)) => outcome.warn(&entry.path, warnings),

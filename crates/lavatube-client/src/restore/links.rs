@@ -1,4 +1,4 @@
-//! Hard links: further names of files, made when all files are there.
+//! Hard links: further names of files (of links and devices, too), made when all first names are there.
 //!
 //! The first name that is restored becomes the file, whichever of its names that is; the others are linked to it. When
 //! that name was kept or failed, or the target cannot link, the next one is restored as a file of its own from its own
@@ -42,7 +42,7 @@ impl Links {
     /// The name that `entry` is to be linked to, or `None` when it is to be a file itself. `chosen` tells whether a
     /// path is restored.
     pub(super) fn leader(&mut self, entry: &Entry, chosen: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-        let first = entry.meta.first_link.as_ref().filter(|_| matches!(entry.kind, Kind::File(_)))?;
+        let first = entry.meta.first_link.as_ref()?;
         if let Some(leader) = self.leaders.get(first) {
             return Some(leader.clone());
         }
@@ -153,9 +153,9 @@ impl<S: Sink> Maker<'_, S> {
                 return;
             }
         }
-        meter.files.add(1);
-        if let Kind::File(content) = &entry.kind {
-            meter.bytes.add(content.size);
+        match &entry.kind {
+            Kind::File(content) => meter.finish_file(content, 0),
+            _ => meter.others.add(1),
         }
     }
 
@@ -166,9 +166,10 @@ impl<S: Sink> Maker<'_, S> {
         match self.sink.hard_link(below, &dir.dir, name) {
             Ok(()) => {}
             Err(SinkError::Exists) => {
-                match existing(self.sink, &dir.dir, entry, self.rules.overwrite)?.1 {
+                let (found, end) = existing(self.sink, &dir.dir, entry, self.rules.overwrite)?;
+                match end {
                     // The first name's content was compared; that this is another name of it is not known.
-                    Some(End::AlreadyThere) if self.rules.doubt => {}
+                    Some(End::AlreadyThere) if self.rules.doubts(found.as_ref()) => {}
                     Some(end) => return Ok(end),
                     None => {}
                 }

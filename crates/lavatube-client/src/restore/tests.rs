@@ -7,7 +7,14 @@ fn all(_: &[u8], _: bool) -> bool {
 }
 
 fn request(snapshot: ChunkId) -> RestoreRequest<'static> {
-    RestoreRequest { snapshot, inside: None, select: &all, overwrite: Overwrite::Never, doubt: false }
+    RestoreRequest {
+        snapshot,
+        inside: None,
+        select: &all,
+        overwrite: Overwrite::Never,
+        doubt: false,
+        booted: WallTime::default(),
+    }
 }
 
 fn run(world: &World, sink: &MemorySink, request: RestoreRequest<'_>) -> Result<Outcome, RestoreError> {

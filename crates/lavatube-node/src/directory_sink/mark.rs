@@ -1,14 +1,14 @@
-//! The mark of a restore under way: a hidden empty file in the target, there until all that was restored is durable.
+//! The mark of a restore under way: a hidden empty file in the target, there until the restore has come to its end.
 //!
 //! A file gets its size and time before its bytes reach the medium, so that after a power loss it may look restored and
-//! hold zeros. Who finds a mark believes no looks. The name has a digest of what is restored: only the same restore, run
+//! hold zeros. Who finds a mark believes no looks, and nobody believes those of a file from before the system started: so
+//! a restore need not wait for the medium at its end. The name has a digest of what is restored: only the same restore, run
 //! to its end, knows that every file was compared, and takes the mark away. It has the mode of what is unfinished, so that
 //! it is nothing to those who look, and whoever runs has a lock on it. Step 21 of the walk.
 
 use std::os::fd::OwnedFd;
 
 use lavatube_base::digest::h16;
-use lavatube_client::sink::SinkError;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RawDir, Timespec, Timestamps, fchmod, flock, fstat, fsync, futimens, openat,
     statat, unlinkat,
@@ -138,15 +138,10 @@ impl Mark {
         self.doubt
     }
 
-    /// Ends a restore that came to its end: all of it is made durable, and the mark goes away.
-    ///
-    /// # Errors
-    /// When the medium failed; the mark then stays.
-    pub fn end(self, sink: &DirectorySink) -> Result<(), SinkError> {
-        sink.sync()?;
+    /// Ends a restore that came to its end: the mark goes away.
+    pub fn end(self, sink: &DirectorySink) {
         // One that stays makes later restores slower, and nothing else.
         let _ = sink.take_away(&self);
-        Ok(())
     }
 
     /// Ends a restore that has written nothing.

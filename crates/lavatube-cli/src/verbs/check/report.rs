@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
+use lavatube_client::check::Structure;
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
 use super::{Found, Unsound};
 use crate::archive::lost_in_words;
 use crate::errors::{End, Failure};
-use crate::roots::json_path;
+use crate::roots::with_path;
 use crate::screen::{Ink, Screen};
 use crate::units::{self, things};
 use crate::verbs::ls::lost_to_json;
@@ -62,9 +63,14 @@ impl Found {
                 format!("{head} Bring {} back, if you can.", drives.join(", "))
             }
         };
-        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty());
+        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty())
+            && (self.looked || self.lost_packs.is_empty());
+        let all = self.data.is_some() && self.share().is_some_and(|share| share >= 1.0);
+        let packs_only = self.unsound.iter().all(|u| u.health.restorable || u.kind == ObjectKind::Pack);
         text.push_str(match told {
-            true => " Everything that is not named here can be restored.",
+            true if self.damage.is_none() && packs_only => " No file of any snapshot needs what is gone.",
+            true if all => " Everything that is not named here can be restored.",
+            true => " As far as was looked, that is all; --read-data looks at every byte.",
             false => " Which files that touches cannot be told now.",
         });
         text
@@ -73,7 +79,8 @@ impl Found {
     pub(super) fn is_mended(&self) -> bool {
         self.repaired.as_ref().is_some_and(|r| {
             r.beyond.is_empty() && r.not_readopted.is_empty() && r.mended.iter().all(|(_, m)| m.left.is_empty())
-        })
+        }) && self.structure.as_ref().is_none_or(Structure::is_sound)
+            && self.data.as_ref().is_none_or(|d| d.bad.is_empty())
     }
 
     fn drives(&self, lines: &mut Vec<String>) {
@@ -159,7 +166,12 @@ impl Found {
             lines.push("structure  not checked: the read key is not on this machine (--read-key FILE)".into());
             return;
         };
-        let verdict = if structure.is_sound() { "sound" } else { "not sound" };
+        let lost = self.lost_packs.len() as u64;
+        let verdict = match (structure.is_sound(), lost) {
+            (true, 0) => "sound".to_owned(),
+            (true, n) => format!("sound but for {}", things(n, "lost pack", "lost packs")),
+            (false, _) => "not sound".to_owned(),
+        };
         lines.push(format!(
             "structure  {}, {}, {}: {verdict}",
             things(structure.snapshots, "snapshot", "snapshots"),
@@ -179,8 +191,10 @@ impl Found {
 
     fn data(&self, lines: &mut Vec<String>) {
         let Some(data) = &self.data else { return };
-        let bad = data.bad.chunks.len() + data.bad.packs.len();
-        let verdict = if bad == 0 { "all exact".to_owned() } else { format!("{} bad", units::count(bad as u64)) };
+        let verdict = match data.damaged {
+            0 => "all exact".to_owned(),
+            n => format!("{} damaged", things(n, "pack", "packs")),
+        };
         let packs = things(data.packs, "pack", "packs");
         let chunks = things(data.chunks, "chunk", "chunks");
         lines.push(format!("data       {packs} opened, {chunks} derived again: {verdict}"));
@@ -246,10 +260,13 @@ impl Found {
                 "chain": s.chain.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         });
-        let data = self.data.as_ref().map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks }));
+        let data = self
+            .data
+            .as_ref()
+            .map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks, "damaged": d.damaged }));
         let files = self.damage.files.iter();
-        let files = files
-            .map(|f| json!({ "snapshot": f.snapshot.to_string(), "path": json_path(&f.path), "reason": f.reason }));
+        let files =
+            files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
         let lost = self.damage.lost.iter().map(|(snapshot, range)| {
             let mut value = lost_to_json(range);
             value["snapshot"] = snapshot.to_string().into();

@@ -1,0 +1,219 @@
+//! One link by hand: what it takes and does not take, tells and does not tell.
+
+use lavatube_base::digest::h16;
+use lavatube_base::limits::BLOCK_LEN_MAX;
+use lavatube_base::{BlockId, Instant};
+use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore};
+
+const T0: Instant = Instant(1_000_000_000);
+
+fn link<S: SymbolStore>(which: u8, counters: std::ops::Range<u64>, store: S) -> Link<S> {
+    let plan = ContactPlan::always(1_000_000_000, 1_000_000_000);
+    Link::new(Config::new([which; 32], [3 - which; 32], plan), counters, store, T0)
+}
+
+fn block(key: u64, bytes: &[u8]) -> Block {
+    Block { key, priority: 1, len: bytes.len() as u64, id: BlockId(h16(&[bytes])), resumed: false }
+}
+
+fn datagrams<S: SymbolStore>(link: &mut Link<S>, now: Instant) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut one = Vec::new();
+    while link.poll_transmit(now, &mut one) {
+        all.push(std::mem::take(&mut one));
+    }
+    all
+}
+
+/// What `from` sends at `sent` arrives at `to` at `at`.
+fn carry(from: &mut Link<MemoryStore>, to: &mut Link<MemoryStore>, sent: Instant, at: Instant) {
+    for datagram in datagrams(from, sent) {
+        to.handle_datagram(&datagram, at);
+    }
+}
+
+fn events<S: SymbolStore>(link: &mut Link<S>) -> Vec<Event> {
+    std::iter::from_fn(|| link.poll_event()).collect()
+}
+
+/// A sender that has been given one block, and its first datagrams.
+fn sent(bytes: &[u8]) -> (Link<MemoryStore>, Vec<Vec<u8>>) {
+    let mut near = link(1, 0..1 << 20, MemoryStore::default());
+    near.submit(block(7, bytes)).expect("a block");
+    assert_eq!(events(&mut near), [Event::Wanted { key: 7 }]);
+    near.supply(7, bytes.to_vec());
+    let all = datagrams(&mut near, T0);
+    (near, all)
+}
+
+#[test]
+fn a_small_block_crosses_in_one_datagram_and_its_receipt_in_another() {
+    let (mut near, all) = sent(b"moon");
+    let mut far = link(2, 0..1 << 20, MemoryStore::default());
+    assert!(far.handle_datagram(&all[0], T0));
+    let id = BlockId(h16(&[b"moon"]));
+    assert_eq!(events(&mut far), [Event::Received { id, priority: 1, bytes: b"moon".to_vec() }]);
+    far.accepted(id, T0);
+    for report in datagrams(&mut far, T0) {
+        assert!(near.handle_datagram(&report, T0));
+    }
+    assert_eq!(events(&mut near), [Event::Delivered { key: 7 }]);
+    assert!(near.status(T0).outgoing.is_empty());
+}
+
+#[test]
+fn forged_replayed_and_cut_datagrams_change_nothing() {
+    let (_, all) = sent(&[9; 5000]);
+    let mut far = link(2, 0..1 << 20, MemoryStore::default());
+    assert!(far.handle_datagram(&all[0], T0));
+    let before = far.status(T0);
+    let timeout = far.poll_timeout(T0);
+    for datagram in &all[1..] {
+        for at in 0..datagram.len() {
+            let mut forged = datagram.clone();
+            forged[at] ^= 0x10;
+            assert!(!far.handle_datagram(&forged, T0));
+        }
+        assert!(!far.handle_datagram(&datagram[..datagram.len() - 1], T0));
+    }
+    assert!(!far.handle_datagram(&all[0], T0) && !far.handle_datagram(&[], T0));
+    let mut after = far.status(T0);
+    assert!(after.totals.forged > 0 && after.totals.foreign > 0 && after.totals.replayed == 1);
+    after.totals = before.totals;
+    assert_eq!((after, far.poll_timeout(T0)), (before, timeout));
+    assert!(events(&mut far).is_empty());
+}
+
+#[test]
+fn any_order_and_any_repetition_of_datagrams_give_the_same_block() {
+    let bytes: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
+    let (_, all) = sent(&bytes);
+    for seed in 0..50 {
+        let mut order: Vec<usize> = (0..all.len()).chain(0..all.len()).collect();
+        order.sort_by_key(|i| (*i as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+        // What comes before its announcement is not understood and would be sent again; here it comes first.
+        order.insert(0, 0);
+        let mut far = link(2, 0..1 << 20, MemoryStore::default());
+        for i in order {
+            far.handle_datagram(&all[i], T0);
+        }
+        let received = events(&mut far);
+        assert!(matches!(&received[..], [Event::Received { bytes: same, .. }] if *same == bytes), "seed {seed}");
+    }
+}
+
+#[test]
+fn blocks_are_taken_up_to_the_limit_and_each_key_once() {
+    let mut near = link(1, 0..1 << 20, MemoryStore::default());
+    let of = |key, len| Block { key, priority: 0, len, id: BlockId([1; 16]), resumed: false };
+    assert_eq!(near.submit(of(1, 0)), Err(SubmitError::Length));
+    assert_eq!(near.submit(of(1, BLOCK_LEN_MAX as u64 + 1)), Err(SubmitError::Length));
+    assert_eq!(near.submit(of(1, BLOCK_LEN_MAX as u64)), Ok(()));
+    assert_eq!(near.submit(of(1, 5)), Err(SubmitError::Known));
+}
+
+#[test]
+fn no_more_than_three_large_blocks_are_asked_for() {
+    let mut near = link(1, 0..1 << 20, MemoryStore::default());
+    for key in 0..10 {
+        near.submit(Block { key, priority: 1, len: 60 << 20, id: BlockId([1; 16]), resumed: false }).unwrap();
+    }
+    assert_eq!(events(&mut near), [0, 1, 2].map(|key| Event::Wanted { key }));
+    // One more of their rank waits; a more precious one takes the place of the last.
+    near.supply(2, vec![0; 60 << 20]);
+    assert!(events(&mut near).is_empty());
+    near.submit(Block { key: 10, priority: 0, len: 1000, id: BlockId([2; 16]), resumed: false }).unwrap();
+    assert_eq!(events(&mut near), [Event::Wanted { key: 10 }]);
+}
+
+#[test]
+fn counters_end_before_they_are_used_twice() {
+    let mut near = link(1, 5..8, MemoryStore::default());
+    (0..9).for_each(|nonce| near.ping(nonce));
+    let bytes = vec![3; 100_000];
+    near.submit(block(1, &bytes)).unwrap();
+    near.supply(1, bytes);
+    assert_eq!(datagrams(&mut near, T0).len(), 3);
+    assert_eq!(events(&mut near)[1..], [Event::ReserveCounters { end: 8 }]);
+    near.reserved(10);
+    assert_eq!(datagrams(&mut near, T0).len(), 2);
+}
+
+#[test]
+fn an_echo_comes_back_with_its_time() {
+    let (mut near, mut far) = (link(1, 0..99, MemoryStore::default()), link(2, 0..99, MemoryStore::default()));
+    near.ping(42);
+    carry(&mut near, &mut far, T0, T0);
+    let later = Instant(T0.0 + 2_600_000_000);
+    carry(&mut far, &mut near, T0, later);
+    assert!(events(&mut near).contains(&Event::Echoed { nonce: 42, took: later.since(T0) }));
+}
+
+#[test]
+fn a_refused_block_is_not_sent_again() {
+    let (mut near, all) = sent(b"moon");
+    let mut far = link(2, 0..1 << 20, MemoryStore::default());
+    far.handle_datagram(&all[0], T0);
+    far.refused(BlockId(h16(&[b"moon"])), T0);
+    carry(&mut far, &mut near, T0, T0);
+    assert_eq!(events(&mut near), [Event::Refused { key: 7 }]);
+}
+
+#[test]
+fn a_block_that_is_withdrawn_is_forgotten_there_too() {
+    let bytes = vec![8; 100_000];
+    let mut near = link(1, 0..1 << 20, MemoryStore::default());
+    near.submit(block(7, &bytes)).unwrap();
+    near.supply(7, bytes);
+    let mut far = link(2, 0..1 << 20, MemoryStore::default());
+    let mut one = Vec::new();
+    for _ in 0..5 {
+        assert!(near.poll_transmit(T0, &mut one));
+        far.handle_datagram(&std::mem::take(&mut one), T0);
+    }
+    assert_eq!(far.status(T0).incoming.len(), 1);
+    near.withdraw(7);
+    carry(&mut near, &mut far, T0, T0);
+    assert!(far.status(T0).incoming.is_empty() && near.status(T0).outgoing.is_empty());
+}
+
+/// A store that changes what it keeps, once.
+#[derive(Default)]
+struct Rotten {
+    inner: MemoryStore,
+    rotted: bool,
+}
+
+impl SymbolStore for Rotten {
+    fn open(&mut self, block: BlockId, symbols: usize, symbol_len: usize) -> Result<Vec<u32>, StoreError> {
+        self.inner.open(block, symbols, symbol_len)
+    }
+    fn put(&mut self, block: BlockId, number: u32, symbol: &[u8]) -> Result<(), StoreError> {
+        self.inner.put(block, number, symbol)
+    }
+    fn read(&mut self, block: BlockId, show: &mut dyn FnMut(u32, &[u8])) -> Result<(), StoreError> {
+        let rot = !std::mem::replace(&mut self.rotted, true);
+        self.inner.read(block, &mut |number, symbol| {
+            let mut symbol = symbol.to_vec();
+            symbol[0] ^= u8::from(rot && number == 3);
+            show(number, &symbol);
+        })
+    }
+    fn remove(&mut self, block: BlockId) {
+        self.inner.remove(block);
+    }
+}
+
+#[test]
+fn a_block_that_rotted_in_the_store_is_never_handed_out() {
+    let bytes = vec![5; 10_000];
+    let (_, all) = sent(&bytes);
+    let mut far = link(2, 0..1 << 20, Rotten::default());
+    for datagram in &all {
+        far.handle_datagram(datagram, T0);
+    }
+    assert!(events(&mut far).is_empty());
+    assert_eq!(far.totals().damaged, 1);
+    let block = &far.status(T0).incoming[0];
+    assert!(!block.whole && block.held < block.symbols, "it begins anew");
+}
