@@ -7,6 +7,7 @@
 use std::io::Write;
 
 use lavatube_base::limits::RECORD_LEN_MAX;
+use lavatube_base::time::WallTime;
 use lavatube_format::Malformed;
 use lavatube_format::tree::RecordWriter;
 use lavatube_format::tree_cache::{BlockReader, CacheHead, CachedEntry, put_cached};
@@ -18,6 +19,7 @@ use crate::state::{NewFile, State, StateError, read_all, read_exact};
 const BLOCK_LEN: usize = 256 << 10;
 /// And never longer than this.
 const BLOCK_LEN_MAX: usize = BLOCK_LEN + 2 * RECORD_LEN_MAX;
+const TREES: &str = "trees/";
 const HEAD_LEN_MAX: u64 = 64 << 10;
 
 /// Names the cache of one source (a set of roots on one host).
@@ -68,6 +70,20 @@ pub fn load_head(state: &dyn State, key: &SourceKey) -> Result<Option<CacheHead>
         at += n as u64;
     }
     Ok((hasher.finalize().as_bytes() == &head.body).then_some(head))
+}
+
+/// When the newest snapshot was taken that any cache here is of, by the clock of then.
+///
+/// # Errors
+/// When the files cannot be read.
+pub fn newest_start(state: &dyn State) -> Result<Option<WallTime>, StateError> {
+    let mut newest = None;
+    for name in state.list(TREES).map_err(StateError::on(TREES))?.iter().filter(|n| n.ends_with(".head")) {
+        let bytes = read_all(state, name, HEAD_LEN_MAX)?.unwrap_or_default();
+        let head = CacheHead::decode(&mut Reader::new("tree cache", &bytes)).ok();
+        newest = newest.max(head.map(|head| head.started));
+    }
+    Ok(newest)
 }
 
 /// Replaces the head, and forgets the bodies of other generations.

@@ -3,6 +3,8 @@
 //! Nothing leaves the spool before its receipt was verified and is in the ledger: whoever wants to know later what the vault
 //! owes looks here. It must not know what the objects hold.
 
+use std::collections::BTreeSet;
+
 use lavatube_base::ObjectId;
 use lavatube_format::receipt::Receipt;
 
@@ -12,6 +14,10 @@ use crate::state::{State, StateError};
 
 /// Its name in the state.
 pub const LEDGER: &str = "ledger";
+/// No receipt is longer.
+const RECEIPT_LEN_MAX: usize = 512;
+const ENTRY_LEN_MAX: usize = ObjectId::LEN + 4 + RECEIPT_LEN_MAX;
+const WINDOW_LEN: usize = 64 << 10;
 
 /// Why a receipt does not count.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,47 @@ pub fn note(
     entry.extend_from_slice(&u32::try_from(receipt.0.len()).unwrap_or(u32::MAX).to_le_bytes());
     entry.extend_from_slice(&receipt.0);
     Ok(state.append(LEDGER, &entry).map_err(StateError::on(LEDGER))?)
+}
+
+/// Which of `asked` the ledger has a receipt for. What a crash left of an entry is passed over.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn receipted(state: &dyn State, asked: &BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, StateError> {
+    let mut out = BTreeSet::new();
+    if asked.is_empty() || state.len(LEDGER).map_err(StateError::on(LEDGER))?.is_none() {
+        return Ok(out);
+    }
+    let (mut window, mut from, mut offset) = (Vec::new(), 0, 0);
+    loop {
+        if window.len() - from < ENTRY_LEN_MAX {
+            window.drain(..std::mem::take(&mut from));
+            let more = window.len();
+            window.resize(more + WINDOW_LEN, 0);
+            let n = state.read_at(LEDGER, offset, &mut window[more..]).map_err(StateError::on(LEDGER))?;
+            window.truncate(more + n);
+            offset += n as u64;
+            if n == 0 && window.is_empty() {
+                return Ok(out);
+            }
+        }
+        match entry(&window[from..]) {
+            Some((id, len)) => {
+                out.extend(asked.get(&id));
+                from += len;
+            }
+            None => from += 1,
+        }
+    }
+}
+
+/// The entry at the beginning of `bytes`, and its length.
+fn entry(bytes: &[u8]) -> Option<(ObjectId, usize)> {
+    let (id, rest) = bytes.split_first_chunk()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok().filter(|len| *len <= RECEIPT_LEN_MAX)?;
+    let receipt = Receipt::decode(rest.get(..len)?).ok()?;
+    (receipt.body.object.0 == *id).then_some((receipt.body.object, ObjectId::LEN + 4 + len))
 }
 
 fn verify(signer: &Signer, kind: SpoolKind, id: ObjectId, receipt: &ReceiptBytes) -> Result<(), String> {
@@ -95,5 +142,23 @@ mod tests {
         keep(&good).unwrap();
         let kept = read_all(&state, LEDGER, 1 << 20).unwrap().unwrap();
         assert_eq!(kept[36..], good.0[..]);
+    }
+
+    #[test]
+    fn receipts_are_found_among_many_and_behind_a_torn_entry() {
+        let state = MemoryState::default();
+        let signer = Signer { vault: VaultId([1; 16]), key: EdSigner::from_seed(&[4; 32]).unwrap().public() };
+        let asked: BTreeSet<ObjectId> = [2, 3, 4].map(|n| ObjectId([n; 32])).into();
+        assert_eq!(receipted(&state, &asked).unwrap(), BTreeSet::new());
+        let keep = |n: u8| {
+            let one = receipt(1, n, ObjectKind::Pack, 4);
+            note(&state, &signer, SpoolKind::Pack, ObjectId([n; 32]), &one).unwrap();
+        };
+        keep(2);
+        let torn = read_all(&state, LEDGER, 1 << 20).unwrap().unwrap();
+        state.append(LEDGER, &torn[..torn.len() - 9]).unwrap();
+        (0..600).for_each(|_| keep(9));
+        keep(3);
+        assert_eq!(receipted(&state, &asked).unwrap(), [2, 3].map(|n| ObjectId([n; 32])).into());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
+use lavatube_client::check::{ChainFault, Structure};
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
@@ -38,6 +39,10 @@ impl Found {
             (End::Done, _) if self.data.is_some() => screen.ink(Ink::Green, "still there") + ": nothing is wrong.",
             (End::Done, _) => screen.ink(Ink::Green, "Nothing is wrong.") + " --read-data looks at every byte.",
             (End::Lost, _) => self.loss(screen),
+            _ if self.is_sound_but_for_chains() => {
+                screen.ink(Ink::Yellow, "No file that the vault has is lost.")
+                    + " The chain of manifests is not as it should be."
+            }
             (_, Some(_)) if self.is_mended() => screen.ink(Ink::Green, "All damage is mended."),
             (_, Some(_)) => {
                 screen.ink(Ink::Yellow, "Damage is left that could not be mended now.") + " No file is lost."
@@ -62,7 +67,8 @@ impl Found {
                 format!("{head} Bring {} back, if you can.", drives.join(", "))
             }
         };
-        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty());
+        let told =
+            self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && !s.chain.iter().any(ChainFault::is_loss));
         text.push_str(match told {
             true => " Everything that is not named here can be restored.",
             false => " Which files that touches cannot be told now.",
@@ -70,10 +76,22 @@ impl Found {
         text
     }
 
+    /// Whether nothing is wrong but what no mending helps: how manifests follow each other.
+    fn is_sound_but_for_chains(&self) -> bool {
+        let chains = |s: &Structure| !s.chain.is_empty() && s.refused.is_empty() && s.bad.is_empty();
+        self.structure.as_ref().is_some_and(chains)
+            && self.unsound.is_empty()
+            && self.worn.is_empty()
+            && self.drives.iter().all(|d| d.state == DriveState::Present)
+            && self.data.as_ref().is_none_or(|d| d.bad.is_empty())
+    }
+
     pub(super) fn is_mended(&self) -> bool {
-        self.repaired.as_ref().is_some_and(|r| {
-            r.beyond.is_empty() && r.not_readopted.is_empty() && r.mended.iter().all(|(_, m)| m.left.is_empty())
-        })
+        let chains = self.structure.as_ref().is_none_or(|s| s.chain.is_empty());
+        chains
+            && self.repaired.as_ref().is_some_and(|r| {
+                r.beyond.is_empty() && r.not_readopted.is_empty() && r.mended.iter().all(|(_, m)| m.left.is_empty())
+            })
     }
 
     fn drives(&self, lines: &mut Vec<String>) {
