@@ -715,7 +715,9 @@ class Manifest:
         (self.session, self.depositor, self.sequence, leaves, root, self.wraps, self.sealed_note) = fields(
             m, session=(1, 16), depositor=(2, 32), sequence=(3, int), leaves=(5, list), root=(6, 32), wraps=(7, list),
             note=(8, bytes))
-        self.before = m.get(4)
+        joins = m.get(9, [])
+        need(is_a(joins, list) and is_a(m.get(4, self.id), 32), "manifest: what it follows")
+        self.follows = [m[i] for i in (4,) if i in m] + each(joins, *[32] * len(joins))
         self.leaves = [each(leaf, int, 32, 32) for leaf in leaves]
         need(all(0 <= c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
         need(merkle_root([bytes([c]) + b + s for c, b, s in leaves]) == root, "manifest: Merkle root is wrong")
@@ -731,8 +733,9 @@ class Manifest:
 
     def note(self):
         """The list of [SnapshotId, pack number]."""
-        key = expand(self.prk, b"lavatube/1 note" + self.session, 64)
-        need(key[32:] == self.sealed_note[:32], "note: the key does not fit (another tenant?)")
+        keys = [expand(self.prk, b"lavatube/1 " + label + self.session, 64) for label in (b"note", b"empty note")]
+        key = next((k for k in keys if k[32:] == self.sealed_note[:32]), None)
+        need(key, "note: the key does not fit (another tenant?)")
         plain = gcm_open(key[:32], bytes(12), self.sealed_note[32:], what="note")
         tenant, snapshots = fields(cbor(plain, maybe_padded=True), tenant=(1, str), snapshots=(2, list))
         need(len(plain) % 256 == 0, "note has a wrong length")
@@ -1081,14 +1084,12 @@ class Archive:
         warn(text)
 
     def check_chain(self):
-        """Manifests of one depositor count from 1, and each names the one before."""
-        for depositor, group in itertools.groupby(self.manifests, key=lambda m: m.depositor):
-            before, expected = None, 1
-            for m in group:
-                if m.sequence != expected or m.before != before:
-                    self.problem(f"depositor {depositor.hex()[:8]}: manifest {m.sequence} does not follow the one before"
-                                 f" it here; what lies between is missing, with its snapshots")
-                before, expected = m.id, m.sequence + 1
+        """Every manifest that another one follows is here (FORMAT 5). Several ends of a chain are no loss."""
+        here = {m.id for m in self.manifests}
+        for m in self.manifests:
+            for missing in (i for i in m.follows if i not in here):
+                self.problem(f"depositor {m.depositor.hex()[:8]}: manifest {missing.hex()[:16]}, which number {m.sequence}"
+                             f" follows, is not here; it and perhaps others before it are missing, with their snapshots")
 
     def read_packs(self):
         for m in self.manifests:
@@ -1109,13 +1110,38 @@ class Archive:
 
     def find(self, name):
         if name == "latest" and self.snapshots:
-            return max(self.snapshots.values(), key=lambda s: s.time)
+            return self.oldest_first()[-1]
         found = [s for i, s in self.snapshots.items() if i.hex().startswith(name.lower())]
         need(len(found) == 1, f"{len(found)} snapshots have an id that begins with {name}")
         return found[0]
 
+    def oldest_first(self):
+        """Who follows another is newer, and so is a snapshot than its parent; else times decide (F25)."""
+        by_id = {m.id: m for m in self.manifests}
+        home = {i: m.id for m in self.manifests for i, _ in m.snapshots}
+        after = {m.id: {i for i in m.follows if i in by_id} for m in self.manifests}
+        for m in self.manifests:                # where one is missing, or was when m was made: all below its number
+            above = max((by_id[i].sequence for i in after[m.id]), default=0) + 1
+            if m.sequence > above or len(after[m.id]) < len(m.follows):
+                after[m.id] |= {o.id for o in self.manifests if o.depositor == m.depositor and o.sequence < m.sequence}
+        for i, s in self.snapshots.items():
+            after[home[i]] |= {home[p] for p in (s.record.get(9),) if p in home and home[p] != home[i]}
+        time = {m.id: max((self.snapshots[i].time for i, _ in m.snapshots if i in self.snapshots), default=None)
+                for m in self.manifests}
+        weight = {i: (time[i] is None, time[i] or (), by_id[i].sequence, i) for i in by_id}
+        followers = collections.Counter(i for before in after.values() for i in before)
+        left, newest_first = set(by_id), []
+        free = {i for i in left if not followers[i]}
+        while left:
+            newest_first.append(max(free or left, key=weight.get))
+            left.remove(newest_first[-1])
+            followers.subtract(after[newest_first[-1]])
+            free = {i for i in free | after[newest_first[-1]] if i in left and followers[i] <= 0}
+        place = {i: n for n, i in enumerate(reversed(newest_first))}
+        return [s for _, s in sorted(self.snapshots.items(), key=lambda x: (place[home[x[0]]], x[1].time, x[0]))]
+
     def list(self):
-        for s in sorted(self.snapshots.values(), key=lambda s: s.time):
+        for s in self.oldest_first():
             host, paths, tags, totals, description = (s.record.get(i, "") for i in (2, 3, 4, 7, 10))
             try:
                 when = (datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=s.time[0])).isoformat(" ") + "Z"

@@ -138,6 +138,14 @@ class Vectors(unittest.TestCase):
         with self.assertRaises(r.Lost):
             r.parse_depositor_card(H(self.v["deposit"]["card"]), (ed, ml))
 
+    def test_manifest_that_joins(self):
+        depositor, ed, ml, _ = r.parse_depositor_card(H(self.v["deposit"]["card"]), self.keys.authority)
+        m = r.Manifest(golden("manifest_joins-v1.bin"), {depositor: (ed, ml)})
+        self.assertTrue(m.verified)
+        self.assertEqual((m.sequence, [i[0] for i in m.follows]), (9, [0xf0, 0x20, 0x30]))
+        m.unwrap(self.keys)
+        self.assertEqual(m.note(), ("default", []))
+
     def test_shard_file(self):
         """The vector is one header; the file around it is made here."""
         raw = golden("shard-v1.bin")
@@ -170,13 +178,15 @@ class Vectors(unittest.TestCase):
     def test_what_a_depositor_keeps(self):
         """Not needed either; the text of FORMAT 9 and 10 is checked."""
         wraps = lambda c: [(c.take(8), c.take(1120), c.take(48)) for _ in range(c.varint())]
-        c, kinds = r.Cursor(golden("open_session-v1.bin")), []
+        c, kinds = r.Cursor(golden("open_session-v2.bin")), []
+        self.assertEqual(c.take(8), b"LVTOPEN\2")
         while c.left():
             start, body = c.at, r.Cursor(c.take(c.uint(4)))
             self.assertEqual(r.h16(c.data[start:c.at]), c.take(16))
             kinds.append(body.uint(1))
             if kinds[-1] == 1:
-                self.assertEqual((body.take(16), body.take(32), len(wraps(body))), (b"\7" * 16, b"\x08" * 32, 2))
+                self.assertEqual((body.take(16), body.take(32), body.bytes(), body.take(32), len(wraps(body))),
+                                 (b"\7" * 16, b"\5" * 32, b"default", b"\x08" * 32, 2))
             else:
                 row = body.take(64)
                 self.assertEqual(row[53:], r.h16(row[:53])[:11])
@@ -345,28 +355,34 @@ class Builder:
         self.leaves.append([size_class, blake3(sealed).digest(), hashlib.sha256(sealed).digest()])
         return self.store(1, sealed)
 
-    def manifest(self, break_signature=False):
+    def manifest(self, break_signature=False, sequence=None, follows=None):
+        """Ends the session; `follows`: other manifests than the last (key 4, then those of key 9)."""
         note = cbor({1: "default", 2: self.snapshots})
         note += bytes(-len(note) % 256)
-        key = r.expand(self.prk, b"lavatube/1 note" + self.session, 64)
+        label = b"lavatube/1 note" if self.snapshots else b"lavatube/1 empty note"
+        key = r.expand(self.prk, label + self.session, 64)
         public = self.keys.read.public
         # The library's own HPKE seals, so that it is a check of the one in rescue.py.
         suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA512, hpke.AEAD.AES_256_GCM)
         wrapped = suite.encrypt(self.secret, hpke.MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(public[:1184]), X25519PublicKey.from_public_bytes(public[1184:])),
             b"lavatube/1 session" + self.session + self.depositor)
-        self.sequence += 1
+        self.sequence = sequence or self.sequence + 1
+        follows = [i for i in (self.before,) if i] if follows is None else follows
         body = {1: self.session, 2: self.depositor, 3: self.sequence, 5: self.leaves,
                 6: r.merkle_root([bytes([c]) + b + s for c, b, s in self.leaves]),
                 7: [[self.keys.read.id, wrapped[:1120], wrapped[1120:]]],
                 8: key[32:] + AESGCM(key[:32]).encrypt(bytes(12), note, None)}
-        if self.before:
-            body[4] = self.before
+        if follows:
+            body[4] = follows[0]
+        if follows[1:]:
+            body[9] = follows[1:]
         data = self.signed(b"LVTMANI\1", b"lavatube/1 manifest\0", cbor(body), (self.ed, self.ml))
         if break_signature:
             data = data[:-1] + bytes([data[-1] ^ 1])
         self.before = self.store(2, data)
         self.begin()
+        return self.before
 
     def store(self, kind, data, generation=1):
         k, n = self.k, self.k + self.m
@@ -612,6 +628,28 @@ class BuiltVault(unittest.TestCase):
         status, text = quietly("--drives", *b.drives, "--recovery-file", self.recovery, "--unverified", "restore", third,
                                "--target", os.path.join(self.folder, "t"))
         self.assertEqual(status, 0, text)
+
+    def test_chain_and_clocks(self):
+        """Who follows another is newer, an end that is not joined is no loss, and a missing manifest is named."""
+        b, second = self.b, self.b.before
+        take = lambda time: b.snapshot([b.layer([(b"t", 1, b.meta() + b.file(b"%d" % time))])], time)
+        behind = take(500)                                      # a clock that is behind
+        b.pack(0)
+        left = b.manifest()
+        b.chunk(b"of a session that was cut")                   # without a snapshot
+        b.pack(0)
+        other = b.manifest(sequence=3, follows=[second])
+        self.assertNotIn("missing", self.run_on(b.drives, "list")[1])
+        last = take(400)
+        b.pack(0)
+        b.manifest(sequence=4, follows=[other, left])
+        text = self.run_on(b.drives, "list")[1]
+        places = [text.index(i) for i in (self.first, self.second, behind, last)]
+        self.assertEqual(places, sorted(places), text)
+        self.assertEqual(self.read(self.restore("latest"), "t"), b"400")
+        for path in self.shards(other):
+            os.remove(path)
+        self.assertIn(f"manifest {other.hex()[:16]}, which number 4 follows, is not here", self.run_on(b.drives, "list")[1])
 
     def test_generations_do_not_mix(self):
         data = r.Vault(self.b.drives).objects[self.pack_id].read()

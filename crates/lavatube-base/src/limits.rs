@@ -28,6 +28,8 @@ pub const SKIPPED_LISTED_MAX: usize = 1000;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Longest body of a manifest: 100,000 packs of 64 MiB are 6 TB in one session.
 pub const MANIFEST_LEN_MAX: usize = 8 << 20;
+/// Most further ends of its chain that one manifest joins; what is left is for the next.
+pub const CHAIN_JOINS_MAX: usize = 64;
 /// Longest body of a drive card or depositor card.
 pub const CARD_LEN_MAX: usize = 64 << 10;
 /// Longest body of one journal record.

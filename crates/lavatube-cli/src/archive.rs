@@ -147,7 +147,7 @@ fn listed(session: &Session<'_>, words: &str) -> Result<Listed, Failure> {
     }
     if unread > 0 && words.starts_with("latest") {
         let after = |l: &&Listed| {
-            let before = |p: &SnapshotPlace| p.depositor == l.place.depositor && p.sequence < l.place.sequence;
+            let before = |p: &SnapshotPlace| session.follows(&l.place, p);
             listing.refused.is_empty() && listing.unreadable.iter().all(|(p, _)| before(p))
         };
         return browse::resolve(&listing.snapshots, words).ok().filter(after).cloned().ok_or_else(|| {

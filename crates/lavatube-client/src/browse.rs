@@ -4,6 +4,7 @@
 //! things are shown.
 
 mod differences;
+mod order;
 
 pub use differences::{Change, differences};
 
@@ -30,7 +31,8 @@ pub struct Listed {
 /// All snapshots of a vault, and what stands in the way of being sure of that.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The snapshots, oldest first by the depositors' clocks.
+    /// The snapshots, oldest first: what was taken after another is behind it whatever the clocks said; else their times
+    /// count.
     pub snapshots: Vec<Listed>,
     /// Snapshots whose records cannot be read.
     pub unreadable: Vec<(SnapshotPlace, TreeError)>,
@@ -53,7 +55,7 @@ pub fn snapshots(fetcher: &mut Fetcher<'_>) -> Result<Listing, TreeError> {
             Err(e) => out.unreadable.push((place, e)),
         }
     }
-    out.snapshots.sort_by_key(|l| (l.snapshot.time, l.place.sequence, l.place.id));
+    order::oldest_first(sessions, &mut out.snapshots);
     Ok(out)
 }
 

@@ -7,12 +7,13 @@
 use std::io::Write;
 
 use lavatube_base::limits::TREE_HEAD_LEN_MAX;
+use lavatube_base::time::WallTime;
 use lavatube_format::Malformed;
 use lavatube_format::tree_cache::{BLOCK_HEAD_LEN, BlockReader, BlockWriter, CacheHead, CachedEntry, block_len};
 
 use crate::state::{NewFile, State, StateError, read_all, read_exact};
 
-const FOLDER: &str = "trees/";
+const TREES: &str = "trees/";
 
 /// Names the cache of one source (a set of roots on one host).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,20 @@ pub fn load_head(state: &dyn State, key: &SourceKey) -> Result<Option<CacheHead>
     Ok((hasher.finalize().as_bytes() == &head.body).then_some(head))
 }
 
+/// When the newest snapshot was taken that any cache here is of, by the clock of then.
+///
+/// # Errors
+/// When the files cannot be read.
+pub fn newest_start(state: &dyn State) -> Result<Option<WallTime>, StateError> {
+    let mut newest = None;
+    for name in state.list(TREES).map_err(StateError::on(TREES))?.iter().filter(|n| n.ends_with(".head")) {
+        let bytes = read_all(state, name, TREE_HEAD_LEN_MAX as u64)?.unwrap_or_default();
+        let head = CacheHead::decode(&bytes).ok();
+        newest = newest.max(head.map(|head| head.started));
+    }
+    Ok(newest)
+}
+
 /// Replaces the head, and forgets the bodies of other generations.
 ///
 /// # Errors
@@ -85,7 +100,7 @@ pub fn save_head(state: &dyn State, key: &SourceKey, head: &CacheHead) -> Result
 /// # Errors
 /// When a file cannot be removed.
 pub fn forget(state: &dyn State) -> Result<(), StateError> {
-    for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
+    for name in state.list(TREES).map_err(StateError::on(TREES))? {
         state.remove(&name).map_err(StateError::on(&name))?;
     }
     Ok(())

@@ -84,7 +84,7 @@ pub struct Structure {
     pub manifests: u64,
     /// Manifests that are not believed or whose notes do not open.
     pub refused: Vec<Refused>,
-    /// Breaks in depositors' chains of manifests.
+    /// What is wrong with depositors' chains of manifests.
     pub chain: Vec<ChainFault>,
     /// Packs that manifests name.
     pub packs: u64,
@@ -142,11 +142,8 @@ impl Damage {
 pub fn structure(fetcher: &mut Fetcher<'_>, meter: &Meter) -> Result<Structure, CheckError> {
     let archive = fetcher.archive();
     let sessions = archive.sessions;
-    let mut out = Structure {
-        manifests: sessions.all().len() as u64,
-        chain: chain_faults(sessions.all()),
-        ..Structure::default()
-    };
+    let mut out =
+        Structure { manifests: sessions.all().len() as u64, chain: chain_faults(sessions), ..Structure::default() };
     for row in sessions.all().iter().flat_map(Sessions::rows) {
         out.packs += 1;
         if !archive.far.has(row.id)? {

@@ -49,11 +49,11 @@ pub fn settle(
     // Without its manifest a pack cannot be opened, and a session that lacks a pack never gets its manifest there.
     let damaged = catalog.packs().iter().filter(|row| drained.damaged.contains(&row.id));
     let mut sessions: BTreeSet<SessionId> = damaged.map(|row| row.session).collect();
-    for (id, name) in copies(state)? {
+    for (id, copied) in copies(state)? {
         if !known.contains(&id) && !is_gone(id)? {
             continue;
         }
-        let copy = read_all(state, &name, OBJECT_MAX)?.unwrap_or_default();
+        let copy = read_all(state, &copied.name, OBJECT_MAX)?.unwrap_or_default();
         let (Some(object), Ok(signed)) = (Verified::check(&copy, id), SignedManifest::decode(&copy)) else { continue };
         match courier.hand_back(object) {
             Ok(true) => {

@@ -3,8 +3,10 @@
 //! Nothing leaves the spool before its receipt was verified and is in the ledger: whoever wants to know later what the vault
 //! owes looks here. It must not know what the objects hold.
 
+use std::collections::BTreeSet;
+
 use lavatube_base::ObjectId;
-use lavatube_format::ledger::put_entry;
+use lavatube_format::ledger::{ENTRY_LEN_MAX, put_entry, read_entry};
 use lavatube_format::receipt::Receipt;
 
 use crate::far::{ReceiptBytes, Signer};
@@ -13,6 +15,7 @@ use crate::state::{State, StateError};
 
 /// Its name in the state.
 pub const LEDGER: &str = "ledger";
+const WINDOW_LEN: usize = 64 << 10;
 
 /// Why a receipt does not count.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,38 @@ pub fn note(
     let mut entry = Vec::new();
     put_entry(&mut entry, id, &receipt.0);
     Ok(state.append(LEDGER, &entry).map_err(StateError::on(LEDGER))?)
+}
+
+/// Which of `asked` the ledger has a receipt for. What a crash left of an entry is passed over.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn receipted(state: &dyn State, asked: &BTreeSet<ObjectId>) -> Result<BTreeSet<ObjectId>, StateError> {
+    let mut out = BTreeSet::new();
+    if asked.is_empty() || state.len(LEDGER).map_err(StateError::on(LEDGER))?.is_none() {
+        return Ok(out);
+    }
+    let (mut window, mut from, mut offset) = (Vec::new(), 0, 0);
+    loop {
+        if window.len() - from < ENTRY_LEN_MAX {
+            window.drain(..std::mem::take(&mut from));
+            let more = window.len();
+            window.resize(more + WINDOW_LEN, 0);
+            let n = state.read_at(LEDGER, offset, &mut window[more..]).map_err(StateError::on(LEDGER))?;
+            window.truncate(more + n);
+            offset += n as u64;
+            if n == 0 && window.is_empty() {
+                return Ok(out);
+            }
+        }
+        match read_entry(&window[from..]) {
+            Some((receipt, len)) => {
+                out.extend(asked.get(&receipt.body.object));
+                from += len;
+            }
+            None => from += 1,
+        }
+    }
 }
 
 fn verify(signer: &Signer, kind: SpoolKind, id: ObjectId, receipt: &ReceiptBytes) -> Result<(), String> {
@@ -95,5 +130,23 @@ mod tests {
         keep(&good).unwrap();
         let kept = read_all(&state, LEDGER, 1 << 20).unwrap().unwrap();
         assert!(LedgerReader::new(&kept).map(|receipt| receipt.encode()).eq([good.0]));
+    }
+
+    #[test]
+    fn receipts_are_found_among_many_and_behind_a_torn_entry() {
+        let state = MemoryState::default();
+        let signer = Signer { vault: VaultId([1; 16]), key: EdSigner::from_seed(&[4; 32]).unwrap().public() };
+        let asked: BTreeSet<ObjectId> = [2, 3, 4].map(|n| ObjectId([n; 32])).into();
+        assert_eq!(receipted(&state, &asked).unwrap(), BTreeSet::new());
+        let keep = |n: u8| {
+            let one = receipt(1, n, ObjectKind::Pack, 4);
+            note(&state, &signer, SpoolKind::Pack, ObjectId([n; 32]), &one).unwrap();
+        };
+        keep(2);
+        let torn = read_all(&state, LEDGER, 1 << 20).unwrap().unwrap();
+        state.append(LEDGER, &torn[..torn.len() - 9]).unwrap();
+        (0..600).for_each(|_| keep(9));
+        keep(3);
+        assert_eq!(receipted(&state, &asked).unwrap(), [2, 3].map(|n| ObjectId([n; 32])).into());
     }
 }

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod browse;
 pub mod cache;
 pub mod catalog;
+pub mod chain;
 pub mod check;
 pub mod chunker;
 pub mod collect;

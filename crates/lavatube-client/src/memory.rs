@@ -9,12 +9,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lavatube_base::digest::Digests;
-use lavatube_base::{ChunkId, ObjectId, SessionId, Verified};
+use lavatube_base::sign::EdSigner;
+use lavatube_base::{ChunkId, ObjectId, SessionId, VaultId, Verified};
 use lavatube_format::depositor_card::DepositorCard;
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::manifest::{Leaf, Manifest, Note, root_of};
 use lavatube_format::pack::{ChunkEntry, Delta, FOOTER_LEN, Footer, FrameEntry, capacity, class_len, sealed_position};
+use lavatube_format::receipt::ReceiptBody;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Content, Entry, Kind, Meta, RecordWriter, Ref};
 use lavatube_seal::{ChunkIdKey, DepositKeys, ReadKeys, Reads, Root, Session, SessionKeys};
@@ -25,6 +27,7 @@ use crate::fetch::{Archive, Fetcher};
 use crate::frame::{Press, RawFrame};
 use crate::meter::Meter;
 use crate::rebuild;
+use crate::spool::SpoolKind;
 use crate::state::{NewFile, State};
 use crate::vaulted::Sessions;
 
@@ -139,7 +142,9 @@ pub(crate) struct World {
     pub(crate) read: ReadKeys,
     pub(crate) deposit: DepositKeys,
     pub(crate) ids: ChunkIdKey,
-    last: Option<(u64, ObjectId)>,
+    pub(crate) last: Option<(u64, ObjectId)>,
+    /// How far the depositor's clock is ahead, in seconds.
+    pub(crate) clock: i64,
 }
 
 impl World {
@@ -148,7 +153,7 @@ impl World {
         let deposit = DepositKeys::new(&root, "default", "rover", Secret::new([1; 32]), Secret::new([2; 32])).unwrap();
         let read = root.read_keys("default").unwrap();
         let ids = read.chunk_id_key();
-        Self { state: MemoryState::default(), far: MemoryFar::default(), read, deposit, ids, last: None }
+        Self { state: MemoryState::default(), far: MemoryFar::default(), read, deposit, ids, last: None, clock: 0 }
     }
 
     pub(crate) fn card(&self) -> DepositorCard {
@@ -275,7 +280,7 @@ impl Writer<'_> {
     /// Stores a snapshot record.
     pub(crate) fn snapshot(&mut self, paths: &[&str], layers: Vec<ChunkId>) -> ChunkId {
         let mut snapshot = Snapshot { layers, host: "rover".into(), ..Snapshot::default() };
-        snapshot.time.s = self.world.last.map_or(0, |l| l.0 as i64);
+        snapshot.time.s = self.world.last.map_or(0, |l| l.0 as i64) + self.world.clock;
         snapshot.paths = paths.iter().map(|p| p.as_bytes().to_vec()).collect();
         let id = self.chunk(&snapshot.encode()).id;
         self.snapshots.push((id, self.packs.len() as u32));
@@ -300,6 +305,7 @@ impl Writer<'_> {
             depositor: self.world.deposit.depositor(),
             sequence: self.world.last.map_or(1, |l| l.0 + 1),
             previous: self.world.last.map(|l| l.1),
+            joins: Vec::new(),
             root: root_of(&self.packs),
             leaves: self.packs,
             wraps: vec![self.wrap],
@@ -311,6 +317,13 @@ impl Writer<'_> {
         self.world.far.manifests.lock().unwrap().insert(id, bytes);
         self.world.last = Some((sequence, id));
     }
+}
+
+/// A vault's receipt for an object, and whose it is.
+pub(crate) fn receipt_for(kind: SpoolKind, object: ObjectId) -> (Signer, ReceiptBytes) {
+    let (vault, key) = (VaultId([1; 16]), EdSigner::from_seed(&[4; 32]).unwrap());
+    let body = ReceiptBody { vault, sequence: 7, kind: kind.object_kind(), object, check: [3; 16] };
+    (Signer { vault, key: key.public() }, ReceiptBytes(body.sign(&key).encode()))
 }
 
 /// The entry of a file with this content.

@@ -4,22 +4,19 @@
 //! without a snapshot, so that nothing that was sent is sent again. It must not know how packs are made.
 
 use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
-use lavatube_format::Malformed;
 use lavatube_format::catalog::PackRow;
 use lavatube_format::key_file::Secret;
-use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, Wrap, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Note, Wrap, root_of};
 use lavatube_format::open_session::{Begun, PackDone, Record, decode_log};
 use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
 use crate::catalog::{Catalog, CatalogError, records_of};
+use crate::chain::{self, Chain};
 use crate::courier::{Courier, CourierError};
-use crate::far::Far;
 use crate::state::{State, StateError, read_all, write_all};
-use crate::vaulted::OBJECT_MAX;
 
 /// Name of the open session in the state.
 pub const OPEN_SESSION: &str = "open-session";
-const MANIFESTS: &str = "manifests/";
 
 /// Why a session could not begin or end.
 #[derive(Debug, thiserror::Error)]
@@ -39,14 +36,6 @@ pub enum SessionError {
     /// The vault or spool did not take the manifest.
     #[error(transparent)]
     Courier(#[from] CourierError),
-    /// A manifest in the state is damaged.
-    #[error("the state file {name} is damaged: {source}")]
-    Damaged {
-        /// The file.
-        name: String,
-        /// What is wrong.
-        source: Malformed,
-    },
 }
 
 /// Chance, handed in: a session takes its id, its secret and the randomness of the wrap from it.
@@ -72,75 +61,14 @@ pub fn begin(state: &dyn State, deposit: &DepositKeys, entropy: Entropy<'_>) -> 
     let (keys, wrap) = Session::begin(deposit, session, &secret, entropy)?;
     let wraps = vec![wrap];
     let mut log = Vec::new();
-    Begun { session, secret, wraps: wraps.clone() }.encode(&mut log);
+    let (depositor, tenant) = (deposit.depositor(), deposit.tenant().to_owned());
+    Begun { session, depositor, tenant, secret, wraps: wraps.clone() }.encode(&mut log);
     write_all(state, OPEN_SESSION, &log)?;
     Ok(OpenSession { keys, wraps })
 }
 
-/// Where the depositor's chain of manifests stands: number and id of the last.
-///
-/// # Errors
-/// When the state cannot be read.
-pub fn last_manifest(state: &dyn State) -> Result<Option<(u64, ObjectId)>, StateError> {
-    let names = state.list(MANIFESTS).map_err(StateError::on(MANIFESTS))?;
-    Ok(names.iter().filter_map(|n| parse_name(n)).max())
-}
-
-/// All manifests of this depositor that are kept here: number, id and file name, in order.
-///
-/// # Errors
-/// When the state cannot be read.
-pub fn kept_manifests(state: &dyn State) -> Result<Vec<(u64, ObjectId, String)>, StateError> {
-    let names = state.list(MANIFESTS).map_err(StateError::on(MANIFESTS))?;
-    let mut out: Vec<_> = names.into_iter().filter_map(|n| parse_name(&n).map(|(s, id)| (s, id, n))).collect();
-    out.sort();
-    Ok(out)
-}
-
-/// Learns from the vault where this depositor's chain of manifests stands, when the state does not know: it was lost,
-/// and a chain that began anew would look like a vault that lies.
-///
-/// # Errors
-/// When the vault went away or the state cannot be written.
-pub fn catch_up_chain(state: &dyn State, deposit: &DepositKeys, far: &dyn Far) -> Result<(), SessionError> {
-    if last_manifest(state)?.is_some() {
-        return Ok(());
-    }
-    let mut newest: Option<(u64, Vec<u8>)> = None;
-    for (id, len) in far.manifests().map_err(CourierError::from)? {
-        let mut bytes = Vec::new();
-        if len > OBJECT_MAX || far.fetch(id, 0..len, &mut bytes).is_err() || Verified::check(&bytes, id).is_none() {
-            continue;
-        }
-        let Ok(signed) = SignedManifest::decode(&bytes) else { continue };
-        let sequence = signed.manifest.sequence;
-        let own =
-            signed.manifest.depositor == deposit.depositor() && signed.verify(&deposit.card().card.public).is_ok();
-        if own && newest.as_ref().is_none_or(|(known, _)| *known < sequence) {
-            newest = Some((sequence, bytes));
-        }
-    }
-    match newest {
-        Some((sequence, bytes)) => Ok(keep_manifest(state, sequence, Verified::hash(&bytes))?),
-        None => Ok(()),
-    }
-}
-
-/// Keeps a manifest among this depositor's.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn keep_manifest(state: &dyn State, sequence: u64, manifest: Verified<'_>) -> Result<(), StateError> {
-    write_all(state, &format!("{MANIFESTS}{sequence:010}-{}", manifest.id()), manifest.bytes())
-}
-
-fn parse_name(name: &str) -> Option<(u64, ObjectId)> {
-    let (sequence, id) = name.strip_prefix(MANIFESTS)?.split_once('-')?;
-    Some((sequence.parse().ok()?, id.parse().ok()?))
-}
-
-/// Ends a session: signs its manifest, keeps it, delivers it. `snapshots` are chunks of snapshot records and the packs
-/// they are in. After this the snapshots exist.
+/// Ends a session: signs its manifest as the next of `chain`, keeps it, delivers it. `snapshots` are chunks of snapshot
+/// records and the packs they are in. After this the snapshots exist.
 ///
 /// # Errors
 /// When signing or delivering fails; the session is still open then.
@@ -150,6 +78,7 @@ pub fn finish(
     session: &OpenSession,
     packs: &[(PackRow, [u8; 32])],
     snapshots: Vec<(ChunkId, u32)>,
+    chain: &mut Chain,
     courier: &mut Courier<'_>,
 ) -> Result<(), SessionError> {
     let leaf = |(row, sha256): &(PackRow, [u8; 32])| Leaf {
@@ -157,7 +86,7 @@ pub fn finish(
         digests: Digests { blake3: row.id.0, sha256: *sha256 },
     };
     let leaves: Vec<Leaf> = packs.iter().map(leaf).collect();
-    let last = last_manifest(state)?;
+    let link = chain.next();
     let note = Note { tenant: deposit.tenant().to_owned(), snapshots };
     let sealed_note = session.keys.seal_note(&note)?;
     if session.keys.open_note(&sealed_note)? != note {
@@ -166,17 +95,18 @@ pub fn finish(
     let manifest = Manifest {
         session: session.keys.session(),
         depositor: deposit.depositor(),
-        sequence: last.map_or(1, |(s, _)| s + 1),
-        previous: last.map(|(_, id)| id),
+        sequence: link.sequence,
+        previous: link.previous,
+        joins: link.joins,
         root: root_of(&leaves),
         leaves,
         wraps: session.wraps.clone(),
         note: sealed_note,
     };
-    let sequence = manifest.sequence;
-    let bytes = deposit.sign_manifest(manifest)?.encode();
+    let signed = deposit.sign_manifest(manifest)?;
+    let bytes = signed.encode();
     let object = Verified::hash(&bytes);
-    keep_manifest(state, sequence, object)?;
+    chain.keep(state, &signed.manifest, object)?;
     Ok(courier.deliver_manifest(object)?)
 }
 
@@ -197,7 +127,8 @@ pub struct Recovered {
     pub bytes: u64,
 }
 
-/// Takes up a session that was cut: gives its packs a manifest and puts them into the catalog.
+/// Takes up a session that was cut: gives its packs a manifest, unless they have one, and puts them into the catalog. A
+/// session that another deposit key of the same tenant began has its secret wrapped anew: wraps name the depositor.
 ///
 /// # Errors
 /// When that cannot be completed; the session stays open.
@@ -205,25 +136,36 @@ pub fn recover(
     state: &dyn State,
     deposit: &DepositKeys,
     catalog: &mut Catalog<'_>,
+    chain: &mut Chain,
     courier: &mut Courier<'_>,
+    entropy: Entropy<'_>,
 ) -> Result<Recovered, SessionError> {
     let Some(log) = read_all(state, OPEN_SESSION, u64::MAX)? else { return Ok(Recovered::default()) };
     let mut records = decode_log(&log).into_iter();
-    let Some(Record::Begun(begun)) = records.next() else {
-        close(state)?;
-        return Ok(Recovered::default());
+    let begun = match records.next() {
+        // What another tenant's keys sealed is nothing to this one, and of its catalog nothing fits.
+        Some(Record::Begun(begun)) if begun.tenant == deposit.tenant() => begun,
+        _ => {
+            close(state)?;
+            return Ok(Recovered::default());
+        }
     };
     //= FORMAT#F17 the session is ended, never continued: a pack number that was used for a lost pack stays unused
     let packs: Vec<PackDone> = records.filter_map(|r| if let Record::Pack(p) = r { Some(p) } else { None }).collect();
     if !packs.is_empty() {
-        match kept_manifest_of(state, begun.session)? {
-            // It was signed already: deliver the very same bytes again.
+        match kept_manifest_of(state, begun.session, &packs)? {
+            // It was signed already, by this state or by one that this is an older copy of: deliver the very same again.
             Some(bytes) => courier.deliver_manifest(Verified::hash(&bytes))?,
             None => {
-                let keys = Session::resume(deposit, begun.session, &begun.secret);
-                let session = OpenSession { keys, wraps: begun.wraps };
+                let Begun { session, depositor, secret, mut wraps, .. } = begun;
+                let mut keys = Session::resume(deposit, session, &secret);
+                if depositor != deposit.depositor() {
+                    let wrap;
+                    (keys, wrap) = Session::begin(deposit, session, &secret, entropy)?;
+                    wraps = vec![wrap];
+                }
                 let rows: Vec<_> = packs.iter().map(|p| (p.row, p.sha256)).collect();
-                finish(state, deposit, &session, &rows, Vec::new(), courier)?;
+                finish(state, deposit, &OpenSession { keys, wraps }, &rows, Vec::new(), chain, courier)?;
             }
         }
         add_missing(catalog, &packs)?;
@@ -233,11 +175,22 @@ pub fn recover(
     Ok(Recovered { packs: packs.len() as u64, bytes })
 }
 
-fn kept_manifest_of(state: &dyn State, session: SessionId) -> Result<Option<Vec<u8>>, SessionError> {
-    let Some((_, _, name)) = kept_manifests(state)?.pop() else { return Ok(None) };
-    let bytes = read_all(state, &name, u64::MAX)?.unwrap_or_default();
-    let signed = SignedManifest::decode(&bytes).map_err(|source| SessionError::Damaged { name, source })?;
-    Ok((signed.manifest.session == session).then_some(bytes))
+/// A kept manifest of `session` that names all of `packs`: its bytes.
+fn kept_manifest_of(
+    state: &dyn State,
+    session: SessionId,
+    packs: &[PackDone],
+) -> Result<Option<Vec<u8>>, SessionError> {
+    // It is one of the last, unless a state was put back that is much older than the vault.
+    for kept in chain::kept(state)?.iter().rev() {
+        let Some((bytes, signed)) = kept.read(state)? else { continue };
+        let Manifest { session: of, leaves, .. } = signed.manifest;
+        let names = |p: &PackDone| leaves.get(p.row.number as usize).is_some_and(|leaf| leaf.id() == p.row.id);
+        if of == session && packs.iter().all(names) {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// Completes a catalog whose last writer was cut after it had added packs and before it had added their chunks: they are

@@ -16,6 +16,7 @@ use lavatube_format::depositor_card::DepositorCard;
 use lavatube_format::manifest::{Leaf, Manifest, SignedManifest};
 use lavatube_seal::{SealError, SessionKeys, Unwrap, verify_manifest};
 
+use crate::chain::{self, Unlisted};
 use crate::far::{Far, FarError};
 use crate::state::{State, StateError, read_all};
 
@@ -64,12 +65,14 @@ pub struct SnapshotPlace {
     pub pack: Option<ObjectId>,
 }
 
-/// All sessions of a vault, by depositor and sequence number. Shared by all threads that read.
+/// All sessions of a vault, by depositor and sequence number, and what is known of others. Shared by all threads that read.
 pub struct Sessions<'k> {
     unwrap: &'k dyn Unwrap,
     all: Vec<Vaulted>,
     by_session: BTreeMap<SessionId, Vec<usize>>,
+    by_id: BTreeMap<ObjectId, usize>,
     refused: Vec<Refused>,
+    unlisted: BTreeMap<ObjectId, Unlisted>,
 }
 
 /// Tells the card of a depositor whose certificate the caller has verified.
@@ -93,20 +96,19 @@ impl<'k> Sessions<'k> {
         cards: &Cards<'_>,
         unwrap: &'k dyn Unwrap,
     ) -> Result<Self, SessionsError> {
-        let mut copies = copies(state)?;
+        let copies = copies(state)?;
         let mut found = Vec::new();
         let mut refused = Vec::new();
+        let mut listed = BTreeSet::new();
         for (id, len) in far.manifests()? {
-            let bytes = match copies.remove(&id) {
-                Some(name) => read_all(state, &name, OBJECT_MAX)?.filter(|b| Verified::check(b, id).is_some()),
-                None => None,
-            };
-            match bytes.map_or_else(|| fetch(far, state, id, len), |b| Ok(Ok(b)))? {
+            listed.insert(id);
+            match manifest(far, state, copies.get(&id), id, len)? {
                 Ok(bytes) => found.push((id, bytes)),
                 Err(reason) => refused.push(Refused { id, reason }),
             }
         }
-        Ok(Self::build(found, refused, cards, unwrap))
+        let unlisted = chain::unlisted(state, &listed)?;
+        Ok(Self { unlisted, ..Self::build(found, refused, cards, unwrap) })
     }
 
     /// The sessions whose manifests `state` has copies of, for when the vault is away.
@@ -115,8 +117,8 @@ impl<'k> Sessions<'k> {
     /// When the state's files fail.
     pub fn local(state: &dyn State, cards: &Cards<'_>, unwrap: &'k dyn Unwrap) -> Result<Self, SessionsError> {
         let mut found = Vec::new();
-        for (id, name) in copies(state)? {
-            if let Some(bytes) = read_all(state, &name, OBJECT_MAX)?
+        for (id, copy) in copies(state)? {
+            if let Some(bytes) = read_all(state, &copy.name, OBJECT_MAX)?
                 && Verified::check(&bytes, id).is_some()
             {
                 found.push((id, bytes));
@@ -145,7 +147,8 @@ impl<'k> Sessions<'k> {
             by_session.entry(vaulted.manifest.session).or_default().push(i);
         }
         refused.sort_by_key(|r| r.id);
-        Self { unwrap, all, by_session, refused }
+        let by_id = all.iter().enumerate().map(|(i, v)| (v.id, i)).collect();
+        Self { unwrap, all, by_session, by_id, refused, unlisted: BTreeMap::new() }
     }
 
     /// The believed sessions, by depositor and sequence number.
@@ -156,6 +159,30 @@ impl<'k> Sessions<'k> {
     /// Manifests the vault lists but which are not believed.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
+    }
+
+    /// Manifests this machine signed and nobody lists.
+    pub fn unlisted(&self) -> &BTreeMap<ObjectId, Unlisted> {
+        &self.unlisted
+    }
+
+    /// Where in [`Sessions::all`] a manifest stands.
+    pub fn position(&self, manifest: ObjectId) -> Option<usize> {
+        self.by_id.get(&manifest).copied()
+    }
+
+    /// Whether manifest `later` was made by someone who knew `earlier`: it follows it, or one that does.
+    pub fn follows(&self, later: ObjectId, earlier: ObjectId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut left = vec![later];
+        while let Some(id) = left.pop() {
+            let Some(position) = self.position(id).filter(|_| seen.insert(id)) else { continue };
+            left.extend(self.all[position].manifest.follows());
+            if left.contains(&earlier) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The keys of the session that has pack `row`, or `None` when no believed manifest names that pack.
@@ -236,22 +263,45 @@ fn believe<'c>(bytes: &[u8], card: impl FnOnce(&DepositorId) -> Option<&'c Depos
     Ok(signed.manifest)
 }
 
-/// Copies of manifests in the state: id and file name.
-pub(crate) fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, String>, StateError> {
+/// A copy of a manifest in the state.
+pub(crate) struct Copied {
+    /// Tag of whose it is.
+    pub(crate) depositor: String,
+    pub(crate) name: String,
+}
+
+/// Copies of manifests in the state.
+pub(crate) fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, Copied>, StateError> {
     let mut out = BTreeMap::new();
     for prefix in [FETCHED, SENT] {
         for name in state.list(prefix).map_err(StateError::on(prefix))? {
-            let id = name.rsplit(['-', '/']).next().and_then(|id| id.parse().ok());
-            if let Some(id) = id {
-                out.insert(id, name);
+            let mut parts = name[prefix.len()..].split('-');
+            let depositor = parts.next().unwrap_or_default().to_owned();
+            if let Some(id) = parts.next_back().and_then(|id| id.parse().ok()) {
+                out.insert(id, Copied { depositor, name });
             }
         }
     }
     Ok(out)
 }
 
-/// Fetches one manifest and keeps a copy. The inner error is the vault's or the bytes' fault.
-fn fetch(far: &dyn Far, state: &dyn State, id: ObjectId, len: u64) -> Result<Result<Vec<u8>, String>, SessionsError> {
+/// The bytes of a manifest that the vault lists: the state's copy where it is whole, else the vault's, of which a copy is
+/// then kept. The inner error is the vault's or the bytes' fault.
+///
+/// # Errors
+/// When the vault is away or the state fails.
+pub(crate) fn manifest(
+    far: &dyn Far,
+    state: &dyn State,
+    copy: Option<&Copied>,
+    id: ObjectId,
+    len: u64,
+) -> Result<Result<Vec<u8>, String>, SessionsError> {
+    if let Some(copy) = copy
+        && let Some(bytes) = read_all(state, &copy.name, OBJECT_MAX)?.filter(|b| Verified::check(b, id).is_some())
+    {
+        return Ok(Ok(bytes));
+    }
     if len > OBJECT_MAX {
         return Ok(Err(format!("{len} bytes are more than a manifest may have")));
     }
@@ -264,7 +314,10 @@ fn fetch(far: &dyn Far, state: &dyn State, id: ObjectId, len: u64) -> Result<Res
     if Verified::check(&bytes, id).is_none() {
         return Ok(Err("its bytes do not have its id".into()));
     }
-    crate::state::write_all(state, &format!("{FETCHED}{id}"), &bytes)?;
+    // What is none need not be kept.
+    if let Ok(signed) = SignedManifest::decode(&bytes) {
+        crate::state::write_all(state, &format!("{FETCHED}{}-{id}", chain::tag(&signed.manifest.depositor.0)), &bytes)?;
+    }
     Ok(Ok(bytes))
 }
 

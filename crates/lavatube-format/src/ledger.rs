@@ -23,6 +23,9 @@ pub fn put_entry(out: &mut Vec<u8>, object: ObjectId, receipt: &[u8]) {
     out.extend_from_slice(&check);
 }
 
+/// More than any entry has.
+pub const ENTRY_LEN_MAX: usize = ObjectId::LEN + 4 + RECEIPT_LEN_MAX + 16;
+
 /// Reads a ledger from its beginning.
 #[derive(Debug)]
 pub struct LedgerReader<'a>(&'a [u8]);
@@ -41,7 +44,7 @@ impl Iterator for LedgerReader<'_> {
     /// byte until one has its check.
     fn next(&mut self) -> Option<Receipt> {
         while !self.0.is_empty() {
-            if let Ok((receipt, len)) = entry(self.0) {
+            if let Some((receipt, len)) = read_entry(self.0) {
                 self.0 = &self.0[len..];
                 return Some(receipt);
             }
@@ -51,7 +54,11 @@ impl Iterator for LedgerReader<'_> {
     }
 }
 
-/// The receipt of the entry that `bytes` begin with, and the entry's length.
+/// The receipt of the entry that `bytes` begin with, and the entry's length; `None` when there is no whole one.
+pub fn read_entry(bytes: &[u8]) -> Option<(Receipt, usize)> {
+    entry(bytes).ok()
+}
+
 fn entry(bytes: &[u8]) -> Result<(Receipt, usize), Malformed> {
     let mut r = Reader::new("ledger", bytes);
     let object = ObjectId(r.array()?);

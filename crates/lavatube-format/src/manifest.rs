@@ -5,7 +5,7 @@
 //! sealed. This file must not know keys, and takes no view on whether a manifest is believed.
 
 use lavatube_base::digest::{Digests, merkle_root};
-use lavatube_base::limits::{MANIFEST_LEN_MAX, PACK_CLASSES};
+use lavatube_base::limits::{CHAIN_JOINS_MAX, MANIFEST_LEN_MAX, PACK_CLASSES};
 use lavatube_base::sign::{PairPublic, PairSignature, SignError};
 use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId};
 use minicbor::bytes::ByteArray;
@@ -76,10 +76,12 @@ pub struct Manifest {
     pub session: SessionId,
     /// Who deposits it.
     pub depositor: DepositorId,
-    /// Number among the depositor's manifests, from 1.
+    /// Number among the depositor's manifests, from 1: above those of all manifests it follows.
     pub sequence: u64,
-    /// The depositor's manifest before; `None` exactly in the first.
+    /// The depositor's manifest before; `None` in the first, and in one whose maker could not read what came before.
     pub previous: Option<ObjectId>,
+    /// Further ends of the depositor's chain that this manifest follows, ascending.
+    pub joins: Vec<ObjectId>,
     /// Its packs in order of their numbers.
     pub leaves: Vec<Leaf>,
     /// RFC 6962 tree hash of the leaves: [`root_of`].
@@ -96,6 +98,11 @@ pub fn root_of(leaves: &[Leaf]) -> [u8; 32] {
 }
 
 impl Manifest {
+    /// The manifests it follows directly.
+    pub fn follows(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.previous.iter().chain(&self.joins).copied()
+    }
+
     /// The body: what is signed.
     pub fn encode_body(&self) -> Vec<u8> {
         let mut e = Encoder::new(Vec::new());
@@ -105,7 +112,7 @@ impl Manifest {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        e.map(7 + u64::from(self.previous.is_some()))?;
+        e.map(7 + u64::from(self.previous.is_some()) + u64::from(!self.joins.is_empty()))?;
         e.u8(1)?.bytes(&self.session.0)?;
         e.u8(2)?.bytes(&self.depositor.0)?;
         e.u8(3)?.u64(self.sequence)?;
@@ -122,22 +129,34 @@ impl Manifest {
             e.array(3)?.bytes(&wrap.key_id)?.bytes(&wrap.enc)?.bytes(&wrap.ct)?;
         }
         e.u8(8)?.bytes(&self.note)?;
+        if !self.joins.is_empty() {
+            e.u8(9)?.array(self.joins.len() as u64)?;
+            for id in &self.joins {
+                e.bytes(&id.0)?;
+            }
+        }
         Ok(())
     }
 
     /// Reads a body.
     ///
     /// # Errors
-    /// [`Malformed`] when it is not such a map in deterministic form, a length or class is not one of ours, the chain
-    /// does not begin at 1, or the root does not fit the leaves.
+    /// [`Malformed`] when it is not such a map in deterministic form, a length or class is not one of ours, it follows
+    /// what it cannot follow, or the root does not fit the leaves.
     pub fn decode_body(bytes: &[u8]) -> Result<Self, Malformed> {
         let fail = |rule| Err(Malformed { what: WHAT, at: 0, rule });
         if bytes.len() > MANIFEST_LEN_MAX {
             return fail("body exceeds its limit");
         }
         let out = Self::read(&mut Decoder::new(bytes)).map_err(malformed(WHAT))?;
-        if out.sequence == 0 || (out.sequence == 1) != out.previous.is_none() {
-            return fail("sequence numbers begin at 1, and only the first has no manifest before it");
+        //= FORMAT#F24 the first follows none, and only who follows one can join more
+        if out.sequence == 0 || (out.sequence == 1 && out.previous.is_some()) {
+            return fail("sequence numbers begin at 1, and the first has no manifest before it");
+        }
+        let joins = &out.joins;
+        let others = joins.is_sorted_by(|a, b| a < b) && out.previous.is_none_or(|p| !joins.contains(&p));
+        if joins.len() > CHAIN_JOINS_MAX || !others || (out.previous.is_none() && !joins.is_empty()) {
+            return fail("the ends that a manifest joins are few, ascending, and others than the one before it");
         }
         if out.leaves.iter().any(|l| l.class >= PACK_CLASSES) {
             return fail("no such pack class");
@@ -163,15 +182,15 @@ impl Manifest {
         let depositor = DepositorId(fixed(d)?);
         key(d, 3)?;
         let sequence = d.u64()?;
-        let previous = match keys {
-            Some(7) => None,
-            Some(8) => {
-                key(d, 4)?;
-                Some(ObjectId(fixed(d)?))
+        let (previous, mut left) = match d.u8()? {
+            4 => {
+                let previous = Some(ObjectId(fixed(d)?));
+                key(d, 5)?;
+                (previous, keys.unwrap_or(0).checked_sub(8))
             }
-            _ => return Err(DecodeError::message("a manifest has seven or eight keys")),
+            5 => (None, keys.unwrap_or(0).checked_sub(7)),
+            _ => return Err(DecodeError::message("keys missing or out of order")),
         };
-        key(d, 5)?;
         let leaves = list(d, |d| {
             triple(d)?;
             Ok(Leaf { class: d.u8()?, digests: Digests { blake3: fixed(d)?, sha256: fixed(d)? } })
@@ -185,7 +204,16 @@ impl Manifest {
         })?;
         key(d, 8)?;
         let note = d.bytes()?.to_vec();
-        Ok(Self { session, depositor, sequence, previous, leaves, root, wraps, note })
+        let mut joins = Vec::new();
+        if left == Some(1) {
+            key(d, 9)?;
+            joins = list(d, |d| Ok(ObjectId(fixed(d)?)))?;
+            left = Some(0);
+        }
+        if left != Some(0) {
+            return Err(DecodeError::message("a manifest has seven to nine keys"));
+        }
+        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note })
     }
 }
 

@@ -1,11 +1,13 @@
 //! The open session: what a depositor must remember to finish, after a crash, what it had begun (FORMAT section 9).
 //!
+//! It says whose session it is: wraps are bound to the depositor, so that another one must wrap anew.
 //! An append-only log with a check on every record; a torn tail is simply not there. It holds the session's secret and
 //! is removed with the session's end, so that a stolen deposit key opens nothing that is finished (promise P2).
 
-use lavatube_base::SessionId;
 use lavatube_base::digest::h16;
+use lavatube_base::limits::TENANT_LEN_MAX;
 use lavatube_base::limits::PACK_LEN_MAX;
+use lavatube_base::{DepositorId, SessionId};
 
 use crate::catalog::PackRow;
 use crate::key_file::Secret;
@@ -18,6 +20,10 @@ use crate::wire::{Malformed, Reader, put_bytes, put_len};
 pub struct Begun {
     /// Its id.
     pub session: SessionId,
+    /// Whose it is: the wraps are bound to it.
+    pub depositor: DepositorId,
+    /// The tenant whose PSK is in all its keys.
+    pub tenant: String,
     /// Its secret.
     pub secret: Secret,
     /// The secret wrapped to the read key, and to others.
@@ -44,14 +50,20 @@ pub enum Record {
     Pack(PackDone),
 }
 
+/// First eight bytes of every log.
+pub const MAGIC: &[u8; 8] = b"LVTOPEN\x02";
+
 const BEGUN: u8 = 1;
 const PACK: u8 = 2;
 
 impl Begun {
-    /// Appends the record: `u32 length of type and body ‖ u8 type ‖ body ‖ H16 of all before`.
+    /// Begins the log with this record.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(MAGIC);
         let mut body = vec![BEGUN];
         body.extend_from_slice(&self.session.0);
+        body.extend_from_slice(&self.depositor.0);
+        put_bytes(&mut body, self.tenant.as_bytes());
         body.extend_from_slice(self.secret.bytes());
         put_len(&mut body, self.wraps.len());
         for wrap in &self.wraps {
@@ -64,7 +76,7 @@ impl Begun {
 }
 
 impl PackDone {
-    /// Appends the record, framed like [`Begun::encode`].
+    /// Appends the record.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut body = vec![PACK];
         body.extend_from_slice(&self.row.encode());
@@ -90,6 +102,9 @@ impl Record {
         let out = match r.u8()? {
             BEGUN => {
                 let session = SessionId(r.array()?);
+                let depositor = DepositorId(r.array()?);
+                let tenant = String::from_utf8(r.bytes(TENANT_LEN_MAX)?.to_vec());
+                let tenant = tenant.map_err(|_| r.fail("the tenant's name is no text"))?;
                 let secret = Secret::new(r.array()?);
                 let n = r.varint_max(r.left() / (8 + ENC_LEN + CT_LEN), "more wraps than bytes")?;
                 let mut wraps = Vec::with_capacity(n);
@@ -97,7 +112,7 @@ impl Record {
                     let key_id = r.array()?;
                     wraps.push(Wrap { key_id, enc: r.take(ENC_LEN)?.to_vec(), ct: r.take(CT_LEN)?.to_vec() });
                 }
-                Self::Begun(Begun { session, secret, wraps })
+                Self::Begun(Begun { session, depositor, tenant, secret, wraps })
             }
             PACK => {
                 let row = PackRow::decode(r.take(crate::catalog::PACK_LEN)?)?;
@@ -114,10 +129,11 @@ impl Record {
     }
 }
 
-/// All records up to the first that is torn or damaged.
+/// All records up to the first that is torn or damaged; none of a log of another version.
 pub fn decode_log(bytes: &[u8]) -> Vec<Record> {
     let mut out = Vec::new();
-    let mut r = Reader::new("open session", bytes);
+    let Some(records) = bytes.strip_prefix(MAGIC) else { return out };
+    let mut r = Reader::new("open session", records);
     loop {
         let mut next = || -> Result<Record, Malformed> {
             let len = r.u32()?;
@@ -178,7 +194,8 @@ mod tests {
     #[test]
     fn a_log_survives_and_a_torn_tail_is_not_there() {
         let wraps = vec![Wrap { key_id: [1; 8], enc: vec![2; ENC_LEN], ct: vec![3; CT_LEN] }];
-        let begun = Begun { session: SessionId([4; 16]), secret: Secret::new([5; 32]), wraps };
+        let (session, depositor, tenant) = (SessionId([4; 16]), DepositorId([8; 32]), "default".to_owned());
+        let begun = Begun { session, depositor, tenant, secret: Secret::new([5; 32]), wraps };
         let row = PackRow { id: ObjectId([6; 32]), class: 3, session: SessionId([4; 16]), number: 0 };
         let pack = PackDone { row, sha256: [7; 32], frames: Vec::new() };
         let mut bytes = Vec::new();
@@ -199,7 +216,10 @@ mod tests {
         for cut in first..bytes.len() {
             assert_eq!(again(&bytes[..cut]), &bytes[..first]);
         }
-        bytes[9] ^= 1;
-        assert_eq!(again(&bytes), b"");
+        for at in [7, 19] {
+            bytes[at] ^= 1;
+            assert_eq!(again(&bytes), b"", "byte {at}");
+            bytes[at] ^= 1;
+        }
     }
 }

@@ -238,14 +238,15 @@ fn wraps() -> Vec<Wrap> {
 #[test]
 fn an_open_session_is_as_ever() {
     let session = SessionId([7; 16]);
-    let begun = Begun { session, secret: Secret::new([8; 32]), wraps: wraps() };
+    let (depositor, tenant) = (DepositorId([5; 32]), "default".to_owned());
+    let begun = Begun { session, depositor, tenant, secret: Secret::new([8; 32]), wraps: wraps() };
     let chunks = vec![ChunkEntry { id: chunk(3), body_len: 64, delta: None }];
     let frames = vec![FrameEntry { method: Method::Raw, stored_len: 64, chunks }];
     let row = PackRow { id: ObjectId([6; 32]), class: 2, session, number: 300 };
     let mut bytes = Vec::new();
     begun.encode(&mut bytes);
     PackDone { row, sha256: [9; 32], frames }.encode(&mut bytes);
-    golden("open_session-v1.bin", &bytes);
+    golden("open_session-v2.bin", &bytes);
     let mut again = Vec::new();
     for record in decode_log(&bytes) {
         match record {

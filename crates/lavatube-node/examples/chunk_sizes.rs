@@ -16,6 +16,7 @@ use lavatube_base::sign::EdSigner;
 use lavatube_base::{ChunkId, ObjectId, VaultId, Verified};
 use lavatube_client::backup::{self, Request, Sizes};
 use lavatube_client::catalog::Catalog;
+use lavatube_client::chain::Chain;
 use lavatube_client::chunker::ChunkSizes;
 use lavatube_client::collect::{Lane, Outlet};
 use lavatube_client::courier::Courier;
@@ -130,6 +131,7 @@ fn snapshot<'a>(
     let (meter, nowhere) = (Meter::default(), Nowhere::new()?);
     let mut spool = DirectorySpool::open(&state.folder().join("spool"))?;
     let courier = Courier::new(Some(&nowhere), &mut spool, state);
+    let mut chain = Chain::survey(state, deposit, &nowhere)?;
     // Nothing sealed here is kept: these need not be secret.
     let open = session::begin(state, deposit, &mut |out| out.fill(4))?;
     let delivery = Delivery::new(open.keys.session(), state, courier, &meter);
@@ -138,7 +140,7 @@ fn snapshot<'a>(
         let prepared = backup::prepare(&source, &request, deposit, state, catalog, &mut watched, &meter)?;
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
-        session::finish(state, deposit, &open, &packed.packs, packed.found, &mut courier)?;
+        session::finish(state, deposit, &open, &packed.packs, packed.found, &mut chain, &mut courier)?;
         prepared.complete()?;
         session::close(state)?;
         let manifest = nowhere.manifests_len.load(Ordering::Relaxed);

@@ -6,16 +6,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lavatube_base::time::WallTime;
 use lavatube_base::{VaultId, Verified};
 use lavatube_client::backup::{self, BackupError, Report, Request};
+use lavatube_client::cache::newest_start;
 use lavatube_client::catalog::{Catalog, CatalogError};
+use lavatube_client::chain::Chain;
 use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
 use lavatube_client::delivery::Delivery;
 use lavatube_client::doubt;
 use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
-use lavatube_client::session::{self, Recovered, SessionError};
+use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
 use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
@@ -176,6 +179,10 @@ pub struct Outcome {
     pub degraded: Vec<(String, Option<String>)>,
     /// The catalog lacks chunks that the vault has: they may have been sent again, until a reader makes it anew.
     pub catalog_incomplete: bool,
+    /// Where the chain of manifests stood before.
+    pub chain: Chain,
+    /// When the newest snapshot of this machine was taken, where that is later than the clock says it is now.
+    pub clock_behind: Option<WallTime>,
 }
 
 /// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there.
@@ -198,11 +205,25 @@ pub fn backup(
     let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
 
+    // What gives once gives always: a wrap made of anything else must not leave.
+    entropy::bytes::<32>().map_err(KeyringError::from)?;
+    let mut no_entropy = None;
+    let mut dice = |out: &mut [u8]| {
+        if let Err(e) = entropy::fill(out) {
+            no_entropy = Some(e);
+        }
+    };
     let drained = courier.drain_spool()?;
-    session::catch_up_chain(state, &deposit, vault)?;
-    let recovered = session::recover(state, &deposit, &mut catalog, &mut courier)?;
+    let before = Chain::survey(state, &deposit, vault)?;
+    let mut chain = before.clone();
+    let recovered = session::recover(state, &deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
     let doubted = doubt::settle(state, vault, &drained, &mut courier, &mut catalog)?;
-    let (report, promise) = take(state, request, effort, &deposit, &mut catalog, courier, meter)?;
+    let open = session::begin(state, &deposit, &mut dice)?;
+    if let Some(e) = no_entropy {
+        return Err(KeyringError::from(e).into());
+    }
+    let clock_behind = newest_start(state)?.filter(|newest| *newest > request.now);
+    let (report, promise) = take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present => None,
@@ -211,7 +232,19 @@ pub fn backup(
     });
     let degraded = degraded.collect();
     let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
-    Ok(Outcome { report, promise, stored_bytes, recovered, drained, doubted, degraded, catalog_incomplete })
+    let chain = before;
+    Ok(Outcome {
+        report,
+        promise,
+        stored_bytes,
+        recovered,
+        drained,
+        doubted,
+        degraded,
+        catalog_incomplete,
+        chain,
+        clock_behind,
+    })
 }
 
 /// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the
@@ -227,26 +260,19 @@ pub(crate) fn keep_card(state: &dyn State, card: &[u8]) -> Result<(), StateError
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a backup consists of")]
 fn take<'a>(
     state: &'a DirectoryState,
     request: &Request<'_>,
     effort: Effort,
     deposit: &DepositKeys,
+    open: &OpenSession,
     catalog: &mut Catalog<'a>,
+    chain: &mut Chain,
     courier: Courier<'a>,
     meter: &'a Meter,
 ) -> Result<(Report, Promise), DepositorError> {
     let source = DirectorySource::new().map_err(|source| BackupError::Root { path: b"/".to_vec(), source })?;
-    let mut no_entropy = None;
-    let mut dice = |out: &mut [u8]| {
-        if let Err(e) = entropy::fill(out) {
-            no_entropy = Some(e);
-        }
-    };
-    let open = session::begin(state, deposit, &mut dice)?;
-    if let Some(e) = no_entropy {
-        return Err(KeyringError::from(e).into());
-    }
     let packer = Packer::new(open.keys.clone());
     let delivery = Delivery::new(open.keys.session(), state, courier, meter);
     pipeline::run(packer, delivery, effort, |outlet, finish| {
@@ -261,7 +287,7 @@ fn take<'a>(
         };
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
-        session::finish(state, deposit, &open, &packed.packs, packed.found, &mut courier)?;
+        session::finish(state, deposit, open, &packed.packs, packed.found, chain, &mut courier)?;
         let report = prepared.complete()?;
         session::close(state)?;
         Ok((report, courier.promise()))

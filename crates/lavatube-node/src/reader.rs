@@ -194,6 +194,11 @@ impl Session<'_> {
         !self.reader.holding.vault.read().contains(place.manifest)
     }
 
+    /// Whether who took snapshot `later` knew of `earlier`, whatever their clocks said.
+    pub fn follows(&self, later: &SnapshotPlace, earlier: &SnapshotPlace) -> bool {
+        self.sessions.follows(later.manifest, earlier.manifest)
+    }
+
     /// The snapshot that `words` name: `latest`, `latest~1`, or the beginning of an id.
     ///
     /// # Errors

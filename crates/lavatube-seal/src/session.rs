@@ -22,6 +22,10 @@ use crate::error::SealError;
 use crate::kdf;
 use crate::pack::PackKeys;
 
+const NOTE: &[u8] = b"lavatube/1 note";
+const EMPTY_NOTE: &[u8] = b"lavatube/1 empty note";
+const COMMITMENT_LEN: usize = 32;
+
 pub(crate) type ReadPrivate = <XWing as Kem>::PrivateKey;
 
 /// A read key's public half: what sessions are wrapped to.
@@ -173,12 +177,15 @@ impl SessionKeys {
         PackKeys::new(self.session, number, class, aead_key(&key), commitment)
     }
 
-    /// Seals the note of the session's manifest. A session has one note: seal no other one under the same session.
+    /// Seals the note of the session's manifest. A session has one note that names snapshots: only the run that began it
+    /// seals that, once. A note that names none has keys of its own and is always the same, so that whoever ends a
+    /// session that was cut may seal it again, whatever was sealed before.
     ///
     /// # Errors
     /// [`SealError::Library`] when the library fails.
     pub fn seal_note(&self, note: &Note) -> Result<Vec<u8>, SealError> {
-        let (key, commitment) = self.note_keys();
+        //= FORMAT#F17 no two notes under one key
+        let (key, commitment) = self.note_keys(if note.snapshots.is_empty() { EMPTY_NOTE } else { NOTE });
         let mut plain = Zeroizing::new(note.encode());
         let tag = key
             .seal_in_place_separate_tag(note_nonce(), Aad::empty(), &mut plain)
@@ -196,17 +203,21 @@ impl SessionKeys {
         if sealed.len() < NOTE_OVERHEAD {
             return Err(altered);
         }
-        let (key, commitment) = self.note_keys();
-        let (found, body) = sealed.split_at(commitment.len());
+        let (found, body) = sealed.split_at(COMMITMENT_LEN);
         //= FORMAT#F7 commitment first
-        verify_slices_are_equal(found, &commitment).map_err(|_| SealError::WrongKey("the note of this manifest"))?;
+        let fits = |keys: &(LessSafeKey, [u8; COMMITMENT_LEN])| verify_slices_are_equal(found, &keys.1).is_ok();
+        let (key, _) = [NOTE, EMPTY_NOTE]
+            .map(|label| self.note_keys(label))
+            .into_iter()
+            .find(fits)
+            .ok_or(SealError::WrongKey("the note of this manifest"))?;
         let mut body = Zeroizing::new(body.to_vec());
         let plain = key.open_in_place(note_nonce(), Aad::empty(), &mut body).map_err(|_| altered)?;
         Ok(Note::decode(plain)?)
     }
 
-    fn note_keys(&self) -> (LessSafeKey, [u8; 32]) {
-        let (key, commitment) = kdf::key_and_commitment(&self.prk, &[b"lavatube/1 note", &self.session.0]);
+    fn note_keys(&self, label: &[u8]) -> (LessSafeKey, [u8; COMMITMENT_LEN]) {
+        let (key, commitment) = kdf::key_and_commitment(&self.prk, &[label, &self.session.0]);
         (aead_key(&key), commitment)
     }
 }

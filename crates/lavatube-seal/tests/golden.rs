@@ -1,4 +1,5 @@
-//! Golden bytes: `vectors/seal-v1.json` and `vectors/manifest-v1.bin`, from fixed seeds, kept for ever.
+//! Golden bytes: `vectors/seal-v1.json`, `vectors/manifest-v1.bin` and `vectors/manifest_joins-v1.bin`, from fixed seeds,
+//! kept for ever.
 //!
 //! The rescue reader is tested from the same files. To write them anew (never for a released version):
 //! `cargo test -p lavatube-seal --test golden -- --ignored`. ML-DSA signatures are randomised, so card and manifest are
@@ -20,6 +21,7 @@ const PASSPHRASE: &[u8] = b"lavatube";
 
 const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
+const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
@@ -83,6 +85,7 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
         depositor: keys.depositor(),
         sequence: 2,
         previous: Some(ObjectId(pattern(0xf0, 1))),
+        joins: Vec::new(),
         root: root_of(&leaves),
         leaves,
         wraps: vec![wrap.clone()],
@@ -199,6 +202,34 @@ fn the_golden_manifest_verifies_and_its_session_opens() {
     let len = session.pack(0, m.leaves[0].class).open_pack(&mut pack).unwrap();
     assert_eq!(pack[..len], pattern::<3984>(1, 11));
     assert_eq!(session.open_note(&m.note).unwrap().snapshots.len(), 2);
+}
+
+/// The manifest of a session that was cut, which joins two ends of its chain; in all else like the other.
+fn joining() -> (DepositKeys, Manifest) {
+    let (_, _, keys, manifest) = golden();
+    let session = Session::resume(&keys, manifest.session, &Secret::new(pattern(0x80, 5)));
+    let note = session.seal_note(&Note { tenant: TENANT.into(), snapshots: Vec::new() }).unwrap();
+    let joins = vec![ObjectId(pattern(0x20, 1)), ObjectId(pattern(0x30, 1))];
+    (keys, Manifest { sequence: 9, joins, note, ..manifest })
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_manifest_that_joins() {
+    let (keys, manifest) = joining();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/manifest_joins-v1.bin");
+    std::fs::write(path, keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_manifest_that_joins_verifies_and_its_note_is_empty() {
+    let (keys, expected) = joining();
+    let stored = SignedManifest::decode(JOINING).unwrap();
+    assert_eq!(stored.manifest, expected);
+    stored.verify(&keys.card().card.public).unwrap();
+    let session = Session::resume(&keys, expected.session, &Secret::new(pattern(0x80, 5)));
+    assert_eq!(session.open_note(&stored.manifest.note).unwrap().snapshots, []);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use lavatube_base::sign::PairSigner;
-use lavatube_base::{ObjectId, SessionId};
+use lavatube_base::{ChunkId, ObjectId, SessionId};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, ReadBody, Secret};
 use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, Wrap, root_of};
@@ -44,6 +44,7 @@ fn finish(keys: &DepositKeys) -> Finished {
         depositor: keys.depositor(),
         sequence: 2,
         previous: Some(ObjectId([1; 32])),
+        joins: Vec::new(),
         root: root_of(&leaves),
         leaves,
         wraps: vec![wrap],
@@ -215,4 +216,17 @@ fn p9_breaking_one_half_of_the_wrap_or_all_of_it_opens_nothing() {
     assert!(matches!(open(&without_psk, &pack), Err(SealError::WrongKey(_))));
     let other_tenant = SessionKeys::derive(SESSION, &root().tenant("other").psk, &secret);
     assert!(matches!(open(&other_tenant, &pack), Err(SealError::WrongKey(_))));
+}
+
+#[test]
+fn an_empty_note_has_keys_of_its_own_and_is_always_the_same() {
+    let session = SessionKeys::derive(SessionId([1; 16]), &Secret::new([2; 32]), &Secret::new([3; 32]));
+    let note = |snapshots| Note { tenant: "default".into(), snapshots };
+    let (none, some) = (note(vec![]), note(vec![(ChunkId([4; 24]), 0)]));
+    let sealed = |note: &Note| session.seal_note(note).unwrap();
+    assert_eq!(sealed(&none), sealed(&none), "sealing it again tells nothing");
+    assert_ne!(sealed(&none)[..32], sealed(&some)[..32], "they are sealed under two keys");
+    for note in [none, some] {
+        assert_eq!(session.open_note(&sealed(&note)).unwrap(), note);
+    }
 }

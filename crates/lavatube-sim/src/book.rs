@@ -29,7 +29,8 @@ struct Inner {
     known: Vec<Known>,
     places: BTreeMap<ObjectId, usize>,
     packs: BTreeMap<(SessionId, u32), ObjectId>,
-    notes: BTreeMap<SessionId, [u8; 16]>,
+    /// By session and commitment, which stands for the key.
+    notes: BTreeMap<(SessionId, Vec<u8>), [u8; 16]>,
     faults: Vec<String>,
 }
 
@@ -131,8 +132,10 @@ impl Inner {
         let Ok(signed) = SignedManifest::decode(object.bytes()) else {
             return Some(format!("manifest {} cannot be decoded", object.id().short()));
         };
-        let (session, note) = (signed.manifest.session, h16(&[&signed.manifest.note]));
-        let first = *self.notes.entry(session).or_insert(note);
+        let (session, sealed) = (signed.manifest.session, &signed.manifest.note);
+        let note = h16(&[sealed]);
+        let commitment = sealed[..32.min(sealed.len())].to_vec();
+        let first = *self.notes.entry((session, commitment)).or_insert(note);
         (first != note).then(|| format!("session {} has two notes under one key and nonce", session.short()))
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lavatube_base::Verified;
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::catalog::{Catalog, CatalogError};
+use lavatube_client::chain::Chain;
 use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
 use lavatube_client::delivery::Delivery;
 use lavatube_client::doubt;
@@ -99,15 +100,15 @@ pub fn backup(
     let mut courier = Courier::new(Some(far as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
     let drained = courier.drain_spool()?;
-    session::catch_up_chain(state, &machine.deposit, far)?;
-    let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut courier)?;
-    doubt::settle(state, far, &drained, &mut courier, &mut catalog)?;
     let mut dice = |out: &mut [u8]| {
         chance.fill(out);
         if out.len() == 32 {
             wires.keep_secret("a session's secret", out);
         }
     };
+    let mut chain = Chain::survey(state, &machine.deposit, far)?;
+    let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
+    doubt::settle(state, far, &drained, &mut courier, &mut catalog)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
     let delivery = Delivery::new(open.keys.session(), state, courier, &meter);
@@ -116,7 +117,7 @@ pub fn backup(
     let prepared = backup::prepare(source, request, &machine.deposit, state, &mut catalog, &mut front, &meter)?;
     let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
     let (packed, mut courier) = line.finish(&ask)?;
-    session::finish(state, &machine.deposit, &open, &packed.packs, packed.found, &mut courier)?;
+    session::finish(state, &machine.deposit, &open, &packed.packs, packed.found, &mut chain, &mut courier)?;
     let report = prepared.complete()?;
     session::close(state)?;
     let promise = courier.promise();

@@ -136,7 +136,7 @@ impl World {
         let far = SimFar::new(vault, &self.book);
         let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         let structure = reader::look(&far, &state, &self.read, reader::check).map_err(|e| e.to_string())?;
-        calm::sound(&structure, self.may_fork)?;
+        calm::sound(&structure, self.machine.deposit.depositor())?;
         self.inspect(&BTreeSet::new(), Depth::All, chance)?;
         let mut gone = BTreeSet::new();
         while gone.len() < usize::from(self.plan.m) {

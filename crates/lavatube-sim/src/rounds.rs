@@ -72,6 +72,7 @@ impl World {
         if chance.per_mille(self.plan.loss) {
             self.lose(chance)?;
         }
+        self.put_back();
         if chance.per_mille(self.plan.repair) {
             let hardship = self.hardship(chance);
             self.repair(hardship, chance)?;
@@ -132,7 +133,6 @@ impl World {
         let card = self.machine.deposit.card().encode();
         let admitted = self.book.has_receipt(Verified::hash(&card).id());
         let sound = self.drives.iter().all(|d| d.platter().mood == Mood::Sound);
-        self.may_fork |= self.lost_state && !(away.is_empty() && sound);
         // A drive that is missing on top of damage is more than what was promised to be borne.
         let borne = away.is_empty() || (self.plan.m > 0 && !self.atlas.struck());
         let came = self.backup(&away, hardship, chance)?;
@@ -267,6 +267,21 @@ impl World {
             self.look(chance)?;
         }
         Ok(())
+    }
+
+    /// Now and then somebody keeps a copy of the machine's state, or puts the last one back. The chance is its own, so
+    /// that seeds are in all else what they were.
+    fn put_back(&mut self) {
+        let mut chance = Chance::named(self.seed, "put back", self.wires.now().s.unsigned_abs());
+        if chance.per_mille(self.plan.loss)
+            && let Some(older) = self.older_state.take()
+        {
+            self.wires.tell(|| "  an older copy of the machine's STATE is put back".into());
+            self.machine.state.put_back(older);
+        }
+        if chance.per_mille(300) {
+            self.older_state = Some(self.machine.state.copy());
+        }
     }
 
     /// Nothing strikes any more.

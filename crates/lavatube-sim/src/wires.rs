@@ -243,7 +243,11 @@ impl Wires {
 
     /// Adds a line to the story, if there is one.
     pub fn tell(&self, line: impl FnOnce() -> String) {
-        self.inner().tell(line);
+        if self.inner().story.is_some() {
+            // Made while nothing is locked: a line may ask for names.
+            let line = line();
+            self.inner().tell(|| line);
+        }
     }
 
     /// The story so far.

@@ -68,10 +68,8 @@ pub struct World {
     pub reported: Vec<Reported>,
     /// What each walk saw, by the time it began.
     pub logs: BTreeMap<WallTime, Log>,
-    /// Whether the machine ever lost its state, and goes on with its key.
-    pub lost_state: bool,
-    /// Whether it then took a backup while it could not ask the vault where its chain of manifests stands.
-    pub may_fork: bool,
+    /// What the machine's state was some time ago, to be put back one day.
+    pub older_state: Option<BTreeMap<String, Vec<u8>>>,
     /// What is planted.
     pub sabotage: Option<Sabotage>,
     root: Root,
@@ -137,8 +135,7 @@ impl World {
             read,
             reported: Vec::new(),
             logs: BTreeMap::new(),
-            lost_state: false,
-            may_fork: false,
+            older_state: None,
             sabotage,
             root,
             signer: seeds[1],
@@ -250,11 +247,11 @@ impl World {
         self.reported.iter_mut().filter(|r| spooled && r.promise == Promise::SafeHere).for_each(|r| r.is_due = false);
         self.machine.state.wipe();
         self.machine.spool.wipe();
+        // What it knew of the spool is gone with that.
+        self.older_state = None;
         if new_key {
             self.machines += 1;
             self.machine.deposit = new_keys(&self.root, &self.wires, self.seed, self.machines)?;
-        } else {
-            self.lost_state = true;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ fn manifest(depositor: &PairSigner, packs: &[&[u8]]) -> Vec<u8> {
         depositor: depositor_id(&depositor.public()),
         sequence: 1,
         previous: None,
+        joins: Vec::new(),
         root: root_of(&leaves),
         leaves,
         wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],

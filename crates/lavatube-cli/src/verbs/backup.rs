@@ -25,6 +25,7 @@ use crate::patterns::Patterns;
 use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::units::things;
 use crate::verbs::{init, version};
 use crate::{date, progress, units};
 
@@ -37,8 +38,9 @@ use crate::{date, progress, units};
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
 /// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
-/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, seconds, exit. The bytes of a path that is
-/// no UTF-8 are in path_hex; of a list of paths with one such, in paths_hex, with null for the others.
+/// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, chain {withdrawn, strange, unread},
+/// clock_behind, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex; of a list of paths with one such, in
+/// paths_hex, with null for the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BackupArgs {
@@ -335,6 +337,14 @@ impl Done<'_> {
                  snapshots`, which needs the read key, makes it whole)",
             );
         }
+        self.warn_of_the_chain(screen);
+        if let Some(newest) = outcome.clock_behind {
+            screen.warn(&format!(
+                "the clock of this machine is behind: the newest snapshot it took says {}. `latest` is right all the same \
+                 among its own snapshots, but not among those of several machines",
+                date::rfc3339(newest)
+            ));
+        }
         if report.totals.skipped > 0 {
             let n = report.totals.skipped;
             screen.warn(&format!(
@@ -353,6 +363,33 @@ impl Done<'_> {
             ));
             let items = report.changed.iter().map(|p| (&p[..], ""));
             listing(items, n, SHOWN_MAX).iter().for_each(|line| screen.note(line));
+        }
+    }
+
+    /// What was unexpected about this machine's manifests.
+    fn warn_of_the_chain(&self, screen: &Screen) {
+        let chain = &self.outcome.chain;
+        let manifests = |n| things(n, "manifest", "manifests");
+        if chain.withdrawn > 0 {
+            screen.warn(&format!(
+                "the vault signed for {} of this machine that it does not have any more: it was put back to an older \
+                 state, hides them, or lacks the drives that know of them (`lavatube check` says which)",
+                manifests(chain.withdrawn)
+            ));
+        }
+        if chain.strange > 0 {
+            screen.warn(&format!(
+                "the vault has {} of this machine's deposit key that its state did not know: an older state was put \
+                 back, or two machines use one key. If neither is so, someone else has the key: make a new one",
+                manifests(chain.strange)
+            ));
+        }
+        if chain.unread > 0 {
+            screen.warn(&format!(
+                "{} in the vault cannot be read now. This snapshot does not follow them yet; a later backup makes up for \
+                 that",
+                manifests(chain.unread)
+            ));
         }
     }
 
@@ -398,6 +435,12 @@ impl Done<'_> {
             "drained": outcome.drained.delivered,
             "damaged_waiting": outcome.drained.damaged.len(),
             "doubted": outcome.doubted,
+            "chain": {
+                "withdrawn": outcome.chain.withdrawn,
+                "strange": outcome.chain.strange,
+                "unread": outcome.chain.unread,
+            },
+            "clock_behind": outcome.clock_behind.map(date::rfc3339),
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),
         });

@@ -8,7 +8,7 @@ mod report;
 use std::collections::BTreeSet;
 
 use lavatube_base::ObjectId;
-use lavatube_client::check::{Damage, Structure, Turn};
+use lavatube_client::check::{ChainFault, Damage, Structure, Turn};
 use lavatube_client::meter::Meter;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::clock;
@@ -30,7 +30,8 @@ use crate::verbs::status::worn;
 /// With --read-data it reads every byte, opens every pack and derives every chunk's name again: what passes can be
 /// restored. Damage is named down to drive and file. Without the read key only the vault's part is checked.
 ///
-/// Exit status: 0 nothing is wrong; 4 damage was found, and every file can still be restored; 5 files are lost, and named.
+/// Exit status: 0 nothing is wrong; 4 damage was found, or the chain of manifests has several ends, and every file can
+/// still be restored; 5 files are lost, and named, or the vault lacks manifests it has had.
 ///
 /// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
@@ -306,7 +307,7 @@ impl Found {
         let structure = self.structure.as_ref();
         // A manifest that cannot be read or believed takes all of its session along, whichever files that has. What is bad
         // of the structure was looked for: it is among the damage, unless another pack has it.
-        let unknown = structure.is_some_and(|s| !s.refused.is_empty() || !s.chain.is_empty());
+        let unknown = structure.is_some_and(|s| !s.refused.is_empty() || s.chain.iter().any(ChainFault::is_loss));
         let data = self.data.as_ref().is_some_and(|d| !d.bad.is_empty());
         if beyond || unknown || !self.damage.is_none() {
             End::Lost

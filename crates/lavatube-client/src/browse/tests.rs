@@ -62,6 +62,27 @@ fn snapshots_are_listed_by_their_time() {
     assert_eq!(all.iter().map(|l| l.snapshot.time.s).collect::<Vec<_>>(), [0, 1]);
 }
 
+//= FORMAT#F25 what was taken after another is newer
+#[test]
+fn a_clock_that_was_ahead_does_not_make_its_snapshot_the_latest() {
+    let mut world = World::new();
+    let mut ids = Vec::new();
+    for (n, clock) in [(1, 0), (2, 1000), (3, -1000), (4, 0)] {
+        world.clock = clock;
+        let mut w = world.session();
+        // One session is cut before it has a snapshot.
+        match n {
+            3 => drop(w.chunk(b"x")),
+            _ => ids.push(w.tree(&["/d"], &[dir("d")])),
+        }
+        w.finish();
+    }
+    let all = world.reading(|fetcher| snapshots(fetcher).unwrap().snapshots);
+    assert_eq!(all.iter().map(|l| l.place.id).collect::<Vec<_>>(), ids);
+    assert_eq!(all.iter().map(|l| l.snapshot.time.s).collect::<Vec<_>>(), [0, 1001, 3]);
+    assert_eq!(resolve(&all, "latest").unwrap().place.id, ids[2]);
+}
+
 #[test]
 fn a_listing_shows_what_is_directly_in_a_directory_or_all_below() {
     let mut world = World::new();

@@ -61,10 +61,14 @@ fn a_gap_and_a_fork_in_the_chain_are_found() {
     }
     let depositor = world.deposit.depositor();
     let ids: Vec<ObjectId> = world.reading(|f| f.archive().sessions.all().iter().map(|v| v.id).collect());
+    let whole = world.far.manifests.lock().unwrap().clone();
     world.far.manifests.lock().unwrap().remove(&ids[1]);
     world.far.manifests.lock().unwrap().remove(&ids[2]);
-    assert_eq!(check(&world).0.chain, [ChainFault::Missing { depositor, first: 2, last: 3 }]);
+    let faults = check(&world).0.chain;
+    assert_eq!(faults, [ChainFault::Missing { depositor, sequence: 4, id: ids[2] }]);
+    assert!(faults[0].is_loss());
 
+    *world.far.manifests.lock().unwrap() = whole;
     let mut twin = World::new();
     let mut w = twin.session();
     w.chunk(b"another first session");
@@ -72,7 +76,34 @@ fn a_gap_and_a_fork_in_the_chain_are_found() {
     let (id, bytes) = twin.far.manifests.lock().unwrap().pop_first().unwrap();
     world.far.manifests.lock().unwrap().insert(id, bytes);
     let faults = check(&world).0.chain;
-    assert!(faults.iter().any(|f| matches!(f, ChainFault::Fork { sequence: 1, .. })), "{faults:?}");
+    assert_eq!(faults, [ChainFault::Forked { depositor, ends: vec![(1, id), (4, ids[3])] }]);
+    assert!(!faults[0].is_loss());
+}
+
+#[test]
+fn what_was_kept_here_tells_a_manifest_that_never_arrived_from_one_that_was_withdrawn() {
+    use crate::memory::receipt_for;
+    use crate::spool::SpoolKind;
+
+    let mut world = World::new();
+    for _ in 0..3 {
+        let mut w = world.session();
+        w.chunk(b"x");
+        w.finish();
+    }
+    let depositor = world.deposit.depositor();
+    crate::chain::Chain::survey(&world.state, &world.deposit, &world.far).unwrap();
+    let ids: Vec<ObjectId> = world.reading(|f| f.archive().sessions.all().iter().map(|v| v.id).collect());
+    world.far.manifests.lock().unwrap().remove(&ids[1]);
+    assert_eq!(check(&world).0.chain, [ChainFault::Unsent { depositor, sequence: 2, id: ids[1] }]);
+    for (n, id) in [(2, ids[1]), (3, ids[2])] {
+        world.far.manifests.lock().unwrap().remove(&id);
+        let (signer, receipt) = receipt_for(SpoolKind::Manifest, id);
+        crate::ledger::note(&world.state, &signer, SpoolKind::Manifest, id, &receipt).unwrap();
+        let faults = check(&world).0.chain;
+        assert!(faults.contains(&ChainFault::Withdrawn { depositor, sequence: n, id }), "{faults:?}");
+        assert!(faults.iter().all(ChainFault::is_loss), "{faults:?}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ fn manifest(leaves: u8) -> Manifest {
         depositor: DepositorId([2; 32]),
         sequence: 7,
         previous: Some(ObjectId([3; 32])),
+        joins: Vec::new(),
         root: root_of(&leaves),
         leaves,
         wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; ENC_LEN], ct: vec![6; CT_LEN] }],
@@ -36,14 +37,31 @@ fn a_manifest_survives_and_verifies() {
 }
 
 #[test]
-fn the_first_manifest_and_only_it_has_none_before() {
+fn a_manifest_that_joins_ends_of_its_chain_survives_up_to_the_limit() {
+    let id = |n: usize| ObjectId([9 + n as u8; 32]);
+    let mut m = manifest(2);
+    m.joins = (0..CHAIN_JOINS_MAX).map(id).collect();
+    assert_eq!(Manifest::decode_body(&m.encode_body()), Ok(m.clone()));
+    m.joins.push(id(CHAIN_JOINS_MAX));
+    assert!(Manifest::decode_body(&m.encode_body()).is_err());
+    for joins in [vec![id(1), id(0)], vec![id(1), id(1)], vec![ObjectId([3; 32])]] {
+        m.joins = joins;
+        assert!(Manifest::decode_body(&m.encode_body()).is_err(), "{:?}", m.joins);
+    }
+    m.joins = vec![id(0)];
+    m.previous = None;
+    assert!(Manifest::decode_body(&m.encode_body()).is_err());
+}
+
+#[test]
+fn the_first_manifest_has_none_before_and_a_later_one_may_know_of_none() {
     let mut m = manifest(0);
     m.sequence = 1;
     assert!(Manifest::decode_body(&m.encode_body()).is_err());
     m.previous = None;
     assert_eq!(Manifest::decode_body(&m.encode_body()), Ok(m.clone()));
     m.sequence = 2;
-    assert!(Manifest::decode_body(&m.encode_body()).is_err());
+    assert_eq!(Manifest::decode_body(&m.encode_body()), Ok(m.clone()));
     m.sequence = 0;
     assert!(Manifest::decode_body(&m.encode_body()).is_err());
 }

@@ -1,6 +1,7 @@
 //! Once nothing strikes any more, everything becomes whole: every shard of every object on its drive, every journal and
 //! card as it should be, every manifest in its chain.
 
+use lavatube_base::DepositorId;
 use lavatube_client::check::{ChainFault, Structure};
 use lavatube_vault::{Depth, DriveState, OpenReport, Vault};
 
@@ -40,15 +41,15 @@ pub fn whole(vault: &Vault, report: &OpenReport) -> Verdict {
     Ok(())
 }
 
-/// Manifests, packs and trees are sound. A machine that lost its state and could not ask the vault begins its chain anew,
-/// which a check tells.
+/// Manifests, packs and trees are sound. A backup joined whatever ends the chain of `own` had: of those whose key is gone,
+/// nobody can.
 ///
 /// # Errors
 /// What is not.
-pub fn sound(structure: &Structure, may_fork: bool) -> Verdict {
-    let forked = |f: &ChainFault| matches!(f, ChainFault::Fork { .. } | ChainFault::Unlinked { .. });
-    if let Some(fault) = structure.chain.iter().find(|f| !(may_fork && forked(f))) {
-        return Err(format!("the chain of manifests is broken: {fault}"));
+pub fn sound(structure: &Structure, own: DepositorId) -> Verdict {
+    let borne = |f: &&ChainFault| matches!(f, ChainFault::Forked { depositor, .. } if *depositor != own);
+    if let Some(fault) = structure.chain.iter().find(|f| !borne(f)) {
+        return Err(format!("the chain of manifests is not as it should be: {fault}"));
     }
     if let Some(refused) = structure.refused.first() {
         return Err(format!("manifest {} is not believed: {}", refused.id.short(), refused.reason));

@@ -57,6 +57,16 @@ impl SimState {
         *self.media() = Media::default();
     }
 
+    /// All files as they are, to be put back one day.
+    pub fn copy(&self) -> BTreeMap<String, Vec<u8>> {
+        self.media().live.clone()
+    }
+
+    /// Somebody puts an older copy back.
+    pub fn put_back(&self, live: BTreeMap<String, Vec<u8>>) {
+        *self.media() = Media { live, ..Media::default() };
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.media().live.is_empty()
@@ -91,7 +101,7 @@ impl Media {
 /// Names without what a random signature decides.
 fn plain(name: &str) -> String {
     if name.starts_with("manifests/") {
-        return name.split('-').next().unwrap_or("").to_owned();
+        return name.split('-').take(2).collect::<Vec<_>>().join("-");
     }
     let folder = ["vaulted/", "cards/"].into_iter().find(|folder| name.starts_with(folder));
     folder.unwrap_or(name).to_owned()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
-use lavatube_client::check::Structure;
+use lavatube_client::check::{ChainFault, Structure};
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
@@ -39,6 +39,10 @@ impl Found {
             (End::Done, _) if self.data.is_some() => screen.ink(Ink::Green, "still there") + ": nothing is wrong.",
             (End::Done, _) => screen.ink(Ink::Green, "Nothing is wrong.") + " --read-data looks at every byte.",
             (End::Lost, _) => self.loss(screen),
+            _ if self.is_sound_but_for_chains() => {
+                screen.ink(Ink::Yellow, "No file that the vault has is lost.")
+                    + " The chain of manifests is not as it should be."
+            }
             (_, Some(_)) if self.is_mended() => screen.ink(Ink::Green, "All damage is mended."),
             (_, Some(_)) => {
                 screen.ink(Ink::Yellow, "Damage is left that could not be mended now.") + " No file is lost."
@@ -63,8 +67,9 @@ impl Found {
                 format!("{head} Bring {} back, if you can.", drives.join(", "))
             }
         };
-        let told = self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && s.chain.is_empty())
-            && (self.looked || self.lost_packs.is_empty());
+        let told =
+            self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && !s.chain.iter().any(ChainFault::is_loss))
+                && (self.looked || self.lost_packs.is_empty());
         let all = self.data.is_some() && self.share().is_some_and(|share| share >= 1.0);
         let packs_only = self.unsound.iter().all(|u| u.health.restorable || u.kind == ObjectKind::Pack);
         text.push_str(match told {
@@ -74,6 +79,16 @@ impl Found {
             false => " Which files that touches cannot be told now.",
         });
         text
+    }
+
+    /// Whether nothing is wrong but what no mending helps: how manifests follow each other.
+    fn is_sound_but_for_chains(&self) -> bool {
+        let chains = |s: &Structure| !s.chain.is_empty() && s.refused.is_empty() && s.bad.is_empty();
+        self.structure.as_ref().is_some_and(chains)
+            && self.unsound.is_empty()
+            && self.worn.is_empty()
+            && self.drives.iter().all(|d| d.state == DriveState::Present)
+            && self.data.as_ref().is_none_or(|d| d.bad.is_empty())
     }
 
     pub(super) fn is_mended(&self) -> bool {
