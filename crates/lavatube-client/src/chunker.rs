@@ -42,8 +42,9 @@
 
 use std::fmt;
 
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use aes::{Aes128, Block};
+use aes::Aes128;
+use aes::cipher::consts::U16;
+use aes::cipher::{Block, BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// Bounds and target of chunk lengths, all in bytes. Must satisfy `WINDOW <= min < mean < max`.
@@ -86,17 +87,6 @@ impl ChunkerKey {
             u64::from_le_bytes(word)
         });
         Self { nh, aes: Aes128::new((&*aes_key).into()) }
-    }
-
-    /// The 16 pseudo-random bytes that belong to one window: the only thing a cut may depend on.
-    #[inline]
-    fn judge(&self, window: &[u8; WINDOW]) -> [u8; 16] {
-        let (words, _) = window.as_chunks::<8>();
-        let keyed = |i: usize| u128::from(u64::from_le_bytes(words[i]).wrapping_add(self.nh[i]));
-        let digest = (0..WORDS).step_by(2).fold(0u128, |sum, i| sum.wrapping_add(keyed(i) * keyed(i + 1)));
-        let mut block = Block::from(digest.to_le_bytes());
-        self.aes.encrypt_block(&mut block);
-        block.into()
     }
 }
 
@@ -156,17 +146,54 @@ impl Chunker {
 
     /// Walks the candidates that `data` covers; leaves `next` at the first it does not.
     fn scan(&mut self, data: &[u8]) -> Option<usize> {
-        while self.next < self.sizes.max {
-            let window = data.get(self.next - WINDOW..self.next)?.first_chunk()?;
-            let verdict = self.key.judge(window);
-            let (ticket, rest) = verdict.split_first_chunk()?;
-            if u64::from_le_bytes(*ticket) < self.bar {
-                return Some(self.next);
-            }
-            self.next += 1 + usize::from(rest[0] % JUMP_MAX);
-        }
-        None
+        let Self { key, sizes, bar, next } = self;
+        let mut found = None;
+        // One call for the whole walk: the cipher lays its keys out for the processor at every call anew.
+        key.aes.encrypt_with_backend(Walk { nh: &key.nh, max: sizes.max, bar: *bar, data, next, found: &mut found });
+        found
     }
+}
+
+/// A walk over candidates, inside the cipher.
+struct Walk<'w> {
+    nh: &'w [u64; WORDS],
+    max: usize,
+    bar: u64,
+    data: &'w [u8],
+    next: &'w mut usize,
+    found: &'w mut Option<usize>,
+}
+
+impl BlockSizeUser for Walk<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for Walk<'_> {
+    #[inline(always)]
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        while *self.next < self.max {
+            let window = self.data.get(*self.next - WINDOW..*self.next).and_then(|w| w.first_chunk::<WINDOW>());
+            let Some(window) = window else { return };
+            let verdict = judge(self.nh, window, backend);
+            let (ticket, [jump, ..]) = verdict.split_at(8) else { return };
+            if ticket.first_chunk().is_some_and(|ticket| u64::from_le_bytes(*ticket) < self.bar) {
+                *self.found = Some(*self.next);
+                return;
+            }
+            *self.next += 1 + usize::from(jump % JUMP_MAX);
+        }
+    }
+}
+
+/// The 16 pseudo-random bytes that belong to one window: the only thing a cut may depend on.
+#[inline(always)]
+fn judge<B: BlockCipherEncBackend<BlockSize = U16>>(nh: &[u64; WORDS], window: &[u8; WINDOW], backend: &B) -> [u8; 16] {
+    let (words, _) = window.as_chunks::<8>();
+    let keyed = |i: usize| u128::from(u64::from_le_bytes(words[i]).wrapping_add(nh[i]));
+    let digest = (0..WORDS).step_by(2).fold(0u128, |sum, i| sum.wrapping_add(keyed(i) * keyed(i + 1)));
+    let mut block = Block::<B>::from(digest.to_le_bytes());
+    backend.encrypt_block((&mut block).into());
+    block.into()
 }
 
 /// Bytes that decide about a cut: the ones just before it.

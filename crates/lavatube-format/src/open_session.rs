@@ -5,8 +5,8 @@
 //! is removed with the session's end, so that a stolen deposit key opens nothing that is finished (promise P2).
 
 use lavatube_base::digest::h16;
-use lavatube_base::limits::TENANT_LEN_MAX;
 use lavatube_base::limits::PACK_LEN_MAX;
+use lavatube_base::limits::TENANT_LEN_MAX;
 use lavatube_base::{DepositorId, SessionId};
 
 use crate::catalog::PackRow;
