@@ -109,7 +109,7 @@ fn a_manifest_that_is_not_believed_is_lost_data() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains("is not believed") && said.contains("Data are lost."), "{said}");
     assert!(!said.contains("no file is lost") && !said.contains("Everything that is not named"), "{said}");
-    let status: Value = machine.json(&["status"], 0);
+    let (_, status): (_, Value) = machine.answer(&["status"]);
     assert_eq!(status["checked"]["verdict"], "lost", "{status:#}");
     assert_ne!(machine.answer(&["restore", &snapshot, "--target", "back"]).0, 0);
 }

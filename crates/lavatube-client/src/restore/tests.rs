@@ -168,6 +168,8 @@ fn in_doubt_a_file_that_only_looks_restored_is_written_again() {
     let (snapshot, _) = everything(&mut world);
     let sink = MemorySink::new();
     let doubtful = RestoreRequest { doubt: true, ..request(snapshot) };
+    // Nobody told of a cut, but the system started after the file was changed.
+    let after_a_start = RestoreRequest { booted: WallTime { s: i64::MAX, ns: 0 }, ..request(snapshot) };
     run(&world, &sink, request(snapshot)).unwrap();
     let whole = ["docs/a", "docs/big", "docs/s/sparse"].map(|path| (path, sink.content(path).unwrap()));
     for (path, content) in &whole {
@@ -179,10 +181,14 @@ fn in_doubt_a_file_that_only_looks_restored_is_written_again() {
             sink.tear(path, &torn);
             let trusting = run(&world, &sink, request(snapshot)).unwrap();
             assert_eq!((trusting.files, trusting.already_there), (0, 6), "without doubt it counts as done");
-            let outcome = run(&world, &sink, doubtful).unwrap();
-            assert!(outcome.is_whole(), "{path}: {outcome:?}");
-            assert_eq!((outcome.files, outcome.already_there), (u64::from(differs), 6 - u64::from(differs)), "{path}");
-            assert_eq!(sink.content(path).unwrap(), *content, "{path}");
+            for request in [doubtful, after_a_start] {
+                sink.tear(path, &torn);
+                let outcome = run(&world, &sink, request).unwrap();
+                assert!(outcome.is_whole(), "{path}: {outcome:?}");
+                let files = u64::from(differs);
+                assert_eq!((outcome.files, outcome.already_there), (files, 6 - files), "{path}");
+                assert_eq!(sink.content(path).unwrap(), *content, "{path}");
+            }
         }
     }
     sink.put("docs/a", b"precious", 5);
