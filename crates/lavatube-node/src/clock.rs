@@ -35,7 +35,7 @@ pub fn wall_now() -> WallTime {
 /// When the system started, by its wall clock of today.
 pub fn booted() -> WallTime {
     let (now, up) = (wall_now(), clock_gettime(ClockId::Boottime));
-    let ns = i64::from(now.ns) - i64::try_from(up.tv_nsec).unwrap_or_default();
+    let ns = i64::from(now.ns) - up.tv_nsec;
     let borrow = i64::from(ns < 0);
     WallTime { s: now.s - up.tv_sec - borrow, ns: u32::try_from(ns + borrow * 1_000_000_000).unwrap_or_default() }
 }

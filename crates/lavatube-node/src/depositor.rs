@@ -27,6 +27,7 @@ use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::holding::Holding;
 use crate::keyring::{Keyring, KeyringError};
+use crate::link_folder::{self, LinkError};
 use crate::lock::{Lock, LockError, Mode};
 use crate::pipeline::{self, Effort};
 use crate::words::plain;
@@ -52,6 +53,9 @@ pub enum DepositorError {
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The link to a far vault.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyringError),
@@ -109,6 +113,9 @@ pub struct Made {
 /// [`DepositorError`]; what exists is never overwritten.
 pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, DepositorError> {
     let mut made = Made::default();
+    if link_folder::is_far(&places.vault) {
+        return Err(VaultError::Far(places.vault.clone()).into());
+    }
     make_folder(&places.vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
     let keyring = Keyring::at(&places.keys);
@@ -174,11 +181,14 @@ pub struct Outcome {
     pub doubted: usize,
     /// Drives that are not as they should be, or failed while the backup wrote to them: label and, of the latter, why.
     pub degraded: Vec<(String, Option<String>)>,
+    /// The vault is at the other end of a link: what was made waits for it here.
+    pub far: bool,
     /// The catalog lacks chunks that the vault has: they may have been sent again, until a reader makes it anew.
     pub catalog_incomplete: bool,
 }
 
-/// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there.
+/// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there or it is at the other
+/// end of a link.
 ///
 /// # Errors
 /// [`DepositorError`]; what was delivered before the error is kept for the next run.
@@ -189,6 +199,9 @@ pub fn backup(
     wait: Duration,
     meter: &Meter,
 ) -> Result<Outcome, DepositorError> {
+    if link_folder::is_far(&places.vault) {
+        return backup_for_far(places, request, effort, wait, meter);
+    }
     let holding = Holding::open(places, "lavatube backup", true, wait)?;
     let Holding { vault, state, .. } = &holding;
     let deposit = Keyring::at(&places.keys).deposit()?;
@@ -211,7 +224,32 @@ pub fn backup(
     });
     let degraded = degraded.collect();
     let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
-    Ok(Outcome { report, promise, stored_bytes, recovered, drained, doubted, degraded, catalog_incomplete })
+    Ok(Outcome { report, promise, stored_bytes, recovered, drained, doubted, degraded, far: false, catalog_incomplete })
+}
+
+/// Takes a snapshot for a vault at the other end of a link: all of it goes to the spool. The vault is not asked anything,
+/// so that what it has lost since is not noticed here.
+fn backup_for_far(
+    places: &Places,
+    request: &Request<'_>,
+    effort: Effort,
+    wait: Duration,
+    meter: &Meter,
+) -> Result<Outcome, DepositorError> {
+    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
+    let state = open_state(&folder)?;
+    let _lock = Lock::acquire(&folder.join("lock"), "lavatube backup", Mode::Exclusive, wait)?;
+    let deposit = Keyring::at(&places.keys).deposit()?;
+    keep_card(&state, &deposit.card().encode())?;
+    let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
+    let mut courier = Courier::new(None, &mut spool, &state);
+    let mut catalog = Catalog::open(&state)?;
+    let recovered = session::recover(&state, &deposit, &mut catalog, &mut courier)?;
+    doubt::recall(&state, &mut catalog)?;
+    let (report, promise) = take(&state, request, effort, &deposit, &mut catalog, courier, meter)?;
+    let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
+    let (drained, doubted, degraded) = (Drained::default(), 0, Vec::new());
+    Ok(Outcome { report, promise, stored_bytes, recovered, drained, doubted, degraded, far: true, catalog_incomplete })
 }
 
 /// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the
