@@ -96,6 +96,10 @@ pub const FLIGHT_MAX: usize = 1 << 18;
 pub const HELD_BLOCKS_MAX: usize = 3;
 /// bytes beyond which it holds no more than those.
 pub const HELD_LEN_MAX: usize = 32 << 20;
+/// Longest text of a denial that crosses the link.
+pub const DENIAL_TEXT_LEN_MAX: usize = 1024;
+/// Most objects that one message asks for.
+pub const ASKED_MAX: usize = 1024;
 /// Most contacts of a plan.
 pub const CONTACTS_MAX: usize = 1 << 16;
 

@@ -68,6 +68,10 @@ pub enum Verb {
     Check(verbs::check::CheckArgs),
     Key(verbs::key::KeyArgs),
     Status(verbs::status::StatusArgs),
+    Pair(verbs::pair::PairArgs),
+    Node(verbs::node::NodeArgs),
+    Vault(verbs::vault::VaultArgs),
+    Link(verbs::link::LinkArgs),
     Completions(verbs::completions::CompletionsArgs),
     Version(verbs::version::VersionArgs),
     Help(verbs::help::HelpArgs),
@@ -78,6 +82,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
     ("Take care", &["check", "status", "key"]),
+    ("Over a link", &["pair", "node", "vault", "link"]),
     ("Else", &["completions", "version", "help"]),
 ];
 

@@ -26,6 +26,7 @@ use lavatube_node::depositor::DepositorError;
 use lavatube_node::embedded::VaultError;
 use lavatube_node::keyring::KeyringError;
 use lavatube_node::keys_io::KeyFileError;
+use lavatube_node::link_folder::LinkError;
 use lavatube_node::lock::LockError;
 use lavatube_node::reader::ReaderError;
 use lavatube_seal::SealError;
@@ -38,6 +39,7 @@ impl From<DepositorError> for Failure {
         match e {
             DepositorError::Lock(e) => e.into(),
             DepositorError::Vault(e) => e.into(),
+            DepositorError::Link(e) => e.into(),
             DepositorError::Keys(e) => e.into(),
             DepositorError::Backup(e) => e.into(),
             DepositorError::Session(e) => e.into(),
@@ -46,6 +48,39 @@ impl From<DepositorError> for Failure {
             DepositorError::Catalog(e) => e.into(),
             DepositorError::State(e) => e.into(),
             DepositorError::Io { ref source, .. } => Self::new(of_system(source), e.to_string()),
+        }
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(e: LinkError) -> Self {
+        let text = e.to_string();
+        match e {
+            LinkError::NotPaired(_) => Self::new(Condition::NoVault, text)
+                .hint("`lavatube pair` at each end prints a line; give it to the other end with `lavatube pair LINE`"),
+            LinkError::NoVaultHere(_) => Self::new(Condition::NoVault, text)
+                .hint("name the vault's folder with --vault DIR; here, `lavatube node` takes what waits to the vault"),
+            LinkError::VaultHere(_) => Self::new(Condition::Usage, text)
+                .hint("`lavatube backup` stores in it directly; `lavatube vault serve` takes deposits from elsewhere"),
+            LinkError::OtherPeer(path) => Self::new(Condition::Exists, text)
+                .hint(format!("to pair anew, move {} away first", path.join("link.toml").display())),
+            LinkError::Line(_) | LinkError::WrongEnd(_) => Self::new(Condition::Usage, text)
+                .hint("copy the line that `lavatube pair` printed at the other end, from LVTP1- to its end"),
+            LinkError::Address { .. } => Self::new(Condition::Io, text)
+                .hint("an address is HOST:PORT, such as 192.0.2.7:4556 or [2001:db8::7]:4556"),
+            LinkError::Plan { .. } | LinkError::Unfit { .. } => {
+                Self::new(Condition::Config, text).hint("correct the file, or put it back from a copy")
+            }
+            LinkError::Io { .. } => Self::new(Condition::Io, text),
+            LinkError::Lock(e) => e.into(),
+            LinkError::Key(e) => e.into(),
+            LinkError::Seal(_) => Self::new(Condition::WrongKey, text)
+                .hint("copy the line that `lavatube pair` printed at the other end, from LVTP1- to its end"),
+            LinkError::Vault(e) => e.into(),
+            LinkError::Courier(e) => e.into(),
+            LinkError::Entropy(_) => Self::new(Condition::Failed, text),
+            LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
+                .hint("they stay on this machine; back up again what they hold, if it still exists"),
         }
     }
 }
@@ -65,6 +100,9 @@ impl From<VaultError> for Failure {
         let text = e.to_string();
         match e {
             VaultError::NoVault(_) => Self::new(Condition::NoVault, text),
+            VaultError::Far(_) => Self::new(Condition::VaultAway, text).hint(
+                "backups wait here until `lavatube node` has taken them there; read, restore and check at the vault's own machine",
+            ),
             VaultError::Io { .. } => Self::new(Condition::Io, text),
             VaultError::Unfit { .. } => Self::new(Condition::VaultAway, text)
                 .hint("put the file back from a copy; the drives themselves are not touched by it"),

@@ -11,6 +11,7 @@ mod archive;
 mod args;
 mod blame;
 mod config;
+mod daemon;
 mod date;
 #[cfg(test)]
 mod documents;
@@ -67,6 +68,10 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Restore(args) => verbs::restore::run(args, &settings, screen),
         Verb::Check(args) => verbs::check::run(args, &settings, screen),
         Verb::Key(args) => verbs::key::run(args, &settings, screen),
+        Verb::Pair(args) => verbs::pair::run(args, &settings, screen),
+        Verb::Node(args) => verbs::node::run(args, &settings, screen),
+        Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
+        Verb::Link(args) => verbs::link::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
         Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) => Ok(End::Done),
     }

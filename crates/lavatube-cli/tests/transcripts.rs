@@ -90,6 +90,35 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(step).take(len).collect()
 }
 
+#[test]
+fn a_vault_far_away_is_paired_and_what_is_for_it_waits() {
+    let machine = Machine::new();
+    machine.json(&["init", "--json"], 0);
+    std::fs::rename(machine.vault(""), machine.path("moon")).unwrap();
+    let moon = machine.path("moon");
+    let moon = moon.to_str().unwrap();
+    let mut text = machine.screens(&[&["pair"], &["pair", "--vault", moon], &["node", "--once"], &["link", "status"]]);
+    let (here, there) = (machine.json(&["pair", "--json"], 0), machine.json(&["pair", "--vault", moon, "--json"], 0));
+    let (here, there) = (here["line"].as_str().unwrap(), there["line"].as_str().unwrap());
+    text.push('\n');
+    text += &machine.screens(&[
+        &["pair", here],
+        &["pair", &there[..40]],
+        &["pair", there, "--peer", "moon"],
+        &["pair", there, "--peer", "moon.example:4556"],
+        &["pair", here, "--vault", moon],
+        &["backup", "photos", "--host", "box"],
+        &["snapshots"],
+        &["restore", "latest", "--target", "back"],
+        &["init"],
+        &["link", "status"],
+        &["vault", "serve"],
+        &["node", "--vault", moon],
+        &["vault", "serve", "--vault", moon, "--listen", "nowhere"],
+    ]);
+    compare(&machine, "far_vault", &text);
+}
+
 /// Compares a transcript with its file.
 fn compare(machine: &Machine, name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
@@ -99,6 +128,7 @@ fn compare(machine: &Machine, name: &str, text: &str) {
         settings.add_filter(&folder.to_string_lossy().replace('.', "\\."), "~");
     }
     settings.add_filter(r"\d+ of the object's bytes", "[n] of the object's bytes");
+    settings.add_filter(r"LVTP1-[0-9A-Z]+", "[line]");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[object]");
     settings.add_filter(r"\b[0-9a-f]{48}\b", "[snapshot]");
     settings.add_filter(r"\b[0-9a-f]{32}\b", "[vault]");

@@ -123,6 +123,15 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Where the chain of `deposit` stands as far as the state knows, for when the vault cannot be asked.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn known(state: &dyn State, deposit: &DepositKeys) -> Result<Self, SessionError> {
+        let kept = kept_under(state, &prefix(&deposit.depositor()))?;
+        Ok(Self { ends: ends(state, &kept)?, ..Self::default() })
+    }
+
     /// Learns from state and vault where the chain of `deposit` stands. What is found in the vault is kept in the state.
     ///
     /// # Errors
@@ -133,7 +142,7 @@ impl Chain {
         let mut out = Self::default();
         let listed = match far.manifests() {
             // There is the spool, and what the state knows.
-            Err(FarError::Away(_)) => return Ok(Self { ends: ends(state, &before)?, ..out }),
+            Err(FarError::Away(_)) => return Self::known(state, deposit),
             listed => listed.map_err(CourierError::from)?,
         };
         let known: BTreeSet<ObjectId> = before.iter().map(|k| k.id).collect();

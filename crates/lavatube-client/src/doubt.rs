@@ -80,6 +80,17 @@ pub fn settle(
     Ok(doubts.difference(&known).count())
 }
 
+/// Before a backup for a vault that cannot be asked: makes `catalog` doubt what is doubted already.
+///
+/// # Errors
+/// When the state fails.
+pub fn recall(state: &dyn State, catalog: &mut Catalog<'_>) -> Result<(), StateError> {
+    let doubts = doubtful(state)?;
+    let rows = (0..).zip(catalog.packs()).filter(|(_, row)| doubts.contains(&row.id)).map(|(n, _)| n).collect();
+    catalog.doubt(rows);
+    Ok(())
+}
+
 /// After a check: `lost` objects are doubted from now on, and those that `is_there` again no more.
 ///
 /// # Errors

@@ -44,6 +44,7 @@ pub fn note(
     id: ObjectId,
     receipt: &ReceiptBytes,
 ) -> Result<(), LedgerError> {
+    //= FORMAT#F24 what the spool may let go of has a receipt that was verified
     verify(signer, kind, id, receipt).map_err(|why| LedgerError::Unfit { id, why })?;
     let mut entry = Vec::new();
     put_entry(&mut entry, id, &receipt.0);

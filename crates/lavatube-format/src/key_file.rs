@@ -66,10 +66,12 @@ pub enum KeyKind {
     Read,
     /// The vault.
     Vault,
+    /// One end of a link.
+    Link,
 }
 
 impl KeyKind {
-    const ALL: [Self; 3] = [Self::Deposit, Self::Read, Self::Vault];
+    const ALL: [Self; 4] = [Self::Deposit, Self::Read, Self::Vault, Self::Link];
 
     /// The kind's number.
     pub const fn code(self) -> u8 {
@@ -77,6 +79,7 @@ impl KeyKind {
             Self::Deposit => 1,
             Self::Read => 2,
             Self::Vault => 3,
+            Self::Link => 4,
         }
     }
 
@@ -86,6 +89,7 @@ impl KeyKind {
             Self::Deposit => "DEPOSIT",
             Self::Read => "READ",
             Self::Vault => "VAULT",
+            Self::Link => "LINK",
         }
     }
 }
@@ -364,6 +368,39 @@ impl VaultBody {
         let mut read = || -> Result<_, DecodeError> {
             map_of(&mut d, 1)?;
             Ok(Self { ed25519_seed: secret(&mut d, 1)? })
+        };
+        let out = read().map_err(malformed(WHAT))?;
+        check_same(WHAT, bytes, &out.encode())?;
+        Ok(out)
+    }
+}
+
+/// The key of one end of a link.
+#[derive(Debug)]
+pub struct LinkBody {
+    /// X25519 private key.
+    pub x25519: Secret,
+}
+
+impl LinkBody {
+    /// The body's bytes.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        zeroizing(100, |e| {
+            e.map(1)?.u8(1)?.bytes(&self.x25519.0)?;
+            Ok(())
+        })
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it breaks its layout.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        const WHAT: &str = "link key";
+        let mut d = Decoder::new(bytes);
+        let mut read = || -> Result<_, DecodeError> {
+            map_of(&mut d, 1)?;
+            Ok(Self { x25519: secret(&mut d, 1)? })
         };
         let out = read().map_err(malformed(WHAT))?;
         check_same(WHAT, bytes, &out.encode())?;

@@ -7,6 +7,7 @@
 use lavatube_base::digest::{Verified, h16};
 use lavatube_base::limits::PIECE_LEN;
 use lavatube_base::{DriveId, ObjectId, SessionId, VaultId};
+use lavatube_format::datagram::{Datagram, put_head};
 use lavatube_format::pack::{HEADER_LEN, Header, PIECE_STORED, TAG_LEN};
 use lavatube_format::shard::{Geometry, ObjectKind, ShardHeader};
 
@@ -111,6 +112,20 @@ fn a_shard_header_is_as_drawn() {
 }
 
 #[test]
+fn a_datagram_is_as_drawn() {
+    let rows = table("key id");
+    let places: Vec<_> = rows.iter().map(|(offset, len, _)| (*offset, *len)).collect();
+    assert_eq!(places, [("0", "2"), ("2", "6"), ("8", "…"), ("end − 16", "16")]);
+    let mut bytes = Vec::new();
+    put_head(&mut bytes, 0x0102, 0x0304_0506_0708);
+    assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8]);
+    bytes.extend_from_slice(b"messages");
+    bytes.extend_from_slice(&[9; 16]);
+    let datagram = Datagram::decode(&bytes).unwrap();
+    assert_eq!((datagram.messages, datagram.tag), (&b"messages"[..], &[9; 16]));
+}
+
+#[test]
 fn every_offset_table_is_compared() {
-    assert_eq!(FORMAT.matches("| offset |").count(), 2, "a new table needs a test here");
+    assert_eq!(FORMAT.matches("| offset |").count(), 3, "a new table needs a test here");
 }

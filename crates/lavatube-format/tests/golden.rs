@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::time::WallTime;
-use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId, VaultId};
+use lavatube_base::{ChunkId, Denial, DepositorId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
@@ -17,8 +17,10 @@ use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
 use lavatube_format::manifest::{CT_LEN, ENC_LEN, Wrap};
+use lavatube_format::message::Message;
 use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
+use lavatube_format::pair_line::{PairLine, PairVault};
 use lavatube_format::receipt::{Receipt, ReceiptBody};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
@@ -269,6 +271,39 @@ fn a_ledger_is_as_ever() {
     all.iter().for_each(|r| put_entry(&mut bytes, r.body.object, &r.encode()));
     golden("ledger-v1.bin", &bytes);
     assert!(LedgerReader::new(&bytes).eq(all));
+}
+
+#[test]
+fn messages_of_the_link_are_as_ever() {
+    let body = ReceiptBody {
+        vault: VaultId([1; 16]),
+        sequence: 300,
+        kind: ObjectKind::Pack,
+        object: ObjectId([2; 32]),
+        check: [3; 16],
+    };
+    let all = [
+        Message::Deposit { kind: ObjectKind::Manifest, object: b"a manifest" },
+        Message::Receipted(Receipt { body, signature: [4; 64] }),
+        Message::Denied { id: ObjectId([5; 32]), denial: Denial::Refused(Refusal::Object), text: "no manifest".into() },
+        Message::Asked(vec![ObjectId([6; 32]), ObjectId([7; 32])]),
+    ];
+    let names = ["deposit", "receipted", "denied", "asked"];
+    for (name, message) in names.iter().zip(all) {
+        let bytes = message.encode();
+        golden(&format!("message_{name}-v1.bin"), &bytes);
+        assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+}
+
+#[test]
+fn pair_lines_are_as_ever() {
+    let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
+    let all = [PairLine { link_key: [3; 32], vault: None }, PairLine { link_key: [4; 32], vault: Some(vault) }];
+    let text = all.each_ref().map(PairLine::encode);
+    golden("pair_line-v1.txt", format!("{}\n{}\n", text[0], text[1]).as_bytes());
+    assert_eq!(text.each_ref().map(|text| PairLine::decode(text)), all.map(Ok));
+    assert_eq!(text.each_ref().map(String::len), [6 + 60, 6 + 136]);
 }
 
 /// Messages as they follow each other on the socket.

@@ -11,9 +11,10 @@
 
 use lavatube_base::digest::h16;
 use lavatube_base::limits::{
-    AGENT_MESSAGE_LEN_MAX, AGENT_REASON_LEN_MAX, CARD_LEN_MAX, CHUNK_LEN_MAX, DRIVES_MAX, FRAME_RAW_MAX,
-    JOURNAL_BODY_MAX, LAYERS_MAX, LIST_DEPTH_MAX, MANIFEST_LEN_MAX, OBJECT_LEN_MAX, PACK_CLASSES, PATH_LEN_MAX,
-    RECORD_LEN_MAX, REFS_PER_LIST_MAX, SHARD_BLOCK_LEN, SKIPPED_LISTED_MAX, TREE_BLOCK_LEN_MAX,
+    AGENT_MESSAGE_LEN_MAX, AGENT_REASON_LEN_MAX, ASKED_MAX, CARD_LEN_MAX, CHUNK_LEN_MAX, DENIAL_TEXT_LEN_MAX,
+    DRIVES_MAX, FRAME_RAW_MAX, JOURNAL_BODY_MAX, LAYERS_MAX, LIST_DEPTH_MAX, MANIFEST_LEN_MAX, OBJECT_LEN_MAX,
+    PACK_CLASSES, PATH_LEN_MAX, RECORD_LEN_MAX, REFS_PER_LIST_MAX, SHARD_BLOCK_LEN, SKIPPED_LISTED_MAX,
+    TREE_BLOCK_LEN_MAX,
 };
 use lavatube_base::sign::PairPublic;
 use lavatube_base::time::WallTime;
@@ -23,6 +24,7 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::journal::{FIRST_CHECK, Line};
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::manifest::Manifest;
+use lavatube_format::message::Message;
 use lavatube_format::pack::{ChunkEntry, Delta, FrameEntry, Header, Method, decode_index};
 use lavatube_format::shard::{Geometry, HEADER_LEN_MAX, ShardHeader};
 use lavatube_format::snapshot::{Skipped, Snapshot};
@@ -277,6 +279,36 @@ fn agent_reason_len_max() {
         // A longer one is cut when it is sent.
         let cut = Reply::decode(&Reply::Refused(reason.clone()).encode());
         assert_eq!(cut, Ok(Reply::Refused(reason[..len.min(AGENT_REASON_LEN_MAX)].to_owned())));
+    }
+}
+
+// --- the link ---
+
+#[test]
+fn denial_text_len_max() {
+    for (len, good) in [(DENIAL_TEXT_LEN_MAX, true), (DENIAL_TEXT_LEN_MAX + 1, false)] {
+        let mut bytes = vec![3, 1];
+        bytes.extend_from_slice(&[0; 32]);
+        put_bytes(&mut bytes, "x".repeat(len).as_bytes());
+        assert_eq!(Message::decode(&bytes).is_ok(), good, "text of {len}");
+    }
+}
+
+#[test]
+fn asked_max() {
+    for (count, good) in [(ASKED_MAX, true), (ASKED_MAX + 1, false)] {
+        let mut bytes = vec![4];
+        put_varint(&mut bytes, count as u64);
+        bytes.resize(bytes.len() + 32 * count, 1);
+        assert_eq!(Message::decode(&bytes).is_ok(), good, "{count} objects");
+    }
+}
+
+#[test]
+fn object_len_max_of_a_deposit() {
+    for (len, good) in [(0, false), (1, true), (OBJECT_LEN_MAX, true), (OBJECT_LEN_MAX + 1, false)] {
+        let bytes = [&[1, 1][..], &vec![7; len]].concat();
+        assert_eq!(Message::decode(&bytes).is_ok(), good, "object of {len}");
     }
 }
 

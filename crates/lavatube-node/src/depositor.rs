@@ -30,6 +30,7 @@ use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::holding::Holding;
 use crate::keyring::{Keyring, KeyringError};
+use crate::link_folder::{self, LinkError};
 use crate::lock::{Lock, LockError, Mode};
 use crate::pipeline::{self, Effort};
 use crate::words::plain;
@@ -55,6 +56,9 @@ pub enum DepositorError {
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The link to a far vault.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyringError),
@@ -112,6 +116,9 @@ pub struct Made {
 /// [`DepositorError`]; what exists is never overwritten.
 pub fn init(places: &Places, plan: &VaultPlan, wait: Duration) -> Result<Made, DepositorError> {
     let mut made = Made::default();
+    if link_folder::is_far(&places.vault) {
+        return Err(VaultError::Far(places.vault.clone()).into());
+    }
     make_folder(&places.vault)?;
     let _lock = Lock::acquire(&embedded::lock_path(&places.vault), "lavatube init", Mode::Exclusive, wait)?;
     let keyring = Keyring::at(&places.keys);
@@ -177,6 +184,8 @@ pub struct Outcome {
     pub doubted: usize,
     /// Drives that are not as they should be, or failed while the backup wrote to them: label and, of the latter, why.
     pub degraded: Vec<(String, Option<String>)>,
+    /// The vault is at the other end of a link: what was made waits for it here.
+    pub far: bool,
     /// The catalog lacks chunks that the vault has: they may have been sent again, until a reader makes it anew.
     pub catalog_incomplete: bool,
     /// Where the chain of manifests stood before.
@@ -185,7 +194,8 @@ pub struct Outcome {
     pub clock_behind: Option<WallTime>,
 }
 
-/// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there.
+/// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there or it is at the other
+/// end of a link.
 ///
 /// # Errors
 /// [`DepositorError`]; what was delivered before the error is kept for the next run.
@@ -196,6 +206,9 @@ pub fn backup(
     wait: Duration,
     meter: &Meter,
 ) -> Result<Outcome, DepositorError> {
+    if link_folder::is_far(&places.vault) {
+        return backup_for_far(places, request, effort, wait, meter);
+    }
     let holding = Holding::open(places, "lavatube backup", true, wait)?;
     let Holding { vault, state, .. } = &holding;
     let deposit = Keyring::at(&places.keys).deposit()?;
@@ -205,23 +218,11 @@ pub fn backup(
     let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
 
-    // What gives once gives always: a wrap made of anything else must not leave.
-    entropy::bytes::<32>().map_err(KeyringError::from)?;
-    let mut no_entropy = None;
-    let mut dice = |out: &mut [u8]| {
-        if let Err(e) = entropy::fill(out) {
-            no_entropy = Some(e);
-        }
-    };
     let drained = courier.drain_spool()?;
     let before = Chain::survey(state, &deposit, vault)?;
     let mut chain = before.clone();
-    let recovered = session::recover(state, &deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
+    let (recovered, open) = open_session(state, &deposit, &mut catalog, &mut chain, &mut courier)?;
     let doubted = doubt::settle(state, vault, &drained, &mut courier, &mut catalog)?;
-    let open = session::begin(state, &deposit, &mut dice)?;
-    if let Some(e) = no_entropy {
-        return Err(KeyringError::from(e).into());
-    }
     let clock_behind = newest_start(state)?.filter(|newest| *newest > request.now);
     let (report, promise) = take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, meter)?;
     // Asked at the end: a drive may have failed on the way.
@@ -241,8 +242,69 @@ pub fn backup(
         drained,
         doubted,
         degraded,
+        far: false,
         catalog_incomplete,
         chain,
+        clock_behind,
+    })
+}
+
+/// Takes up what an interrupted run has left, and begins a session of this run's own.
+fn open_session(
+    state: &DirectoryState,
+    deposit: &DepositKeys,
+    catalog: &mut Catalog<'_>,
+    chain: &mut Chain,
+    courier: &mut Courier<'_>,
+) -> Result<(Recovered, OpenSession), DepositorError> {
+    // What gives once gives always: a wrap made of anything else must not leave.
+    entropy::bytes::<32>().map_err(KeyringError::from)?;
+    let mut no_entropy = None;
+    let mut dice = |out: &mut [u8]| {
+        if let Err(e) = entropy::fill(out) {
+            no_entropy = Some(e);
+        }
+    };
+    let recovered = session::recover(state, deposit, catalog, chain, courier, &mut dice)?;
+    let open = session::begin(state, deposit, &mut dice)?;
+    no_entropy.map_or(Ok((recovered, open)), |e| Err(KeyringError::from(e).into()))
+}
+
+/// Takes a snapshot for a vault at the other end of a link: all of it goes to the spool. The vault is not asked anything,
+/// so that what it has lost since is not noticed here.
+fn backup_for_far(
+    places: &Places,
+    request: &Request<'_>,
+    effort: Effort,
+    wait: Duration,
+    meter: &Meter,
+) -> Result<Outcome, DepositorError> {
+    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
+    let state = open_state(&folder)?;
+    let _lock = Lock::acquire(&folder.join("lock"), "lavatube backup", Mode::Exclusive, wait)?;
+    let deposit = Keyring::at(&places.keys).deposit()?;
+    keep_card(&state, &deposit.card().encode())?;
+    let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
+    let mut courier = Courier::new(None, &mut spool, &state);
+    let mut catalog = Catalog::open(&state)?;
+    let before = Chain::known(&state, &deposit)?;
+    let mut chain = before.clone();
+    let (recovered, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
+    doubt::recall(&state, &mut catalog)?;
+    let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
+    let (report, promise) = take(&state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, meter)?;
+    let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
+    Ok(Outcome {
+        report,
+        promise,
+        stored_bytes,
+        recovered,
+        drained: Drained::default(),
+        doubted: 0,
+        degraded: Vec::new(),
+        far: true,
+        catalog_incomplete,
+        chain: before,
         clock_behind,
     })
 }

@@ -94,6 +94,14 @@ impl DirectoryDrive {
         Ok(drive)
     }
 
+    /// Opens the drive in `folder` to take files away from it, beside one who puts: what that one has begun is left alone.
+    ///
+    /// # Errors
+    /// As [`DirectoryDrive::open`].
+    pub fn open_beside(folder: &Path) -> Result<Self, DriveError> {
+        Ok(Self { writable: true, ..Self::open_read_only(folder)? })
+    }
+
     /// Opens the drive in `folder` without ever changing it, whoever else works on it.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ use crate::atomic::{PRIVATE, make_folders};
 use crate::directory_drive::DirectoryDrive;
 use crate::words::plain;
 
-/// Objects that wait in a folder. One process uses it at a time; callers hold a [`crate::lock::Lock`].
+/// Objects that wait in a folder. One process puts at a time and holds a [`crate::lock::Lock`]; another one may let go of
+/// what was receipted meanwhile ([`DirectorySpool::beside`]).
 #[derive(Debug)]
 pub struct DirectorySpool {
     drive: DirectoryDrive,
@@ -38,6 +39,21 @@ impl DirectorySpool {
         let waiting = scan(&drive)?;
         let next = waiting.keys().map(|(_, turn)| turn + 1).max().unwrap_or(0);
         Ok(Self { drive, waiting, staged: BTreeMap::new(), next })
+    }
+
+    /// Opens the spool in `folder` to read and to let go of what was receipted, beside a command that puts: only who puts
+    /// holds the lock. What is put later is not seen; `None` when nothing ever waited.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] when it cannot be read.
+    pub fn beside(folder: &Path) -> Result<Option<Self>, SpoolError> {
+        let drive = match DirectoryDrive::open_beside(folder) {
+            Err(DriveError::Gone) => return Ok(None),
+            other => other.map_err(blame)?,
+        };
+        let waiting = scan(&drive)?;
+        let next = waiting.keys().map(|(_, turn)| turn + 1).max().unwrap_or(0);
+        Ok(Some(Self { drive, waiting, staged: BTreeMap::new(), next }))
     }
 
     /// What waits in the spool in `folder`, in the order of sending, without changing anything: for those who only want
@@ -226,6 +242,28 @@ mod tests {
         spool.sync().unwrap();
         want.insert(want.len() - 1, (SpoolKind::Pack, Verified::hash(b"late").id()));
         assert_eq!(DirectorySpool::open(&folder).unwrap().list(), Ok(want));
+    }
+
+    #[test]
+    fn one_may_let_go_while_another_puts() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("spool");
+        assert!(DirectorySpool::beside(&folder).unwrap().is_none());
+        let mut puts = DirectorySpool::open(&folder).unwrap();
+        let [one, two, three] = [b"1", b"2", b"3"].map(|bytes| Verified::hash(bytes));
+        puts.put(SpoolKind::Pack, one).unwrap();
+        puts.sync().unwrap();
+        puts.put(SpoolKind::Pack, two).unwrap();
+        let mut takes = DirectorySpool::beside(&folder).unwrap().unwrap();
+        assert_eq!(takes.list(), Ok(vec![(SpoolKind::Pack, one.id())]), "what is not durable is not there");
+        takes.remove(SpoolKind::Pack, one.id()).unwrap();
+        puts.sync().unwrap();
+        // It was let go of because the vault has it: it need not come again.
+        puts.put(SpoolKind::Pack, one).unwrap();
+        puts.put(SpoolKind::Manifest, three).unwrap();
+        puts.sync().unwrap();
+        let left = vec![(SpoolKind::Pack, two.id()), (SpoolKind::Manifest, three.id())];
+        assert_eq!(DirectorySpool::beside(&folder).unwrap().unwrap().list(), Ok(left));
     }
 
     #[test]

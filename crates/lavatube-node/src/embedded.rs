@@ -28,6 +28,8 @@ use crate::mounts;
 
 const VAULT_FILE: &str = "vault.toml";
 const KEY_FILE: &str = "vault.key";
+/// Stands for a far vault when there is no vault file beside it.
+pub(crate) const LINK_FILE: &str = "link.toml";
 const LOCK_FILE: &str = "lock";
 const CARD_FILE: &str = "drive.card";
 
@@ -37,6 +39,9 @@ pub enum VaultError {
     /// There is none.
     #[error("there is no vault in {}", .0.display())]
     NoVault(PathBuf),
+    /// It is at the other end of a link.
+    #[error("the vault of {} is at the other end of a link, and this cannot be done over a link yet", .0.display())]
+    Far(PathBuf),
     /// Its folder or file failed.
     #[error("{}: {text}", path.display())]
     Io {
@@ -163,6 +168,9 @@ pub fn vault_id(folder: &Path) -> Result<VaultId, VaultError> {
 fn read_vault_file(folder: &Path) -> Result<VaultFile, VaultError> {
     let path = folder.join(VAULT_FILE);
     let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder.join(LINK_FILE).exists() => {
+            return Err(VaultError::Far(folder.to_owned()));
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(VaultError::NoVault(folder.to_owned())),
         other => other.map_err(io(&path))?,
     };

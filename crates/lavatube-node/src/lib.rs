@@ -13,18 +13,31 @@ pub mod directory_sink;
 pub mod directory_source;
 pub mod directory_spool;
 pub mod directory_state;
+pub mod driver;
 pub mod embedded;
 pub mod entropy;
+pub mod far_end;
 pub mod holding;
 pub mod keyring;
 pub mod keys_io;
+pub mod link_folder;
 pub mod lock;
+pub mod near_end;
 pub mod pipeline;
 pub mod process;
 pub mod read_ahead;
 pub mod reader;
+pub mod signals;
+pub mod symbol_files;
+pub mod told;
 
 mod attributes;
 mod descend;
 mod mounts;
+mod outbox;
 mod words;
+
+/// How a link is, as its engine says.
+pub mod status {
+    pub use lavatube_link::{Line, Status};
+}

@@ -16,7 +16,7 @@ use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::pipeline::Effort;
-use lavatube_node::{clock, embedded, process};
+use lavatube_node::{clock, embedded, link_folder, process};
 use serde_json::json;
 
 use crate::drives::{self, ShapeArgs};
@@ -173,6 +173,14 @@ fn count_sources(scope: &Scope<'_>, meter: &Meter, over: &AtomicBool) {
 fn prepare(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<Made, Failure> {
     let places = &settings.places;
     let keyring = Keyring::at(&places.keys);
+    if link_folder::is_far(&places.vault) {
+        if !keyring.can_deposit() {
+            let what = format!("there is no deposit key in {}", places.keys.display());
+            return Err(Failure::new(Condition::NoKey, what)
+                .hint("name the keys with --keys DIR, or make them again with `lavatube key import-recovery`"));
+        }
+        return Ok(Made::default());
+    }
     if embedded::is_vault(&places.vault) {
         if !keyring.can_deposit() {
             let what = format!(
@@ -287,6 +295,10 @@ impl Done<'_> {
                     screen.ink(Ink::Yellow, "safe there")
                 )
             }
+            Promise::SafeHere if self.outcome.far => format!(
+                "{}: it waits on this machine, and `lavatube node` takes it to the far vault.",
+                screen.ink(Ink::Green, "safe here")
+            ),
             Promise::SafeHere => format!(
                 "{}: too few drives of the vault are there. It waits on this machine and goes there with the next backup.",
                 screen.ink(Ink::Yellow, "safe here")
@@ -425,7 +437,7 @@ impl Done<'_> {
             "promise": promise,
             "vault": {
                 "path": settings.places.vault.to_string_lossy(),
-                "id": embedded::vault_id(&settings.places.vault)?.to_string(),
+                "id": link_folder::vault_id(&settings.places.vault)?.to_string(),
                 "made": self.made.vault,
             },
             "keys_made": self.made.keys,

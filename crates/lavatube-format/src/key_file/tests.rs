@@ -42,6 +42,8 @@ fn every_body_survives() {
     let bytes = VaultBody { ed25519_seed: Secret::new([7; 32]) }.encode();
     assert_eq!(VaultBody::decode(&bytes).unwrap().ed25519_seed.bytes(), &[7; 32]);
     assert_eq!(*bytes, [&[0xa1, 1, 0x58, 32][..], &[7; 32]].concat());
+    let bytes = LinkBody { x25519: Secret::new([8; 32]) }.encode();
+    assert_eq!(LinkBody::decode(&bytes).unwrap().x25519.bytes(), &[8; 32]);
 }
 
 #[test]
@@ -49,6 +51,7 @@ fn a_body_of_another_kind_is_refused() {
     assert!(ReadBody::decode(&deposit().encode()).is_err());
     assert!(DepositBody::decode(&read().encode()).is_err());
     assert!(VaultBody::decode(&read().encode()).is_err());
+    assert!(LinkBody::decode(&read().encode()).is_err());
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! What the daemons of the link share on the terminal: a line for each thing that happens, and the file for `link status`.
+//!
+//! In words on a terminal, as a JSON object a line when that was asked for, else only warnings. Must not know how a link
+//! works.
+
+use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use lavatube_format::shard::ObjectKind;
+use lavatube_node::far_end::Listener;
+use lavatube_node::link_folder;
+use lavatube_node::status::{Line, Status};
+use lavatube_node::told::Told;
+use lavatube_node::{clock, signals};
+use serde_json::{Value, json};
+
+use crate::errors::{Condition, Failure};
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+use crate::{date, units};
+
+/// The terminal of a daemon.
+pub struct Daemon<'s> {
+    screen: &'s Screen,
+    words: bool,
+    folder: PathBuf,
+    /// The first failure to write: nobody listens any more.
+    pub failed: Option<Failure>,
+}
+
+impl<'s> Daemon<'s> {
+    /// A daemon of the link in the vault's folder.
+    pub fn new(settings: &Settings, screen: &'s Screen) -> Self {
+        let words = !screen.json && !screen.quiet && stdout().is_terminal();
+        Self { screen, words, folder: settings.places.vault.clone(), failed: None }
+    }
+
+    fn write(&mut self, written: Result<(), Failure>) {
+        self.failed = self.failed.take().or(written.err());
+    }
+}
+
+/// What a signal to end sets.
+///
+/// # Errors
+/// When the system does not let us notice signals.
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    signals::stop_flag().map_err(|e| Failure::new(Condition::Failed, format!("signals cannot be noticed: {e}")))
+}
+
+impl Listener for Daemon<'_> {
+    fn told(&mut self, told: Told) {
+        if self.screen.json {
+            let mut value = in_json(&told);
+            value["time"] = date::rfc3339(clock::wall_now()).into();
+            let written = self.screen.answer(&value);
+            self.write(written);
+        } else if self.words {
+            let written = self.screen.say(&in_words(&told, self.screen));
+            self.write(written);
+        } else if matches!(told, Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_)) {
+            self.screen.warn(&in_words(&told, self.screen));
+        }
+    }
+
+    fn status(&mut self, status: &Status) {
+        // For people only; a full disk must not stop the link.
+        let _ = link_folder::write_status(&self.folder, &status_in_json(status).to_string());
+    }
+}
+
+fn kind(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Pack => "pack",
+        ObjectKind::Manifest => "manifest",
+        ObjectKind::DepositorCard => "depositor card",
+    }
+}
+
+fn line(line: Line) -> &'static str {
+    match line {
+        Line::Open => "open",
+        Line::Silent => "silent",
+        Line::Shut => "shut",
+    }
+}
+
+fn in_words(told: &Told, screen: &Screen) -> String {
+    match told {
+        Told::Listening(address) => format!("listening at {address}; end it with Ctrl-C"),
+        Told::Peer(address) => format!("the other end is at {address}"),
+        Told::Line(Line::Open) => "the link is open".into(),
+        Told::Line(Line::Silent) => screen.ink(Ink::Yellow, "nobody answers; what waits is sent once somebody does"),
+        Told::Line(Line::Shut) => "no contact now, by the plan".into(),
+        Told::Waiting(n) => format!("{} to send", units::things(*n as u64, "object", "objects")),
+        Told::Stored { kind: what, id, len } => {
+            format!("stored    {} {} ({})", kind(*what), id.short(), units::bytes(*len))
+        }
+        Told::Held { id, why } => format!("held      {}: {why}", id.short()),
+        Told::Denied { id, why } => format!("the vault does not take object {}: {why}", id.short()),
+        Told::Receipted { kind: what, id, left } => {
+            format!("{}  {} {}; {left} left", screen.ink(Ink::Green, "receipted"), kind(*what), id.short())
+        }
+        Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
+        Told::Nonsense(what) => format!("the other end sent what makes no sense: {what}"),
+    }
+}
+
+fn in_json(told: &Told) -> Value {
+    match told {
+        Told::Listening(address) => json!({ "event": "listening", "address": address.to_string() }),
+        Told::Peer(address) => json!({ "event": "peer", "address": address.to_string() }),
+        Told::Line(is) => json!({ "event": "line", "line": line(*is) }),
+        Told::Waiting(n) => json!({ "event": "waiting", "objects": n }),
+        Told::Stored { kind: what, id, len } => {
+            json!({ "event": "stored", "kind": kind(*what), "object": id.to_string(), "bytes": len })
+        }
+        Told::Held { id, why } => json!({ "event": "held", "object": id.to_string(), "reason": why }),
+        Told::Denied { id, why } => json!({ "event": "denied", "object": id.to_string(), "reason": why }),
+        Told::Receipted { kind: what, id, left } => {
+            json!({ "event": "receipted", "kind": kind(*what), "object": id.to_string(), "left": left })
+        }
+        Told::Damaged(id) => json!({ "event": "damaged", "object": id.to_string() }),
+        Told::Nonsense(what) => json!({ "event": "nonsense", "reason": what }),
+    }
+}
+
+/// What `lavatube link status` shows.
+fn status_in_json(status: &Status) -> Value {
+    let (queued, left): (u64, u64) = status.outgoing.iter().fold((0, 0), |(n, bytes), block| {
+        let missing = u64::from(block.missing).min(block.symbols);
+        (n + 1, bytes + block.len * missing / block.symbols.max(1))
+    });
+    let totals = &status.totals;
+    let blocks = status.outgoing.iter().take(BLOCKS_SHOWN_MAX);
+    let blocks = blocks.map(|b| json!({ "bytes": b.len, "symbols": b.symbols, "missing": b.missing, "sent": b.sent }));
+    json!({
+        "line": line(status.line),
+        "contact": status.contact.map(|c| json!({ "rate_up_bit_s": c.rate_up_bit_s, "rate_down_bit_s": c.rate_down_bit_s })),
+        "loss": status.loss,
+        "light_s": status.light.map(|light| light.as_secs_f64()),
+        "outgoing": { "blocks": queued, "bytes_missing": left, "first": blocks.collect::<Vec<_>>() },
+        "incoming": { "blocks": status.incoming.len() },
+        "datagrams": {
+            "sent": totals.datagrams_sent,
+            "received": totals.datagrams_received,
+            "refused": totals.foreign + totals.forged + totals.replayed,
+        },
+        "symbols": { "sent": totals.symbols_sent, "resent": totals.symbols_resent, "received": totals.symbols_received },
+    })
+}
+
+/// Blocks on their way that are shown one by one.
+const BLOCKS_SHOWN_MAX: usize = 20;

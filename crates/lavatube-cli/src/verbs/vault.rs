@@ -1,0 +1,49 @@
+//! `lavatube vault`: the far end of a link. Must not know how a link works.
+
+use lavatube_node::far_end::{self, Run};
+
+use crate::daemon::{self, Daemon};
+use crate::errors::{End, Failure};
+use crate::screen::Screen;
+use crate::settings::Settings;
+
+/// Run a vault for a machine that is far away.
+#[derive(Debug, clap::Args)]
+pub struct VaultArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Take deposits that come over the link into the vault, until interrupted
+    ///
+    /// Each object is answered by a signed receipt once it is durable on the drives. It holds the vault's lock: end it
+    /// before you check or repair the vault. Killed at any moment and started again, it goes on where it was.
+    ///
+    /// On a terminal it prints a line for each thing that happens; with --json an object a line, with `event` (listening, peer,
+    /// line, stored, held, denied, nonsense) and `time`; else only warnings.
+    #[command(after_help = EXAMPLES)]
+    Serve {
+        /// Where to listen
+        #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:4556")]
+        listen: String,
+    },
+}
+
+const EXAMPLES: &str = "Examples:
+  lavatube vault serve --vault /srv/vault
+  lavatube vault serve --listen [::]:4556 --json >> /var/log/lavatube-vault.jsonl";
+
+/// Runs until it is interrupted.
+///
+/// # Errors
+/// When the vault is not paired, in use, or its disk fails.
+pub fn run(args: &VaultArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let Action::Serve { listen } = &args.action;
+    let stop = daemon::stop_flag()?;
+    let run = Run { listen: Some(listen), peer: None, wait: settings.lock_wait, stop: &stop };
+    let mut daemon = Daemon::new(settings, screen);
+    far_end::serve(&settings.places.vault, &run, &mut daemon)?;
+    daemon.failed.map_or(Ok(End::Done), Err)
+}

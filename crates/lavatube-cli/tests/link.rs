@@ -1,0 +1,247 @@
+//! A vault at the other end of a link: two real daemons over a socket of this machine, backed up to, killed, and lied to.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use common::facts::{assert_same, look};
+use common::{Chance, Machine, files_below, seed, text, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A machine whose vault is at the far end of a link: `vault` here leads to it, `far` is it.
+struct Pair {
+    machine: Machine,
+}
+
+impl Pair {
+    /// Makes keys and vault, carries the vault away, and pairs the two.
+    fn new(own: u64) -> Self {
+        let machine = Machine::new(seed(own));
+        machine.json(&["init"], 0);
+        fs::rename(machine.vault(), machine.path("far")).unwrap();
+        let pair = Self { machine };
+        let (vaults, earths) = (pair.far_json(&["pair"]), pair.machine.json(&["pair"], 0));
+        pair.machine.json(&["pair", &text(&vaults["line"]), "--rate-up", "200000000", "--rate-down", "200000000"], 0);
+        let paired =
+            pair.far_json(&["pair", &text(&earths["line"]), "--rate-up", "200000000", "--rate-down", "200000000"]);
+        assert_eq!((&paired["end"], &paired["paired"]), (&"vault".into(), &true.into()));
+        pair
+    }
+
+    fn far(&self) -> PathBuf {
+        self.machine.path("far")
+    }
+
+    /// A command at the far vault.
+    fn at_far(&self, args: &[&str]) -> Command {
+        let mut command = self.machine.command(args);
+        command.env("LAVATUBE_VAULT", self.far()).env("LAVATUBE_STATE", self.machine.path("far-state"));
+        command
+    }
+
+    #[track_caller]
+    fn far_json(&self, args: &[&str]) -> Value {
+        let mut command = self.at_far(args);
+        command.arg("--json");
+        let (status, answer) = self.machine.read(args, &common::output(command));
+        assert_eq!(status, 0, "{args:?}: {answer:#}");
+        answer
+    }
+
+    /// Starts the far daemon at `address`, and returns where it listens.
+    fn serve(&self, address: &str) -> (Running, String) {
+        let mut command = self.at_far(&["vault", "serve", "--listen", address, "--json", "--lock-wait", "20"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(first["event"], "listening");
+        // Somebody must read on.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Running(child), text(&first["address"]))
+    }
+
+    fn start_node(&self, address: &str) -> Running {
+        Running(self.machine.start(&["node", "--once", "--peer", address, "--lock-wait", "20"]))
+    }
+
+    fn spooled(&self) -> usize {
+        files_below(&self.machine.state().join("spool")).len()
+    }
+
+    /// The far vault has everything, and gives it back exactly.
+    #[track_caller]
+    fn is_whole_there(&self, what: &str) {
+        self.far_json(&["check", "--read-data"]);
+        let target = self.machine.path("back");
+        self.far_json(&["restore", "latest", "--target", target.to_str().unwrap()]);
+        assert_same(&look(&self.machine.src()), &target.join("src"), what);
+        fs::remove_dir_all(target).unwrap();
+    }
+}
+
+/// A daemon that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Ends it as a service manager does.
+    fn stop(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+
+    fn ends(&mut self, limit: Duration) -> Option<i32> {
+        let mut status = None;
+        wait_until(limit, || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|s| s.code())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_was_backed_up_here_crosses_and_is_receipted() {
+    let pair = Pair::new(0x11a1);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 30, 4 << 20);
+    let answer = pair.machine.backup();
+    assert_eq!(answer["promise"], "safe-here");
+    assert!(pair.spooled() > 1);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    let out = pair.machine.run(&["node", "--once", "--peer", &address]);
+    assert!(out.status.success() && out.stdout.is_empty(), "{}", common::show(&["node"], &out));
+    assert_eq!(pair.spooled(), 0);
+    // The second one sends only what is new.
+    fs::write(pair.machine.path("src/letter"), "dear moon").unwrap();
+    pair.machine.backup();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    let status = pair.machine.json(&["link", "status"], 0);
+    assert!(status["datagrams"]["received"].as_u64().unwrap() > 0, "{status:#}");
+    vault.stop();
+    pair.is_whole_there("over the link");
+    // What cannot be done over a link yet is said so.
+    for args in [&["snapshots"][..], &["restore", "latest", "--target", "x"], &["check"], &["init"]] {
+        assert_eq!(pair.machine.json(args, 12)["error"]["code"], "vault-away", "{args:?}");
+    }
+}
+
+#[test]
+fn killed_at_either_end_it_goes_on() {
+    let pair = Pair::new(0x11a2);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 30, 24 << 20);
+    pair.machine.backup();
+    let (mut vault, address) = pair.serve("127.0.0.1:0");
+    let whole = pair.spooled();
+    for round in 0..6 {
+        let mut node = pair.start_node(&address);
+        std::thread::sleep(Duration::from_millis(150) + chance.upto(Duration::from_millis(400)));
+        if round % 2 == 0 {
+            node.kill();
+        } else {
+            vault.kill();
+            vault = pair.serve(&address).0;
+            std::thread::sleep(Duration::from_millis(100));
+            let over = node.ends(Duration::from_millis(300));
+            assert!(over.is_none_or(|status| status == 0));
+        }
+    }
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0), "{} of {whole} left", pair.spooled());
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    pair.is_whole_there("killed now and then");
+}
+
+#[test]
+fn a_stranger_changes_nothing() {
+    let pair = Pair::new(0x11a3);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 20, 2 << 20);
+    pair.machine.backup();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    // Who listens in between passes on what comes, keeps it, and sends it once more with noise between.
+    let tap = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tapped = tap.local_addr().unwrap().to_string();
+    let passed = std::thread::spawn({
+        let (far, mut chance) = (address.clone(), chance.clone());
+        move || {
+            tap.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            let far: std::net::SocketAddr = far.parse().unwrap();
+            let (mut captured, mut near, mut buffer) = (Vec::new(), None, [0; 2048]);
+            let mut idle = 0;
+            while idle < 8 {
+                let Ok((len, from)) = tap.recv_from(&mut buffer) else {
+                    idle += 1;
+                    continue;
+                };
+                idle = 0;
+                let to = if from == far { near } else { Some(far) };
+                if from != far {
+                    near = Some(from);
+                }
+                let Some(to) = to else { continue };
+                let _ = tap.send_to(&buffer[..len], to);
+                captured.push((buffer[..len].to_vec(), to));
+                if captured.len() % 16 == 0 {
+                    let (old, to) = &captured[chance.below(captured.len())];
+                    let noise = chance.clone().noise(old.len());
+                    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+                    stranger.send_to(old, to).unwrap();
+                    stranger.send_to(&noise, to).unwrap();
+                    chance.word();
+                }
+            }
+            captured
+        }
+    });
+    assert_eq!(pair.start_node(&tapped).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    let before = files_below(&pair.far().join("drives"));
+    let captured = passed.join().unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for (datagram, to) in &captured {
+        stranger.send_to(datagram, to).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    let status = pair.far_json(&["link", "status"]);
+    assert!(status["datagrams"]["refused"].as_u64().unwrap() > 0, "{status:#}");
+    assert_eq!(files_below(&pair.far().join("drives")), before);
+    vault.stop();
+    pair.is_whole_there("with a stranger on the line");
+}
+
+#[test]
+fn lines_of_the_wrong_end_and_folders_that_are_not_paired_are_named() {
+    let pair = Pair::new(0x11a4);
+    let own = text(&pair.machine.json(&["pair"], 0)["line"]);
+    assert_eq!(pair.machine.json(&["pair", &own], 2)["error"]["code"], "usage");
+    assert_eq!(pair.machine.json(&["pair", "LVTP1-NOLINE"], 2)["error"]["code"], "usage");
+    assert_eq!(pair.machine.json(&["vault", "serve"], 12)["error"]["code"], "no-vault");
+    let other = pair.machine.path("other");
+    let other = ["node", "--vault", other.to_str().unwrap()];
+    assert_eq!(pair.machine.json(&other, 12)["error"]["code"], "no-vault");
+    assert_eq!(pair.machine.json(&["node", "--vault", pair.far().to_str().unwrap()], 2)["error"]["code"], "usage");
+}

@@ -1,0 +1,200 @@
+//! What depositor and vault say to each other over a link (FORMAT section 12): one message a block.
+//!
+//! A message stands alone: it may come twice, late, or in any order, and means the same. Nothing in it is believed because of
+//! the way it came: objects carry their digests, manifests and receipts their signatures. Steps 7 and 17 of the walk. It
+//! must not know how blocks travel.
+
+use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
+use lavatube_base::{Denial, ObjectId, Refusal};
+
+use crate::receipt::Receipt;
+use crate::shard::ObjectKind;
+use crate::wire::{Malformed, Reader, put_bytes, put_varint};
+
+/// A message; an object is borrowed from the block it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// To the vault: keep this object.
+    Deposit {
+        /// What it is.
+        kind: ObjectKind,
+        /// Its bytes.
+        object: &'a [u8],
+    },
+    /// From the vault: it is durable. Not yet verified.
+    Receipted(Receipt),
+    /// From the vault: it does not keep the object.
+    Denied {
+        /// The object.
+        id: ObjectId,
+        /// On what ground.
+        denial: Denial,
+        /// The vault's account, for people.
+        text: String,
+    },
+    /// To the vault: which of these do you have? Answered by a receipt for each, or a denial.
+    Asked(Vec<ObjectId>),
+}
+
+const WHAT: &str = "message";
+const DEPOSIT: u8 = 1;
+const RECEIPTED: u8 = 2;
+const DENIED: u8 = 3;
+const ASKED: u8 = 4;
+
+impl<'a> Message<'a> {
+    /// The message's bytes: a block.
+    ///
+    /// # Panics
+    /// When more than [`ASKED_MAX`] objects are asked for: a mistake of our caller.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Deposit { kind, object } => {
+                let mut out = Vec::with_capacity(2 + object.len());
+                out.extend([DEPOSIT, kind.code()]);
+                out.extend_from_slice(object);
+                out
+            }
+            Self::Receipted(receipt) => [&[RECEIPTED], &receipt.encode()[..]].concat(),
+            Self::Denied { id, denial, text } => {
+                let mut out = vec![DENIED, ground(*denial)];
+                out.extend_from_slice(&id.0);
+                put_bytes(&mut out, cut(text).as_bytes());
+                out
+            }
+            Self::Asked(ids) => {
+                assert!(ids.len() <= ASKED_MAX, "asked for too many objects at once");
+                let mut out = vec![ASKED];
+                put_varint(&mut out, ids.len() as u64);
+                ids.iter().for_each(|id| out.extend_from_slice(&id.0));
+                out
+            }
+        }
+    }
+
+    /// Reads a message from exactly its bytes; signatures and digests are for the caller to verify.
+    ///
+    /// # Errors
+    /// [`Malformed`] when they are none.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(WHAT, bytes);
+        let out = match r.u8()? {
+            DEPOSIT => {
+                let code = r.u8()?;
+                let kind = ObjectKind::from_code(code).ok_or_else(|| r.fail("unknown kind of object"))?;
+                let len = r.left();
+                r.ensure((1..=OBJECT_LEN_MAX).contains(&len), "an object has 1 byte to 64 MiB")?;
+                Self::Deposit { kind, object: r.take(len)? }
+            }
+            RECEIPTED => Self::Receipted(Receipt::decode(r.take(r.left())?)?),
+            DENIED => {
+                let code = r.u8()?;
+                let denial = denial(code).ok_or_else(|| r.fail("unknown ground of a denial"))?;
+                let id = ObjectId(r.array()?);
+                let len = r.varint_max(DENIAL_TEXT_LEN_MAX, "text of a denial longer than the limit")?;
+                let text = std::str::from_utf8(r.take(len)?).map_err(|_| r.fail("text that is not UTF-8"))?;
+                Self::Denied { id, denial, text: text.to_owned() }
+            }
+            ASKED => {
+                let count = r.varint_max(ASKED_MAX, "more objects asked for than the limit")?;
+                r.ensure(r.left() == count * ObjectId::LEN, "another number of objects than it says")?;
+                Self::Asked((0..count).map(|_| r.array().map(ObjectId)).collect::<Result<_, _>>()?)
+            }
+            _ => return Err(r.fail("unknown message")),
+        };
+        r.finish()?;
+        Ok(out)
+    }
+}
+
+/// The byte that stands for a denial.
+fn ground(denial: Denial) -> u8 {
+    match denial {
+        Denial::Absent => 1,
+        Denial::Lost => 2,
+        Denial::Away => 3,
+        Denial::Refused(Refusal::Full) => 4,
+        Denial::Refused(Refusal::Depositor) => 5,
+        Denial::Refused(Refusal::Object) => 6,
+        Denial::Refused(Refusal::Caller) => 7,
+    }
+}
+
+fn denial(code: u8) -> Option<Denial> {
+    Some(match code {
+        1 => Denial::Absent,
+        2 => Denial::Lost,
+        3 => Denial::Away,
+        4 => Denial::Refused(Refusal::Full),
+        5 => Denial::Refused(Refusal::Depositor),
+        6 => Denial::Refused(Refusal::Object),
+        7 => Denial::Refused(Refusal::Caller),
+        _ => return None,
+    })
+}
+
+/// As much of `text` as a denial has room for.
+fn cut(text: &str) -> &str {
+    let end = (0..=text.len().min(DENIAL_TEXT_LEN_MAX)).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receipt::ReceiptBody;
+    use lavatube_base::VaultId;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_ground_has_a_byte_of_its_own() {
+        for code in 1..=7 {
+            assert_eq!(denial(code).map(ground), Some(code));
+        }
+        assert_eq!((denial(0), denial(8)), (None, None));
+    }
+
+    #[test]
+    fn a_long_account_is_cut_between_characters() {
+        let text = "é".repeat(DENIAL_TEXT_LEN_MAX);
+        let bytes = Message::Denied { id: ObjectId([1; 32]), denial: Denial::Lost, text }.encode();
+        let Ok(Message::Denied { text, .. }) = Message::decode(&bytes) else { panic!("a denial") };
+        assert_eq!(text, "é".repeat(DENIAL_TEXT_LEN_MAX / 2));
+    }
+
+    fn kinds() -> impl Strategy<Value = ObjectKind> {
+        prop_oneof![Just(ObjectKind::Pack), Just(ObjectKind::Manifest), Just(ObjectKind::DepositorCard)]
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive(
+            kind in kinds(),
+            object in proptest::collection::vec(any::<u8>(), 1..100),
+            ids in proptest::collection::vec(any::<[u8; 32]>(), 0..5),
+            code in 1..=7u8,
+            text in ".{0,50}",
+            sequence: u64,
+        ) {
+            let body = ReceiptBody { vault: VaultId([1; 16]), sequence, kind, object: ObjectId([2; 32]), check: [3; 16] };
+            let all = [
+                Message::Deposit { kind, object: &object },
+                Message::Receipted(Receipt { body, signature: [4; 64] }),
+                Message::Denied { id: ObjectId([5; 32]), denial: denial(code).unwrap(), text },
+                Message::Asked(ids.into_iter().map(ObjectId).collect()),
+            ];
+            for message in all {
+                let bytes = message.encode();
+                prop_assert_eq!(Message::decode(&bytes), Ok(message));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(first in 0..6u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let bytes = [&[first], &bytes[..]].concat();
+            if let Ok(message) = Message::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}

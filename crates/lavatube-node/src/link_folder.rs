@@ -1,0 +1,474 @@
+//! The folder of one end of a link: who the other end is, this end's key, and which counters were used up.
+//!
+//! At the far end it is the vault's own folder; on a depositing machine a folder with `link.toml` instead of `vault.toml`
+//! stands for a vault that is far away. Lines hold public keys only, the key file is private. It must not know datagrams,
+//! nor what crosses the link. FORMAT section 13. No step of the walk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lavatube_base::digest::h16;
+use lavatube_base::{Instant, VaultId};
+use lavatube_client::far::Signer;
+use lavatube_format::Malformed;
+use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
+use lavatube_format::pair_line::{PairLine, PairVault};
+use lavatube_link::{Config, ContactPlan, PlanError};
+use lavatube_seal::{LinkEnd, LinkKey, SealError};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
+use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
+use crate::entropy;
+use crate::keys_io::{self, KeyFileError};
+use crate::lock::LockError;
+use crate::words::plain;
+
+const KEY_FILE: &str = "link.key";
+const COUNTERS: &str = "counters";
+const STATUS: &str = "link/status.json";
+const STATUS_NEW: &str = "link/.status.json.new";
+
+/// Why a link cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Nobody is at its other end yet.
+    #[error("{} is not paired with another end of a link", .0.display())]
+    NotPaired(PathBuf),
+    /// There is no vault to serve here, only the way to one.
+    #[error("{} leads to a far vault; there is none to serve in it", .0.display())]
+    NoVaultHere(PathBuf),
+    /// The vault itself is here.
+    #[error("the vault itself is in {}: nothing has to cross a link", .0.display())]
+    VaultHere(PathBuf),
+    /// It is paired with somebody else.
+    #[error("{} is paired with another end already", .0.display())]
+    OtherPeer(PathBuf),
+    /// The line is none, or of the wrong end.
+    #[error("{0}")]
+    Line(#[from] Malformed),
+    /// The line is that of another depositor, or of another vault.
+    #[error("{0}")]
+    WrongEnd(&'static str),
+    /// A file of ours makes no sense.
+    #[error("{}: {text}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        text: String,
+    },
+    /// A file or folder failed.
+    #[error("{}: {text}", path.display())]
+    Io {
+        /// What failed.
+        path: PathBuf,
+        /// The system's words.
+        text: String,
+    },
+    /// The contact plan.
+    #[error("the contact plan {}: {source}", path.display())]
+    Plan {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PlanError,
+    },
+    /// An address cannot be used.
+    #[error("the address {address}: {text}")]
+    Address {
+        /// The address.
+        address: String,
+        /// What the system said.
+        text: String,
+    },
+    /// Another daemon uses it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The keys.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Spool, ledger or state of a depositor.
+    #[error(transparent)]
+    Courier(#[from] lavatube_client::courier::CourierError),
+    /// No entropy.
+    #[error(transparent)]
+    Entropy(#[from] entropy::EntropyError),
+    /// Objects are left that cannot be sent.
+    #[error("{count} objects are left that cannot be sent, the first because {why}")]
+    Stuck {
+        /// How many.
+        count: usize,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What a person may set of a link: `link.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkFile {
+    /// The other end's line.
+    pub peer: String,
+    /// Where the other end listens: host:port. Learned from what comes in when it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Bits a second that may leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_up_bit_s: Option<u64>,
+    /// Bits a second that may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_down_bit_s: Option<u64>,
+    /// A file of contacts, relative to this one; without it the link is always up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PathBuf>,
+    /// What its times count from, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_origin_unix_s: Option<u64>,
+}
+
+/// One end of a link, with all that its daemon needs.
+pub struct Pairing {
+    folder: PathBuf,
+    end: LinkEnd,
+    key: LinkKey,
+    peer: PairLine,
+    vault: PairVault,
+    /// What a person has set.
+    pub file: LinkFile,
+}
+
+/// Whether `folder` stands for a vault at the other end of a link.
+pub fn is_far(folder: &Path) -> bool {
+    folder.join(LINK_FILE).exists() && !embedded::is_vault(folder)
+}
+
+/// The id of the vault in `folder`, or of the far one that it leads to.
+///
+/// # Errors
+/// When there is neither.
+pub fn vault_id(folder: &Path) -> Result<VaultId, LinkError> {
+    if !is_far(folder) {
+        return Ok(embedded::vault_id(folder)?);
+    }
+    let path = folder.join(LINK_FILE);
+    let line = PairLine::decode(&read_file(folder)?.peer).map_err(|e| unfit(&path, &e))?;
+    line.vault.map(|vault| vault.id).ok_or(LinkError::WrongEnd(DEPOSITORS_LINE))
+}
+
+/// The line of the end in `folder`, for the other one; its key is made when there is none.
+///
+/// # Errors
+/// [`LinkError`] when key or vault cannot be read or made.
+pub fn own_line(folder: &Path) -> Result<PairLine, LinkError> {
+    make_folders(folder, COMMON).map_err(|e| io_error(folder, &e))?;
+    let path = folder.join(KEY_FILE);
+    if !path.exists() {
+        let body = LinkBody { x25519: Secret::new(entropy::bytes()?) }.encode();
+        let text = lavatube_seal::lock::unlocked(KeyKind::Link, &body).encode();
+        match keys_io::write_key_text(&path, &text) {
+            // Another command was faster.
+            Ok(()) | Err(KeyFileError::Exists(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let link_key = *read_key(folder)?.public();
+    Ok(PairLine { link_key, vault: own_vault(folder)? })
+}
+
+/// The vault in `folder`, if there is one.
+fn own_vault(folder: &Path) -> Result<Option<PairVault>, LinkError> {
+    if !embedded::is_vault(folder) {
+        return Ok(None);
+    }
+    let vault = EmbeddedVault::open(folder, false)?;
+    let vault = vault.read();
+    Ok(Some(PairVault { id: vault.id(), key: vault.vault_key() }))
+}
+
+/// Stores who is at the other end. `change` sets what else a person may set. A file that is there keeps the rest.
+///
+/// # Errors
+/// [`LinkError`]; nothing was changed then.
+pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Result<Pairing, LinkError> {
+    let own = own_line(folder)?;
+    let peer = PairLine::decode(line)?;
+    let vault = own.vault.or(peer.vault);
+    match (own.vault, peer.vault) {
+        (Some(_), Some(_)) => return Err(LinkError::WrongEnd(VAULTS_LINE)),
+        (None, None) => return Err(LinkError::WrongEnd(DEPOSITORS_LINE)),
+        _ => {}
+    }
+    if let Some(vault) = vault {
+        // A line that cannot be agreed with is refused before it is stored.
+        read_key(folder)?.agree(end_of(folder), &peer.link_key, vault.id)?;
+    }
+    let path = folder.join(LINK_FILE);
+    let mut file = match path.exists() {
+        true => read_file(folder)?,
+        false => LinkFile {
+            peer: peer.encode(),
+            address: None,
+            rate_up_bit_s: None,
+            rate_down_bit_s: None,
+            plan: None,
+            plan_origin_unix_s: None,
+        },
+    };
+    if PairLine::decode(&file.peer) != Ok(peer) {
+        return Err(LinkError::OtherPeer(folder.to_owned()));
+    }
+    change(&mut file);
+    let text = toml::to_string(&file).map_err(|e| unfit(&path, &e))?;
+    let text = format!("# The other end of the link of this folder. It holds no secret.\n{text}");
+    atomic::write(&path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&path, &e))?;
+    Pairing::open(folder)
+}
+
+fn end_of(folder: &Path) -> LinkEnd {
+    if embedded::is_vault(folder) { LinkEnd::Vault } else { LinkEnd::Depositor }
+}
+
+impl Pairing {
+    /// The end of a link in `folder`.
+    ///
+    /// # Errors
+    /// [`LinkError`] when it is not paired, or a file of it cannot be used.
+    pub fn open(folder: &Path) -> Result<Self, LinkError> {
+        let (file, path) = (read_file(folder)?, folder.join(LINK_FILE));
+        let peer = PairLine::decode(&file.peer).map_err(|e| unfit(&path, &e))?;
+        let vault = own_vault(folder)?.or(peer.vault).ok_or(LinkError::WrongEnd(DEPOSITORS_LINE))?;
+        let key = read_key(folder)?;
+        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, file })
+    }
+
+    /// Which end this is.
+    pub fn end(&self) -> LinkEnd {
+        self.end
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whose receipts count.
+    pub fn signer(&self) -> Signer {
+        Signer { vault: self.vault.id, key: self.vault.key }
+    }
+
+    /// The vault of this link.
+    pub fn vault(&self) -> VaultId {
+        self.vault.id
+    }
+
+    /// The folder of what a daemon keeps of the link; made when missing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn own_folder(&self) -> Result<PathBuf, LinkError> {
+        let own = self.folder.join("link");
+        make_folders(&own, PRIVATE).map_err(|e| io_error(&own, &e))?;
+        Ok(own)
+    }
+
+    /// Settings of the engine: keys and plan.
+    ///
+    /// # Errors
+    /// When the plan cannot be read.
+    pub(crate) fn config(&self) -> Result<Config, LinkError> {
+        let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
+        Ok(Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?))
+    }
+
+    fn plan(&self) -> Result<ContactPlan, LinkError> {
+        let up = self.file.rate_up_bit_s.unwrap_or(RATE_BIT_S).max(1);
+        let down = self.file.rate_down_bit_s.unwrap_or(RATE_BIT_S);
+        let Some(path) = &self.file.plan else { return Ok(ContactPlan::always(up, down)) };
+        let path = self.folder.join(path);
+        let text = std::fs::read_to_string(&path).map_err(|e| io_error(&path, &e))?;
+        let origin = Instant(0) + Duration::from_secs(self.file.plan_origin_unix_s.unwrap_or(0));
+        // Of ION's lines those between these two nodes count: the depositor is 1, the vault 2.
+        let (here, there) = if self.end == LinkEnd::Depositor { (1, 2) } else { (2, 1) };
+        ContactPlan::parse(&text, origin, here, there).map_err(|source| LinkError::Plan { path, source })
+    }
+
+    /// The counters of this link.
+    ///
+    /// # Errors
+    /// When their file cannot be read: they must not be used a second time.
+    pub(crate) fn counters(&self) -> Result<Counters, LinkError> {
+        let (depositor, vault) = match self.end {
+            LinkEnd::Depositor => (self.key.public(), &self.peer.link_key),
+            LinkEnd::Vault => (&self.peer.link_key, self.key.public()),
+        };
+        let keys: String = h16(&[depositor, vault]).iter().map(|b| format!("{b:02x}")).collect();
+        Counters::open(self.own_folder()?.join(COUNTERS), keys)
+    }
+}
+
+/// What a running daemon says of itself: written for people, read by nobody who decides.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_status(folder: &Path, text: &str) -> io::Result<()> {
+    let (path, new) = (folder.join(STATUS), folder.join(STATUS_NEW));
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, path)
+}
+
+/// What a daemon last said of itself, and how long ago; `None` when there never was one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_status(folder: &Path) -> Result<Option<(String, Duration)>, LinkError> {
+    let path = folder.join(STATUS);
+    let read = || {
+        let text = std::fs::read_to_string(&path)?;
+        Ok::<_, io::Error>((text, path.metadata()?.modified()?.elapsed().unwrap_or_default()))
+    };
+    match read() {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error(&path, &e)),
+    }
+}
+
+/// Which counters this end may have used, and the highest of the other end's that came in.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    path: PathBuf,
+    keys: String,
+    /// One past the highest that may have been used.
+    pub reserved: u64,
+    /// One past the highest that came in.
+    pub floor: u64,
+}
+
+impl Counters {
+    fn open(path: PathBuf, keys: String) -> Result<Self, LinkError> {
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(io_error(&path, &e)),
+        };
+        let mut words = text.split_whitespace();
+        if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
+            return Ok(Self { path, keys, reserved: 0, floor: 0 });
+        }
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
+            return Err(unfit(&path, &"no counters of a link: pair both ends anew, with new keys"));
+        };
+        Ok(Self { path, keys, reserved, floor })
+    }
+
+    /// Reserves all up to `end`, durably.
+    pub fn reserve(&mut self, end: u64) -> Result<(), LinkError> {
+        //= FORMAT#F21 on disk before the first of them is used
+        self.reserved = self.reserved.max(end);
+        self.write()
+    }
+
+    /// Remembers what came in.
+    pub fn keep_floor(&mut self, floor: u64) -> Result<(), LinkError> {
+        if floor <= self.floor {
+            return Ok(());
+        }
+        self.floor = floor;
+        self.write()
+    }
+
+    fn write(&self) -> Result<(), LinkError> {
+        let text = format!("{} {} {}\n", self.keys, self.reserved, self.floor);
+        atomic::write(&self.path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&self.path, &e))
+    }
+}
+
+fn read_file(folder: &Path) -> Result<LinkFile, LinkError> {
+    let path = folder.join(LINK_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(LinkError::NotPaired(folder.to_owned())),
+        other => other.map_err(|e| io_error(&path, &e))?,
+    };
+    toml::from_str(&text).map_err(|e| unfit(&path, &e))
+}
+
+fn read_key(folder: &Path) -> Result<LinkKey, LinkError> {
+    let path = folder.join(KEY_FILE);
+    let text = keys_io::read_key_text(&path)?;
+    let file = KeyFile::decode(&text).map_err(|e| unfit(&path, &e))?;
+    let body = lavatube_seal::lock::unlock(&file, KeyKind::Link, None)?;
+    let body = LinkBody::decode(&body).map_err(|e| unfit(&path, &e))?;
+    Ok(LinkKey::new(&body.x25519)?)
+}
+
+fn unfit(path: &Path, text: &dyn std::fmt::Display) -> LinkError {
+    LinkError::Unfit { path: path.to_owned(), text: text.to_string() }
+}
+
+pub(crate) fn io_error(path: &Path, e: &io::Error) -> LinkError {
+    LinkError::Io { path: path.to_owned(), text: plain(&e.to_string()) }
+}
+
+const VAULTS_LINE: &str =
+    "this is the line of a vault, and a vault is what is here: give it that of the depositing machine";
+const DEPOSITORS_LINE: &str =
+    "this is the line of a depositing machine, and no vault is here: give it that of the vault";
+/// What a link carries when nobody says: 20 Mbit/s.
+const RATE_BIT_S: u64 = 20_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_never_used_twice_and_belong_to_a_pair_of_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("counters");
+        let open = |keys: &str| Counters::open(path.clone(), keys.into());
+        let mut counters = open("aa").unwrap();
+        assert_eq!((counters.reserved, counters.floor), (0, 0));
+        counters.reserve(1 << 20).unwrap();
+        counters.keep_floor(70).unwrap();
+        counters.keep_floor(60).unwrap();
+        let again = open("aa").unwrap();
+        assert_eq!((again.reserved, again.floor), (1 << 20, 70));
+        assert_eq!(open("bb").unwrap().reserved, 0);
+        for damaged in ["aa", "aa 5", "aa 5 x", "aa 5 6 7", "zz", "0"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(open("aa").is_err(), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn two_ends_are_paired_by_their_lines_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let (earth, other) = (dir.path().join("earth"), dir.path().join("other"));
+        let line = own_line(&earth).unwrap();
+        assert_eq!(own_line(&earth).unwrap(), line, "the key is made once");
+        let depositors = own_line(&other).unwrap().encode();
+        assert!(matches!(pair(&earth, &depositors, |_| {}), Err(LinkError::WrongEnd(_))));
+        assert!(matches!(Pairing::open(&earth), Err(LinkError::NotPaired(_))));
+        let vault = |key, id| {
+            let vault = PairVault { id: VaultId([id; 16]), key: [2; 32] };
+            PairLine { link_key: key, vault: Some(vault) }.encode()
+        };
+        let there = own_line(&other).unwrap().link_key;
+        assert!(matches!(pair(&earth, &vault([0; 32], 1), |_| {}), Err(LinkError::Seal(_))));
+        assert!(!is_far(&earth));
+        let pairing = pair(&earth, &vault(there, 1), |file| file.rate_up_bit_s = Some(5)).unwrap();
+        assert_eq!((pairing.vault(), pairing.end(), is_far(&earth)), (VaultId([1; 16]), LinkEnd::Depositor, true));
+        assert!(matches!(pair(&earth, &vault(there, 3), |_| {}), Err(LinkError::OtherPeer(_))));
+        let again = pair(&earth, &vault(there, 1), |file| file.address = Some("moon:1".into())).unwrap();
+        assert_eq!((again.file.rate_up_bit_s, again.file.address.as_deref()), (Some(5), Some("moon:1")));
+        assert_eq!(vault_id(&earth).unwrap(), VaultId([1; 16]));
+    }
+}

@@ -1,0 +1,369 @@
+//! The near end of a link: drains the spool of a depositing machine to a far vault, until it is told to stop.
+//!
+//! It holds neither the lock of the state nor that of a vault: backups put into the spool meanwhile. It alone lets go of what is in
+//! there, and it alone writes the ledger; a lock of its own sees to that. A snapshot's packs go before its manifest, and one
+//! snapshot before the next, so that the first is whole as early as can be. Steps 7 and 17 of the walk. It
+//! must not know what objects hold.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lavatube_base::limits::ASKED_MAX;
+use lavatube_base::{Denial, Instant, ObjectId, Verified};
+use lavatube_client::courier::CourierError;
+use lavatube_client::far::{ReceiptBytes, Signer};
+use lavatube_client::ledger::{self, LedgerError};
+use lavatube_client::spool::{Spool, SpoolKind};
+use lavatube_client::state::{State, read_all};
+use lavatube_format::manifest::SignedManifest;
+use lavatube_format::message::Message;
+use lavatube_format::receipt::Receipt;
+use lavatube_format::shard::ObjectKind;
+use lavatube_link::Event;
+use lavatube_seal::LinkEnd;
+
+use crate::depositor::{CARDS, Places, spool_folder, state_folder};
+use crate::directory_spool::DirectorySpool;
+use crate::directory_state::DirectoryState;
+use crate::driver::{Driver, now};
+use crate::far_end::{Last, Listener, Run};
+use crate::link_folder::{LinkError, Pairing, io_error};
+use crate::lock::{Lock, Mode};
+use crate::outbox::{Outbox, block};
+use crate::told::Told;
+
+/// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
+///
+/// # Errors
+/// [`LinkError`] when it is not paired, in use, or its disk fails; with `once`, when something is left that cannot be sent.
+pub fn drain(places: &Places, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    let pairing = Pairing::open(&places.vault)?;
+    if pairing.end() != LinkEnd::Depositor {
+        return Err(LinkError::VaultHere(places.vault.clone()));
+    }
+    let _lock = Lock::acquire(&pairing.own_folder()?.join("lock"), COMMAND, Mode::Exclusive, run.wait)?;
+    let folder = state_folder(places, pairing.vault());
+    let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
+    let driver = Driver::open(&pairing, run.listen, run.peer)?;
+    if let Some(address) = driver.address() {
+        listener.told(Told::Listening(address));
+    }
+    let mut end = NearEnd {
+        driver,
+        outbox: Outbox::default(),
+        spool_folder: spool_folder(&folder),
+        spool: None,
+        state,
+        signer: pairing.signer(),
+        queue: VecDeque::new(),
+        objects: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        leaves: BTreeMap::new(),
+        listed_at: None,
+        question: None,
+        resumes: WINDOW_BLOCKS,
+        said: 0,
+        last: Last::default(),
+    };
+    end.introduce()?;
+    end.run(run, once, listener)
+}
+
+/// Where an object of the spool is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    /// On its way, as the block of this name.
+    UnderWay(u64),
+    /// The other end has it, and its receipt is awaited since then.
+    Awaited(Instant),
+    /// It cannot be sent, because of this.
+    Stuck(String),
+}
+
+struct NearEnd {
+    driver: Driver,
+    outbox: Outbox,
+    spool_folder: PathBuf,
+    spool: Option<DirectorySpool>,
+    state: DirectoryState,
+    signer: Signer,
+    /// What waits and is not on its way, in order.
+    queue: VecDeque<(SpoolKind, ObjectId)>,
+    objects: BTreeMap<ObjectId, Progress>,
+    /// Blocks on their way: object, and its bytes.
+    keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
+    /// The packs of the manifests that wait.
+    leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    listed_at: Option<Instant>,
+    /// The question that is on its way.
+    question: Option<u64>,
+    /// Blocks that an earlier life may have sent in part.
+    resumes: usize,
+    /// How many objects were last said to wait.
+    said: usize,
+    last: Last,
+}
+
+impl NearEnd {
+    fn run(&mut self, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        while !run.stop.load(Ordering::Relaxed) {
+            while let Some(event) = self.driver.event()? {
+                self.handle(event, listener)?;
+            }
+            if self.listed_at.is_none_or(|at| now().since(at) >= LIST_EVERY) {
+                self.list(listener)?;
+                self.ask();
+                if once && self.is_over()? {
+                    self.linger()?;
+                    break;
+                }
+            }
+            let more = self.fill(listener)?;
+            self.last.tell(&mut self.driver, listener);
+            self.driver.pump(if more { Duration::ZERO } else { IDLE_WAIT })?;
+        }
+        listener.status(&self.driver.status());
+        self.driver.keep_floor()
+    }
+
+    /// Sends this machine's cards first: a vault takes no manifest from a depositor it does not know.
+    fn introduce(&mut self) -> Result<(), LinkError> {
+        for name in self.state.list(CARDS).map_err(|e| io_error(self.state.folder(), &e))? {
+            let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX) else { continue };
+            let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
+            self.outbox.send(self.driver.link(), message.encode());
+        }
+        Ok(())
+    }
+
+    /// Looks what waits.
+    fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        self.listed_at = Some(now());
+        self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
+        let Some(spool) = &self.spool else { return Ok(()) };
+        let all = spool.list().map_err(CourierError::from)?;
+        let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        self.objects.retain(|id, _| here.contains(id));
+        self.leaves.retain(|id, _| here.contains(id));
+        let manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
+        for id in &manifests {
+            if !self.leaves.contains_key(id) {
+                let bytes = spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
+                let signed = SignedManifest::decode(&bytes).ok();
+                let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
+                self.leaves.insert(*id, leaves.unwrap_or_default());
+            }
+        }
+        // A session that is whole, then the next; what belongs to none yet comes last.
+        let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
+        self.queue.clear();
+        for manifest in manifests {
+            let packs = self.leaves.get(&manifest).into_iter().flatten().filter(|id| here.contains(id));
+            let packs = packs.map(|id| (SpoolKind::Pack, *id));
+            self.queue.extend(packs.chain([(SpoolKind::Manifest, manifest)]).filter(|(_, id)| seen.insert(*id)));
+        }
+        self.queue.extend(all.iter().filter(|(_, id)| seen.insert(*id)));
+        if here.len() > self.said {
+            listener.told(Told::Waiting(here.len()));
+        }
+        self.said = here.len();
+        Ok(())
+    }
+
+    /// Hands the next object to the link when there is room; whether there may be more.
+    fn fill(&mut self, listener: &mut dyn Listener) -> Result<bool, LinkError> {
+        let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();
+        if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
+            return Ok(false);
+        }
+        let (Some((kind, id)), Some(spool)) = (self.queue.pop_front(), &self.spool) else { return Ok(false) };
+        let bytes = match spool.get(kind, id) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                self.objects.insert(id, Progress::Stuck(e.to_string()));
+                return Ok(true);
+            }
+        };
+        let Some(object) = Verified::check(&bytes, id) else {
+            self.objects.insert(id, Progress::Stuck(format!("object {id} is not what it was")));
+            listener.told(Told::Damaged(id));
+            return Ok(true);
+        };
+        let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode();
+        let key = self.outbox.key();
+        let resumed = self.resumes > 0;
+        self.resumes = self.resumes.saturating_sub(1);
+        if self.driver.link().submit(block(key, OBJECTS, &message, resumed)).is_ok() {
+            self.keys.insert(key, (kind, id, message.len() as u64));
+            self.objects.insert(id, Progress::UnderWay(key));
+        }
+        Ok(true)
+    }
+
+    fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        match event {
+            Event::Wanted { key } => self.supply(key),
+            Event::Delivered { key } | Event::Spent { key } => {
+                if let Some((_, id, _)) = self.keys.remove(&key) {
+                    self.objects.insert(id, Progress::Awaited(now()));
+                }
+                self.outbox.done(key);
+            }
+            Event::Refused { key } => {
+                if let Some((_, id, _)) = self.keys.remove(&key) {
+                    let why = format!("the vault refuses object {id}");
+                    self.objects.entry(id).and_modify(|p| match p {
+                        Progress::Stuck(_) => {}
+                        other => *other = Progress::Stuck(why),
+                    });
+                }
+                self.outbox.done(key);
+            }
+            Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
+                Ok(Message::Receipted(receipt)) => {
+                    self.receipted(&receipt, listener)?;
+                    self.driver.link().accepted(id, now());
+                }
+                Ok(Message::Denied { id: object, denial, text }) => {
+                    self.denied(object, denial, text, listener);
+                    self.driver.link().accepted(id, now());
+                }
+                Ok(Message::Deposit { .. } | Message::Asked(_)) => {
+                    listener.told(Told::Nonsense("a message that only depositors send".into()));
+                    self.driver.link().refused(id, now());
+                }
+                Err(e) => {
+                    listener.told(Told::Nonsense(e.to_string()));
+                    self.driver.link().refused(id, now());
+                }
+            },
+            Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn supply(&mut self, key: u64) {
+        if let Some(message) = self.outbox.message(key) {
+            let message = message.to_vec();
+            return self.driver.link().supply(key, message);
+        }
+        let Some((kind, id, len)) = self.keys.get(&key).copied() else { return self.driver.link().withdraw(key) };
+        let bytes = self.spool.as_ref().and_then(|spool| spool.get(kind, id).ok());
+        let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode());
+        match message.filter(|message| message.len() as u64 == len) {
+            Some(message) => self.driver.link().supply(key, message),
+            None => {
+                // It changed since it was looked at; looked at again, it will be told.
+                self.driver.link().withdraw(key);
+                self.keys.remove(&key);
+                self.objects.remove(&id);
+            }
+        }
+    }
+
+    /// A receipt came home: once it is in the ledger, the spool lets go.
+    fn receipted(&mut self, receipt: &Receipt, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        let id = receipt.body.object;
+        let kind = match receipt.body.kind {
+            ObjectKind::Pack => SpoolKind::Pack,
+            ObjectKind::Manifest => SpoolKind::Manifest,
+            ObjectKind::DepositorCard => return Ok(()),
+        };
+        let Some(spool) = self.spool.as_mut().filter(|spool| spool.waiting(kind).any(|waits| waits == id)) else {
+            return Ok(());
+        };
+        match ledger::note(&self.state, &self.signer, kind, id, &ReceiptBytes(receipt.encode())) {
+            Ok(()) => {}
+            Err(e @ LedgerError::Unfit { .. }) => {
+                listener.told(Told::Nonsense(e.to_string()));
+                return Ok(());
+            }
+            Err(e) => return Err(CourierError::from(e).into()),
+        }
+        spool.remove(kind, id).map_err(CourierError::from)?;
+        let left = spool.list().map_err(CourierError::from)?.len();
+        self.said = left;
+        if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
+            self.keys.remove(&key);
+            self.driver.link().withdraw(key);
+        }
+        listener.told(Told::Receipted { kind: kind.object_kind(), id, left });
+        if left == 0 {
+            self.listed_at = None;
+        }
+        Ok(())
+    }
+
+    fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
+        let Some(progress) = self.objects.get(&id) else { return };
+        if denial == Denial::Absent {
+            // It is sent again. What crosses just now was not there when it was asked for.
+            if matches!(progress, Progress::Awaited(_)) {
+                self.objects.remove(&id);
+            }
+            return;
+        }
+        self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
+        listener.told(Told::Denied { id, why });
+    }
+
+    /// Asks for receipts that are long in coming: they, or the other end's memory of them, may be lost.
+    fn ask(&mut self) {
+        if self.question.is_some_and(|key| self.outbox.has(key)) {
+            return;
+        }
+        let round_trip = self.driver.status().light.unwrap_or_default() * 2;
+        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now().since(*at) >= PATIENCE + round_trip);
+        let mut ids = Vec::new();
+        for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
+            ids.push(*id);
+            *progress = Progress::Awaited(now());
+        }
+        if !ids.is_empty() {
+            self.question = self.outbox.send(self.driver.link(), Message::Asked(ids).encode());
+        }
+    }
+
+    /// Whether nothing waits any more; an error when what waits cannot be sent.
+    fn is_over(&self) -> Result<bool, LinkError> {
+        let waiting = self.spool.as_ref().map_or(Ok(Vec::new()), Spool::list).map_err(CourierError::from)?;
+        let mut stuck = waiting.iter().filter_map(|(_, id)| match self.objects.get(id) {
+            Some(Progress::Stuck(why)) => Some(why.clone()),
+            _ => None,
+        });
+        let first = stuck.next();
+        match first {
+            // A manifest whose packs are stuck is held over there for ever.
+            Some(why) if self.keys.values().all(|(kind, ..)| *kind == SpoolKind::Manifest) && self.queue.is_empty() => {
+                Err(LinkError::Stuck { count: 1 + stuck.count(), why })
+            }
+            _ => Ok(waiting.is_empty()),
+        }
+    }
+
+    /// Stays until the other end has heard that its last receipts are home, or for a moment.
+    fn linger(&mut self) -> Result<(), LinkError> {
+        let until = now() + LINGER;
+        while now() < until {
+            while self.driver.event()?.is_some() {}
+            self.driver.pump(Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+}
+
+const COMMAND: &str = "lavatube node";
+/// Priority of objects: messages go before them.
+const OBJECTS: u8 = 1;
+/// Blocks that are on their way at a time, and their bytes: more than the fastest link to the Moon holds.
+const WINDOW_BLOCKS: usize = 256;
+const WINDOW_LEN: u64 = 1 << 30;
+const CARD_LEN_MAX: u64 = 1 << 17;
+/// How often one looks whether something new waits.
+const LIST_EVERY: Duration = Duration::from_secs(2);
+/// How long a receipt may take after its object arrived, beside the way there and back.
+const PATIENCE: Duration = Duration::from_secs(5);
+const IDLE_WAIT: Duration = Duration::from_millis(250);
+const LINGER: Duration = Duration::from_millis(400);

@@ -1,0 +1,58 @@
+//! What a daemon of the link tells of its work while it runs, for people and logs.
+//!
+//! Values only; the terminal is elsewhere. It must not know how they are shown.
+
+use std::net::SocketAddr;
+
+use lavatube_base::ObjectId;
+use lavatube_format::shard::ObjectKind;
+use lavatube_link::Line;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The daemon is there.
+    Listening(SocketAddr),
+    /// The other end was heard at this address, and is sent to there.
+    Peer(SocketAddr),
+    /// The line is open, silent, or shut by the contact plan.
+    Line(Line),
+    /// Objects wait to cross.
+    Waiting(usize),
+    /// The vault has stored an object.
+    Stored {
+        /// What it is.
+        kind: ObjectKind,
+        /// The object.
+        id: ObjectId,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The vault holds an object until it can be stored.
+    Held {
+        /// The object.
+        id: ObjectId,
+        /// What is missing.
+        why: String,
+    },
+    /// The vault does not take an object.
+    Denied {
+        /// The object.
+        id: ObjectId,
+        /// Why.
+        why: String,
+    },
+    /// The vault's receipt came home, and the spool let go.
+    Receipted {
+        /// What it is.
+        kind: ObjectKind,
+        /// The object.
+        id: ObjectId,
+        /// Objects that still wait.
+        left: usize,
+    },
+    /// An object in the spool is not what it was.
+    Damaged(ObjectId),
+    /// The other end sent what makes no sense.
+    Nonsense(String),
+}
