@@ -176,6 +176,47 @@ fn killed_at_either_end_it_goes_on() {
 }
 
 #[test]
+fn a_manifest_that_overtook_its_packs_is_answered_when_they_are_there() {
+    let pair = Pair::new(0x11a5);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 20, 2 << 20);
+    pair.machine.backup();
+    let packs = files_below(&pair.machine.state().join("spool/packs"));
+    let aside = pair.machine.path("aside");
+    fs::rename(&packs[0], &aside).unwrap();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    // All but the manifest are receipted, and the node waits on.
+    assert!(wait_until(LONG, || pair.spooled() == 1), "{} left", pair.spooled());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(files_below(&pair.machine.state().join("spool/manifests")).len(), 1);
+    fs::rename(&aside, &packs[0]).unwrap();
+    assert!(wait_until(LONG, || pair.spooled() == 0), "{} left", pair.spooled());
+    node.stop();
+    vault.stop();
+    pair.is_whole_there("after a manifest that came first");
+}
+
+#[test]
+fn backups_are_taken_while_the_node_drains() {
+    let pair = Pair::new(0x11a6);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    for round in 0..5 {
+        common::fill(&pair.machine.src().join(format!("round{round}")), &mut chance, 10, 2 << 20);
+        assert_eq!(pair.machine.backup()["promise"], "safe-here");
+    }
+    assert!(wait_until(LONG, || pair.spooled() == 0), "{} left", pair.spooled());
+    // A second node for the same link is refused while the first runs.
+    assert_eq!(pair.machine.json(&["node", "--once", "--peer", &address], 10)["error"]["code"], "locked");
+    node.stop();
+    vault.stop();
+    assert_eq!(pair.far_json(&["snapshots"])["snapshots"].as_array().unwrap().len(), 5);
+    pair.is_whole_there("backed up while it was drained");
+}
+
+#[test]
 fn a_stranger_changes_nothing() {
     let pair = Pair::new(0x11a3);
     let mut chance = Chance::new(pair.machine.seed);
