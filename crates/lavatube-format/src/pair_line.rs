@@ -77,7 +77,7 @@ impl PairLine {
             }
         }
         if buffer != 0 || bits >= 5 {
-            return Err(fail(digits.len(), "another number of characters than a pair line has"));
+            return Err(fail(0, UNLIKE_PRINTED));
         }
         Self::read(&bytes)
     }
@@ -85,10 +85,7 @@ impl PairLine {
     fn read(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
         let covered = bytes.len().checked_sub(CHECK_LEN).map_or(&[][..], |end| &bytes[..end]);
-        r.ensure(
-            bytes.get(covered.len()..).is_some_and(|stored| *stored == check(covered)),
-            "the check does not fit: a character is missing or differs from what was printed",
-        )?;
+        r.ensure(bytes.get(covered.len()..).is_some_and(|stored| *stored == check(covered)), UNLIKE_PRINTED)?;
         let role = r.u8()?;
         r.ensure(role == DEPOSITOR || role == VAULT, "unknown role")?;
         let link_key = r.array()?;
@@ -101,6 +98,9 @@ impl PairLine {
         Ok(Self { link_key, vault })
     }
 }
+
+/// How much of a line is there shows in its last bits, or in its check: to people that is one thing.
+const UNLIKE_PRINTED: &str = "the check does not fit: a character is missing or differs from what was printed";
 
 fn check(bytes: &[u8]) -> [u8; CHECK_LEN] {
     let id = Verified::hash(&[b"lavatube/1 pair", bytes].concat()).id().0;
