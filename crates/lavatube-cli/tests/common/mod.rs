@@ -204,13 +204,16 @@ pub fn is_shard(path: &Path) -> bool {
     path.components().any(|c| c.as_os_str() == "shards")
 }
 
-/// All regular files below a folder, in order.
+/// All regular files below a folder, in order. A process that runs meanwhile may take some away: those are not there.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     entries.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     for path in entries {
-        let kind = path.symlink_metadata().unwrap().file_type();
+        let kind = match path.symlink_metadata() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found.unwrap().file_type(),
+        };
         if kind.is_dir() {
             out.extend(files_below(&path));
         } else if kind.is_file() {
