@@ -20,9 +20,9 @@ use crate::collect::{CollectError, Collector, FRAME_LEN, Lane, Outlet};
 use crate::comparison::{Comparison, LayerError};
 use crate::meter::Meter;
 use crate::scan::{ScanError, Scanner};
-use crate::source::{Found, FoundKind, Names, Source, SourceError, Xattrs};
+use crate::source::{Found, FoundKind, Source, SourceError, Xattrs};
 use crate::state::{State, StateError};
-use crate::survey::{Choice, Scope};
+use crate::survey::{Choice, Level, Scope};
 
 /// What to take a snapshot of, and how.
 pub struct Request<'r> {
@@ -288,15 +288,6 @@ struct Walk<'w, 'c, 's, S: Source> {
     comparison: Comparison<'s>,
     links: BTreeMap<(u64, u64), FirstName>,
     report: Report,
-}
-
-/// A directory on the way down.
-struct Level<D> {
-    dir: D,
-    names: Names,
-    next: usize,
-    path_len: usize,
-    device: u64,
 }
 
 impl<S: Source> Walk<'_, '_, '_, S> {

@@ -75,8 +75,7 @@ pub fn settle(
         }
     }
     keep(state, &known, &doubts)?;
-    let rows = (0..).zip(catalog.packs()).filter(|(_, row)| doubts.contains(&row.id)).map(|(n, _)| n).collect();
-    catalog.doubt(rows);
+    doubt_in(catalog, &doubts);
     Ok(doubts.difference(&known).count())
 }
 
@@ -85,10 +84,13 @@ pub fn settle(
 /// # Errors
 /// When the state fails.
 pub fn recall(state: &dyn State, catalog: &mut Catalog<'_>) -> Result<(), StateError> {
-    let doubts = doubtful(state)?;
+    doubt_in(catalog, &doubtful(state)?);
+    Ok(())
+}
+
+fn doubt_in(catalog: &mut Catalog<'_>, doubts: &BTreeSet<ObjectId>) {
     let rows = (0..).zip(catalog.packs()).filter(|(_, row)| doubts.contains(&row.id)).map(|(n, _)| n).collect();
     catalog.doubt(rows);
-    Ok(())
 }
 
 /// After a check: `lost` objects are doubted from now on, and those that `is_there` again no more.

@@ -88,12 +88,13 @@ pub fn survey<S: Source>(source: &S, scope: &Scope<'_>, goes_on: &dyn Fn() -> bo
     Some(sum)
 }
 
-struct Level<D> {
-    dir: D,
-    names: Names,
-    next: usize,
-    path_len: usize,
-    device: u64,
+/// A directory on the way down, of the walk and of whoever counts ahead of it.
+pub(crate) struct Level<D> {
+    pub(crate) dir: D,
+    pub(crate) names: Names,
+    pub(crate) next: usize,
+    pub(crate) path_len: usize,
+    pub(crate) device: u64,
 }
 
 impl Sum {
