@@ -17,7 +17,6 @@ use crate::way::Way;
 pub struct Channel {
     /// What it is like. It may be changed on the way; what is in flight has met its fate.
     pub way: Way,
-    seed: u64,
     /// When all that was offered has left.
     free_at: Instant,
     /// In a spell of loss, as of then.
@@ -60,7 +59,6 @@ impl Channel {
     pub fn new(way: Way, seed: u64) -> Self {
         Self {
             way,
-            seed,
             free_at: Instant(0),
             spell: (false, Instant(0)),
             losses: Chance::new(seed, 1),
@@ -134,14 +132,14 @@ impl Channel {
 
     /// Whether anything passes at `now`.
     pub fn is_open(&self, now: Instant) -> bool {
-        let promised = self.way.passes.is_none_or(|passes| passes.is_open(self.seed, now));
+        let promised = self.way.passes.is_none_or(|passes| passes.is_open(now));
         promised && !self.way.dark.iter().any(|(from, to)| (*from..*to).contains(&now))
     }
 
     /// The next time after `now` at which that changes, if it ever does.
     pub fn turns_after(&self, now: Instant) -> Option<Instant> {
         let dark = self.way.dark.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| *at > now);
-        dark.chain(self.way.passes.map(|passes| passes.turns_after(self.seed, now))).min()
+        dark.chain(self.way.passes.map(|passes| passes.turns_after(now))).min()
     }
 
     /// How long a packet that is offered now waits for those before it.

@@ -12,6 +12,8 @@ use crate::chance::Chance;
 /// Contacts that come again and again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Passes {
+    /// What failing contacts are drawn from; the same for both directions of a link.
+    pub seed: u64,
     /// When the first one opens.
     pub first: Instant,
     /// From one opening to the next.
@@ -32,9 +34,9 @@ impl Passes {
     }
 
     /// What the `n`-th contact is, or `None` when it never opens.
-    pub fn kept(&self, seed: u64, n: u64) -> Option<(Instant, Instant)> {
+    pub fn kept(&self, n: u64) -> Option<(Instant, Instant)> {
         let (start, end) = self.promised(n);
-        let mut chance = Chance::new(seed, STREAM ^ n);
+        let mut chance = Chance::new(self.seed, STREAM ^ n);
         if chance.hits(self.missed) {
             return None;
         }
@@ -43,15 +45,15 @@ impl Passes {
     }
 
     /// Whether a contact is open at `now`.
-    pub fn is_open(&self, seed: u64, now: Instant) -> bool {
+    pub fn is_open(&self, now: Instant) -> bool {
         let Some(n) = self.number_at(now) else { return false };
-        self.kept(seed, n).is_some_and(|(start, end)| start <= now && now < end)
+        self.kept(n).is_some_and(|(start, end)| start <= now && now < end)
     }
 
     /// The next time after `now` at which a contact opens or closes.
-    pub fn turns_after(&self, seed: u64, now: Instant) -> Instant {
+    pub fn turns_after(&self, now: Instant) -> Instant {
         let from = self.number_at(now).unwrap_or(0);
-        let kept = (from..from + LOOK_AHEAD).filter_map(|n| self.kept(seed, n));
+        let kept = (from..from + LOOK_AHEAD).filter_map(|n| self.kept(n));
         let turns = kept.flat_map(|(start, end)| [start, end]);
         // All missed: the last that was looked at is as good a time to look again as any.
         turns.into_iter().find(|at| *at > now).unwrap_or(self.promised(from + LOOK_AHEAD).0)
@@ -84,29 +86,29 @@ mod tests {
 
     fn passes(missed: f64, cut: f64) -> Passes {
         let (every, open) = (Duration::from_secs(100), Duration::from_secs(30));
-        Passes { first: s(10), every, open, missed, cut }
+        Passes { seed: 3, first: s(10), every, open, missed, cut }
     }
 
     #[test]
     fn a_plan_that_is_kept_is_open_when_it_says() {
         let plan = passes(0.0, 0.0);
-        let open: Vec<bool> = [0, 9, 10, 39, 40, 109, 110, 139, 140].map(|t| plan.is_open(1, s(t))).to_vec();
+        let open: Vec<bool> = [0, 9, 10, 39, 40, 109, 110, 139, 140].map(|t| plan.is_open(s(t))).to_vec();
         assert_eq!(open, [false, false, true, true, false, false, true, true, false]);
-        assert_eq!([0, 10, 39, 40].map(|t| plan.turns_after(1, s(t))), [s(10), s(40), s(40), s(110)]);
+        assert_eq!([0, 10, 39, 40].map(|t| plan.turns_after(s(t))), [s(10), s(40), s(40), s(110)]);
         assert_eq!(plan.promised(2), (s(210), s(240)));
     }
 
     #[test]
     fn some_contacts_fail_and_some_close_early_as_often_as_was_said() {
         let plan = passes(0.2, 0.5);
-        let kept: Vec<_> = (0..10_000).map(|n| (plan.kept(3, n), plan.promised(n))).collect();
+        let kept: Vec<_> = (0..10_000).map(|n| (plan.kept(n), plan.promised(n))).collect();
         let missed = kept.iter().filter(|(kept, _)| kept.is_none()).count();
         let cut = kept.iter().filter(|(kept, promised)| kept.is_some_and(|k| k.1 < promised.1)).count();
         assert!((1_800..2_200).contains(&missed) && (3_700..4_300).contains(&cut), "{missed} {cut}");
         assert!(kept.iter().all(|(kept, promised)| kept.is_none_or(|k| k.0 == promised.0 && k.1 <= promised.1)));
-        let missed = (0..1000).find(|n| plan.kept(3, *n).is_none()).unwrap();
-        assert!(!plan.is_open(3, plan.promised(missed).0));
-        assert!(plan.turns_after(3, plan.promised(missed).0) > plan.promised(missed).1);
-        assert!(passes(1.0, 0.0).turns_after(3, s(10)) > s(10));
+        let missed = (0..1000).find(|n| plan.kept(*n).is_none()).unwrap();
+        assert!(!plan.is_open(plan.promised(missed).0));
+        assert!(plan.turns_after(plan.promised(missed).0) > plan.promised(missed).1);
+        assert!(passes(1.0, 0.0).turns_after(s(10)) > s(10));
     }
 }

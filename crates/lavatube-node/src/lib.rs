@@ -28,7 +28,9 @@ pub mod port;
 pub mod process;
 pub mod read_ahead;
 pub mod reader;
+pub mod rehearsal;
 pub mod signals;
+pub mod stage;
 pub mod symbol_files;
 pub mod told;
 

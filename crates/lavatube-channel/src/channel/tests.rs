@@ -75,7 +75,7 @@ fn packets_are_turned_doubled_and_overtaken_as_often_as_was_said() {
 
 #[test]
 fn nothing_passes_outside_contacts_and_in_blackouts_but_what_is_in_flight_arrives() {
-    let passes = Passes { first: t(0), every: 1000 * MS, open: 500 * MS, missed: 0.0, cut: 0.0 };
+    let passes = Passes { seed: 1, first: t(0), every: 1000 * MS, open: 500 * MS, missed: 0.0, cut: 0.0 };
     let way = Way { passes: Some(passes), dark: vec![(t(1100), t(1200))], ..way() };
     let mut channel = Channel::new(way, 1);
     let there: Vec<u64> = arrivals(&mut channel, 2000).into_iter().map(|(n, _)| n).collect();
