@@ -86,6 +86,19 @@ pub trait Far: Send + Sync {
     /// Says that these bytes of an object will be asked for next. Whoever can use the time until then does.
     fn expect(&self, _id: ObjectId, _range: Range<u64>) {}
 
+    /// Whether each question costs a round trip that is felt: who knows all he will fetch says so first.
+    fn is_distant(&self) -> bool {
+        false
+    }
+
+    /// Says that all these bytes of objects will be fetched. Who is distant asks for them at once.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked.
+    fn want(&self, _parts: &[(ObjectId, Range<u64>)]) -> Result<(), FarError> {
+        Ok(())
+    }
+
     /// Ids and lengths of all manifests the vault holds.
     ///
     /// # Errors

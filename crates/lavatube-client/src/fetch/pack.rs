@@ -77,7 +77,7 @@ impl OpenPack {
     pub fn index(&self, far: &dyn Far) -> Result<Vec<FrameEntry>, FetchCause> {
         let class = self.row.class;
         let end = capacity(class) - FOOTER_LEN;
-        let tail_at = pieces(class).saturating_sub(TAIL_PIECES) * PIECE_LEN;
+        let tail_at = index_tail(class, 0);
         let mut bytes = Vec::new();
         let at = self.read(far, tail_at, capacity(class) - tail_at, &mut bytes)?;
         let footer = Footer::decode(class, &bytes[end - at..])?;
@@ -88,6 +88,12 @@ impl OpenPack {
         let at = self.read(far, index_at, footer.index_len, &mut bytes)?;
         Ok(decode_index(footer.frames, Some(footer.frames_len), &bytes[index_at - at..end - at])?)
     }
+}
+
+/// Where a reader begins that wants the index of a pack, whose length is at least `index_len`.
+pub(crate) fn index_tail(class: u8, index_len: usize) -> usize {
+    let guess = pieces(class).saturating_sub(TAIL_PIECES) * PIECE_LEN;
+    guess.min(capacity(class) - FOOTER_LEN - index_len)
 }
 
 /// Fetches exactly `range`: a far side that sends less or more is not believed.
