@@ -111,3 +111,41 @@ pub trait Far: Send + Sync {
     /// When the vault cannot be asked.
     fn has(&self, id: ObjectId) -> Result<bool, FarError>;
 }
+
+impl<F: Far + ?Sized> Far for &F {
+    fn signer(&self) -> Signer {
+        (**self).signer()
+    }
+
+    fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        (**self).deliver_pack(pack)
+    }
+
+    fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        (**self).deliver_manifest(manifest)
+    }
+
+    fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
+        (**self).fetch(id, range, out)
+    }
+
+    fn expect(&self, id: ObjectId, range: Range<u64>) {
+        (**self).expect(id, range);
+    }
+
+    fn is_distant(&self) -> bool {
+        (**self).is_distant()
+    }
+
+    fn want(&self, parts: &[(ObjectId, Range<u64>)]) -> Result<(), FarError> {
+        (**self).want(parts)
+    }
+
+    fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        (**self).manifests()
+    }
+
+    fn has(&self, id: ObjectId) -> Result<bool, FarError> {
+        (**self).has(id)
+    }
+}

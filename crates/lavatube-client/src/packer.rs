@@ -11,13 +11,13 @@ use lavatube_base::ChunkId;
 use lavatube_base::digest::sha256;
 use lavatube_base::limits::PIECE_LEN;
 use lavatube_format::pack::{
-    FOOTER_LEN, Footer, FrameEntry, HEADER_LEN, Header, PIECE_STORED, capacity, class_len, covering, sealed_position,
+    FOOTER_LEN, Footer, FrameEntry, HEADER_LEN, Header, PIECE_STORED, capacity, class_len, sealed_position,
 };
 use lavatube_seal::{SealError, SessionKeys};
 
 use crate::collect::Lane;
 use crate::courier::CourierError;
-use crate::fetch::pack::index_tail;
+use crate::fetch::pack::{index_tail, sealed_ranges};
 use crate::frame::{FrameError, PressedFrame};
 use crate::state::StateError;
 
@@ -257,15 +257,8 @@ impl<'f> Plan<'f> {
         });
         let trees: Vec<_> = frames.filter(|(lane, _)| *lane == Lane::Tree).map(|(_, range)| range).collect();
         let tail = index_tail(self.class, self.tail.len() - FOOTER_LEN);
-        let mut out = vec![0..HEADER_LEN];
-        for range in trees.into_iter().chain([tail..capacity(self.class)]) {
-            let (_, sealed) = covering(self.class, range.start, range.len());
-            match out.last_mut() {
-                Some(last) if sealed.start <= last.end => last.end = last.end.max(sealed.end),
-                _ => out.push(sealed),
-            }
-        }
-        out
+        let index = std::iter::once(tail..capacity(self.class));
+        sealed_ranges(self.class, trees.into_iter().chain(index))
     }
 
     /// Places it in a buffer of the pack's size, with holes for header and tags.

@@ -35,7 +35,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(u64, &[u8])>, Malformed> {
     let mut r = Reader::new(WHAT, bytes);
     let body = bytes.len().checked_sub(CHECK_LEN).map(|end| bytes.split_at(end));
     r.ensure(body.is_some_and(|(body, check)| h16(&[body]) == check), "its check is wrong")?;
-    r.ensure(r.array()? == *MAGIC, "it has another beginning")?;
+    let magic: [u8; 8] = r.array()?;
+    r.ensure(magic == *MAGIC, "it has another beginning")?;
     let count = r.varint_max(PARTS_MAX, "more parts than a pack has")?;
     let mut places = Vec::new();
     for _ in 0..count {

@@ -74,11 +74,13 @@ const LIST: u8 = 7;
 const LISTED: u8 = 8;
 
 impl<'a> Message<'a> {
-    /// The message's bytes: a block.
+    /// The message's bytes: a block. A link carries no block twice, so that a question asked again, and its answer, need a
+    /// `turn` that they did not have before; an answer has that of its question. Objects and receipts have none.
     ///
     /// # Panics
     /// When it has more objects or parts than its limits say: a mistake of our caller.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, turn: u64) -> Vec<u8> {
+        let begin = |message: u8| [&[message], &turn.to_le_bytes()[..]].concat();
         match self {
             Self::Deposit { kind, object } => {
                 let mut out = Vec::with_capacity(2 + object.len());
@@ -88,34 +90,45 @@ impl<'a> Message<'a> {
             }
             Self::Receipted(receipt) => [&[RECEIPTED], &receipt.encode()[..]].concat(),
             Self::Denied { id, denial, text } => {
-                let mut out = vec![DENIED, ground(*denial)];
+                let mut out = begin(DENIED);
+                out.push(ground(*denial));
                 out.extend_from_slice(&id.0);
                 put_bytes(&mut out, cut(text).as_bytes());
                 out
             }
             Self::Asked(ids) => {
                 assert!(ids.len() <= ASKED_MAX, "asked for too many objects at once");
-                let mut out = vec![ASKED];
+                let mut out = begin(ASKED);
                 put_varint(&mut out, ids.len() as u64);
                 ids.iter().for_each(|id| out.extend_from_slice(&id.0));
                 out
             }
             Self::Fetch { request, parts } => {
-                let mut out = begin(FETCH, *request);
+                let mut out = begin(FETCH);
+                out.extend_from_slice(&request.to_le_bytes());
                 reading::put_parts(&mut out, parts);
                 out
             }
             Self::Parcel { request, parts } => {
-                let mut out = begin(PARCEL, *request);
+                let mut out = begin(PARCEL);
+                out.extend_from_slice(&request.to_le_bytes());
                 reading::put_sent(&mut out, parts);
                 out
             }
-            Self::List { kind, known } => [&[LIST, kind.code()], &known[..]].concat(),
+            Self::List { kind, known } => [&begin(LIST)[..], &[kind.code()], known].concat(),
             Self::Listed(page) => {
-                let mut out = vec![LISTED];
+                let mut out = begin(LISTED);
                 reading::put_page(&mut out, page);
                 out
             }
+        }
+    }
+
+    /// The turn of a message that was decoded: 0 for those that have none.
+    pub fn turn(bytes: &[u8]) -> u64 {
+        match bytes.split_first() {
+            Some((DENIED..=LISTED, rest)) => rest.first_chunk().map_or(0, |turn| u64::from_le_bytes(*turn)),
+            _ => 0,
         }
     }
 
@@ -125,7 +138,11 @@ impl<'a> Message<'a> {
     /// [`Malformed`] when they are none.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
-        let out = match r.u8()? {
+        let code = r.u8()?;
+        if (DENIED..=LISTED).contains(&code) {
+            r.u64()?;
+        }
+        let out = match code {
             DEPOSIT => {
                 let code = r.u8()?;
                 let kind = ObjectKind::from_code(code).ok_or_else(|| r.fail("unknown kind of object"))?;
@@ -156,10 +173,6 @@ impl<'a> Message<'a> {
         r.finish()?;
         Ok(out)
     }
-}
-
-fn begin(message: u8, request: u64) -> Vec<u8> {
-    [&[message], &request.to_le_bytes()[..]].concat()
 }
 
 /// The byte that stands for a denial.
@@ -212,7 +225,7 @@ mod tests {
     #[test]
     fn a_long_account_is_cut_between_characters() {
         let text = "é".repeat(DENIAL_TEXT_LEN_MAX);
-        let bytes = Message::Denied { id: ObjectId([1; 32]), denial: Denial::Lost, text }.encode();
+        let bytes = Message::Denied { id: ObjectId([1; 32]), denial: Denial::Lost, text }.encode(7);
         let Ok(Message::Denied { text, .. }) = Message::decode(&bytes) else { panic!("a denial") };
         assert_eq!(text, "é".repeat(DENIAL_TEXT_LEN_MAX / 2));
     }
@@ -239,7 +252,7 @@ mod tests {
     #[test]
     fn parts_that_overlap_or_reach_too_far_are_refused() {
         let fetch = |parts: &[u8]| {
-            let bytes = [&begin(FETCH, 1)[..], &[1], &[7; 32], parts].concat();
+            let bytes = [&[FETCH][..], &[0; 16], &[1], &[7; 32], parts].concat();
             Message::decode(&bytes).map(drop).map_err(|e| e.rule)
         };
         assert!(fetch(&[1, 0, 1]).is_ok());
@@ -269,7 +282,10 @@ mod tests {
                 Message::Asked(ids.into_iter().map(ObjectId).collect()),
             ];
             for message in all.into_iter().chain(reading_messages(&object)) {
-                let bytes = message.encode();
+                let bytes = message.encode(sequence);
+                let turn = Message::turn(&bytes);
+                let has_none = matches!(message, Message::Deposit { .. } | Message::Receipted(_));
+                prop_assert_eq!(turn, if has_none { 0 } else { sequence });
                 prop_assert_eq!(Message::decode(&bytes), Ok(message));
             }
         }
@@ -278,7 +294,7 @@ mod tests {
         fn no_bytes_make_the_decoder_panic(first in 0..10u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let bytes = [&[first], &bytes[..]].concat();
             if let Ok(message) = Message::decode(&bytes) {
-                prop_assert_eq!(message.encode(), bytes);
+                prop_assert_eq!(message.encode(Message::turn(&bytes)), bytes);
             }
         }
     }

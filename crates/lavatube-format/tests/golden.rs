@@ -299,7 +299,7 @@ fn messages_of_the_link_are_as_ever() {
     ];
     let names = ["deposit", "receipted", "denied", "asked", "fetch", "parcel", "list", "listed"];
     for (name, message) in names.iter().zip(all) {
-        let bytes = message.encode();
+        let bytes = message.encode(10);
         golden(&format!("message_{name}-v1.bin"), &bytes);
         assert_eq!(Message::decode(&bytes), Ok(message));
     }

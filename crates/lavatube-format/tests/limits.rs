@@ -287,7 +287,7 @@ fn agent_reason_len_max() {
 #[test]
 fn denial_text_len_max() {
     for (len, good) in [(DENIAL_TEXT_LEN_MAX, true), (DENIAL_TEXT_LEN_MAX + 1, false)] {
-        let mut bytes = vec![3, 1];
+        let mut bytes = vec![3, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         bytes.extend_from_slice(&[0; 32]);
         put_bytes(&mut bytes, "x".repeat(len).as_bytes());
         assert_eq!(Message::decode(&bytes).is_ok(), good, "text of {len}");
@@ -297,7 +297,7 @@ fn denial_text_len_max() {
 #[test]
 fn asked_max() {
     for (count, good) in [(ASKED_MAX, true), (ASKED_MAX + 1, false)] {
-        let mut bytes = vec![4];
+        let mut bytes = vec![4, 0, 0, 0, 0, 0, 0, 0, 0];
         put_varint(&mut bytes, count as u64);
         bytes.resize(bytes.len() + 32 * count, 1);
         assert_eq!(Message::decode(&bytes).is_ok(), good, "{count} objects");
@@ -307,12 +307,12 @@ fn asked_max() {
 #[test]
 fn parts_max() {
     for (count, good) in [(PARTS_MAX, true), (PARTS_MAX + 1, false)] {
-        let mut fetch = vec![5, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let mut fetch = [&[5][..], &[0; 16], &[1]].concat();
         fetch.extend_from_slice(&[7; 32]);
         put_varint(&mut fetch, count as u64);
         (0..count).for_each(|_| fetch.extend_from_slice(&[0, 1]));
         assert_eq!(Message::decode(&fetch).is_ok(), good, "{count} parts are asked for");
-        let mut parcel = vec![6, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut parcel = [&[6][..], &[0; 16]].concat();
         put_varint(&mut parcel, count as u64);
         (0..count).for_each(|_| parcel.extend_from_slice(&[&[7; 32][..], &[0, 0, 1, 9]].concat()));
         assert_eq!(Message::decode(&parcel).is_ok(), good, "{count} parts come");
@@ -322,7 +322,7 @@ fn parts_max() {
 #[test]
 fn listed_max() {
     for (count, good) in [(LISTED_MAX, true), (LISTED_MAX + 1, false)] {
-        let mut page = vec![8, 1];
+        let mut page = vec![8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         page.extend_from_slice(&[0; 16]);
         put_varint(&mut page, count as u64);
         page.push(0);

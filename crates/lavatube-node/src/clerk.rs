@@ -11,7 +11,7 @@ use lavatube_base::Instant;
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_format::message::{Message, Page, Part, Sent};
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{Line, Link, Status, SymbolStore};
+use lavatube_link::{Line, Link, SymbolStore};
 
 use crate::desk::{Desk, Errand, parts_of, piece_sent, pieces_of};
 use crate::outbox::Outbox;
@@ -54,13 +54,7 @@ impl Clerk {
     ///
     /// # Errors
     /// When the desk cannot be read.
-    pub fn turn<S: SymbolStore>(
-        &mut self,
-        link: &mut Link<S>,
-        outbox: &mut Outbox,
-        status: impl FnOnce() -> Status,
-        now: Instant,
-    ) -> io::Result<()> {
+    pub fn turn<S: SymbolStore>(&mut self, link: &mut Link<S>, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
         if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
             return Ok(());
         }
@@ -70,7 +64,7 @@ impl Clerk {
         for number in gone {
             if let Some(Open { errand: What::Fetch(_), .. }) = self.open.remove(&number) {
                 // Whoever wanted it does not any more.
-                outbox.send(link, Message::Fetch { request: number, parts: Vec::new() }.encode());
+                outbox.send(link, Message::Fetch { request: number, parts: Vec::new() }.encode(now.0));
             }
         }
         for number in asked {
@@ -81,7 +75,7 @@ impl Clerk {
         if self.open.is_empty() {
             return Ok(());
         }
-        let status = status();
+        let status = link.status(now);
         let patience = PATIENCE + 2 * status.light.unwrap_or_default();
         // While blocks come in they may be what is waited for.
         let quiet = status.line == Line::Open && status.incoming.is_empty();
@@ -97,7 +91,7 @@ impl Clerk {
                         continue;
                     }
                 };
-                open.question = outbox.send(link, message.encode());
+                open.question = outbox.send(link, message.encode(now.0));
             }
         }
         Ok(())
@@ -167,7 +161,11 @@ impl Clerk {
                 pages.clear();
             }
             let mut next = 0;
-            pages.values().for_each(|page| if page.first == next { next += page.objects.len() as u64 });
+            pages.values().for_each(|page| {
+                if page.first == next {
+                    next += page.objects.len() as u64
+                }
+            });
             if next < total {
                 return Ok(());
             }
@@ -175,7 +173,12 @@ impl Clerk {
             self.desk.put_list(kind, pages.into_values().collect())?;
         }
         // All who wanted this list have it now.
-        let done: Vec<u64> = self.open.iter().filter(|(_, open)| matches!(&open.errand, What::List(k, _) if *k == kind)).map(|(n, _)| *n).collect();
+        let done: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| matches!(&open.errand, What::List(k, _) if *k == kind))
+            .map(|(n, _)| *n)
+            .collect();
         for number in done {
             self.open.remove(&number);
             self.desk.done(number);

@@ -57,8 +57,8 @@ impl Desk {
     pub fn ask(&self, errand: &Errand) -> io::Result<u64> {
         let number = u64::from_le_bytes(entropy::bytes().map_err(io::Error::other)?);
         let bytes = match errand {
-            Errand::Fetch(parts) => Message::Fetch { request: number, parts: parts.clone() }.encode(),
-            Errand::List(kind) => Message::List { kind: *kind, known: self.digest(*kind) }.encode(),
+            Errand::Fetch(parts) => Message::Fetch { request: number, parts: parts.clone() }.encode(0),
+            Errand::List(kind) => Message::List { kind: *kind, known: self.digest(*kind) }.encode(0),
             Errand::Ping => vec![PING],
         };
         self.write(&format!("{ASKED}/{number:016x}"), &bytes)?;
@@ -70,7 +70,8 @@ impl Desk {
     /// # Errors
     /// When the folder cannot be read.
     pub fn asked(&self) -> io::Result<Vec<u64>> {
-        let names = fs::read_dir(self.folder.join(ASKED))?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names =
+            fs::read_dir(self.folder.join(ASKED))?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter(|name| name.len() == 16).filter_map(|name| u64::from_str_radix(&name, 16).ok()).collect())
     }
 
@@ -164,7 +165,7 @@ impl Desk {
         match &sent.bytes {
             Ok(bytes) => self.write(&piece_name(&piece), bytes),
             Err(_) => {
-                let bytes = Message::Parcel { request: 0, parts: vec![sent.clone()] }.encode();
+                let bytes = Message::Parcel { request: 0, parts: vec![sent.clone()] }.encode(0);
                 self.write(&format!("{}{WITHHELD}", piece_name(&piece)), &bytes)
             }
         }
@@ -211,7 +212,7 @@ impl Desk {
     pub fn put_list(&self, kind: ObjectKind, pages: Vec<Page>) -> io::Result<()> {
         let mut bytes = Vec::new();
         for page in pages {
-            let page = Message::Listed(page).encode();
+            let page = Message::Listed(page).encode(0);
             bytes.extend_from_slice(&u32::try_from(page.len()).unwrap_or(u32::MAX).to_le_bytes());
             bytes.extend_from_slice(&page);
         }

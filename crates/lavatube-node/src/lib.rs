@@ -8,6 +8,7 @@ pub mod atomic;
 pub mod checks;
 pub mod clock;
 pub mod depositor;
+pub mod desk;
 pub mod directory_drive;
 pub mod directory_sink;
 pub mod directory_source;
@@ -17,6 +18,7 @@ pub mod driver;
 pub mod embedded;
 pub mod entropy;
 pub mod far_end;
+pub mod far_vault;
 pub mod holding;
 pub mod keyring;
 pub mod keys_io;
@@ -33,9 +35,11 @@ pub mod symbol_files;
 pub mod told;
 
 mod attributes;
+mod clerk;
 mod descend;
 mod mounts;
 mod outbox;
+mod parcels;
 mod words;
 
 /// How a link is, as its engine says.

@@ -24,7 +24,9 @@ use lavatube_format::shard::ObjectKind;
 use lavatube_link::Event;
 use lavatube_seal::LinkEnd;
 
+use crate::clerk::Clerk;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
+use crate::desk::Desk;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
 use crate::driver::Driver;
@@ -41,6 +43,18 @@ use crate::told::Told;
 pub fn drain(places: &Places, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
     let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
     NearEnd::open(places, run.wait, driver, listener)?.run(run, once, listener)
+}
+
+/// Does what commands want of the vault over the link of `places.vault`, and sends nothing that waits, until `run.stop` is
+/// set: for a command that reads, where no daemon runs.
+///
+/// # Errors
+/// As [`drain`].
+pub fn run_errands(places: &Places, run: &Run<'_>, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
+    let mut end = NearEnd::open(places, run.wait, driver, listener)?;
+    end.deposits = false;
+    end.run(run, false, listener)
 }
 
 /// Where an object of the spool is.
@@ -79,6 +93,10 @@ pub(crate) struct NearEnd {
     said: usize,
     /// Nothing waits any more, and the other end is given until then to hear that its last receipts are home.
     lingers: Option<Instant>,
+    /// Whether what waits is sent.
+    deposits: bool,
+    /// What commands want of the vault.
+    clerk: Clerk,
     last: Last,
     _lock: Lock,
 }
@@ -118,6 +136,8 @@ impl NearEnd {
             resumes: WINDOW_BLOCKS,
             said: 0,
             lingers: None,
+            deposits: true,
+            clerk: Clerk::new(Desk::open(&folder).map_err(|e| io_error(&folder, &e))?),
             last: Last::default(),
             _lock: lock,
         };
@@ -143,10 +163,12 @@ impl NearEnd {
         if let Some(until) = self.lingers {
             return Ok((now < until).then_some(LINGER_WAIT));
         }
-        if self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
+        let turned = self.clerk.turn(self.driver.link(), &mut self.outbox, now);
+        turned.map_err(|e| io_error(self.state.folder(), &e))?;
+        if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();
-            if once && self.is_over()? {
+            if once && self.clerk.is_idle() && self.is_over()? {
                 self.lingers = Some(now + LINGER);
                 return Ok(Some(LINGER_WAIT));
             }
@@ -161,7 +183,7 @@ impl NearEnd {
         for name in self.state.list(CARDS).map_err(|e| io_error(self.state.folder(), &e))? {
             let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX) else { continue };
             let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
-            self.outbox.send(self.driver.link(), message.encode());
+            self.outbox.send(self.driver.link(), message.encode(0));
         }
         Ok(())
     }
@@ -219,7 +241,7 @@ impl NearEnd {
             listener.told(Told::Damaged(id));
             return Ok(true);
         };
-        let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode();
+        let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
         let resumed = self.resumes > 0;
         self.resumes = self.resumes.saturating_sub(1);
@@ -259,7 +281,18 @@ impl NearEnd {
                     self.denied(object, denial, text, listener);
                     self.driver.link().accepted(id, now);
                 }
-                Ok(Message::Deposit { .. } | Message::Asked(_)) => {
+                Ok(Message::Parcel { request, parts }) => {
+                    // What cannot be put down is asked for again.
+                    let put = self.clerk.parcel(request, &parts, now);
+                    self.driver.link().accepted(id, now);
+                    put.map_err(|e| io_error(self.state.folder(), &e))?;
+                }
+                Ok(Message::Listed(page)) => {
+                    let put = self.clerk.listed(page, now);
+                    self.driver.link().accepted(id, now);
+                    put.map_err(|e| io_error(self.state.folder(), &e))?;
+                }
+                Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
                     listener.told(Told::Nonsense("a message that only depositors send".into()));
                     self.driver.link().refused(id, now);
                 }
@@ -268,7 +301,10 @@ impl NearEnd {
                     self.driver.link().refused(id, now);
                 }
             },
-            Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
+            Event::Echoed { nonce, took } => {
+                self.clerk.echoed(nonce, took).map_err(|e| io_error(self.state.folder(), &e))?;
+            }
+            Event::ReserveCounters { .. } => {}
         }
         Ok(())
     }
@@ -280,7 +316,7 @@ impl NearEnd {
         }
         let Some((kind, id, len)) = self.keys.get(&key).copied() else { return self.driver.link().withdraw(key) };
         let bytes = self.spool.as_ref().and_then(|spool| spool.get(kind, id).ok());
-        let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode());
+        let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode(0));
         match message.filter(|message| message.len() as u64 == len) {
             Some(message) => self.driver.link().supply(key, message),
             None => {
@@ -352,7 +388,8 @@ impl NearEnd {
             *progress = Progress::Awaited(now);
         }
         if !ids.is_empty() {
-            self.question = self.outbox.send(self.driver.link(), Message::Asked(ids).encode());
+            let question = Message::Asked(ids).encode(self.driver.now().0);
+            self.question = self.outbox.send(self.driver.link(), question);
         }
     }
 

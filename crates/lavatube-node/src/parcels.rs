@@ -14,7 +14,8 @@ use crate::desk::pieces_of;
 /// What is to be sent to one peer.
 #[derive(Debug, Default)]
 pub(crate) struct Parcels {
-    waiting: BTreeMap<u64, VecDeque<Part>>,
+    /// By number of the request: its last turn, and what is left of it.
+    waiting: BTreeMap<u64, (u64, VecDeque<Part>)>,
     /// By name of the block: what is in it, and its length where that is known.
     under_way: BTreeMap<u64, Parcel>,
     under_way_len: u64,
@@ -25,6 +26,8 @@ pub(crate) struct Parcels {
 pub(crate) struct Parcel {
     /// Whose.
     pub request: u64,
+    /// Which time it was asked for.
+    pub turn: u64,
     /// Which.
     pub pieces: Vec<Part>,
 }
@@ -37,14 +40,14 @@ impl Parcel {
 
 impl Parcels {
     /// A request came, or came again: this is what is left of it. Too many at a time are forgotten, and asked for again.
-    pub fn ask(&mut self, request: u64, parts: &[Part]) {
+    pub fn ask(&mut self, request: u64, turn: u64, parts: &[Part]) {
         let pieces: VecDeque<Part> = parts.iter().flat_map(pieces_of).collect();
         self.waiting.remove(&request);
         if !pieces.is_empty() && self.waiting.len() < REQUESTS_MAX && pieces.len() <= PIECES_MAX {
             // What is under way need not go twice.
             let under_way = self.under_way.values().filter(|parcel| parcel.request == request);
             let sent: std::collections::BTreeSet<Part> = under_way.flat_map(|parcel| parcel.pieces.clone()).collect();
-            self.waiting.insert(request, pieces.into_iter().filter(|piece| !sent.contains(piece)).collect());
+            self.waiting.insert(request, (turn, pieces.into_iter().filter(|piece| !sent.contains(piece)).collect()));
         }
     }
 
@@ -53,9 +56,9 @@ impl Parcels {
         if self.under_way_len >= WINDOW_LEN || self.under_way.len() >= WINDOW_BLOCKS {
             return None;
         }
-        self.waiting.retain(|_, pieces| !pieces.is_empty());
-        let (request, pieces) = self.waiting.iter_mut().min_by_key(|(_, pieces)| pieces.len())?;
-        let mut parcel = Parcel { request: *request, pieces: Vec::new() };
+        self.waiting.retain(|_, (_, pieces)| !pieces.is_empty());
+        let (request, (turn, pieces)) = self.waiting.iter_mut().min_by_key(|(_, (_, pieces))| pieces.len())?;
+        let mut parcel = Parcel { request: *request, turn: *turn, pieces: Vec::new() };
         while let Some(piece) = pieces.front()
             && (parcel.pieces.is_empty() || parcel.len() + piece.len <= PARCEL_LEN && parcel.pieces.len() < PARTS_MAX)
         {
@@ -115,10 +118,10 @@ mod tests {
     #[test]
     fn a_file_goes_before_a_restore() {
         let mut parcels = Parcels::default();
-        parcels.ask(1, &[part(1, 0, 60 << 20)]);
-        parcels.ask(2, &[part(2, 7, 100), part(2, 900, 5)]);
+        parcels.ask(1, 5, &[part(1, 0, 60 << 20)]);
+        parcels.ask(2, 5, &[part(2, 7, 100), part(2, 900, 5)]);
         let sent = all(&mut parcels);
-        assert_eq!(sent[0].1, Parcel { request: 2, pieces: vec![part(2, 7, 100), part(2, 900, 5)] });
+        assert_eq!(sent[0].1, Parcel { request: 2, turn: 5, pieces: vec![part(2, 7, 100), part(2, 900, 5)] });
         let pieces: Vec<_> = sent[1..].iter().flat_map(|(_, parcel)| parcel.pieces.clone()).collect();
         assert_eq!(pieces, pieces_of(&part(1, 0, 60 << 20)).collect::<Vec<_>>());
         assert!(sent[1..].iter().all(|(_, parcel)| parcel.request == 1 && parcel.len() <= PARCEL_LEN + (1 << 20)));
@@ -128,17 +131,19 @@ mod tests {
     fn what_is_under_way_is_bounded_and_does_not_go_twice() {
         let mut parcels = Parcels::default();
         let parts: Vec<_> = (0..8).map(|id| part(id, 0, 64 << 20)).collect();
-        parcels.ask(1, &parts);
+        parcels.ask(1, 5, &parts);
         let sent = all(&mut parcels);
         let len: u64 = sent.iter().map(|(_, parcel)| parcel.len()).sum();
         assert!((WINDOW_LEN..WINDOW_LEN + 2 * PARCEL_LEN).contains(&len), "{len}");
-        parcels.ask(1, &parts);
+        parcels.ask(1, 5, &parts);
         assert!(parcels.done(sent[0].0) && !parcels.done(sent[0].0));
         let more = all(&mut parcels);
         assert_eq!(more.len(), 1);
         assert!(sent.iter().all(|(_, parcel)| parcel.pieces.iter().all(|p| !more[0].1.pieces.contains(p))));
-        parcels.ask(1, &[]);
-        sent.iter().chain(&more).for_each(|(key, _)| drop(parcels.done(*key)));
+        parcels.ask(1, 5, &[]);
+        sent.iter().chain(&more).for_each(|(key, _)| {
+            parcels.done(*key);
+        });
         assert!(all(&mut parcels).is_empty() && parcels.under_way_len == 0);
     }
 }

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use lavatube_base::{ChunkId, ObjectId};
-use lavatube_format::pack::{HEADER_LEN, capacity, covering};
+use lavatube_format::pack::capacity;
 use lavatube_format::tree::{Content, Entry, Kind};
 
 use super::{RestoreRequest, common_parent, parent, trim};
-use crate::fetch::Fetcher;
-use crate::fetch::pack::OpenPack;
+use crate::far::FarError;
+use crate::fetch::pack::{OpenPack, sealed_ranges};
 use crate::fetch::place::GAP_MAX;
+use crate::fetch::{FetchError, Fetcher};
 use crate::layers::refs::LeafRefs;
 use crate::layers::{Step, TreeError, TreeReader, is_within, read_snapshot};
 
@@ -107,14 +108,8 @@ impl Plan {
                     _ => merged.push(*start..*end),
                 }
             }
-            let mut sealed = vec![0..HEADER_LEN];
-            for range in merged.into_iter().filter(|range| range.end <= capacity(row.class)) {
-                let (_, range) = covering(row.class, range.start, range.len());
-                match sealed.last_mut() {
-                    Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                    _ => sealed.push(range),
-                }
-            }
+            merged.retain(|range| range.end <= capacity(row.class));
+            let sealed = sealed_ranges(row.class, merged);
             out.extend(sealed.into_iter().map(|r| (row.id, r.start as u64..r.end as u64)));
         }
         out
@@ -122,6 +117,19 @@ impl Plan {
 }
 
 impl Fetcher<'_> {
+    /// Asks a distant vault for these chunks at once. What is not known or does not come is told when it is fetched.
+    ///
+    /// # Errors
+    /// [`FetchError`] when the vault does not answer.
+    pub fn want(&mut self, chunks: &[ChunkId]) -> Result<(), FetchError> {
+        let Some(first) = chunks.first().filter(|_| self.archive().far.is_distant()) else { return Ok(()) };
+        let mut plan = Plan::default();
+        chunks.iter().for_each(|id| plan.add_chunk(self, id, 0));
+        let parts = plan.parts(self);
+        let fail = |e: FarError| FetchError { chunk: *first, pack: None, cause: e.into() };
+        self.archive().far.want(&parts).map_err(fail)
+    }
+
     /// What chunk `id`, which is stored as a difference in pack `number`, is a difference to, as far as can be told.
     fn base_of(&self, id: &ChunkId, number: u32) -> Option<ChunkId> {
         let archive = self.archive();
