@@ -24,6 +24,7 @@ use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
 use crate::parcels::Parcels;
+use crate::queue::Waiting;
 use crate::told::Told;
 use kept::Kept;
 use worker::{BlockDone, Done, Job, Verdict, Worker};
@@ -46,6 +47,8 @@ pub trait Listener {
     fn told(&mut self, told: Told);
     /// How the link is.
     fn status(&mut self, status: &Status);
+    /// What waits to be sent to a far vault, now that it was looked at.
+    fn queue(&mut self, _queue: &[Waiting]) {}
 }
 
 /// Serves the vault in `folder` over its link until `run.stop` is set.

@@ -28,11 +28,13 @@ pub mod near_end;
 pub mod pipeline;
 pub mod port;
 pub mod process;
+pub mod queue;
 pub mod read_ahead;
 pub mod reader;
 pub mod signals;
 pub mod symbol_files;
 pub mod told;
+pub mod waybill;
 
 mod attributes;
 mod clerk;

@@ -21,7 +21,7 @@ use lavatube_format::manifest::SignedManifest;
 use lavatube_format::message::Message;
 use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::Event;
+use lavatube_link::{ContactPlan, Event};
 use lavatube_seal::LinkEnd;
 
 use crate::clerk::Clerk;
@@ -34,7 +34,9 @@ use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
+use crate::queue::{self, Waiting};
 use crate::told::Told;
+use crate::waybill::{self, Priority, Waybill};
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
@@ -84,6 +86,13 @@ pub(crate) struct NearEnd {
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
     /// The packs of the manifests that wait.
     leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    /// What is known of them.
+    waybills: BTreeMap<ObjectId, Waybill>,
+    /// How urgent the packs of those are that are so.
+    urgency: BTreeMap<ObjectId, Priority>,
+    /// Lengths of what waits.
+    lens: BTreeMap<ObjectId, u64>,
+    plan: ContactPlan,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -131,6 +140,10 @@ impl NearEnd {
             objects: BTreeMap::new(),
             keys: BTreeMap::new(),
             leaves: BTreeMap::new(),
+            waybills: BTreeMap::new(),
+            urgency: BTreeMap::new(),
+            lens: BTreeMap::new(),
+            plan: pairing.plan()?,
             listed_at: None,
             question: None,
             resumes: WINDOW_BLOCKS,
@@ -197,8 +210,15 @@ impl NearEnd {
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
-        let manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
+        self.waybills.retain(|id, _| here.contains(id));
+        self.lens.retain(|id, _| here.contains(id));
+        let mut manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
         for id in &manifests {
+            if !self.waybills.contains_key(id)
+                && let Some(waybill) = waybill::read(self.state.folder(), *id)
+            {
+                self.waybills.insert(*id, waybill);
+            }
             if !self.leaves.contains_key(id) {
                 let bytes = spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
                 let signed = SignedManifest::decode(&bytes).ok();
@@ -206,7 +226,20 @@ impl NearEnd {
                 self.leaves.insert(*id, leaves.unwrap_or_default());
             }
         }
-        // A session that is whole, then the next; what belongs to none yet comes last.
+        for (_, id) in &all {
+            if !self.lens.contains_key(id) {
+                self.lens.insert(*id, spool.len(*id).ok().flatten().unwrap_or(0));
+            }
+        }
+        // A session that is whole, then the next, more urgent ones before others; what belongs to none yet comes last.
+        let urgency = |id: &ObjectId| self.waybills.get(id).map_or(Priority::Normal, |waybill| waybill.priority);
+        manifests.sort_by_key(urgency);
+        self.urgency.clear();
+        for id in manifests.iter().rev() {
+            let packs = self.leaves.get(id).into_iter().flatten();
+            self.urgency.extend(packs.chain([id]).map(|object| (*object, urgency(id))));
+        }
+        self.tell_queue(&manifests, &all, listener);
         let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
         self.queue.clear();
         for manifest in manifests {
@@ -220,6 +253,28 @@ impl NearEnd {
         }
         self.said = here.len();
         Ok(())
+    }
+
+    /// Tells what waits, by session in the order of sending.
+    fn tell_queue(&self, manifests: &[ObjectId], all: &[(SpoolKind, ObjectId)], listener: &mut dyn Listener) {
+        let len = |id: &ObjectId| self.lens.get(id).copied().unwrap_or(0);
+        let mut left: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        let mut session = |manifest: Option<ObjectId>, objects: Vec<ObjectId>| {
+            let here: Vec<_> = objects.into_iter().filter(|id| left.remove(id)).collect();
+            let waybill = manifest.and_then(|id| self.waybills.get(&id).cloned());
+            let (objects, len) = (here.len() as u64, here.iter().map(len).sum());
+            Waiting { manifest, waybill, objects, len, there_at: None }
+        };
+        let mut queue: Vec<Waiting> = manifests
+            .iter()
+            .map(|id| session(Some(*id), self.leaves.get(id).into_iter().flatten().chain([id]).copied().collect()))
+            .collect();
+        let rest = session(None, all.iter().map(|(_, id)| *id).collect());
+        queue.extend(Some(rest).filter(|rest| rest.objects > 0));
+        let status = self.driver.status();
+        let round_trip = 2 * status.light.unwrap_or_default();
+        queue::expect(&mut queue, &self.plan, self.driver.now(), status.loss, round_trip);
+        listener.queue(&queue);
     }
 
     /// Hands the next object to the link when there is room; whether there may be more.
@@ -245,7 +300,8 @@ impl NearEnd {
         let key = self.outbox.key();
         let resumed = self.resumes > 0;
         self.resumes = self.resumes.saturating_sub(1);
-        if self.driver.link().submit(block(key, OBJECTS, &message, resumed)).is_ok() {
+        let priority = OBJECTS + self.urgency.get(&id).map_or(Priority::Normal, |p| *p) as u8;
+        if self.driver.link().submit(block(key, priority, &message, resumed)).is_ok() {
             self.keys.insert(key, (kind, id, message.len() as u64));
             self.objects.insert(id, Progress::UnderWay(key));
         }
@@ -348,6 +404,9 @@ impl NearEnd {
             Err(e) => return Err(CourierError::from(e).into()),
         }
         spool.remove(kind, id).map_err(CourierError::from)?;
+        if kind == SpoolKind::Manifest {
+            waybill::forget(self.state.folder(), id);
+        }
         let left = spool.list().map_err(CourierError::from)?.len();
         self.said = left;
         if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
