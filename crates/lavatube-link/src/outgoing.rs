@@ -220,8 +220,13 @@ impl Outgoing {
         self.cursor %= self.shape.symbols();
         let number = self.cursor;
         let repair = number.checked_sub(k);
-        if repair.is_some() && self.repairs.is_empty() {
-            self.repairs = code::repair(&self.shape, bytes);
+        if let Some(i) = repair
+            && self.repairs.len() <= i * len
+        {
+            // Half as many more as are owed; if that is not enough, twice as many as there were.
+            let some = usize::try_from(self.owed + self.owed / 2).unwrap_or(usize::MAX);
+            let count = i.saturating_add(some).max(2 * i).clamp(i + 1, self.shape.r());
+            self.repairs = code::repair(&self.shape, bytes, count);
         }
         let mut symbol = match repair {
             Some(i) => &self.repairs[i * len..][..len],
