@@ -52,6 +52,8 @@ pub struct Link<S> {
     /// The caller was asked for more counters.
     reserving: bool,
     totals: Totals,
+    /// Kept for its memory.
+    tags: Vec<[u8; TAG_LEN]>,
 }
 
 /// What a link tells its caller.
@@ -140,6 +142,7 @@ impl<S: SymbolStore> Link<S> {
             echo_replies: VecDeque::new(),
             reserving: false,
             totals: Totals::default(),
+            tags: Vec::new(),
         };
         link.turn(now);
         link
@@ -192,20 +195,34 @@ impl<S: SymbolStore> Link<S> {
 
     /// A datagram came in. Whether it was the peer's and new: then where it came from is where the peer is.
     pub fn handle_datagram(&mut self, bytes: &[u8], now: Instant) -> bool {
+        self.handle_datagrams(&[bytes], now)
+    }
+
+    /// Datagrams came in from one place, in this order; together they cost less than one by one. Whether one of them was the peer's and new.
+    pub fn handle_datagrams(&mut self, datagrams: &[&[u8]], now: Instant) -> bool {
         self.turn(now);
-        let (counter, messages) = match self.opening.open(bytes) {
-            Ok(opened) => opened,
-            Err(why) => {
-                match why {
-                    Drop::Foreign => self.totals.foreign += 1,
-                    Drop::Forged => self.totals.forged += 1,
-                    Drop::Replayed => self.totals.replayed += 1,
+        let mut tags = std::mem::take(&mut self.tags);
+        tags.clear();
+        self.opening.tags(datagrams, &mut tags);
+        let mut genuine = false;
+        for (bytes, tag) in datagrams.iter().zip(&tags) {
+            match self.opening.open(bytes, tag) {
+                Ok((counter, messages)) => {
+                    genuine = true;
+                    self.totals.datagrams_received += 1;
+                    self.totals.len_received += (bytes.len() + PACKET_OWN_LEN) as u64;
+                    self.handle_messages(counter, messages, now);
                 }
-                return false;
+                Err(Drop::Foreign) => self.totals.foreign += 1,
+                Err(Drop::Forged) => self.totals.forged += 1,
+                Err(Drop::Replayed) => self.totals.replayed += 1,
             }
-        };
-        self.totals.datagrams_received += 1;
-        self.totals.len_received += (bytes.len() + PACKET_OWN_LEN) as u64;
+        }
+        self.tags = tags;
+        genuine
+    }
+
+    fn handle_messages(&mut self, counter: u64, messages: &[u8], now: Instant) {
         self.receiver.handle_counter(counter, now);
         for message in Messages::new(messages) {
             match message {
@@ -213,7 +230,6 @@ impl<S: SymbolStore> Link<S> {
                 Err(_) => self.totals.malformed += 1,
             }
         }
-        true
     }
 
     fn handle_message(&mut self, message: Message<'_>, counter: u64, now: Instant) {
@@ -307,7 +323,22 @@ impl<S: SymbolStore> Link<S> {
 
     /// Appends the next datagram to `out`; `false` when none may or need be sent now.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        self.poll_transmits(now, out, &mut Vec::new(), 1) == 1
+    }
+
+    /// Appends up to `most` datagrams to `out` and where each ends to `ends`; how many. Together they cost less than one by one.
+    pub fn poll_transmits(&mut self, now: Instant, out: &mut Vec<u8>, ends: &mut Vec<usize>, most: usize) -> usize {
         self.turn(now);
+        let (start, first) = (out.len(), ends.len());
+        while ends.len() - first < most && self.put_datagram(now, out) {
+            ends.push(out.len());
+        }
+        self.sealing.tag(out, start, &ends[first..]);
+        ends.len() - first
+    }
+
+    /// Appends a datagram but for its tag.
+    fn put_datagram(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let (Some(counter), true) = (self.sealing.next(), self.may_send(now)) else { return false };
         let start = out.len();
         self.sealing.open(out);
@@ -320,7 +351,7 @@ impl<S: SymbolStore> Link<S> {
             out.truncate(start);
             return false;
         }
-        self.sealing.close(out, start);
+        self.sealing.close(out);
         self.sender.flew(counter, now);
         if asks && self.two_way {
             self.unanswered_since.get_or_insert(now);
