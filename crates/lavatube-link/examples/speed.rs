@@ -70,6 +70,9 @@ fn measure(block_len: usize, loss_percent: u64) {
         buffer.clear();
         ends.clear();
         let start = ran_s();
+        while let Some(job) = near.poll_job(now()) {
+            near.finished(job.run(), now());
+        }
         near.handle_timeout(now());
         near.poll_transmits(now(), &mut buffer, &mut ends, BATCH);
         sending += ran_s() - start;
@@ -82,6 +85,9 @@ fn measure(block_len: usize, loss_percent: u64) {
             from = *end;
         }
         far.handle_datagrams(&arrived, now());
+        while let Some(job) = far.poll_job(now()) {
+            far.finished(job.run(), now());
+        }
         while let Some(event) = far.poll_event() {
             if let Event::Received { id, .. } = event {
                 far.accepted(id, now());

@@ -1,8 +1,8 @@
 //! The machine: one link to one peer, turned by datagrams, time and its caller.
 //!
 //! It puts the halves together and decides what goes into the next datagram; guard, plan and pacer stand at its door. It must
-//! not know sockets, threads or clocks: after any call, drain [`Link::poll_transmit`] and [`Link::poll_event`], then ask
-//! [`Link::poll_timeout`]. Steps 8 to 12 of the walk.
+//! not know sockets, threads or clocks: after any call, drain [`Link::poll_transmit`], [`Link::poll_job`] and [`Link::poll_event`],
+//! then ask [`Link::poll_timeout`]. Steps 8 to 12 of the walk.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,6 +17,7 @@ use crate::Config;
 use crate::contact::{Contact, ContactPlan};
 use crate::estimate::Estimate;
 use crate::guard::{Drop, Opening, Sealing};
+use crate::job::{Done, Job, Outcome};
 use crate::line::{Line, Turn};
 use crate::outgoing::Block;
 use crate::pacer::{PACKET_OWN_LEN, Pacer};
@@ -234,8 +235,8 @@ impl<S: SymbolStore> Link<S> {
 
     fn handle_message(&mut self, message: Message<'_>, counter: u64, now: Instant) {
         match message {
-            Message::Symbol(symbol) => self.receiver.handle_symbol(&symbol, &mut self.events, now),
-            Message::Announce(announce) => self.receiver.handle_announce(&announce, &mut self.events, now),
+            Message::Symbol(symbol) => self.receiver.handle_symbol(&symbol, now),
+            Message::Announce(announce) => self.receiver.handle_announce(&announce, now),
             Message::Report(report) => {
                 self.answered(now);
                 let next = self.sealing.counter();
@@ -278,7 +279,7 @@ impl<S: SymbolStore> Link<S> {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.turn(now);
-        self.receiver.handle_timeout(&mut self.events, now);
+        self.receiver.handle_timeout(now);
         let patience = self.patience();
         if self.line == Line::Open && self.unanswered_at().is_some_and(|at| at <= now) {
             self.line = self.line.next(Turn::Unanswered);
@@ -403,6 +404,19 @@ impl<S: SymbolStore> Link<S> {
             asks = true;
         }
         asks
+    }
+
+    /// The next work to be done elsewhere, or here and at once: [`Job::run`] it, then [`Link::finished`].
+    pub fn poll_job(&mut self, now: Instant) -> Option<Job> {
+        self.sender.poll_job().or_else(|| self.receiver.poll_job(now))
+    }
+
+    /// What came of a job.
+    pub fn finished(&mut self, done: Done, now: Instant) {
+        match done.0 {
+            Outcome::Encoded { key, id, repairs } => self.sender.encoded(key, id, repairs),
+            Outcome::Rebuilt { id, bytes } => self.receiver.rebuilt(id, bytes, &mut self.events, now),
+        }
     }
 
     /// The next thing to be told.
