@@ -56,8 +56,9 @@ impl Job {
             Work::Rebuild { id, shape, symbols } => {
                 let mut rebuild = Rebuild::new(shape);
                 let read = symbols(&mut |number, symbol| rebuild.put(number, symbol));
+                let whole = read.and_then(|()| rebuild.finish().ok_or_else(|| StoreError("symbols are gone".into())));
                 //= FORMAT#F23 a block is believed when its id is right
-                let bytes = read.map(|()| rebuild.finish().filter(|bytes| h16(&[bytes]) == id.0));
+                let bytes = whole.map(|bytes| Some(bytes).filter(|bytes| h16(&[bytes]) == id.0));
                 Outcome::Rebuilt { id, bytes }
             }
         })

@@ -80,6 +80,8 @@ pub struct Incoming {
     pub state: State,
     /// A job has its symbols.
     in_work: bool,
+    /// Of a block of one symbol, that one: it never sees the store.
+    single: Option<(u32, Vec<u8>)>,
     held: Vec<u64>,
     pub count: usize,
     next: u32,
@@ -171,6 +173,7 @@ impl<S: SymbolStore> Receiver<S> {
             priority: announce.priority,
             state: State::Gathering,
             in_work: false,
+            single: None,
             held: vec![0; shape.symbols().div_ceil(64)],
             count: 0,
             next: 0,
@@ -196,6 +199,10 @@ impl<S: SymbolStore> Receiver<S> {
         match block.take(symbol.number) {
             None => {}
             Some(false) => self.symbols_repeated += 1,
+            Some(true) if block.shape.k() == 1 => {
+                block.single = Some((symbol.number, symbol.bytes.to_vec()));
+                self.complete(id);
+            }
             Some(true) => match self.store.put(id, symbol.number, symbol.bytes) {
                 Ok(()) => self.complete(id),
                 Err(_) => self.wait(id, now),
@@ -258,8 +265,9 @@ impl<S: SymbolStore> Receiver<S> {
     }
 
     fn forget(&mut self, id: BlockId) {
-        self.incoming.remove(&id);
-        self.store.remove(id);
+        if self.incoming.remove(&id).is_none_or(|block| block.shape.k() > 1) {
+            self.store.remove(id);
+        }
     }
 
     /// A block that has enough symbols is to be rebuilt.
@@ -274,17 +282,22 @@ impl<S: SymbolStore> Receiver<S> {
     /// The next block to be rebuilt, when memory allows: those that the caller has not answered count.
     pub fn poll_job(&mut self, now: Instant) -> Option<Job> {
         while let Some(id) = self.rebuild.front().copied() {
-            let Some(block) = self.incoming.get(&id).filter(|block| block.state == State::Rebuilding) else {
+            let Some(block) = self.incoming.get_mut(&id).filter(|block| block.state == State::Rebuilding) else {
                 self.rebuild.pop_front();
                 continue;
             };
+            if let Some((number, symbol)) = block.single.take() {
+                self.rebuild.pop_front();
+                let show = move |show: &mut dyn FnMut(u32, &[u8])| Ok(show(number, &symbol));
+                return Some(Job::rebuild(id, block.shape, Box::new(show)));
+            }
+            let (shape, len) = (block.shape, block.shape.block_len());
             let in_hand = self.incoming.values().filter(|block| block.state == State::Whole || block.in_work);
-            let (blocks, len) = in_hand.fold((0, 0), |(n, len), block| (n + 1, len + block.shape.block_len()));
-            if blocks >= REBUILT_BLOCKS_MAX && len + block.shape.block_len() > REBUILT_LEN_MAX {
+            let (blocks, sum) = in_hand.fold((0, 0), |(n, len), block| (n + 1, len + block.shape.block_len()));
+            if blocks >= REBUILT_BLOCKS_MAX && sum + len > REBUILT_LEN_MAX {
                 return None;
             }
             self.rebuild.pop_front();
-            let shape = block.shape;
             match self.store.symbols(id) {
                 Ok(symbols) => {
                     if let Some(block) = self.incoming.get_mut(&id) {
@@ -451,6 +464,9 @@ impl Incoming {
     fn load(&mut self, store: &mut impl SymbolStore, now: Instant) {
         self.held.fill(0);
         (self.count, self.next, self.state) = (0, 0, self.state.next(Happening::Later));
+        if self.shape.k() == 1 {
+            return;
+        }
         match store.open(self.id, self.shape.symbols(), self.shape.symbol_len()) {
             Ok(numbers) => {
                 for number in numbers {

@@ -1,5 +1,4 @@
-//! The driver of a link: a socket, the real clock and a thread that turns the engine. The only place that sends a datagram
-//! or receives one. Steps 10 and 11 of the walk.
+//! The driver of a link: a socket, the real clock and a thread that turns the engine. Steps 10 and 11 of the walk.
 //!
 //! What the engine asks for of the disk that is the driver's own (counters, symbols) is done here; all other events go to
 //! the caller. Where the other end is, is learnt from what it sends, once the engine has found it genuine. It must not know
@@ -7,26 +6,27 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use lavatube_base::Instant;
-use lavatube_base::limits::DATAGRAM_LEN_MAX;
 use lavatube_link::{Event, Link, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 use rustix::time::Timespec;
 
 use crate::clock;
 use crate::link_folder::{Counters, LinkError, Pairing, io_error};
 use crate::symbol_files::SymbolFiles;
+use crate::wire::Wire;
 use crate::words::plain;
+use crate::workshop::Workshop;
 
 /// A link on this computer's network.
 pub struct Driver {
-    socket: UdpSocket,
+    wire: Wire,
+    workshop: Workshop,
     link: Link<SymbolFiles>,
     peer: Option<SocketAddr>,
     /// The peer moved, or was heard for the first time.
@@ -35,7 +35,7 @@ pub struct Driver {
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     outgoing: Vec<u8>,
-    incoming: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl Driver {
@@ -51,11 +51,8 @@ impl Driver {
             (None, _) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         };
         let bad = |e: io::Error| LinkError::Address { address: listen.to_string(), text: plain(&e.to_string()) };
-        let socket = UdpSocket::bind(listen).map_err(bad)?;
-        socket.set_nonblocking(true).map_err(bad)?;
-        // As much as the system allows: while a block is decoded, what comes in waits there.
-        let _ = sockopt::set_socket_recv_buffer_size(&socket, BUFFER_LEN);
-        let _ = sockopt::set_socket_send_buffer_size(&socket, BUFFER_LEN);
+        let wire = Wire::bind(listen).map_err(bad)?;
+        let workshop = Workshop::new().map_err(bad)?;
 
         let mut counters = pairing.counters()?;
         let start = counters.reserved;
@@ -66,7 +63,8 @@ impl Driver {
         config.floor = counters.floor;
         let link = Link::new(config, start..start + RESERVE, store, now());
         Ok(Self {
-            socket,
+            wire,
+            workshop,
             link,
             peer,
             moved: peer.is_some(),
@@ -74,7 +72,7 @@ impl Driver {
             floor_kept_at: now(),
             events: VecDeque::new(),
             outgoing: Vec::new(),
-            incoming: vec![0; DATAGRAM_LEN_MAX + 1],
+            ends: Vec::new(),
         })
     }
 
@@ -85,7 +83,7 @@ impl Driver {
 
     /// Where this end listens.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        self.wire.address().ok()
     }
 
     /// Where the other end is, once after it was heard at a new place.
@@ -120,6 +118,7 @@ impl Driver {
     /// # Errors
     /// When the floor cannot be kept, or the socket is of no more use.
     pub fn pump(&mut self, wait: Duration) -> Result<(), LinkError> {
+        self.workshop.turn(&mut self.link, now);
         let more = self.send();
         self.gather();
         let begin = now();
@@ -134,6 +133,7 @@ impl Driver {
         if now() >= until {
             self.link.handle_timeout(now());
         }
+        self.workshop.turn(&mut self.link, now);
         self.gather();
         if now().since(self.floor_kept_at) >= FLOOR_EVERY {
             self.keep_floor()?;
@@ -159,25 +159,22 @@ impl Driver {
     /// Sends some datagrams; whether more may be sent at once.
     fn send(&mut self) -> bool {
         let Some(peer) = self.peer else { return false };
-        for _ in 0..BATCH {
+        for _ in 0..BATCHES {
             self.outgoing.clear();
-            if !self.link.poll_transmit(now(), &mut self.outgoing) {
+            self.ends.clear();
+            let most = self.wire.batch();
+            let sent = self.link.poll_transmits(now(), &mut self.outgoing, &mut self.ends, most);
+            self.wire.send(peer, &self.outgoing, &self.ends);
+            if sent < most {
                 return false;
-            }
-            // One that the network does not take is lost like any other, and the engine finds out.
-            if let Err(e) = self.socket.send_to(&self.outgoing, peer)
-                && e.kind() == io::ErrorKind::WouldBlock
-            {
-                let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
-                let _ = poll(&mut fds, Some(&timespec(SEND_PATIENCE)));
-                let _ = self.socket.send_to(&self.outgoing, peer);
             }
         }
         true
     }
 
     fn await_input(&self, wait: Duration) -> Result<(), LinkError> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        let bell = self.workshop.bell();
+        let mut fds = [PollFd::new(self.wire.socket(), PollFlags::IN), PollFd::new(&bell, PollFlags::IN)];
         match poll(&mut fds, Some(&timespec(wait))) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(e) => {
@@ -189,17 +186,15 @@ impl Driver {
 
     /// Takes in some of what came.
     fn receive(&mut self) {
-        for _ in 0..4 * BATCH {
-            match self.socket.recv_from(&mut self.incoming) {
-                Ok((len, from)) => {
-                    if self.link.handle_datagram(&self.incoming[..len], now()) && self.peer != Some(from) {
-                        self.peer = Some(from);
-                        self.moved = true;
-                    }
+        for _ in 0..BATCHES {
+            let (link, peer, moved) = (&mut self.link, &mut self.peer, &mut self.moved);
+            let all = self.wire.receive(|from, datagrams| {
+                if link.handle_datagrams(datagrams, now()) && *peer != Some(from) {
+                    (*peer, *moved) = (Some(from), true);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // What the network says of earlier datagrams is no matter: they are lost.
-                Err(_) => {}
+            });
+            if all {
+                return;
             }
         }
     }
@@ -223,17 +218,14 @@ fn resolve(address: &str) -> Result<SocketAddr, LinkError> {
     all.next().ok_or_else(|| bad("it has no address".into()))
 }
 
-fn timespec(wait: Duration) -> Timespec {
+pub(crate) fn timespec(wait: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
 }
 
 /// Counters reserved at a time.
 const RESERVE: u64 = 1 << 20;
-/// Datagrams sent before one looks whether any came in.
-const BATCH: usize = 64;
-/// What the sockets' buffers should hold.
-const BUFFER_LEN: usize = 8 << 20;
-const SEND_PATIENCE: Duration = Duration::from_millis(10);
+/// Batches sent before one looks whether any came in, and the other way round.
+const BATCHES: usize = 4;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.
 const REST: Duration = Duration::from_micros(50);
 /// How often the floor goes to the disk.

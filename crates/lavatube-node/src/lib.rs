@@ -35,7 +35,9 @@ mod attributes;
 mod descend;
 mod mounts;
 mod outbox;
+mod wire;
 mod words;
+mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {
