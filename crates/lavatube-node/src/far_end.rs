@@ -24,11 +24,12 @@ use lavatube_seal::LinkEnd;
 use lavatube_vault::DepositError;
 
 use crate::atomic::{self, IfThere};
-use crate::driver::{Driver, now};
+use crate::driver::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::outbox::Outbox;
+use crate::port::now;
 use crate::told::Told;
 
 /// How a daemon is run.
@@ -56,27 +57,15 @@ pub trait Listener {
 /// # Errors
 /// [`LinkError`] when it is not paired, in use, or its disk fails. What was receipted is durable whatever happens.
 pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Result<(), LinkError> {
-    let pairing = Pairing::open(folder)?;
-    if pairing.end() != LinkEnd::Vault {
-        return Err(LinkError::NoVaultHere(folder.to_owned()));
-    }
-    let own = pairing.own_folder()?;
-    let _link = Lock::acquire(&own.join("lock"), COMMAND, Mode::Exclusive, run.wait)?;
-    let _vault = Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, run.wait)?;
-    let vault = EmbeddedVault::open(folder, true)?;
-    let mut driver = Driver::open(&pairing, run.listen, run.peer)?;
-    let (kept, blocks) = Kept::open(own.join("kept"), |id| vault.read().contains(id))?;
-    // Not to be carried once more.
-    blocks.into_iter().for_each(|block| driver.link().accepted(block, now()));
-    if let Some(address) = driver.address() {
-        listener.told(Told::Listening(address));
-    }
-    let worker = Worker { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new() };
+    let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
+    let mut end = FarEnd::open(folder, run.wait, driver, listener)?;
     std::thread::scope(|scope| {
         let (jobs, todo) = channel();
         let (results, done) = channel();
-        scope.spawn(move || worker.work(&todo, &results));
-        FarEnd { driver, outbox: Outbox::default(), jobs, done, in_work: 0, last: Last::default() }.run(run, listener)
+        if let Hands::Own(worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
+            scope.spawn(move || worker.work(&todo, &results));
+        }
+        end.run(run, listener)
     })
 }
 
@@ -93,10 +82,11 @@ impl Last {
         if let Some(address) = driver.moved() {
             listener.told(Told::Peer(address));
         }
-        if self.at.is_some_and(|at| now().since(at) < TELL_EVERY) {
+        let now = driver.now();
+        if self.at.is_some_and(|at| now.since(at) < TELL_EVERY) {
             return;
         }
-        self.at = Some(now());
+        self.at = Some(now);
         let status = driver.status();
         if self.line != Some(status.line) {
             self.line = Some(status.line);
@@ -106,42 +96,99 @@ impl Last {
     }
 }
 
-struct FarEnd {
-    driver: Driver,
+/// The far end itself, to be turned.
+pub(crate) struct FarEnd {
+    /// What it is turned on.
+    pub driver: Driver,
     outbox: Outbox,
-    jobs: Sender<(BlockId, Vec<u8>)>,
-    done: Receiver<Done>,
+    hands: Hands,
     /// Bytes that the worker has not answered yet.
     in_work: usize,
     last: Last,
+    _locks: [Lock; 2],
+}
+
+/// Who works with the vault.
+enum Hands {
+    /// Who turns the end.
+    Own(Box<Worker>),
+    /// Another thread, until the end goes.
+    Thread { jobs: Sender<(BlockId, Vec<u8>)>, done: Receiver<Done> },
 }
 
 impl FarEnd {
+    /// The far end of the link of `folder`, which works with the vault in there itself. The driver is made once nobody else
+    /// has one: it takes counters.
+    pub fn open(
+        folder: &Path,
+        wait: Duration,
+        driver: impl FnOnce(&Pairing) -> Result<Driver, LinkError>,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, LinkError> {
+        let pairing = Pairing::open(folder)?;
+        if pairing.end() != LinkEnd::Vault {
+            return Err(LinkError::NoVaultHere(folder.to_owned()));
+        }
+        let own = pairing.own_folder()?;
+        let locks = [
+            Lock::acquire(&own.join("lock"), COMMAND, Mode::Exclusive, wait)?,
+            Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, wait)?,
+        ];
+        let vault = EmbeddedVault::open(folder, true)?;
+        let mut driver = driver(&pairing)?;
+        let (kept, blocks) = Kept::open(own.join("kept"), |id| vault.read().contains(id))?;
+        // Not to be carried once more.
+        let begin = driver.now();
+        blocks.into_iter().for_each(|block| driver.link().accepted(block, begin));
+        if let Some(address) = driver.address() {
+            listener.told(Told::Listening(address));
+        }
+        let worker = Worker { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new() };
+        let hands = Hands::Own(Box::new(worker));
+        Ok(Self { driver, outbox: Outbox::default(), hands, in_work: 0, last: Last::default(), _locks: locks })
+    }
+
     fn run(mut self, run: &Run<'_>, listener: &mut dyn Listener) -> Result<(), LinkError> {
         while !run.stop.load(Ordering::Relaxed) {
-            while let Some(event) = self.driver.event()? {
-                self.handle(event);
-            }
-            while let Ok(done) = self.done.try_recv() {
-                self.finish(done, listener)?;
-            }
-            self.last.tell(&mut self.driver, listener);
-            self.driver.pump(if self.in_work > 0 { WORK_WAIT } else { IDLE_WAIT })?;
+            let wait = self.turn(listener)?;
+            self.driver.pump(wait)?;
         }
         listener.status(&self.driver.status());
         self.driver.keep_floor()
     }
 
-    fn handle(&mut self, event: Event) {
+    /// Does what there is to do: for how long the driver may wait then.
+    pub fn turn(&mut self, listener: &mut dyn Listener) -> Result<Duration, LinkError> {
+        while let Some(event) = self.driver.event()? {
+            self.handle(event, listener)?;
+        }
+        while let Hands::Thread { done, .. } = &self.hands
+            && let Ok(done) = done.try_recv()
+        {
+            self.finish(done, listener)?;
+        }
+        self.last.tell(&mut self.driver, listener);
+        Ok(if self.in_work > 0 { WORK_WAIT } else { IDLE_WAIT })
+    }
+
+    fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
         match event {
             Event::Received { id, bytes, .. } if self.in_work > IN_WORK_MAX => {
                 drop(bytes);
-                self.driver.link().busy(id, now());
+                let now = self.driver.now();
+                self.driver.link().busy(id, now);
             }
             Event::Received { id, bytes, .. } => {
                 self.in_work += bytes.len();
-                // It lives as long as we do; if it does not, the block is held and nothing is promised.
-                let _ = self.jobs.send((id, bytes));
+                match &mut self.hands {
+                    // It lives as long as we do; if it does not, the block is held and nothing is promised.
+                    Hands::Thread { jobs, .. } => drop(jobs.send((id, bytes))),
+                    Hands::Own(worker) => {
+                        for done in worker.do_all(id, bytes) {
+                            self.finish(done, listener)?;
+                        }
+                    }
+                }
             }
             Event::Wanted { key } => match self.outbox.message(key) {
                 Some(message) => self.driver.link().supply(key, message.to_vec()),
@@ -152,15 +199,17 @@ impl FarEnd {
             }
             Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
         }
+        Ok(())
     }
 
     fn finish(&mut self, done: Done, listener: &mut dyn Listener) -> Result<(), LinkError> {
         self.in_work = self.in_work.saturating_sub(done.len);
+        let now = self.driver.now();
         let link = self.driver.link();
         match done.verdict {
-            Verdict::Accepted => link.accepted(done.block, now()),
-            Verdict::Refused => link.refused(done.block, now()),
-            Verdict::Held => link.busy(done.block, now()),
+            Verdict::Accepted => link.accepted(done.block, now),
+            Verdict::Refused => link.refused(done.block, now),
+            Verdict::Held => link.busy(done.block, now),
             Verdict::Failed(e) => return Err(e),
         }
         for message in done.messages {
@@ -214,16 +263,21 @@ struct Worker {
 impl Worker {
     fn work(mut self, todo: &Receiver<(BlockId, Vec<u8>)>, results: &Sender<Done>) {
         for (block, bytes) in todo {
-            let len = bytes.len();
-            let (done, stored) = self.handle(block, bytes);
-            let mut all = vec![Done { len, ..done }];
-            if let Some(pack) = stored {
-                all.extend(self.release(pack));
-            }
-            if all.into_iter().any(|done| results.send(done).is_err()) {
+            if self.do_all(block, bytes).into_iter().any(|done| results.send(done).is_err()) {
                 return;
             }
         }
+    }
+
+    /// Does what a block asks for, and what can be done now that it is.
+    fn do_all(&mut self, block: BlockId, bytes: Vec<u8>) -> Vec<Done> {
+        let len = bytes.len();
+        let (done, stored) = self.handle(block, bytes);
+        let mut all = vec![Done { len, ..done }];
+        if let Some(pack) = stored {
+            all.extend(self.release(pack));
+        }
+        all
     }
 
     /// Does what a block asks for; with the pack that was stored, if one was.

@@ -24,6 +24,7 @@ pub mod link_folder;
 pub mod lock;
 pub mod near_end;
 pub mod pipeline;
+pub mod port;
 pub mod process;
 pub mod read_ahead;
 pub mod reader;

@@ -27,7 +27,7 @@ use lavatube_seal::LinkEnd;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::driver::{Driver, now};
+use crate::driver::Driver;
 use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
@@ -39,36 +39,8 @@ use crate::told::Told;
 /// # Errors
 /// [`LinkError`] when it is not paired, in use, or its disk fails; with `once`, when something is left that cannot be sent.
 pub fn drain(places: &Places, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
-    let pairing = Pairing::open(&places.vault)?;
-    if pairing.end() != LinkEnd::Depositor {
-        return Err(LinkError::VaultHere(places.vault.clone()));
-    }
-    let _lock = Lock::acquire(&pairing.own_folder()?.join("lock"), COMMAND, Mode::Exclusive, run.wait)?;
-    let folder = state_folder(places, pairing.vault());
-    let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
-    let driver = Driver::open(&pairing, run.listen, run.peer)?;
-    if let Some(address) = driver.address() {
-        listener.told(Told::Listening(address));
-    }
-    let mut end = NearEnd {
-        driver,
-        outbox: Outbox::default(),
-        spool_folder: spool_folder(&folder),
-        spool: None,
-        state,
-        signer: pairing.signer(),
-        queue: VecDeque::new(),
-        objects: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        leaves: BTreeMap::new(),
-        listed_at: None,
-        question: None,
-        resumes: WINDOW_BLOCKS,
-        said: 0,
-        last: Last::default(),
-    };
-    end.introduce()?;
-    end.run(run, once, listener)
+    let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
+    NearEnd::open(places, run.wait, driver, listener)?.run(run, once, listener)
 }
 
 /// Where an object of the spool is.
@@ -82,8 +54,10 @@ enum Progress {
     Stuck(String),
 }
 
-struct NearEnd {
-    driver: Driver,
+/// The near end itself, to be turned.
+pub(crate) struct NearEnd {
+    /// What it is turned on.
+    pub driver: Driver,
     outbox: Outbox,
     spool_folder: PathBuf,
     spool: Option<DirectorySpool>,
@@ -103,29 +77,83 @@ struct NearEnd {
     resumes: usize,
     /// How many objects were last said to wait.
     said: usize,
+    /// Nothing waits any more, and the other end is given until then to hear that its last receipts are home.
+    lingers: Option<Instant>,
     last: Last,
+    _lock: Lock,
 }
 
 impl NearEnd {
+    /// The near end of the link of `places.vault`. The driver is made once nobody else has one: it takes counters.
+    pub fn open(
+        places: &Places,
+        wait: Duration,
+        driver: impl FnOnce(&Pairing) -> Result<Driver, LinkError>,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, LinkError> {
+        let pairing = Pairing::open(&places.vault)?;
+        if pairing.end() != LinkEnd::Depositor {
+            return Err(LinkError::VaultHere(places.vault.clone()));
+        }
+        let lock = Lock::acquire(&pairing.own_folder()?.join("lock"), COMMAND, Mode::Exclusive, wait)?;
+        let folder = state_folder(places, pairing.vault());
+        let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
+        let driver = driver(&pairing)?;
+        if let Some(address) = driver.address() {
+            listener.told(Told::Listening(address));
+        }
+        let mut end = Self {
+            driver,
+            outbox: Outbox::default(),
+            spool_folder: spool_folder(&folder),
+            spool: None,
+            state,
+            signer: pairing.signer(),
+            queue: VecDeque::new(),
+            objects: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            listed_at: None,
+            question: None,
+            resumes: WINDOW_BLOCKS,
+            said: 0,
+            lingers: None,
+            last: Last::default(),
+            _lock: lock,
+        };
+        end.introduce()?;
+        Ok(end)
+    }
+
     fn run(&mut self, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
         while !run.stop.load(Ordering::Relaxed) {
-            while let Some(event) = self.driver.event()? {
-                self.handle(event, listener)?;
-            }
-            if self.listed_at.is_none_or(|at| now().since(at) >= LIST_EVERY) {
-                self.list(listener)?;
-                self.ask();
-                if once && self.is_over()? {
-                    self.linger()?;
-                    break;
-                }
-            }
-            let more = self.fill(listener)?;
-            self.last.tell(&mut self.driver, listener);
-            self.driver.pump(if more { Duration::ZERO } else { IDLE_WAIT })?;
+            let Some(wait) = self.turn(once, listener)? else { break };
+            self.driver.pump(wait)?;
         }
         listener.status(&self.driver.status());
         self.driver.keep_floor()
+    }
+
+    /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
+    pub fn turn(&mut self, once: bool, listener: &mut dyn Listener) -> Result<Option<Duration>, LinkError> {
+        while let Some(event) = self.driver.event()? {
+            self.handle(event, listener)?;
+        }
+        let now = self.driver.now();
+        if let Some(until) = self.lingers {
+            return Ok((now < until).then_some(LINGER_WAIT));
+        }
+        if self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
+            self.list(listener)?;
+            self.ask();
+            if once && self.is_over()? {
+                self.lingers = Some(now + LINGER);
+                return Ok(Some(LINGER_WAIT));
+            }
+        }
+        let more = self.fill(listener)?;
+        self.last.tell(&mut self.driver, listener);
+        Ok(Some(if more { Duration::ZERO } else { IDLE_WAIT }))
     }
 
     /// Sends this machine's cards first: a vault takes no manifest from a depositor it does not know.
@@ -140,7 +168,7 @@ impl NearEnd {
 
     /// Looks what waits.
     fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
-        self.listed_at = Some(now());
+        self.listed_at = Some(self.driver.now());
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
         let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;
@@ -203,11 +231,12 @@ impl NearEnd {
     }
 
     fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        let now = self.driver.now();
         match event {
             Event::Wanted { key } => self.supply(key),
             Event::Delivered { key } | Event::Spent { key } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
-                    self.objects.insert(id, Progress::Awaited(now()));
+                    self.objects.insert(id, Progress::Awaited(now));
                 }
                 self.outbox.done(key);
             }
@@ -224,19 +253,19 @@ impl NearEnd {
             Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
                 Ok(Message::Receipted(receipt)) => {
                     self.receipted(&receipt, listener)?;
-                    self.driver.link().accepted(id, now());
+                    self.driver.link().accepted(id, now);
                 }
                 Ok(Message::Denied { id: object, denial, text }) => {
                     self.denied(object, denial, text, listener);
-                    self.driver.link().accepted(id, now());
+                    self.driver.link().accepted(id, now);
                 }
                 Ok(Message::Deposit { .. } | Message::Asked(_)) => {
                     listener.told(Told::Nonsense("a message that only depositors send".into()));
-                    self.driver.link().refused(id, now());
+                    self.driver.link().refused(id, now);
                 }
                 Err(e) => {
                     listener.told(Told::Nonsense(e.to_string()));
-                    self.driver.link().refused(id, now());
+                    self.driver.link().refused(id, now);
                 }
             },
             Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
@@ -315,11 +344,12 @@ impl NearEnd {
             return;
         }
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
-        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now().since(*at) >= PATIENCE + round_trip);
+        let now = self.driver.now();
+        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now.since(*at) >= PATIENCE + round_trip);
         let mut ids = Vec::new();
         for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
             ids.push(*id);
-            *progress = Progress::Awaited(now());
+            *progress = Progress::Awaited(now);
         }
         if !ids.is_empty() {
             self.question = self.outbox.send(self.driver.link(), Message::Asked(ids).encode());
@@ -342,16 +372,6 @@ impl NearEnd {
             _ => Ok(waiting.is_empty()),
         }
     }
-
-    /// Stays until the other end has heard that its last receipts are home, or for a moment.
-    fn linger(&mut self) -> Result<(), LinkError> {
-        let until = now() + LINGER;
-        while now() < until {
-            while self.driver.event()?.is_some() {}
-            self.driver.pump(Duration::from_millis(20))?;
-        }
-        Ok(())
-    }
 }
 
 const COMMAND: &str = "lavatube node";
@@ -367,3 +387,4 @@ const LIST_EVERY: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
+const LINGER_WAIT: Duration = Duration::from_millis(20);

@@ -14,7 +14,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery};
 
-use crate::driver::timespec;
+use crate::port::timespec;
 
 /// A socket and its buffers.
 pub(crate) struct Wire {

@@ -22,15 +22,15 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// With a thread of its own, if there is a core for it.
+    /// With a thread of its own, if it may have one and there is a core for it.
     ///
     /// # Errors
     /// When the system has no more descriptors or threads.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new(threads: bool) -> std::io::Result<Self> {
         let bell = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let (results, done) = channel();
         let mut todo = None;
-        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        if threads && std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
             let (jobs, queue) = channel::<Job>();
             let ring = Arc::clone(&bell);
             let thread = std::thread::Builder::new().name("link jobs".into()).spawn(move || {
