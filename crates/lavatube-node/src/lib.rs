@@ -42,7 +42,9 @@ mod descend;
 mod mounts;
 mod outbox;
 mod parcels;
+mod wire;
 mod words;
+mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {
