@@ -9,22 +9,23 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::Instant;
-use lavatube_base::limits::DATAGRAM_LEN_MAX;
 use lavatube_link::{Event, Link, Status};
 
 use crate::link_folder::{Counters, LinkError, Pairing, io_error};
 use crate::port::{Port, UdpPort};
 use crate::symbol_files::SymbolFiles;
+use crate::workshop::Workshop;
 
 /// A link, on a port.
 pub struct Driver {
     port: Box<dyn Port>,
+    workshop: Workshop,
     link: Link<SymbolFiles>,
     counters: Counters,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     outgoing: Vec<u8>,
-    incoming: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl Driver {
@@ -54,10 +55,11 @@ impl Driver {
             link,
             counters,
             floor_kept_at: port.now(),
+            workshop: Workshop::new(port.has_threads()).map_err(|e| io_error(pairing.folder(), &e))?,
             port,
             events: VecDeque::new(),
             outgoing: Vec::new(),
-            incoming: vec![0; DATAGRAM_LEN_MAX + 1],
+            ends: Vec::new(),
         })
     }
 
@@ -108,6 +110,7 @@ impl Driver {
     /// # Errors
     /// When the floor cannot be kept, or the socket is of no more use.
     pub fn pump(&mut self, wait: Duration) -> Result<(), LinkError> {
+        self.work();
         let more = self.send();
         self.gather();
         let begin = self.now();
@@ -117,12 +120,13 @@ impl Driver {
             true => self.link.poll_timeout(begin).map_or(begin + wait, |at| at.min(begin + wait)),
         };
         let wait = if more || !self.events.is_empty() { Duration::ZERO } else { until.since(begin).max(REST) };
-        self.port.wait(wait)?;
+        self.port.wait_or_bell(wait, self.workshop.bell())?;
         self.receive();
         let now = self.now();
         if now >= until {
             self.link.handle_timeout(now);
         }
+        self.work();
         self.gather();
         if now.since(self.floor_kept_at) >= FLOOR_EVERY {
             self.keep_floor()?;
@@ -139,6 +143,11 @@ impl Driver {
         self.counters.keep_floor(self.status().floor)
     }
 
+    fn work(&mut self) {
+        let port = &self.port;
+        self.workshop.turn(&mut self.link, || port.now());
+    }
+
     fn gather(&mut self) {
         while let Some(event) = self.link.poll_event() {
             self.events.push_back(event);
@@ -150,22 +159,25 @@ impl Driver {
         if !self.port.has_peer() {
             return false;
         }
-        for _ in 0..BATCH {
+        for _ in 0..BATCHES {
             self.outgoing.clear();
-            if !self.link.poll_transmit(self.port.now(), &mut self.outgoing) {
+            self.ends.clear();
+            let most = self.port.batch();
+            let sent = self.link.poll_transmits(self.port.now(), &mut self.outgoing, &mut self.ends, most);
+            self.port.send_many(&self.outgoing, &self.ends);
+            if sent < most {
                 return false;
             }
-            self.port.send(&self.outgoing);
         }
         true
     }
 
     /// Takes in some of what came.
     fn receive(&mut self) {
-        for _ in 0..4 * BATCH {
-            let Some(len) = self.port.receive(&mut self.incoming) else { return };
-            if self.link.handle_datagram(&self.incoming[..len], self.port.now()) {
-                self.port.genuine();
+        for _ in 0..BATCHES {
+            let link = &mut self.link;
+            if self.port.receive_many(&mut |datagrams, now| link.handle_datagrams(datagrams, now)) {
+                return;
             }
         }
     }
@@ -173,8 +185,8 @@ impl Driver {
 
 /// Counters reserved at a time.
 const RESERVE: u64 = 1 << 20;
-/// Datagrams sent before one looks whether any came in.
-const BATCH: usize = 64;
+/// Batches sent before one looks whether any came in, and the other way round.
+const BATCHES: usize = 4;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.
 const REST: Duration = Duration::from_micros(50);
 /// How often the floor goes to the disk.

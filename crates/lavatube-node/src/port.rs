@@ -4,18 +4,20 @@
 //! be virtual. The ends and their driver cannot tell which. It must not know what is in a datagram.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use lavatube_base::Instant;
+use lavatube_base::limits::DATAGRAM_LEN_MAX;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 use rustix::time::Timespec;
 
 use crate::clock;
 use crate::link_folder::LinkError;
+use crate::wire::Wire;
 use crate::words::plain;
 
 /// A clock, and a way for datagrams. Losing them is allowed, waiting too short is too.
@@ -29,6 +31,38 @@ pub trait Port {
     /// Sends a datagram.
     fn send(&mut self, datagram: &[u8]);
 
+    /// How many datagrams are worth sending at a time.
+    fn batch(&self) -> usize {
+        16
+    }
+
+    /// Sends the datagrams in `bytes` that end at `ends`.
+    fn send_many(&mut self, bytes: &[u8], ends: &[usize]) {
+        let mut start = 0;
+        for end in ends {
+            self.send(&bytes[start..*end]);
+            start = *end;
+        }
+    }
+
+    /// Shows some of the datagrams that came in, those from one place together, and is told whether one of them was genuine; whether these
+    /// were all.
+    fn receive_many(&mut self, show: &mut dyn FnMut(&[&[u8]], Instant) -> bool) -> bool {
+        let mut buffer = [0; DATAGRAM_LEN_MAX + 1];
+        for _ in 0..self.batch() {
+            let Some(len) = self.receive(&mut buffer) else { return true };
+            if show(&[&buffer[..len]], self.now()) {
+                self.genuine();
+            }
+        }
+        false
+    }
+
+    /// Whether other threads do work while this one waits; without them, work is done at once, and a virtual clock does not notice.
+    fn has_threads(&self) -> bool {
+        false
+    }
+
     /// The length of the next datagram that came in, which is in `buffer` then; `None` when there is none.
     fn receive(&mut self, buffer: &mut [u8]) -> Option<usize>;
 
@@ -41,6 +75,15 @@ pub trait Port {
     /// When none can ever come any more.
     fn wait(&mut self, wait: Duration) -> Result<(), LinkError>;
 
+    /// Waits for datagrams or until `bell` can be read, for at most so long.
+    ///
+    /// # Errors
+    /// When none can ever come any more.
+    fn wait_or_bell(&mut self, wait: Duration, bell: BorrowedFd<'_>) -> Result<(), LinkError> {
+        let _ = bell;
+        self.wait(wait)
+    }
+
     /// Where this end listens, if it is anywhere.
     fn address(&self) -> Option<SocketAddr>;
 
@@ -48,10 +91,9 @@ pub trait Port {
     fn moved(&mut self) -> Option<SocketAddr>;
 }
 
-/// A socket of this computer, and the real clock: the only place that sends a datagram to a network or receives one.
-#[derive(Debug)]
+/// A socket of this computer, and the real clock.
 pub struct UdpPort {
-    socket: UdpSocket,
+    wire: Wire,
     peer: Option<SocketAddr>,
     /// Who sent what was received last.
     from: Option<SocketAddr>,
@@ -72,12 +114,17 @@ impl UdpPort {
             (None, _) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         };
         let bad = |e: io::Error| LinkError::Address { address: listen.to_string(), text: plain(&e.to_string()) };
-        let socket = UdpSocket::bind(listen).map_err(bad)?;
-        socket.set_nonblocking(true).map_err(bad)?;
-        // As much as the system allows: while a block is decoded, what comes in waits there.
-        let _ = sockopt::set_socket_recv_buffer_size(&socket, BUFFER_LEN);
-        let _ = sockopt::set_socket_send_buffer_size(&socket, BUFFER_LEN);
-        Ok(Self { socket, peer, from: None, moved: peer.is_some() })
+        Ok(Self { wire: Wire::bind(listen).map_err(bad)?, peer, from: None, moved: peer.is_some() })
+    }
+
+    fn poll(&self, fds: &mut [PollFd<'_>], wait: Duration) -> Result<(), LinkError> {
+        match poll(fds, Some(&timespec(wait))) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(e) => {
+                let address = self.address().map(|a| a.to_string()).unwrap_or_default();
+                Err(LinkError::Address { address, text: plain(&io::Error::from(e).to_string()) })
+            }
+        }
     }
 }
 
@@ -90,21 +137,23 @@ impl Port for UdpPort {
         self.peer.is_some()
     }
 
+    fn batch(&self) -> usize {
+        self.wire.batch()
+    }
+
     fn send(&mut self, datagram: &[u8]) {
-        let Some(peer) = self.peer else { return };
-        // One that the network does not take is lost like any other, and the engine finds out.
-        if let Err(e) = self.socket.send_to(datagram, peer)
-            && e.kind() == io::ErrorKind::WouldBlock
-        {
-            let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
-            let _ = poll(&mut fds, Some(&timespec(SEND_PATIENCE)));
-            let _ = self.socket.send_to(datagram, peer);
+        self.send_many(datagram, &[datagram.len()]);
+    }
+
+    fn send_many(&mut self, bytes: &[u8], ends: &[usize]) {
+        if let Some(peer) = self.peer {
+            self.wire.send(peer, bytes, ends);
         }
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
         for _ in 0..ERRORS_MAX {
-            match self.socket.recv_from(buffer) {
+            match self.wire.socket().recv_from(buffer) {
                 Ok((len, from)) => {
                     self.from = Some(from);
                     return Some(len);
@@ -117,6 +166,19 @@ impl Port for UdpPort {
         None
     }
 
+    fn receive_many(&mut self, show: &mut dyn FnMut(&[&[u8]], Instant) -> bool) -> bool {
+        let (peer, moved) = (&mut self.peer, &mut self.moved);
+        self.wire.receive(|from, datagrams| {
+            if show(datagrams, now()) && *peer != Some(from) {
+                (*peer, *moved) = (Some(from), true);
+            }
+        })
+    }
+
+    fn has_threads(&self) -> bool {
+        true
+    }
+
     fn genuine(&mut self) {
         if self.peer != self.from {
             self.peer = self.from;
@@ -125,18 +187,16 @@ impl Port for UdpPort {
     }
 
     fn wait(&mut self, wait: Duration) -> Result<(), LinkError> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut fds, Some(&timespec(wait))) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(e) => {
-                let address = self.address().map(|a| a.to_string()).unwrap_or_default();
-                Err(LinkError::Address { address, text: plain(&io::Error::from(e).to_string()) })
-            }
-        }
+        self.poll(&mut [PollFd::new(self.wire.socket(), PollFlags::IN)], wait)
+    }
+
+    fn wait_or_bell(&mut self, wait: Duration, bell: BorrowedFd<'_>) -> Result<(), LinkError> {
+        let fds = [PollFd::new(self.wire.socket(), PollFlags::IN), PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        self.poll(&mut { fds }, wait)
     }
 
     fn address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        self.wire.address().ok()
     }
 
     fn moved(&mut self) -> Option<SocketAddr> {
@@ -162,12 +222,9 @@ fn resolve(address: &str) -> Result<SocketAddr, LinkError> {
     all.next().ok_or_else(|| bad("it has no address".into()))
 }
 
-fn timespec(wait: Duration) -> Timespec {
+pub(crate) fn timespec(wait: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
 }
 
-/// What the sockets' buffers should hold.
-const BUFFER_LEN: usize = 8 << 20;
-const SEND_PATIENCE: Duration = Duration::from_millis(10);
 /// What the network may say of earlier datagrams before one looks elsewhere.
 const ERRORS_MAX: usize = 256;

@@ -22,7 +22,7 @@ use lavatube_node::stage::{self, Stage};
 use lavatube_node::{clock, port, process};
 use serde_json::json;
 
-use crate::archive::{self, ReadKeyArgs};
+use crate::archive::{self, ReadArgs};
 use crate::compare::{self, Compared};
 use crate::config::Config;
 use crate::drives::{self, ShapeArgs};
@@ -239,7 +239,7 @@ fn come_home(
         passphrase_file: None,
         here: settings.here.clone(),
     };
-    let reader = archive::open(&far, &ReadKeyArgs::default(), "lavatube rehearse", false)?;
+    let reader = archive::open(&far, &ReadArgs::default(), "lavatube rehearse", false)?;
     let session = archive::session(&reader, screen)?;
     let named = archive::named(&session, b"latest")?;
     let back = folder.join("back");
