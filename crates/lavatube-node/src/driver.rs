@@ -22,6 +22,7 @@ pub struct Driver {
     workshop: Workshop,
     link: Link<SymbolFiles>,
     counters: Counters,
+    first_life: bool,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     outgoing: Vec<u8>,
@@ -54,6 +55,7 @@ impl Driver {
         Ok(Self {
             link,
             counters,
+            first_life: start == 0,
             floor_kept_at: port.now(),
             workshop: Workshop::new(port.has_threads()).map_err(|e| io_error(pairing.folder(), &e))?,
             port,
@@ -66,6 +68,11 @@ impl Driver {
     /// The engine, to be told things.
     pub fn link(&mut self) -> &mut Link<SymbolFiles> {
         &mut self.link
+    }
+
+    /// Whether no life before this one has sent anything.
+    pub fn is_first_life(&self) -> bool {
+        self.first_life
     }
 
     /// What time it is.
