@@ -70,6 +70,7 @@ pub enum Verb {
     Status(verbs::status::StatusArgs),
     Pair(verbs::pair::PairArgs),
     Node(verbs::node::NodeArgs),
+    Ping(verbs::ping::PingArgs),
     Vault(verbs::vault::VaultArgs),
     Link(verbs::link::LinkArgs),
     Rehearse(verbs::rehearse::RehearseArgs),
@@ -83,7 +84,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
     ("Take care", &["check", "status", "key"]),
-    ("Over a link", &["pair", "node", "vault", "link", "rehearse"]),
+    ("Over a link", &["pair", "node", "vault", "link", "ping", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];
 

@@ -72,6 +72,8 @@ impl From<LinkError> for Failure {
                 Self::new(Condition::Config, text).hint("correct the file, or put it back from a copy")
             }
             LinkError::Io { .. } => Self::new(Condition::Io, text),
+            LinkError::Ended(_) => Self::new(Condition::VaultAway, text)
+                .hint("what waits stays on this machine; `lavatube node` tries again"),
             LinkError::Lock(e) => e.into(),
             LinkError::Key(e) => e.into(),
             LinkError::Seal(_) => Self::new(Condition::WrongKey, text)

@@ -220,6 +220,56 @@ fn what_is_there_is_read_over_the_link() {
 }
 
 #[test]
+fn the_link_says_how_it_is_and_what_waits() {
+    let pair = Pair::new(0x11a8);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    let answer = pair.machine.json(&["ping", "--count", "2", "--link-wait", "30"], 0);
+    assert_eq!(answer["received"], 2, "{answer:#}");
+
+    // A backup that waits for the vault ends with the better promise.
+    fs::write(pair.machine.path("src/one"), chance.noise(300_000)).unwrap();
+    let src = pair.machine.src();
+    let backup = |more: &[&str]| pair.machine.json(&[&["backup", src.to_str().unwrap()], more].concat(), 0);
+    assert_eq!(backup(&["--wait", "there", "--link-wait", "60"])["promise"], "safe-there");
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    fs::write(pair.machine.path("src/two"), chance.noise(300_000)).unwrap();
+    assert_eq!(backup(&["--wait", "there", "--link-wait", "1"])["promise"], "safe-here");
+
+    // Outside of a contact nothing is sent; what is urgent is first in the queue, and the plan says when it will be there.
+    let settings = pair.machine.vault().join("link.toml");
+    let more = "plan = \"plan.txt\"\ncost_per_gb = 1000.0\ncurrency = \"EUR\"\n";
+    fs::write(&settings, fs::read_to_string(&settings).unwrap() + more).unwrap();
+    let plan = "contact 2400-01-01T00:00:00Z 2400-01-01T06:00:00Z up 8000000\n";
+    fs::write(pair.machine.vault().join("plan.txt"), plan).unwrap();
+    for (file, priority) in [("three", "low"), ("four", "high")] {
+        fs::write(pair.machine.path("src").join(file), chance.noise(300_000)).unwrap();
+        backup(&["--priority", priority]);
+    }
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    let mut queue = Vec::new();
+    wait_until(LONG, || {
+        let status = pair.machine.run(&["link", "status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        queue = status["queue"].as_array().cloned().unwrap_or_default();
+        queue.len() == 3
+    });
+    let order: Vec<_> = queue.iter().map(|waiting| text(&waiting["priority"])).collect();
+    assert_eq!(order, ["high", "normal", "low"]);
+    let there: Vec<_> = queue.iter().map(|waiting| waiting["there_unix_s"].as_u64().unwrap()).collect();
+    assert!(there.is_sorted() && there[0] >= 13_569_465_600, "{there:?}");
+    let status = pair.machine.json(&["link", "status"], 0);
+    assert_eq!((&status["line"], &status["datagrams"]["sent"]), (&"shut".into(), &0.into()));
+    node.stop();
+    let planned = pair.machine.json(&["link", "plan"], 0);
+    assert!(planned["cost"]["amount"].as_f64().unwrap() > 0.9, "{planned:#}");
+    assert_eq!(pair.machine.json(&["link", "plan", "--size", "30GB"], 0)["there_unix_s"], Value::Null);
+    assert_eq!(pair.machine.json(&["ping", "--count", "1", "--link-wait", "1"], 12)["error"]["code"], "vault-away");
+}
+
+#[test]
 fn killed_at_either_end_it_goes_on() {
     let pair = Pair::new(0x11a2);
     let mut chance = Chance::new(pair.machine.seed);

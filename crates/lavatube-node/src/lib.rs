@@ -25,6 +25,7 @@ pub mod keys_io;
 pub mod link_folder;
 pub mod lock;
 pub mod near_end;
+pub mod own_link;
 pub mod pipeline;
 pub mod port;
 pub mod process;
@@ -50,5 +51,5 @@ mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {
-    pub use lavatube_link::{Line, Status};
+    pub use lavatube_link::{Contact, Line, Status};
 }

@@ -101,6 +101,9 @@ pub enum LinkError {
     /// No entropy.
     #[error(transparent)]
     Entropy(#[from] entropy::EntropyError),
+    /// It ended while it was needed.
+    #[error("the link: {0}")]
+    Ended(String),
     /// Objects are left that cannot be sent.
     #[error("{count} objects are left that cannot be sent, the first because {why}")]
     Stuck {
@@ -112,7 +115,7 @@ pub enum LinkError {
 }
 
 /// What a person may set of a link: `link.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkFile {
     /// The other end's line.
@@ -132,6 +135,15 @@ pub struct LinkFile {
     /// What its times count from, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_origin_unix_s: Option<u64>,
+    /// What a minute of a contact costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_minute: Option<f64>,
+    /// What 10^9 bytes that leave cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_gb: Option<f64>,
+    /// In what these costs are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
 }
 
 /// One end of a link, with all that its daemon needs.
@@ -213,14 +225,7 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
     let path = folder.join(LINK_FILE);
     let mut file = match path.exists() {
         true => read_file(folder)?,
-        false => LinkFile {
-            peer: peer.encode(),
-            address: None,
-            rate_up_bit_s: None,
-            rate_down_bit_s: None,
-            plan: None,
-            plan_origin_unix_s: None,
-        },
+        false => LinkFile { peer: peer.encode(), ..LinkFile::default() },
     };
     if PairLine::decode(&file.peer) != Ok(peer) {
         return Err(LinkError::OtherPeer(folder.to_owned()));
