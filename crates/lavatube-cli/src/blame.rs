@@ -80,6 +80,7 @@ impl From<LinkError> for Failure {
                 .hint("copy the line that `lavatube pair` printed at the other end, from LVTP1- to its end"),
             LinkError::Vault(e) => e.into(),
             LinkError::Courier(e) => e.into(),
+            LinkError::State(e) => e.into(),
             LinkError::Entropy(_) => Self::new(Condition::Failed, text),
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),

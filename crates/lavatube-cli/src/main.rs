@@ -72,6 +72,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Pair(args) => verbs::pair::run(args, &settings, screen),
         Verb::Node(args) => verbs::node::run(args, &settings, screen),
         Verb::Ping(args) => verbs::ping::run(args, &settings, screen),
+        Verb::Seed(args) => verbs::seed::run(args, &settings, screen),
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
         Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),

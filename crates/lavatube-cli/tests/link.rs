@@ -49,10 +49,15 @@ impl Pair {
 
     #[track_caller]
     fn far_json(&self, args: &[&str]) -> Value {
+        self.far_json_status(args, 0)
+    }
+
+    #[track_caller]
+    fn far_json_status(&self, args: &[&str], want: i32) -> Value {
         let mut command = self.at_far(args);
         command.arg("--json");
         let (status, answer) = self.machine.read(args, &common::output(command));
-        assert_eq!(status, 0, "{args:?}: {answer:#}");
+        assert_eq!(status, want, "{args:?}: {answer:#}");
         answer
     }
 
@@ -267,6 +272,54 @@ fn the_link_says_how_it_is_and_what_waits() {
     assert!(planned["cost"]["amount"].as_f64().unwrap() > 0.9, "{planned:#}");
     assert_eq!(pair.machine.json(&["link", "plan", "--size", "30GB"], 0)["there_unix_s"], Value::Null);
     assert_eq!(pair.machine.json(&["ping", "--count", "1", "--link-wait", "1"], 12)["error"]["code"], "vault-away");
+}
+
+#[test]
+fn what_travels_on_a_disk_does_not_cross_and_is_receipted_all_the_same() {
+    let pair = Pair::new(0x11a9);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 20, 4 << 20);
+    pair.machine.backup();
+    let disk = pair.machine.path("disk");
+    let disk = disk.to_str().unwrap();
+    let exported = pair.machine.json(&["seed", "export", disk], 0);
+    assert_eq!(exported["objects"].as_u64().unwrap() as usize, pair.spooled(), "{exported:#}");
+    assert_eq!(pair.machine.json(&["seed", "export", disk], 0)["objects"], 0);
+
+    // While the disk travels, what is new crosses, and nothing else.
+    fs::write(pair.machine.path("src/letter"), chance.noise(300_000)).unwrap();
+    pair.machine.backup();
+    let travels = exported["objects"].as_u64().unwrap() as usize;
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), travels);
+    let sent = pair.far_json(&["link", "status"])["symbols"]["received"].as_u64().unwrap();
+    assert!(sent < 1000, "{sent}");
+    assert_eq!(pair.far_json_status(&["seed", "import", disk], 10)["error"]["code"], "locked");
+    vault.stop();
+
+    // It arrives, is taken in once, and the receipts come over the link.
+    let imported = pair.far_json(&["seed", "import", disk]);
+    assert_eq!(imported["failed"], serde_json::json!([]), "{imported:#}");
+    assert_eq!(pair.far_json(&["seed", "import", disk])["known"].as_u64().unwrap() as usize, travels);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    pair.is_whole_there("seeded");
+
+    // A disk that is lost: what was on it goes over the link.
+    fs::write(pair.machine.path("src/second"), chance.noise(300_000)).unwrap();
+    pair.machine.backup();
+    pair.machine.json(&["seed", "export", disk], 0);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert!(pair.spooled() > 0);
+    pair.machine.json(&["seed", "forget"], 0);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    pair.is_whole_there("after a lost disk");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub mod queue;
 pub mod read_ahead;
 pub mod reader;
 pub mod rehearsal;
+pub mod seed;
 pub mod signals;
 pub mod stage;
 pub mod symbol_files;

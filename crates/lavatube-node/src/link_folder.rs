@@ -98,6 +98,9 @@ pub enum LinkError {
     /// Spool, ledger or state of a depositor.
     #[error(transparent)]
     Courier(#[from] lavatube_client::courier::CourierError),
+    /// The state of a depositor.
+    #[error(transparent)]
+    State(#[from] lavatube_client::state::StateError),
     /// No entropy.
     #[error(transparent)]
     Entropy(#[from] entropy::EntropyError),

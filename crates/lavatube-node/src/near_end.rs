@@ -35,6 +35,7 @@ use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
 use crate::queue::{self, Waiting};
+use crate::seed;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
 
@@ -66,6 +67,8 @@ enum Progress {
     UnderWay(u64),
     /// The other end has it, and its receipt is awaited since then.
     Awaited(Instant),
+    /// It travels on a disk, and was last asked for then.
+    Travels(Option<Instant>),
     /// It cannot be sent, because of this.
     Stuck(String),
 }
@@ -230,6 +233,12 @@ impl NearEnd {
             if !self.lens.contains_key(id) {
                 self.lens.insert(*id, spool.len(*id).ok().flatten().unwrap_or(0));
             }
+        }
+        // What travels on a disk is asked for now and then, and not sent; when it travels no more, it is.
+        let travels = seed::travelling(&self.state)?;
+        self.objects.retain(|id, progress| !matches!(progress, Progress::Travels(_)) || travels.contains(id));
+        for id in travels.intersection(&here) {
+            self.objects.entry(*id).or_insert(Progress::Travels(None));
         }
         // A session that is whole, then the next, more urgent ones before others; what belongs to none yet comes last.
         let urgency = |id: &ObjectId| self.waybills.get(id).map_or(Priority::Normal, |waybill| waybill.priority);
@@ -423,6 +432,9 @@ impl NearEnd {
     fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
         let Some(progress) = self.objects.get(&id) else { return };
         if denial == Denial::Absent {
+            if matches!(progress, Progress::Travels(_)) {
+                return;
+            }
             // It is sent again. What crosses just now was not there when it was asked for.
             if matches!(progress, Progress::Awaited(_)) {
                 self.objects.remove(&id);
@@ -440,11 +452,18 @@ impl NearEnd {
         }
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
         let now = self.driver.now();
-        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now.since(*at) >= PATIENCE + round_trip);
+        let late = |p: &&mut Progress| match p {
+            Progress::Awaited(at) => now.since(*at) >= PATIENCE + round_trip,
+            Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
+            _ => false,
+        };
         let mut ids = Vec::new();
         for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
             ids.push(*id);
-            *progress = Progress::Awaited(now);
+            *progress = match progress {
+                Progress::Travels(_) => Progress::Travels(Some(now)),
+                _ => Progress::Awaited(now),
+            };
         }
         if !ids.is_empty() {
             let question = Message::Asked(ids).encode(self.driver.now().0);
@@ -465,7 +484,9 @@ impl NearEnd {
             Some(why) if self.keys.values().all(|(kind, ..)| *kind == SpoolKind::Manifest) && self.queue.is_empty() => {
                 Err(LinkError::Stuck { count: 1 + stuck.count(), why })
             }
-            _ => Ok(waiting.is_empty()),
+            // What travels on a disk is not on its way here; it was asked for once.
+            _ => Ok(waiting.iter().all(|(_, id)| matches!(self.objects.get(id), Some(Progress::Travels(Some(_)))))
+                && self.question.is_none_or(|key| !self.outbox.has(key))),
         }
     }
 }
@@ -481,6 +502,8 @@ const CARD_LEN_MAX: u64 = 1 << 17;
 const LIST_EVERY: Duration = Duration::from_secs(2);
 /// How long a receipt may take after its object arrived, beside the way there and back.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often one asks whether what travels on a disk has arrived.
+const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
 const LINGER_WAIT: Duration = Duration::from_millis(20);

@@ -15,6 +15,7 @@ pub mod pair;
 pub mod ping;
 pub mod rehearse;
 pub mod restore;
+pub mod seed;
 pub mod snapshots;
 pub mod status;
 pub mod vault;
