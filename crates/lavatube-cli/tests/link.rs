@@ -323,6 +323,33 @@ fn what_travels_on_a_disk_does_not_cross_and_is_receipted_all_the_same() {
 }
 
 #[test]
+fn a_spool_that_is_lost_is_noticed_by_the_next_backup() {
+    let pair = Pair::new(0x11aa);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    common::fill(&pair.machine.src(), &mut chance, 20, 3 << 20);
+    pair.machine.backup();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    fs::write(pair.machine.path("src/second"), chance.noise(400_000)).unwrap();
+    pair.machine.backup();
+    fs::remove_dir_all(pair.machine.state().join("spool")).unwrap();
+    let answer = pair.machine.backup();
+    assert!(answer["doubted"].as_u64().unwrap() > 0, "{answer:#}");
+    // What was lost, and not what the vault has.
+    let new = answer["new_bytes"].as_u64().unwrap();
+    assert!((400_000..1_000_000).contains(&new), "{new}");
+    assert_eq!(pair.machine.backup()["doubted"], 0);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    // The snapshot that was lost is lost, and a check says so; the last one has everything.
+    assert!(pair.far_json_status(&["check"], 5)["structure"]["chain"][0].is_string());
+    let target = pair.machine.path("back");
+    pair.far_json(&["restore", "latest", "--target", target.to_str().unwrap()]);
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "after a lost spool");
+}
+
+#[test]
 fn killed_at_either_end_it_goes_on() {
     let pair = Pair::new(0x11a2);
     let mut chance = Chance::new(pair.machine.seed);

@@ -22,10 +22,12 @@ use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::{State, StateError, write_all};
+use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
 
 use crate::atomic::{COMMON, make_folders};
+use crate::desk::Desk;
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
@@ -275,8 +277,8 @@ fn open_session(
     no_entropy.map_or(Ok((recovered, open)), |e| Err(KeyringError::from(e).into()))
 }
 
-/// Takes a snapshot for a vault at the other end of a link: all of it goes to the spool. The vault is not asked anything,
-/// so that what it has lost since is not noticed here.
+/// Takes a snapshot for a vault at the other end of a link: all of it goes to the spool. The vault is not asked anything:
+/// what it has receipted counts as there, and what it has lost since is not noticed here.
 fn backup_for_far(
     places: &Places,
     request: &Request<'_>,
@@ -297,7 +299,10 @@ fn backup_for_far(
     let before = Chain::known(&state, &deposit)?;
     let mut chain = before.clone();
     let (recovered, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
-    doubt::recall(&state, &mut catalog)?;
+    let waiting = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
+    let listed = Desk::open(&folder).ok().and_then(|desk| desk.list(ObjectKind::Manifest));
+    let listed = listed.into_iter().flat_map(|(objects, _)| objects).map(|(id, _)| id).collect();
+    let doubted = doubt::account(&state, &waiting, &listed, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
     let (report, promise) =
         take(&state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, true, meter)?;
@@ -316,7 +321,7 @@ fn backup_for_far(
         stored_bytes,
         recovered,
         drained: Drained::default(),
-        doubted: 0,
+        doubted,
         degraded: Vec::new(),
         far: true,
         catalog_incomplete,
