@@ -59,7 +59,7 @@
 //! |---|---|
 //! | `link` | the machine: what comes in, what goes out, when |
 //! | `sender`, `outgoing` | which block and how many symbols; one block on its way out |
-//! | `receiver` | symbols in, blocks out, reports |
+//! | `receiver`, `early` | symbols in, blocks out, reports; symbols of which nobody knows yet what they are |
 //! | `estimate` | loss, bursts, light time, and what follows for the number of symbols |
 //! | `code`, `job` | the packet code; work that is done elsewhere |
 //! | `guard` | tags, counters, replay window |
@@ -70,6 +70,7 @@
 mod code;
 mod config;
 mod contact;
+mod early;
 mod estimate;
 mod guard;
 mod job;

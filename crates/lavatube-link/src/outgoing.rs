@@ -274,8 +274,8 @@ impl Outgoing {
         self.sent += 1;
         self.fresh += 1;
         self.owed = self.owed.saturating_sub(1);
-        // Often at first, because without it symbols mean nothing there, and seldom later.
-        self.unannounced = self.fresh.is_power_of_two() || self.fresh.is_multiple_of(ANNOUNCE_EVERY);
+        // Often at first, because without it symbols mean little there, and seldom later.
+        self.unannounced = ANNOUNCE_AFTER.contains(&self.fresh) || self.fresh.is_multiple_of(ANNOUNCE_EVERY);
         if self.owed == 0 {
             self.state = self.state.next(Happening::Spent);
         }
@@ -298,6 +298,8 @@ impl Outgoing {
     }
 }
 
+/// Symbols that come before their announcement are kept there, so it need not be repeated as soon as can be.
+const ANNOUNCE_AFTER: [u64; 3] = [1, 4, 16];
 /// An announcement is as long as a symbol is every 1024 bytes or so: one in 64 costs a thousandth.
 const ANNOUNCE_EVERY: u64 = 64;
 /// Repair symbols made beside those that are owed and half as many.

@@ -326,7 +326,8 @@ impl Sender {
         for out in behind.take(SEARCH) {
             (blocks, len) = (blocks + 1, len + out.block.len);
             if len >= self.window || blocks == SEARCH {
-                return SIGMAS_AMONG;
+                let k = self.queue.get(&rank).map_or(0, |out| out.shape.k());
+                return if k < FEW { SIGMAS_FEW } else { SIGMAS_AMONG };
             }
         }
         SIGMAS_LAST
@@ -448,5 +449,8 @@ const SEARCH: usize = OUTGOING_MAX + 64;
 const SIGMAS_LAST: f64 = 3.0;
 /// Where enough others follow, a second round costs nothing but a few symbols.
 const SIGMAS_AMONG: f64 = 1.0;
+/// Of a block of few symbols a deviation is a large part, and what was sent in vain costs more than telling what is missing.
+const SIGMAS_FEW: f64 = 0.0;
+const FEW: usize = 256;
 /// Questions are asked at most 2^5 times as rarely.
 const BACKOFF_MAX: u32 = 5;
