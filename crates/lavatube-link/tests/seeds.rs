@@ -65,6 +65,7 @@ fn every_seed_ends_complete() {
         let channels = [drawn(&mut chance), drawn(&mut chance)];
         let plans = [plan(&mut chance), plan(&mut chance)];
         let mut world = World::new(seed, channels, plans, None);
+        world.work = s(chance.share() * if chance.hits(0.5) { 0.5 } else { 0.0 });
         for which in 0..2 {
             // Outages of one way, up to five minutes.
             for _ in 0..chance.below(3) {

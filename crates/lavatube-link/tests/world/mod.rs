@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lavatube_base::digest::h16;
 use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, OneWay};
+use lavatube_link::{Block, Config, ContactPlan, Event, Job, Link, MemoryStore, OneWay};
 
 /// Numbers from a seed (splitmix64).
 #[derive(Debug, Clone)]
@@ -87,6 +87,8 @@ pub struct Node {
     pub config: Config,
     /// On disk: the end of reserved counters.
     reserved: u64,
+    /// Where this life's begin: its name.
+    reserved_at_birth: u64,
     /// Blocks to be sent, by key: length and priority.
     pub spool: BTreeMap<u64, (usize, u8)>,
     pub delivered: BTreeSet<u64>,
@@ -109,6 +111,10 @@ pub struct World {
     pub nodes: [Node; 2],
     pub channels: [Channel; 2],
     pub chance: Chance,
+    /// Jobs take up to this.
+    pub work: Duration,
+    /// When they are done, where, and in which of its lives.
+    jobs: Vec<(Instant, usize, u64, Job)>,
     dark: BinaryHeap<Reverse<InFlight>>,
     serial: u64,
     /// Block bytes are made from this and their key.
@@ -134,6 +140,8 @@ impl World {
             nodes,
             channels,
             chance: Chance(seed),
+            work: Duration::ZERO,
+            jobs: Vec::new(),
             dark: BinaryHeap::new(),
             serial: 0,
             seed,
@@ -181,6 +189,7 @@ impl World {
         let node = &mut self.nodes[which];
         let start = node.reserved;
         node.reserved += RESERVE;
+        node.reserved_at_birth = start;
         let mut link = Link::new(node.config.clone(), start..node.reserved, store, self.now);
         node.stored.keys().for_each(|id| link.accepted(*id, self.now));
         node.link = Some(link);
@@ -205,6 +214,7 @@ impl World {
                 return true;
             }
             let mut next = self.dark.peek().map(|Reverse((at, ..))| *at);
+            next = self.jobs.iter().map(|(at, ..)| *at).chain(next).min();
             for node in &mut self.nodes {
                 let timeout = node.link.as_mut().and_then(|link| link.poll_timeout(self.now));
                 next = [next, timeout].into_iter().flatten().min();
@@ -216,6 +226,7 @@ impl World {
             spins = if next > self.now { 0 } else { spins + 1 };
             assert!(spins < SPINS_MAX, "a loop that never waits at {:?}", self.now);
             self.now = self.now.max(next);
+            self.finish();
             self.deliver();
             for node in &mut self.nodes {
                 if let Some(link) = &mut node.link
@@ -223,6 +234,17 @@ impl World {
                 {
                     link.handle_timeout(self.now);
                 }
+            }
+        }
+    }
+
+    /// Jobs that are done by now; those of an earlier life are nobody's.
+    fn finish(&mut self) {
+        let due = |job: &mut (Instant, usize, u64, Job)| job.0 <= self.now;
+        for (_, which, life, job) in self.jobs.extract_if(.., due).collect::<Vec<_>>() {
+            let node = &mut self.nodes[which];
+            if let Some(link) = node.link.as_mut().filter(|_| node.reserved_at_birth == life) {
+                link.finished(job.run(), self.now);
             }
         }
     }
@@ -242,7 +264,12 @@ impl World {
             let mut quiet = true;
             while let Some(job) = link.poll_job(self.now) {
                 quiet = false;
-                link.finished(job.run(), self.now);
+                if self.work.is_zero() {
+                    link.finished(job.run(), self.now);
+                } else {
+                    let took = Duration::from_nanos(self.chance.below(self.work.as_nanos() as u64));
+                    self.jobs.push((self.now + took, which, self.nodes[which].reserved_at_birth, job));
+                }
             }
             while let Some(event) = link.poll_event() {
                 quiet = false;
@@ -339,6 +366,7 @@ impl Node {
             link: None,
             config,
             reserved: 0,
+            reserved_at_birth: 0,
             spool: BTreeMap::new(),
             delivered: BTreeSet::new(),
             spent: BTreeSet::new(),
