@@ -79,6 +79,8 @@ pub enum Event {
     Spent {
         /// The block.
         key: u64,
+        /// The chance that it did not arrive is at most one in so many, if losses are no worse than provided for.
+        one_in: u64,
     },
     /// A block came in whole. Answer with [`Link::accepted`] once it is stored, or [`Link::refused`] or [`Link::busy`].
     Received {
@@ -478,6 +480,7 @@ impl<S: SymbolStore> Link<S> {
             missing: out.missing,
             sent: out.sent,
             stage: out.state,
+            provided: out.provided,
         };
         let receiving = |block: &receiver::Incoming| Receiving {
             id: block.id,

@@ -73,10 +73,11 @@ impl Channel {
         let leave = 1.0 / self.burst;
         let enter = leave * self.loss / (1.0 - self.loss);
         let (bad, at) = self.bad;
-        // The two-state chain after so many slots; a datagram that follows at once is one slot later.
-        let slots = (now.since(at).as_secs_f64() / self.slot.as_secs_f64()).max(1.0);
+        // The two-state chain after so many slots; of datagrams that are handed over at once, each leaves a slot after the other.
+        let leaves = now.max(at + self.slot);
+        let slots = leaves.since(at).as_secs_f64() / self.slot.as_secs_f64();
         let (was, fades) = (if bad { 1.0 } else { 0.0 }, (1.0 - leave - enter).powf(slots));
-        self.bad = (chance.hits(self.loss + (was - self.loss) * fades), now);
+        self.bad = (chance.hits(self.loss + (was - self.loss) * fades), leaves);
         self.bad.0
     }
 }
@@ -130,9 +131,6 @@ impl World {
         let keys = ([1; 32], [2; 32]);
         let mut config = Config::new(keys.0, keys.1, plan);
         config.one_way = one_way;
-        if one_way.is_some() {
-            (config.loss, config.dispersion) = (channels[0].loss, 2.0 * channels[0].burst);
-        }
         let back = Config::new(keys.1, keys.0, plan_back);
         let nodes = [Node::new(config), Node::new(back)];
         let mut world = Self {
@@ -346,7 +344,7 @@ impl World {
                 node.reserved += RESERVE;
                 link.reserved(node.reserved);
             }
-            Event::Spent { key } => {
+            Event::Spent { key, .. } => {
                 self.nodes[which].spent.insert(key);
             }
             Event::Refused { .. } => panic!("nobody refuses here"),
@@ -377,6 +375,17 @@ impl Node {
             len_sent: 0,
         }
     }
+}
+
+/// The share of `blocks` blocks of which fewer than `needed` of `sent` datagrams arrive: counted, with no engine.
+pub fn counted_lost(channel: &mut Channel, needed: u64, sent: u64, blocks: u64, chance: &mut Chance) -> f64 {
+    let mut now = Instant(0);
+    let mut arrives = |channel: &mut Channel, chance: &mut Chance| {
+        now = now + channel.slot;
+        !channel.loses(now, chance)
+    };
+    let lost = (0..blocks).filter(|_| (0..sent).filter(|_| arrives(channel, chance)).count() < needed as usize);
+    lost.count() as f64 / blocks as f64
 }
 
 pub fn s(seconds: f64) -> Duration {
