@@ -106,6 +106,12 @@ pub const REBUILT_LEN_MAX: usize = 24 << 20;
 pub const DENIAL_TEXT_LEN_MAX: usize = 1024;
 /// Most objects that one message asks for.
 pub const ASKED_MAX: usize = 1024;
+/// Most parts of objects that one message asks for or brings.
+pub const PARTS_MAX: usize = 1 << 16;
+/// Bytes of a part that are sent in one piece.
+pub const PART_PIECE_LEN: u64 = 4 << 20;
+/// Most objects on one page of a list.
+pub const LISTED_MAX: usize = 1 << 15;
 /// Most contacts of a plan.
 pub const CONTACTS_MAX: usize = 1 << 16;
 

@@ -72,6 +72,7 @@ pub enum Verb {
     Node(verbs::node::NodeArgs),
     Vault(verbs::vault::VaultArgs),
     Link(verbs::link::LinkArgs),
+    Rehearse(verbs::rehearse::RehearseArgs),
     Completions(verbs::completions::CompletionsArgs),
     Version(verbs::version::VersionArgs),
     Help(verbs::help::HelpArgs),
@@ -82,7 +83,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
     ("Take care", &["check", "status", "key"]),
-    ("Over a link", &["pair", "node", "vault", "link"]),
+    ("Over a link", &["pair", "node", "vault", "link", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];
 

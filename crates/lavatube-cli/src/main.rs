@@ -10,6 +10,7 @@ use clap::FromArgMatches;
 mod archive;
 mod args;
 mod blame;
+mod compare;
 mod config;
 mod daemon;
 mod date;
@@ -71,6 +72,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Pair(args) => verbs::pair::run(args, &settings, screen),
         Verb::Node(args) => verbs::node::run(args, &settings, screen),
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
+        Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
         Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) => Ok(End::Done),

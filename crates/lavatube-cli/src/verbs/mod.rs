@@ -12,6 +12,7 @@ pub mod link;
 pub mod ls;
 pub mod node;
 pub mod pair;
+pub mod rehearse;
 pub mod restore;
 pub mod snapshots;
 pub mod status;
