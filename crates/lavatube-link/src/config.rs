@@ -25,6 +25,8 @@ pub struct Config {
     pub dispersion: f64,
     /// There is no way back.
     pub one_way: Option<OneWay>,
+    /// There is no way there either: nothing is ever sent.
+    pub listens_only: bool,
 }
 
 /// How blocks are sent where no report ever comes.
@@ -68,7 +70,7 @@ impl OneWay {
 impl Config {
     /// Settings for a link of two ways of which nothing is known but keys and plan.
     pub fn new(key_out: Key, key_in: Key, plan: ContactPlan) -> Self {
-        Self { key_out, key_in, floor: 0, plan, loss: 0.01, dispersion: 2.0, one_way: None }
+        Self { key_out, key_in, floor: 0, plan, loss: 0.01, dispersion: 2.0, one_way: None, listens_only: false }
     }
 }
 
@@ -81,6 +83,7 @@ impl std::fmt::Debug for Config {
             .field("loss", &self.loss)
             .field("dispersion", &self.dispersion)
             .field("one_way", &self.one_way)
+            .field("listens_only", &self.listens_only)
             .finish_non_exhaustive()
     }
 }

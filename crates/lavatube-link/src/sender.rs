@@ -101,6 +101,8 @@ impl Sender {
         let mut out = Outgoing::new(block, shape, 0);
         if let Some((one_way, margin)) = self.one_way.and_then(|one_way| Some((one_way, one_way.margin(out.block.len)?))) {
             (out.rounds, out.provided) = (one_way.repeats, Some(margin.sent));
+            // Nobody could say how much of it is there.
+            out.block.resumed = false;
         }
         self.queue.insert(rank, out);
         self.changed(events);

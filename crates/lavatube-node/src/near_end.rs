@@ -35,6 +35,7 @@ use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
 use crate::queue::{self, Waiting};
+use crate::sent::Sent;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
 
@@ -66,6 +67,8 @@ enum Progress {
     UnderWay(u64),
     /// The other end has it, and its receipt is awaited since then.
     Awaited(Instant),
+    /// It was sent to where no word comes back, as often as it is to be for now.
+    Sent,
     /// It cannot be sent, because of this.
     Stuck(String),
 }
@@ -93,6 +96,8 @@ pub(crate) struct NearEnd {
     /// Lengths of what waits.
     lens: BTreeMap<ObjectId, u64>,
     plan: ContactPlan,
+    /// Where no word comes back: what was sent.
+    sent: Option<Sent>,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -144,6 +149,7 @@ impl NearEnd {
             urgency: BTreeMap::new(),
             lens: BTreeMap::new(),
             plan: pairing.plan()?,
+            sent: open_sent(&pairing)?,
             listed_at: None,
             question: None,
             resumes: WINDOW_BLOCKS,
@@ -231,6 +237,7 @@ impl NearEnd {
                 self.lens.insert(*id, spool.len(*id).ok().flatten().unwrap_or(0));
             }
         }
+        self.look_what_was_sent(&here)?;
         // A session that is whole, then the next, more urgent ones before others; what belongs to none yet comes last.
         let urgency = |id: &ObjectId| self.waybills.get(id).map_or(Priority::Normal, |waybill| waybill.priority);
         manifests.sort_by_key(urgency);
@@ -252,6 +259,22 @@ impl NearEnd {
             listener.told(Told::Waiting(here.len()));
         }
         self.said = here.len();
+        Ok(())
+    }
+
+    /// Where no word comes back, what was sent often enough for now is left, and a later contact takes it up again.
+    fn look_what_was_sent(&mut self, here: &BTreeSet<ObjectId>) -> Result<(), LinkError> {
+        let Some(sent) = &mut self.sent else { return Ok(()) };
+        sent.retain(here).map_err(|e| io_error(self.state.folder(), &e))?;
+        let now = self.driver.now();
+        let Some(contact) = self.plan.at(now) else { return Ok(()) };
+        for id in here {
+            match (self.objects.get(id), sent.is_due(*id, contact.start)) {
+                (None, false) => self.objects.insert(*id, Progress::Sent),
+                (Some(Progress::Sent), true) => self.objects.remove(id),
+                _ => None,
+            };
+        }
         Ok(())
     }
 
@@ -312,7 +335,17 @@ impl NearEnd {
         let now = self.driver.now();
         match event {
             Event::Wanted { key } => self.supply(key),
-            Event::Delivered { key } | Event::Spent { key, .. } => {
+            Event::Spent { key, one_in } => {
+                if let Some((_, id, _)) = self.keys.remove(&key) {
+                    self.objects.insert(id, Progress::Sent);
+                    let contact = self.plan.at(now).map_or(now, |contact| contact.start);
+                    let noted = self.sent.as_mut().map_or(Ok(()), |sent| sent.note(id, contact));
+                    noted.map_err(|e| io_error(self.state.folder(), &e))?;
+                    listener.told(Told::Sent { id, one_in });
+                }
+                self.outbox.done(key);
+            }
+            Event::Delivered { key } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
                     self.objects.insert(id, Progress::Awaited(now));
                 }
@@ -465,9 +498,17 @@ impl NearEnd {
             Some(why) if self.keys.values().all(|(kind, ..)| *kind == SpoolKind::Manifest) && self.queue.is_empty() => {
                 Err(LinkError::Stuck { count: 1 + stuck.count(), why })
             }
-            _ => Ok(waiting.is_empty()),
+            // Of what is sent to where no word comes back, there is no more to be known.
+            _ => Ok(waiting.iter().all(|(_, id)| self.objects.get(id) == Some(&Progress::Sent))),
         }
     }
+}
+
+/// The list of what was sent, where no word comes back.
+fn open_sent(pairing: &Pairing) -> Result<Option<Sent>, LinkError> {
+    let Some(one_way) = pairing.one_way()? else { return Ok(None) };
+    let path = pairing.own_folder()?.join("sent");
+    Sent::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
 }
 
 const COMMAND: &str = "lavatube node";
