@@ -84,6 +84,8 @@ pub const QUEUE_MAX: usize = 1 << 20;
 pub const INCOMING_MAX: usize = 2 * OUTGOING_MAX;
 /// Most transfer numbers of the peer that are remembered, for reports.
 pub const TRANSFERS_MAX: usize = 2 * INCOMING_MAX;
+/// Most symbols kept that came before the announcement of their transfer: 0.7 MB.
+pub const EARLY_MAX: usize = 512;
 /// Most echo requests on their way, and most answers that wait to be sent.
 pub const ECHOES_MAX: usize = 16;
 /// Most blocks remembered as stored, so that what comes late is answered and not stored twice.

@@ -124,6 +124,10 @@ fn in_words(told: &Told, screen: &Screen) -> String {
         Told::Receipted { kind: what, id, left } => {
             format!("{}  {} {}; {left} left", screen.ink(Ink::Green, "receipted"), kind(*what), id.short())
         }
+        Told::Sent { id, one_in } => {
+            let odds = units::count(*one_in);
+            format!("sent      {}, not receipted; lost with a chance of at most 1 in {odds}", id.short())
+        }
         Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
         Told::Nonsense(what) => format!("the other end sent what makes no sense: {what}"),
     }
@@ -143,6 +147,7 @@ fn in_json(told: &Told) -> Value {
         Told::Receipted { kind: what, id, left } => {
             json!({ "event": "receipted", "kind": kind(*what), "object": id.to_string(), "left": left })
         }
+        Told::Sent { id, one_in } => json!({ "event": "sent", "object": id.to_string(), "lost_one_in": one_in }),
         Told::Damaged(id) => json!({ "event": "damaged", "object": id.to_string() }),
         Told::Nonsense(what) => json!({ "event": "nonsense", "reason": what }),
     }

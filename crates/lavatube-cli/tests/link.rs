@@ -161,6 +161,32 @@ fn what_was_backed_up_here_crosses_and_is_receipted() {
 }
 
 #[test]
+fn over_a_diode_all_is_sent_once_a_contact_and_stays_here_unreceipted() {
+    let pair = Pair::new(0x11b3);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 30, 4 << 20);
+    for folder in [pair.machine.vault(), pair.far()] {
+        let path = folder.join("link.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}[one_way]\nloss = 0.01\nfailure = 1e-9\nrepeats = 2\n")).unwrap();
+    }
+    assert_eq!(pair.machine.backup()["promise"], "safe-here");
+    let waiting = pair.spooled();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    let node = ["node", "--once", "--peer", &address, "--json"];
+    let sent = |out: std::process::Output| {
+        assert!(out.status.success(), "{}", common::show(&node, &out));
+        String::from_utf8(out.stdout).unwrap().matches("\"sent\"").count()
+    };
+    assert_eq!(sent(pair.machine.run(&node)), waiting);
+    // Whatever the vault has to say, it only listens.
+    assert_eq!(pair.spooled(), waiting, "nothing was receipted");
+    assert_eq!(sent(pair.machine.run(&node)), 0, "the contact is the same");
+    vault.stop();
+    pair.is_whole_there("over a diode");
+}
+
+#[test]
 fn what_is_there_is_read_over_the_link() {
     let pair = Pair::new(0x11a7);
     let mut chance = Chance::new(pair.machine.seed);

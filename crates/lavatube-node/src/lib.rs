@@ -46,6 +46,7 @@ mod descend;
 mod mounts;
 mod outbox;
 mod parcels;
+mod sent;
 mod wire;
 mod words;
 mod workshop;

@@ -36,6 +36,7 @@ use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
 use crate::queue::{self, Waiting};
 use crate::seed;
+use crate::sent::Sent;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
 
@@ -69,6 +70,8 @@ enum Progress {
     Awaited(Instant),
     /// It travels on a disk, and was last asked for then.
     Travels(Option<Instant>),
+    /// It was sent to where no word comes back, as often as it is to be for now.
+    Sent,
     /// It cannot be sent, because of this.
     Stuck(String),
 }
@@ -96,6 +99,8 @@ pub(crate) struct NearEnd {
     /// Lengths of what waits.
     lens: BTreeMap<ObjectId, u64>,
     plan: ContactPlan,
+    /// Where no word comes back: what was sent.
+    sent: Option<Sent>,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -147,6 +152,7 @@ impl NearEnd {
             urgency: BTreeMap::new(),
             lens: BTreeMap::new(),
             plan: pairing.plan()?,
+            sent: open_sent(&pairing)?,
             listed_at: None,
             question: None,
             resumes: WINDOW_BLOCKS,
@@ -240,6 +246,7 @@ impl NearEnd {
         for id in travels.intersection(&here) {
             self.objects.entry(*id).or_insert(Progress::Travels(None));
         }
+        self.look_what_was_sent(&here)?;
         // A session that is whole, then the next, more urgent ones before others; what belongs to none yet comes last.
         let urgency = |id: &ObjectId| self.waybills.get(id).map_or(Priority::Normal, |waybill| waybill.priority);
         manifests.sort_by_key(urgency);
@@ -261,6 +268,22 @@ impl NearEnd {
             listener.told(Told::Waiting(here.len()));
         }
         self.said = here.len();
+        Ok(())
+    }
+
+    /// Where no word comes back, what was sent often enough for now is left, and a later contact takes it up again.
+    fn look_what_was_sent(&mut self, here: &BTreeSet<ObjectId>) -> Result<(), LinkError> {
+        let Some(sent) = &mut self.sent else { return Ok(()) };
+        sent.retain(here).map_err(|e| io_error(self.state.folder(), &e))?;
+        let now = self.driver.now();
+        let Some(contact) = self.plan.at(now) else { return Ok(()) };
+        for id in here {
+            match (self.objects.get(id), sent.is_due(*id, contact.start)) {
+                (None, false) => self.objects.insert(*id, Progress::Sent),
+                (Some(Progress::Sent), true) => self.objects.remove(id),
+                _ => None,
+            };
+        }
         Ok(())
     }
 
@@ -321,7 +344,17 @@ impl NearEnd {
         let now = self.driver.now();
         match event {
             Event::Wanted { key } => self.supply(key),
-            Event::Delivered { key } | Event::Spent { key } => {
+            Event::Spent { key, one_in } => {
+                if let Some((_, id, _)) = self.keys.remove(&key) {
+                    self.objects.insert(id, Progress::Sent);
+                    let contact = self.plan.at(now).map_or(now, |contact| contact.start);
+                    let noted = self.sent.as_mut().map_or(Ok(()), |sent| sent.note(id, contact));
+                    noted.map_err(|e| io_error(self.state.folder(), &e))?;
+                    listener.told(Told::Sent { id, one_in });
+                }
+                self.outbox.done(key);
+            }
+            Event::Delivered { key } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
                     self.objects.insert(id, Progress::Awaited(now));
                 }
@@ -484,11 +517,23 @@ impl NearEnd {
             Some(why) if self.keys.values().all(|(kind, ..)| *kind == SpoolKind::Manifest) && self.queue.is_empty() => {
                 Err(LinkError::Stuck { count: 1 + stuck.count(), why })
             }
-            // What travels on a disk is not on its way here; it was asked for once.
-            _ => Ok(waiting.iter().all(|(_, id)| matches!(self.objects.get(id), Some(Progress::Travels(Some(_)))))
-                && self.question.is_none_or(|key| !self.outbox.has(key))),
+            // What travels on a disk is not on its way here, and was asked for once; of what is sent to where no word comes
+            // back there is no more to be known.
+            _ => {
+                let is_done =
+                    |progress: Option<&Progress>| matches!(progress, Some(Progress::Travels(Some(_)) | Progress::Sent));
+                Ok(waiting.iter().all(|(_, id)| is_done(self.objects.get(id)))
+                    && self.question.is_none_or(|key| !self.outbox.has(key)))
+            }
         }
     }
+}
+
+/// The list of what was sent, where no word comes back.
+fn open_sent(pairing: &Pairing) -> Result<Option<Sent>, LinkError> {
+    let Some(one_way) = pairing.one_way()? else { return Ok(None) };
+    let path = pairing.own_folder()?.join("sent");
+    Sent::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
 }
 
 const COMMAND: &str = "lavatube node";
