@@ -50,7 +50,7 @@ pub struct Plan<'p> {
 /// Nothing passes, either way.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Blackout {
-    /// It begins when this share of all bytes is receipted.
+    /// It begins when this share of all bytes has come out over there.
     pub after: f64,
     /// How long it lasts.
     pub lasts: Duration,
@@ -304,7 +304,8 @@ impl Rehearsal {
             }
             let now = self.sky.borrow().now();
             self.note(now, &mut watch);
-            let share = self.len_receipted as f64 / self.len.max(1) as f64;
+            let crossed = self.sky.borrow().channels[0].tally().len_delivered;
+            let share = crossed as f64 / self.len.max(1) as f64;
             if let Some(blackout) = blackouts.next_if(|b| share >= b.after) {
                 self.darken(now, blackout.lasts);
                 watch(now, Moment::Darkens(blackout.lasts));

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["lavatube-channel", "lavatube-format", "lavatube-seal"],
     &["lavatube-client", "lavatube-link", "lavatube-vault"],
     &["lavatube-node", "lavatube-s3", "lavatube-dash"],
-    &["lavatube-cli", "lavatube-sim"],
+    &["lavatube-cli", "lavatube-emulator", "lavatube-sim"],
 ];
 
 /// Neighbours on one floor of which one may know the other, and why.
@@ -43,7 +43,12 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 /// Crates that bring time, chance, sockets or a terminal, and the only crates of ours that may ask for them.
 const KEPT_APART: &[(&[&str], &[&str], &str)] = &[
     (&["clap", "indicatif"], &["lavatube-cli"], "only the command knows a terminal"),
-    (&["rustix", "libc", "nix"], &["lavatube-node", "lavatube-cli"], "only node knows a real computer"),
+    (
+        &["rustix", "libc", "nix"],
+        &["lavatube-node", "lavatube-cli", "lavatube-emulator"],
+        "only node knows a real computer, and the emulator its two network devices",
+    ),
+    (&["tun-rs"], &["lavatube-emulator"], "nobody else makes network devices"),
     (&["rand", "getrandom"], &["lavatube-node"], "entropy is handed in by node or sim"),
     (&["tokio", "async-std", "smol"], &[], "no async below floor 3, and none needed so far above it"),
 ];

@@ -66,7 +66,7 @@ pub struct RehearseArgs {
     /// Play time too: do not wait for anything
     #[arg(long)]
     fast: bool,
-    /// A blackout that nobody expects: 14d@50% lasts 14 days and begins when half is safe there (d, h, m or s). Repeat it
+    /// A blackout that nobody expects: 14d@50% lasts 14 days and begins when half has crossed (d, h, m or s). Repeat it
     #[arg(long, value_name = "TIME@SHARE", value_parser = blackout)]
     blackout: Vec<Blackout>,
     /// Lose this share of all packets instead of the link's own, such as 5%
@@ -362,17 +362,17 @@ impl Done<'_> {
             ("safe here", units::span(self.safe_here), "of real time: the backup was on this machine".to_owned()),
             (
                 "safe there",
-                timeline::watch(figures.took),
-                format!("the first object after {}", timeline::watch(figures.first)),
+                timeline::long_span(figures.took),
+                format!("the first object after {}", timeline::long_span(figures.first)),
             ),
             (
                 "link open",
-                timeline::watch(figures.open),
+                timeline::long_span(figures.open),
                 format!("{:.1} % of what an open link can do", 100.0 * self.efficiency()),
             ),
             (
                 "ideal",
-                timeline::watch(self.ideal()),
+                timeline::long_span(self.ideal()),
                 "nothing can be faster at this rate, light time and loss".to_owned(),
             ),
             ("crossed", units::bytes(figures.len), units::things(figures.objects as u64, "object", "objects")),

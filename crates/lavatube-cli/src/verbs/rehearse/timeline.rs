@@ -89,7 +89,7 @@ impl Timeline {
             Moment::Opens => self.event(at, "opens", "the link opens"),
             Moment::Closes => self.event(at, "closes", "the link closes"),
             Moment::Darkens(lasts) => {
-                let text = format!("a blackout of {} that no plan knows of", long_span(*lasts));
+                let text = format!("a blackout of {} that no plan knows of", long(*lasts));
                 self.event(at, "blackout", &self.screen.ink(Ink::Yellow, &text));
             }
             Moment::Told { far: false, told } => self.near(at, told),
@@ -187,7 +187,7 @@ impl Timeline {
 }
 
 /// A time as a clock shows it: `00:03:25`, `14d 00:03:25`.
-pub fn watch(at: Duration) -> String {
+fn watch(at: Duration) -> String {
     let s = at.as_secs();
     let clock = format!("{:02}:{:02}:{:02}", s / 3600 % 24, s / 60 % 60, s % 60);
     match s / 86_400 {
@@ -196,12 +196,15 @@ pub fn watch(at: Duration) -> String {
     }
 }
 
-/// A span that may be long: `3.2 days` from two days on.
-fn long_span(d: Duration) -> String {
-    let days = d.as_secs_f64() / 86_400.0;
-    match days {
-        2.0.. if (days - days.round()).abs() < 0.001 => format!("{days:.0} days"),
-        2.0.. => format!("{days:.2} days"),
+/// A span that may be long: `12.3 s`, `00:03:25`, `14d 00:03:25`.
+pub fn long_span(d: Duration) -> String {
+    if d.as_secs() < 60 { units::span(d) } else { watch(d) }
+}
+
+/// A round span in words: `14 days`, `6 h 0 min`.
+fn long(d: Duration) -> String {
+    match d.as_secs() {
+        s if s >= 2 * 86_400 && s % 86_400 == 0 => format!("{} days", s / 86_400),
         _ => units::span(d),
     }
 }
@@ -210,7 +213,7 @@ fn long_span(d: Duration) -> String {
 fn rate(bit_s: f64) -> String {
     match bit_s {
         1e9.. => format!("{:.3} Gbit/s", bit_s / 1e9).replace(".000", ""),
-        1e6.. => format!("{:.1} Mbit/s", bit_s / 1e6).replace(".0 ", " "),
+        999_950.0.. => format!("{:.1} Mbit/s", bit_s / 1e6).replace(".0 ", " "),
         _ => format!("{:.1} kbit/s", bit_s / 1e3).replace(".0 ", " "),
     }
 }
@@ -226,10 +229,11 @@ mod tests {
     fn times_and_rates_read_well() {
         let s = Duration::from_secs;
         assert_eq!([s(205), s(14 * 86_400 + 205)].map(watch), ["00:03:25", "14d 00:03:25"]);
-        assert_eq!([s(40), s(14 * 86_400), s(300_000)].map(long_span), ["40.0 s", "14 days", "3.47 days"]);
+        assert_eq!([s(40), s(300_000)].map(long_span), ["40.0 s", "3d 11:20:00"]);
+        assert_eq!([s(14 * 86_400), s(5400)].map(long), ["14 days", "1 h 30 min"]);
         assert_eq!(
-            [1e9, 2.6e8, 19_234_000.0, 16_000.0, 0.0].map(rate).join(" "),
-            "1 Gbit/s 260 Mbit/s 19.2 Mbit/s 16 kbit/s 0 kbit/s"
+            [1e9, 2.6e8, 19_234_000.0, 999_960.0, 16_000.0, 0.0].map(rate).join(" "),
+            "1 Gbit/s 260 Mbit/s 19.2 Mbit/s 1 Mbit/s 16 kbit/s 0 kbit/s"
         );
     }
 }
