@@ -16,6 +16,7 @@ pub mod journal;
 pub mod key_file;
 pub mod layer;
 pub mod ledger;
+pub mod ltp;
 pub mod manifest;
 pub mod message;
 pub mod open_session;
