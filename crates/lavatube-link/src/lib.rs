@@ -62,6 +62,7 @@
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
 //! | `store` | the seam for symbols that came in |
 //! | `config`, `status` | what goes in at birth, what is told of it |
+//! | `ltp` | the other way across: LTP, for engines that are not ours |
 
 mod code;
 mod config;
@@ -70,6 +71,7 @@ mod estimate;
 mod guard;
 mod line;
 mod link;
+pub mod ltp;
 mod outgoing;
 mod pacer;
 mod receiver;

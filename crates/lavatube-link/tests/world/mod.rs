@@ -66,7 +66,7 @@ impl Channel {
     }
 
     /// Gilbert-Elliott: a bad state in which all is lost, as long on average as a burst.
-    fn loses(&mut self, now: Instant, chance: &mut Chance) -> bool {
+    pub fn loses(&mut self, now: Instant, chance: &mut Chance) -> bool {
         if self.burst <= 1.0 {
             return chance.hits(self.loss);
         }
