@@ -65,6 +65,11 @@ impl Desk {
         !self.next.is_empty()
     }
 
+    /// Whether nothing waits, not even a copy.
+    pub fn is_empty(&self) -> bool {
+        self.next.is_empty() && self.later.is_empty()
+    }
+
     /// When the next copy is to be said.
     pub fn timeout(&self) -> Option<Instant> {
         self.later.first_key_value().map(|((at, _), _)| *at)

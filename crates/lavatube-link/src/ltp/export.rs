@@ -280,7 +280,8 @@ impl Export {
         if report.upper > self.next || !self.red {
             return false;
         }
-        if !matches!(self.state, Outgoing::Asking | Outgoing::Resending) || !self.seen.insert(report.number) {
+        let listens = matches!(self.state, Outgoing::Sending | Outgoing::Asking | Outgoing::Resending);
+        if !listens || !self.seen.insert(report.number) {
             return true;
         }
         if self.seen.len() > LTP_REPORTS_MAX {
@@ -378,6 +379,21 @@ impl Export {
         };
     }
 
+    /// Whether an answer is awaited.
+    pub fn is_asking(&self) -> bool {
+        self.cancel.due().is_some() || self.asked.values().any(|asked| asked.wait.due().is_some())
+    }
+
+    /// Asks about what was sent so far, if only to hear something.
+    pub fn probe(&mut self, desk: &mut Desk, measure: &Measure, now: Instant) {
+        if self.red && matches!(self.state, Outgoing::Sending | Outgoing::Asking | Outgoing::Resending) {
+            self.next = self.next.max(TAIL.min(self.len));
+            let report = self.lowest.map_or(0, |(_, number)| number);
+            let checkpoint = self.ask(tail(&(0..self.next)), report, Ranges::default());
+            desk.repeat(Word::Checkpoint { session: self.id, checkpoint }, measure.copies(), now);
+        }
+    }
+
     /// Time has passed. Whether there is now something to be sent again.
     pub fn handle_timeout(
         &mut self,
@@ -408,9 +424,7 @@ impl Export {
             self.give_up(Reason::Retries);
         }
         if self.state == Outgoing::Asking && self.stalled_at.is_some_and(|at| at <= now) {
-            let report = self.lowest.map_or(0, |(_, number)| number);
-            let checkpoint = self.ask(tail(&(0..self.len())), report, Ranges::default());
-            desk.repeat(Word::Checkpoint { session, checkpoint }, copies, now);
+            self.probe(desk, measure, now);
             self.stalled_at = None;
         }
         if self.state == Outgoing::Asking && self.wanted_at.is_some_and(|at| at <= now) {
@@ -495,3 +509,36 @@ const TAIL: u64 = 16;
 const SHORT: u64 = 256;
 /// Cancellations that are said without an answer.
 const CANCELS_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_drawing() {
+        use Outgoing::{Asking, Done, GivingUp, Resending, Sending, Waiting};
+        let drawn = [
+            (Waiting, Turn::Begin, Sending),
+            (Sending, Turn::Sent, Asking),
+            (Asking, Turn::Missing, Resending),
+            (Resending, Turn::Sent, Asking),
+            (Sending, Turn::Whole, Done),
+            (Asking, Turn::Whole, Done),
+            (Resending, Turn::Whole, Done),
+            (Waiting, Turn::GiveUp, Done),
+            (Sending, Turn::GiveUp, GivingUp),
+            (Asking, Turn::GiveUp, GivingUp),
+            (Resending, Turn::GiveUp, GivingUp),
+            (GivingUp, Turn::Answered, Done),
+        ];
+        let turns = [Turn::Begin, Turn::Sent, Turn::Missing, Turn::Whole, Turn::GiveUp, Turn::Answered, Turn::GivenUp];
+        for state in [Waiting, Sending, Asking, Resending, GivingUp, Done] {
+            for turn in turns {
+                let arrow = drawn.iter().find(|(from, what, _)| (*from, *what) == (state, turn)).map(|(_, _, to)| *to);
+                // The peer may give up whatever it wants.
+                let stays = if turn == Turn::GivenUp { Done } else { state };
+                assert_eq!(state.next(turn), arrow.unwrap_or(stays), "{state:?} {turn:?}");
+            }
+        }
+    }
+}

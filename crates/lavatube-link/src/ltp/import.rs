@@ -414,6 +414,11 @@ impl Import {
         }
     }
 
+    /// Whether an answer is awaited.
+    pub fn is_asking(&self) -> bool {
+        self.cancel.due().is_some() || self.reports.values().any(|sent| sent.wait.due().is_some())
+    }
+
     /// Time has passed.
     pub fn handle_timeout(
         &mut self,
@@ -518,3 +523,27 @@ impl Import {
 
 /// Cancellations that are said without an answer.
 const CANCELS_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_drawing() {
+        use Incoming::{Done, GivingUp, Receiving, Whole};
+        let drawn = [
+            (Receiving, Turn::Whole, Whole),
+            (Whole, Turn::Acknowledged, Done),
+            (Receiving, Turn::GiveUp, GivingUp),
+            (GivingUp, Turn::Answered, Done),
+            (Receiving, Turn::GivenUp, Done),
+            (Whole, Turn::GivenUp, Done),
+        ];
+        for state in [Receiving, Whole, GivingUp, Done] {
+            for turn in [Turn::Whole, Turn::Acknowledged, Turn::GiveUp, Turn::Answered, Turn::GivenUp] {
+                let arrow = drawn.iter().find(|(from, what, _)| (*from, *what) == (state, turn));
+                assert_eq!(state.next(turn), arrow.map_or(state, |(_, _, to)| *to), "{state:?} {turn:?}");
+            }
+        }
+    }
+}

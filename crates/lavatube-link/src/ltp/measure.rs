@@ -160,7 +160,8 @@ mod tests {
         };
         assert_eq!([0.0, 0.01, 0.05, 0.1, 0.4].map(|loss| of(loss).copies()), [2, 2, 3, 4, 5]);
         // A few pieces are sent often, many once where the link would be busy with them for longer than a round trip.
-        assert_eq!(of(0.1).laps(60, 600 * Duration::from_micros(1)), 3);
+        assert_eq!(of(0.1).laps(60, 600 * Duration::from_micros(1)), 4);
+        assert_eq!(of(0.01).laps(60, 600 * Duration::from_micros(1)), 2);
         assert_eq!(of(0.0).laps(60, 600 * Duration::from_micros(1)), 1);
         assert_eq!(of(0.1).laps(100_000, 600 * Duration::from_micros(1)), 1);
     }

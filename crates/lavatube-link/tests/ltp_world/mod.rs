@@ -35,8 +35,6 @@ pub struct Dark {
     /// Bytes of packets sent by each, and datagrams.
     pub len_sent: [u64; 2],
     pub datagrams: [u64; 2],
-    /// Whether the red part alone is enough.
-    pub green: bool,
     dark: BinaryHeap<Reverse<InFlight>>,
     serial: u64,
 }
@@ -57,7 +55,6 @@ impl Dark {
             abandoned: Default::default(),
             len_sent: [0; 2],
             datagrams: [0; 2],
-            green: false,
             dark: BinaryHeap::new(),
             serial: 0,
         };
