@@ -45,7 +45,7 @@
 //! |---|---|
 //! | `engine` | the machine: who is spoken of, whose turn it is |
 //! | `peer` | one peer: when it may be sent something, and what goes first |
-//! | `export`, `import` | one block on its way out, or in |
+//! | `export`, `import`, `stages` | one block on its way out, or in; where it is |
 //! | `desk` | what is said before any data, some of it more than once |
 //! | `measure` | light time, loss, and what follows from them |
 //! | `wait`, `alarms` | questions without an answer yet; who is called when |
@@ -65,13 +65,13 @@ mod measure;
 mod numbers;
 mod peer;
 mod ranges;
+mod stages;
 mod status;
 mod wait;
 
 pub use config::{Config, PeerConfig};
 pub use engine::{Block, Engine, Event, PeerError, SendError};
-pub use export::Outgoing;
-pub use import::Incoming;
+pub use stages::{Incoming, Outgoing};
 pub use status::{PeerStatus, Receiving, Sending, Status, Totals};
 
 /// What is late is waited for so long, before a report is made and before anything is sent again.

@@ -1,20 +1,6 @@
 //! One block on its way out: sent once, then what is missing by the reports, until all of it is there.
 //!
-//! ```text
-//!             begin            sent              whole
-//!   Waiting ---------> Sending ------> Asking ----------> Done <--+
-//!      |                 |              |  ^                ^     |
-//!      |                 |      missing |  | sent           |     |
-//!      |                 |              v  |     whole      |     |
-//!      |                 |            Resending ------------+     |
-//!      |                 | give up      |                         |
-//!      |                 +------> GivingUp -----------------------+
-//!      |  give up                                answered         |
-//!      +----------------------------------------------------------+
-//! ```
-//!
-//! Asking and Resending give up as Sending does; a green block is whole when it is sent; when the peer gives up, a block is done from wherever
-//! it is. The last piece of the block and of each round is a checkpoint of a few bytes, so that copies of it cost nothing. It
+//! The last piece of the block and of each round is a checkpoint of a few bytes, so that copies of it cost nothing. It
 //! must not know other blocks, nor when it may send.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,58 +15,8 @@ use super::DEFER;
 use super::desk::{Desk, Word};
 use super::measure::Measure;
 use super::ranges::Ranges;
+use super::stages::{OutTurn, Outgoing};
 use super::wait::Wait;
-
-/// Where a block is on its way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outgoing {
-    /// Nothing of it was sent.
-    Waiting,
-    /// It is being sent for the first time.
-    Sending,
-    /// All of it was sent; a report is awaited.
-    Asking,
-    /// What was missing is being sent again.
-    Resending,
-    /// It is given up, and the peer is told so.
-    GivingUp,
-    /// Nothing is to be done any more.
-    Done,
-}
-
-/// What may happen to a block on its way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Its first piece is to be sent.
-    Begin,
-    /// All that was to be sent is.
-    Sent,
-    /// Something is missing.
-    Missing,
-    /// Nothing is missing.
-    Whole,
-    /// It was given up here.
-    GiveUp,
-    /// The peer knows that it was given up, or does not say.
-    Answered,
-    /// The peer gave it up.
-    GivenUp,
-}
-
-impl Outgoing {
-    /// The one transition table; what it does not name changes nothing.
-    pub(crate) fn next(self, turn: Turn) -> Self {
-        match (self, turn) {
-            (Self::Waiting, Turn::Begin) => Self::Sending,
-            (Self::Sending | Self::Resending, Turn::Sent) => Self::Asking,
-            (Self::Asking, Turn::Missing) => Self::Resending,
-            (Self::Sending | Self::Asking | Self::Resending, Turn::Whole) => Self::Done,
-            (Self::Sending | Self::Asking | Self::Resending, Turn::GiveUp) => Self::GivingUp,
-            (Self::Waiting, Turn::GiveUp) | (Self::GivingUp, Turn::Answered) | (_, Turn::GivenUp) => Self::Done,
-            (state, _) => state,
-        }
-    }
-}
 
 /// A block on its way out.
 #[derive(Debug)]
@@ -180,13 +116,13 @@ impl Export {
         self.acked.len()
     }
 
-    fn turn(&mut self, turn: Turn) {
+    fn turn(&mut self, turn: OutTurn) {
         self.state = self.state.next(turn);
     }
 
     /// The first piece is to be sent.
     pub fn begin(&mut self, desk: &mut Desk, measure: &Measure, now: Instant) {
-        self.turn(Turn::Begin);
+        self.turn(OutTurn::Begin);
         self.ask_at_the_end(desk, measure, now);
     }
 
@@ -206,7 +142,7 @@ impl Export {
         let whole = 0..self.len();
         if !self.red {
             if self.next == whole.end {
-                self.turn(Turn::Whole);
+                self.turn(OutTurn::Whole);
             }
         } else if self.next == tail(&whole).start {
             self.next = whole.end;
@@ -214,7 +150,7 @@ impl Export {
             round.insert(whole.clone());
             let checkpoint = self.ask(tail(&whole), 0, round);
             desk.repeat(Word::Checkpoint { session: self.id, checkpoint }, measure.copies(), now);
-            self.turn(Turn::Sent);
+            self.turn(OutTurn::Sent);
         }
     }
 
@@ -251,7 +187,7 @@ impl Export {
                     let word = Word::Checkpoint { session: self.id, checkpoint: round.checkpoint };
                     desk.repeat(word, measure.copies(), now);
                     self.round = None;
-                    self.turn(Turn::Sent);
+                    self.turn(OutTurn::Sent);
                     self.settle(measure, now);
                 }
                 continue;
@@ -315,7 +251,7 @@ impl Export {
         };
         self.asked.retain(|number, asked| !answered(*number, asked));
         if self.acked.contains(&(0..self.len())) {
-            self.turn(Turn::Whole);
+            self.turn(OutTurn::Whole);
         } else if self.barren > LTP_ROUNDS_MAX {
             self.give_up(Reason::Rounds);
         }
@@ -364,7 +300,7 @@ impl Export {
         let laps = idle_slot.map_or(1, |slot| measure.laps(pieces.len(), slot));
         let checkpoint = self.ask(piece, answers.map_or(0, |(_, number)| number), todo);
         self.round = Some(Round { pieces, at: 0, laps, checkpoint });
-        self.turn(Turn::Missing);
+        self.turn(OutTurn::Missing);
     }
 
     /// If nobody will do anything about it any more although it is not whole, ask again after a while.
@@ -406,7 +342,7 @@ impl Export {
         let (session, copies) = (self.id, measure.copies());
         if self.state == Outgoing::GivingUp && self.cancel.is_overdue(now) {
             if self.cancel.repeats() > CANCELS_MAX {
-                self.turn(Turn::Answered);
+                self.turn(OutTurn::Answered);
             } else {
                 let reason = self.failed.unwrap_or(Reason::Retries);
                 desk.say(Word::Cancel { session, by_sender: true, reason });
@@ -454,14 +390,14 @@ impl Export {
 
     /// It is not to be sent any more; the peer is to be told.
     pub fn give_up(&mut self, reason: Reason) {
-        self.turn(Turn::GiveUp);
+        self.turn(OutTurn::GiveUp);
         self.end(reason);
     }
 
     /// The peer does not want it.
     pub fn given_up(&mut self, reason: Reason) {
         let waited = self.state != Outgoing::GivingUp;
-        self.turn(Turn::GivenUp);
+        self.turn(OutTurn::GivenUp);
         if waited {
             self.end(reason);
         }
@@ -475,7 +411,7 @@ impl Export {
 
     /// The peer knows that it was given up.
     pub fn cancel_answered(&mut self) {
-        self.turn(Turn::Answered);
+        self.turn(OutTurn::Answered);
     }
 
     /// The cancellation leaves.
@@ -509,36 +445,3 @@ const TAIL: u64 = 16;
 const SHORT: u64 = 256;
 /// Cancellations that are said without an answer.
 const CANCELS_MAX: u32 = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_the_drawing() {
-        use Outgoing::{Asking, Done, GivingUp, Resending, Sending, Waiting};
-        let drawn = [
-            (Waiting, Turn::Begin, Sending),
-            (Sending, Turn::Sent, Asking),
-            (Asking, Turn::Missing, Resending),
-            (Resending, Turn::Sent, Asking),
-            (Sending, Turn::Whole, Done),
-            (Asking, Turn::Whole, Done),
-            (Resending, Turn::Whole, Done),
-            (Waiting, Turn::GiveUp, Done),
-            (Sending, Turn::GiveUp, GivingUp),
-            (Asking, Turn::GiveUp, GivingUp),
-            (Resending, Turn::GiveUp, GivingUp),
-            (GivingUp, Turn::Answered, Done),
-        ];
-        let turns = [Turn::Begin, Turn::Sent, Turn::Missing, Turn::Whole, Turn::GiveUp, Turn::Answered, Turn::GivenUp];
-        for state in [Waiting, Sending, Asking, Resending, GivingUp, Done] {
-            for turn in turns {
-                let arrow = drawn.iter().find(|(from, what, _)| (*from, *what) == (state, turn)).map(|(_, _, to)| *to);
-                // The peer may give up whatever it wants.
-                let stays = if turn == Turn::GivenUp { Done } else { state };
-                assert_eq!(state.next(turn), arrow.unwrap_or(stays), "{state:?} {turn:?}");
-            }
-        }
-    }
-}

@@ -1,15 +1,5 @@
 //! One block on its way in: pieces are kept, questions answered by reports, and the block is handed out once.
 //!
-//! ```text
-//!               whole            acknowledged
-//!   Receiving ----------> Whole --------------> Done <--+
-//!       |                                        ^      |
-//!       | give up                       answered |      |
-//!       +----------------> GivingUp -------------+      |
-//!       |                                               |
-//!       +--- and Whole: given up by the peer -----------+
-//! ```
-//!
 //! A block that is whole stays until the peer has acknowledged the reports that say so, or has not for too long. Memory is the caller's to
 //! grant: a piece for which there is none is as good as lost, and comes again. It must not know other blocks.
 
@@ -25,49 +15,8 @@ use super::DEFER;
 use super::desk::{Desk, Word};
 use super::measure::Measure;
 use super::ranges::Ranges;
+use super::stages::{InTurn, Incoming};
 use super::wait::Wait;
-
-/// Where a block is on its way in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Incoming {
-    /// Pieces are missing.
-    Receiving,
-    /// It was handed out; reports wait for their acknowledgement.
-    Whole,
-    /// It is given up, and the peer is told so.
-    GivingUp,
-    /// Nothing is to be done any more.
-    Done,
-}
-
-/// What may happen to a block on its way in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// The last piece came.
-    Whole,
-    /// No report waits for its acknowledgement.
-    Acknowledged,
-    /// It was given up here.
-    GiveUp,
-    /// The peer knows that it was given up, or does not say.
-    Answered,
-    /// The peer gave it up.
-    GivenUp,
-}
-
-impl Incoming {
-    /// The one transition table; what it does not name changes nothing.
-    pub(crate) fn next(self, turn: Turn) -> Self {
-        match (self, turn) {
-            (Self::Receiving, Turn::Whole) => Self::Whole,
-            (Self::Receiving, Turn::GiveUp) => Self::GivingUp,
-            (Self::Whole, Turn::Acknowledged)
-            | (Self::GivingUp, Turn::Answered)
-            | (Self::Receiving | Self::Whole, Turn::GivenUp) => Self::Done,
-            (state, _) => state,
-        }
-    }
-}
 
 /// A block on its way in.
 #[derive(Debug)]
@@ -176,7 +125,7 @@ impl Import {
         (self.red_end, self.next_report)
     }
 
-    fn turn(&mut self, turn: Turn) {
+    fn turn(&mut self, turn: InTurn) {
         self.state = self.state.next(turn);
     }
 
@@ -305,10 +254,10 @@ impl Import {
             bytes.truncate(usize::try_from(red_len).unwrap_or(usize::MAX));
         }
         self.taken = true;
-        self.turn(Turn::Whole);
+        self.turn(InTurn::Whole);
         if red_len == 0 {
             // All green: nobody waits for a report.
-            self.turn(Turn::Acknowledged);
+            self.turn(InTurn::Acknowledged);
         }
         Some(Block { service: self.service, bytes, red_len, whole })
     }
@@ -410,7 +359,7 @@ impl Import {
 
     fn settle(&mut self) {
         if self.state == Incoming::Whole && self.reports.is_empty() && self.pending.is_empty() {
-            self.turn(Turn::Acknowledged);
+            self.turn(InTurn::Acknowledged);
         }
     }
 
@@ -451,7 +400,7 @@ impl Import {
         }
         if self.state == Incoming::GivingUp && self.cancel.is_overdue(now) {
             if self.cancel.repeats() > CANCELS_MAX {
-                self.turn(Turn::Answered);
+                self.turn(InTurn::Answered);
             } else {
                 let reason = self.failed.unwrap_or(Reason::Retries);
                 desk.say(Word::Cancel { session, by_sender: false, reason });
@@ -478,7 +427,7 @@ impl Import {
             self.pending.clear();
             self.due = None;
         }
-        self.turn(Turn::GiveUp);
+        self.turn(InTurn::GiveUp);
     }
 
     /// Why it was given up here.
@@ -493,13 +442,13 @@ impl Import {
 
     /// The peer gave it up.
     pub fn given_up(&mut self) {
-        self.turn(Turn::GivenUp);
-        self.turn(Turn::Answered);
+        self.turn(InTurn::GivenUp);
+        self.turn(InTurn::Answered);
     }
 
     /// The peer knows that it was given up.
     pub fn cancel_answered(&mut self) {
-        self.turn(Turn::Answered);
+        self.turn(InTurn::Answered);
     }
 
     /// The cancellation leaves.
@@ -523,27 +472,3 @@ impl Import {
 
 /// Cancellations that are said without an answer.
 const CANCELS_MAX: u32 = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_the_drawing() {
-        use Incoming::{Done, GivingUp, Receiving, Whole};
-        let drawn = [
-            (Receiving, Turn::Whole, Whole),
-            (Whole, Turn::Acknowledged, Done),
-            (Receiving, Turn::GiveUp, GivingUp),
-            (GivingUp, Turn::Answered, Done),
-            (Receiving, Turn::GivenUp, Done),
-            (Whole, Turn::GivenUp, Done),
-        ];
-        for state in [Receiving, Whole, GivingUp, Done] {
-            for turn in [Turn::Whole, Turn::Acknowledged, Turn::GiveUp, Turn::Answered, Turn::GivenUp] {
-                let arrow = drawn.iter().find(|(from, what, _)| (*from, *what) == (state, turn));
-                assert_eq!(state.next(turn), arrow.map_or(state, |(_, _, to)| *to), "{state:?} {turn:?}");
-            }
-        }
-    }
-}

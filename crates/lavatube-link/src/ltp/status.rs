@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use lavatube_format::ltp::SessionId;
 
-use super::export::Outgoing;
-use super::import::Incoming;
+use super::stages::{Incoming, Outgoing};
 use crate::line::Line;
 
 /// An engine at one moment: each of its peers, by engine id.

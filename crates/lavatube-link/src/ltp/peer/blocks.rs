@@ -14,8 +14,9 @@ use crate::ltp::alarms::Who;
 use crate::ltp::desk::Word;
 use crate::ltp::ended::{End, Late};
 use crate::ltp::engine::{Block, Event, SendError};
-use crate::ltp::export::{Export, Outgoing};
-use crate::ltp::import::{Import, Incoming, Took};
+use crate::ltp::export::Export;
+use crate::ltp::import::{Import, Took};
+use crate::ltp::stages::{Incoming, Outgoing};
 
 impl Peer {
     // --- blocks out ---
