@@ -7,6 +7,7 @@ pub mod denial;
 pub mod digest;
 pub mod id;
 pub mod limits;
+pub mod many;
 pub mod sign;
 pub mod time;
 

@@ -96,10 +96,20 @@ pub const FLIGHT_MAX: usize = 1 << 18;
 pub const HELD_BLOCKS_MAX: usize = 3;
 /// bytes beyond which it holds no more than those.
 pub const HELD_LEN_MAX: usize = 32 << 20;
+/// Blocks a receiver may have rebuilt that its caller has not stored yet, whatever their size, and
+pub const REBUILT_BLOCKS_MAX: usize = 2;
+/// bytes beyond which it has no more than those.
+pub const REBUILT_LEN_MAX: usize = 24 << 20;
 /// Longest text of a denial that crosses the link.
 pub const DENIAL_TEXT_LEN_MAX: usize = 1024;
 /// Most objects that one message asks for.
 pub const ASKED_MAX: usize = 1024;
+/// Most parts of objects that one message asks for or brings.
+pub const PARTS_MAX: usize = 1 << 16;
+/// Bytes of a part that are sent in one piece.
+pub const PART_PIECE_LEN: u64 = 4 << 20;
+/// Most objects on one page of a list.
+pub const LISTED_MAX: usize = 1 << 15;
 /// Most contacts of a plan.
 pub const CONTACTS_MAX: usize = 1 << 16;
 /// Longest LTP datagram that is read: the longest payload of UDP over IPv4. We send none above [`DATAGRAM_LEN_MAX`].

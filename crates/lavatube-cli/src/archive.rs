@@ -4,6 +4,8 @@
 //! Must not know what is read.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lavatube_client::browse::{self, Listed};
 use lavatube_client::layers::LostRange;
@@ -13,7 +15,9 @@ use lavatube_format::tree::Entry;
 use lavatube_node::agent::AgentKeys;
 use lavatube_node::depositor;
 use lavatube_node::directory_spool::DirectorySpool;
+use lavatube_node::far_vault::Asking;
 use lavatube_node::keyring::Keyring;
+use lavatube_node::link_folder;
 use lavatube_node::reader::{Reader, Session};
 use lavatube_seal::Reads;
 
@@ -24,9 +28,9 @@ use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::units::{self, things};
 
-/// Where the read key is.
+/// How a vault is read.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct ReadKeyArgs {
+pub struct ReadArgs {
     /// Use the read key in FILE (a stick, say) instead of the one in the folder of the keys
     #[arg(long, value_name = "FILE")]
     pub read_key: Option<PathBuf>,
@@ -34,13 +38,28 @@ pub struct ReadKeyArgs {
     /// Ask the key agent at SOCKET (`lavatube key agent`) instead of reading a key
     #[arg(long, value_name = "SOCKET", conflicts_with = "read_key")]
     pub agent: Option<PathBuf>,
+
+    /// Ask a far vault what it holds, even if this machine knows of snapshots: others may have added some
+    #[arg(long)]
+    pub refresh: bool,
+
+    /// Give up when nothing came over the link for so long [default: wait for the next contact, and the one after it]
+    #[arg(long, value_name = "SECONDS")]
+    pub link_wait: Option<u64>,
+}
+
+impl ReadArgs {
+    /// How a far vault is asked.
+    fn asking(&self) -> Asking {
+        Asking { refresh: self.refresh, patience: self.link_wait.map(Duration::from_secs) }
+    }
 }
 
 /// The read key.
 ///
 /// # Errors
 /// When it is not there, or not usable.
-pub fn keys(settings: &Settings, args: &ReadKeyArgs) -> Result<Box<dyn Reads>, Failure> {
+pub fn keys(settings: &Settings, args: &ReadArgs) -> Result<Box<dyn Reads>, Failure> {
     if let Some(socket) = &args.agent {
         return Ok(Box::new(AgentKeys::connect(&settings.here.join(socket))?));
     }
@@ -54,11 +73,11 @@ pub fn keys(settings: &Settings, args: &ReadKeyArgs) -> Result<Box<dyn Reads>, F
 ///
 /// # Errors
 /// When the key or the vault is not to be had.
-pub fn open(settings: &Settings, args: &ReadKeyArgs, command: &str, write: bool) -> Result<Reader, Failure> {
+pub fn open(settings: &Settings, args: &ReadArgs, command: &str, write: bool) -> Result<Reader, Failure> {
     // A missing vault is said before anyone types a passphrase.
-    lavatube_node::embedded::vault_id(&settings.places.vault)?;
+    link_folder::vault_id(&settings.places.vault)?;
     let keys = keys(settings, args)?;
-    Ok(Reader::open(&settings.places, keys, command, write, settings.lock_wait)?)
+    Ok(Reader::open(&settings.places, keys, command, write, args.asking(), settings.lock_wait)?)
 }
 
 /// Loads the manifests, and what this machine has yet to learn about the vault.
@@ -67,9 +86,8 @@ pub fn open(settings: &Settings, args: &ReadKeyArgs, command: &str, write: bool)
 /// When the vault goes away or the state fails.
 pub fn session<'r>(reader: &'r Reader, screen: &Screen) -> Result<Session<'r>, Failure> {
     let meter = Meter::default();
-    let session = progress::during(screen, "reading the vault's index", &meter, || {
-        reader.session(&meter).map_err(Failure::from)
-    })?;
+    let session =
+        reading(reader, screen, "reading the vault's index", &meter, || reader.session(&meter).map_err(Failure::from))?;
     if !session.rebuilt.lost.is_empty() {
         let n = units::things(session.rebuilt.lost.len() as u64, "pack has an index", "packs have indexes");
         screen.warn(&format!("{n} that cannot be read (`lavatube check` says what that touches)"));
@@ -77,12 +95,24 @@ pub fn session<'r>(reader: &'r Reader, screen: &Screen) -> Result<Session<'r>, F
     Ok(session)
 }
 
+/// Does `work` while a bar shows what `meter` says, and whether a far vault is waited for.
+pub fn reading<R>(reader: &Reader, screen: &Screen, title: &str, meter: &Meter, work: impl FnOnce() -> R) -> R {
+    let beside = |over: &AtomicBool| {
+        let Some(far) = reader.side.far() else { return };
+        while !over.load(Ordering::Relaxed) {
+            meter.waits.set(u64::from(far.tally().is_waiting()));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    progress::during_with(screen, title, meter, beside, work)
+}
+
 /// How many objects of backups wait on this machine for the vault.
 ///
 /// # Errors
 /// When the spool cannot be read.
 pub fn waiting(settings: &Settings) -> Result<usize, Failure> {
-    let id = lavatube_node::embedded::vault_id(&settings.places.vault)?;
+    let id = link_folder::vault_id(&settings.places.vault)?;
     let folder = depositor::spool_folder(&depositor::state_folder(&settings.places, id));
     match DirectorySpool::peek(&folder) {
         Ok(waiting) => Ok(waiting.len()),

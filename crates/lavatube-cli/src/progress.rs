@@ -117,6 +117,9 @@ fn line(title: &str, meter: &Meter, rate: f64) -> String {
             parts.push(format!("{} left", units::whole_span(left as u64 + 1)));
         }
     }
+    if meter.waits.now() > 0 {
+        parts.push("waiting for the link".into());
+    }
     if meter.errors.now() > 0 {
         parts.push(units::things(meter.errors.now(), "problem", "problems"));
     }

@@ -68,6 +68,12 @@ impl Pair {
         (Running(child), text(&first["address"]))
     }
 
+    /// Notes where the vault listens.
+    fn knows(&self, address: &str) {
+        let line = text(&self.far_json(&["pair"])["line"]);
+        self.machine.json(&["pair", &line, "--peer", address], 0);
+    }
+
     fn start_node(&self, address: &str) -> Running {
         Running(self.machine.start(&["node", "--once", "--peer", address, "--lock-wait", "20"]))
     }
@@ -142,10 +148,75 @@ fn what_was_backed_up_here_crosses_and_is_receipted() {
     assert!(status["datagrams"]["received"].as_u64().unwrap() > 0, "{status:#}");
     vault.stop();
     pair.is_whole_there("over the link");
-    // What cannot be done over a link yet is said so.
-    for args in [&["snapshots"][..], &["restore", "latest", "--target", "x"], &["check"], &["init"]] {
-        assert_eq!(pair.machine.json(args, 12)["error"]["code"], "vault-away", "{args:?}");
+    // What cannot be done over a link is said so.
+    for (args, status) in [(&["init"][..], 12), (&["check", "--repair"], 2), (&["check", "--read-data"], 2)] {
+        let error = &pair.machine.json(args, status)["error"];
+        assert!(text(&error["message"]).contains("link"), "{args:?}: {error}");
     }
+}
+
+#[test]
+fn what_is_there_is_read_over_the_link() {
+    let pair = Pair::new(0x11a7);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 40, 12 << 20);
+    let letter = chance.noise(700_000);
+    fs::write(pair.machine.path("src/letter"), &letter).unwrap();
+    pair.machine.backup();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    pair.knows(&address);
+    let restore = |what: &str, more: &[&str]| {
+        let target = pair.machine.path("back");
+        let args = [&["restore", what, "--target", target.to_str().unwrap(), "--link-wait", "30"], more].concat();
+        let answer = pair.machine.json(&args, 0);
+        (answer, target)
+    };
+
+    // With what this machine kept, a file costs one request, and no more than its own frame.
+    let (answer, target) = restore("latest:letter", &[]);
+    assert!(fs::read(target.join("letter")).unwrap() == letter);
+    assert_eq!(answer["link"]["requests"], 1, "{answer:#}");
+    assert!(answer["link"]["bytes_asked"].as_u64().unwrap() < 2 << 20, "{answer:#}");
+    fs::remove_dir_all(&target).unwrap();
+
+    // So does all of it; and a daemon does it as well.
+    for daemon in [false, true] {
+        let node = daemon.then(|| Running(pair.machine.start(&["node", "--peer", &address])));
+        if daemon {
+            wait_until(LONG, || pair.machine.json(&["link", "status"], 0)["age_s"] == 0);
+        }
+        let (answer, target) = restore("latest", &[]);
+        assert_eq!(answer["link"]["requests"], 1, "{answer:#}");
+        assert_same(&look(&pair.machine.src()), &target.join("src"), "over the link");
+        // Restored again, nothing crosses.
+        let (answer, _) = restore("latest", &[]);
+        assert_eq!(answer["link"]["requests"], 0, "{answer:#}");
+        fs::remove_dir_all(&target).unwrap();
+        if let Some(node) = node {
+            node.stop();
+        }
+    }
+
+    // Snapshots and trees are known here; a check asks the vault what it has.
+    assert_eq!(pair.machine.json(&["snapshots"], 0)["snapshots"].as_array().unwrap().len(), 1);
+    let ls = pair.machine.run(&["ls", "latest:letter"]);
+    assert!(String::from_utf8_lossy(&ls.stdout).contains("letter"));
+    let cat = pair.machine.run(&["cat", "latest:letter"]);
+    assert!(cat.stdout == letter);
+    assert_eq!(pair.machine.json(&["check", "--link-wait", "30"], 0)["structure"]["snapshots"], 1);
+
+    // A machine that lost all its state asks for everything, and gets it.
+    fs::remove_dir_all(pair.machine.state()).unwrap();
+    let (answer, target) = restore("latest", &[]);
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "cold");
+    assert!(answer["link"]["requests"].as_u64().unwrap() < 16, "{answer:#}");
+    vault.stop();
+
+    // Nobody answers any more.
+    fs::remove_dir_all(pair.machine.state()).unwrap();
+    let away = pair.machine.json(&["snapshots", "--link-wait", "1"], 12);
+    assert_eq!(away["error"]["code"], "vault-away", "{away:#}");
 }
 
 #[test]

@@ -47,6 +47,7 @@ pub struct Listing {
 pub fn snapshots(fetcher: &mut Fetcher<'_>) -> Result<Listing, TreeError> {
     let sessions = fetcher.archive().sessions;
     let (places, closed) = sessions.snapshots();
+    fetcher.want(&places.iter().map(|place| place.id).collect::<Vec<_>>())?;
     let mut out = Listing { refused: [sessions.refused(), &closed].concat(), ..Listing::default() };
     for place in places {
         match read_snapshot(fetcher, &place.id) {

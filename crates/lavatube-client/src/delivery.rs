@@ -9,6 +9,7 @@ use lavatube_format::open_session::PackDone;
 use lavatube_format::pack::FrameEntry;
 
 use crate::courier::Courier;
+use crate::heads;
 use crate::meter::Meter;
 use crate::packer::{PackError, SealedPack};
 use crate::session::OPEN_SESSION;
@@ -39,12 +40,20 @@ pub struct Delivery<'a> {
     courier: Courier<'a>,
     meter: &'a Meter,
     packs: Vec<(PackRow, [u8; 32])>,
+    keeps_heads: bool,
 }
 
 impl<'a> Delivery<'a> {
     /// Hands packs of `session` to `courier` and notes each in `state`.
     pub fn new(session: SessionId, state: &'a dyn State, courier: Courier<'a>, meter: &'a Meter) -> Self {
-        Self { session, state, courier, meter, packs: Vec::new() }
+        Self { session, state, courier, meter, packs: Vec::new(), keeps_heads: false }
+    }
+
+    /// Keeps the heads of packs here, for a vault that is far away.
+    #[must_use]
+    pub fn keeping_heads(mut self, keeps: bool) -> Self {
+        self.keeps_heads = keeps;
+        self
     }
 
     /// Delivers a pack; returns what the catalog must know of it, and its buffer to use again.
@@ -52,11 +61,14 @@ impl<'a> Delivery<'a> {
     /// # Errors
     /// When neither vault nor spool took it, or it could not be noted. The session must end then.
     pub fn deliver(&mut self, pack: SealedPack) -> Result<(DeliveredPack, Vec<u8>), PackError> {
-        let SealedPack { number, class, bytes, sha256, frames } = pack;
+        let SealedPack { number, class, bytes, sha256, frames, head } = pack;
         let object = Verified::hash(&bytes);
         let row = PackRow { id: object.id(), class, session: self.session, number };
         self.courier.deliver_pack(object)?;
         self.meter.stored_bytes.add(bytes.len() as u64);
+        if self.keeps_heads {
+            heads::keep(self.state, row.id, &bytes, &head)?;
+        }
         let done = PackDone { row, sha256, frames };
         let mut log = Vec::new();
         done.encode(&mut log);

@@ -86,6 +86,19 @@ pub trait Far: Send + Sync {
     /// Says that these bytes of an object will be asked for next. Whoever can use the time until then does.
     fn expect(&self, _id: ObjectId, _range: Range<u64>) {}
 
+    /// Whether each question costs a round trip that is felt: who knows all he will fetch says so first.
+    fn is_distant(&self) -> bool {
+        false
+    }
+
+    /// Says that all these bytes of objects will be fetched. Who is distant asks for them at once.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked.
+    fn want(&self, _parts: &[(ObjectId, Range<u64>)]) -> Result<(), FarError> {
+        Ok(())
+    }
+
     /// Ids and lengths of all manifests the vault holds.
     ///
     /// # Errors
@@ -97,4 +110,42 @@ pub trait Far: Send + Sync {
     /// # Errors
     /// When the vault cannot be asked.
     fn has(&self, id: ObjectId) -> Result<bool, FarError>;
+}
+
+impl<F: Far + ?Sized> Far for &F {
+    fn signer(&self) -> Signer {
+        (**self).signer()
+    }
+
+    fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        (**self).deliver_pack(pack)
+    }
+
+    fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        (**self).deliver_manifest(manifest)
+    }
+
+    fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
+        (**self).fetch(id, range, out)
+    }
+
+    fn expect(&self, id: ObjectId, range: Range<u64>) {
+        (**self).expect(id, range);
+    }
+
+    fn is_distant(&self) -> bool {
+        (**self).is_distant()
+    }
+
+    fn want(&self, parts: &[(ObjectId, Range<u64>)]) -> Result<(), FarError> {
+        (**self).want(parts)
+    }
+
+    fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        (**self).manifests()
+    }
+
+    fn has(&self, id: ObjectId) -> Result<bool, FarError> {
+        (**self).has(id)
+    }
 }

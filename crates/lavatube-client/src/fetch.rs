@@ -7,7 +7,7 @@
 mod cache;
 mod index;
 pub mod pack;
-mod place;
+pub(crate) mod place;
 mod window;
 
 use lavatube_base::{ChunkId, ObjectId};

@@ -27,6 +27,8 @@ pub struct RawFrame {
 pub struct PressedFrame {
     /// As in [`RawFrame`].
     pub number: u64,
+    /// As in [`RawFrame`].
+    pub lane: Lane,
     /// What the index will say of it.
     pub entry: FrameEntry,
     /// The stored bytes.
@@ -78,7 +80,7 @@ impl Press {
     /// # Errors
     /// [`FrameError::Miscompressed`] when the comparison fails.
     pub fn press(&mut self, frame: RawFrame) -> Result<(PressedFrame, Option<Vec<u8>>), FrameError> {
-        let RawFrame { number, bytes, chunks, .. } = frame;
+        let RawFrame { number, lane, bytes, chunks } = frame;
         if self.sampler.compresses(&bytes) {
             self.packed.resize(zstd::zstd_safe::compress_bound(bytes.len()), 0);
             let n = self.compressor.compress_to_buffer(&bytes, &mut self.packed[..]);
@@ -88,11 +90,11 @@ impl Press {
                 let stored = self.packed[..n].to_vec();
                 self.compare(&stored, &bytes)?;
                 let entry = FrameEntry { method: Method::Zstd, stored_len: stored.len(), chunks };
-                return Ok((PressedFrame { number, entry, stored }, Some(bytes)));
+                return Ok((PressedFrame { number, lane, entry, stored }, Some(bytes)));
             }
         }
         let entry = FrameEntry { method: Method::Raw, stored_len: bytes.len(), chunks };
-        Ok((PressedFrame { number, entry, stored: bytes }, None))
+        Ok((PressedFrame { number, lane, entry, stored: bytes }, None))
     }
 
     /// Whether what was compressed opens to what went in.

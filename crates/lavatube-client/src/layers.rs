@@ -146,6 +146,7 @@ impl TreeReader {
     /// [`TreeError`] when a layer's descriptor cannot be read: without it nothing can be said about any path.
     pub fn open(fetcher: &mut Fetcher<'_>, snapshot: &Snapshot, inside: Option<&[u8]>) -> Result<Self, TreeError> {
         let mut cursors = Vec::with_capacity(snapshot.layers.len());
+        fetcher.want(&snapshot.layers)?;
         for id in &snapshot.layers {
             let layer = read_layer(fetcher, id)?;
             let start = inside.unwrap_or_default();
@@ -153,6 +154,14 @@ impl TreeReader {
             let after = layer.chunks.partition_point(|c| path_order(&c.first_path, start) != Ordering::Greater);
             cursors.push(Cursor { layer, next: after.saturating_sub(1), entries: VecDeque::new(), lost: Vec::new() });
         }
+        let chunks: Vec<ChunkId> = cursors
+            .iter()
+            .flat_map(|cursor| {
+                let rest = &cursor.layer.chunks[cursor.next..];
+                rest.iter().take_while(|c| relation(&c.first_path, inside) != Relation::After).map(|c| c.id)
+            })
+            .collect();
+        fetcher.want(&chunks)?;
         Ok(Self { cursors, inside: inside.map(<[u8]>::to_vec), pending: VecDeque::new() })
     }
 

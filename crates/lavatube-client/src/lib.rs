@@ -20,6 +20,7 @@ pub mod far;
 pub mod fault;
 pub mod fetch;
 pub mod frame;
+pub mod heads;
 pub mod layers;
 pub mod ledger;
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub struct Meter {
     pub new_bytes: Count,
     /// Bytes stored (packs as they cross the link), or fetched.
     pub stored_bytes: Count,
+    /// 1 while something must come over a link first.
+    pub waits: Count,
     /// Entries that could not be dealt with.
     pub errors: Count,
     /// Files expected; 0 when nobody knows.

@@ -5,6 +5,7 @@
 //! where its packs go.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use lavatube_base::ChunkId;
 use lavatube_base::digest::sha256;
@@ -14,7 +15,9 @@ use lavatube_format::pack::{
 };
 use lavatube_seal::{SealError, SessionKeys};
 
+use crate::collect::Lane;
 use crate::courier::CourierError;
+use crate::fetch::pack::{index_tail, sealed_ranges};
 use crate::frame::{FrameError, PressedFrame};
 use crate::state::StateError;
 
@@ -63,6 +66,8 @@ pub struct SealedPack {
     pub sha256: [u8; 32],
     /// Its index.
     pub frames: Vec<FrameEntry>,
+    /// What of its bytes a reader needs to find content: header, trees, index. Ascending.
+    pub head: Vec<Range<usize>>,
 }
 
 /// The packer of one session.
@@ -167,8 +172,9 @@ impl Packer {
         self.keys.pack(number, class).seal_in_place(&mut bytes)?;
         open_again(&self.keys, number, &plan, &bytes, &mut self.scratch)?;
         let sha256 = sha256(&bytes);
+        let head = plan.head();
         let frames = frames.into_iter().map(|f| f.entry).collect();
-        Ok(SealedPack { number, class, bytes, sha256, frames })
+        Ok(SealedPack { number, class, bytes, sha256, frames, head })
     }
 }
 
@@ -240,6 +246,19 @@ impl<'f> Plan<'f> {
         let frames = self.frames.iter().map(|frame| &frame.stored[..]);
         let whole = (0..self.padding / ZEROS.len()).map(|_| &ZEROS[..]);
         frames.chain(whole).chain([&ZEROS[..self.padding % ZEROS.len()], &self.tail])
+    }
+
+    /// The sealed bytes a reader needs to find content: header, trees, index.
+    fn head(&self) -> Vec<Range<usize>> {
+        let mut at = 0;
+        let frames = self.frames.iter().map(|frame| {
+            at += frame.stored.len();
+            (frame.lane, at - frame.stored.len()..at)
+        });
+        let trees: Vec<_> = frames.filter(|(lane, _)| *lane == Lane::Tree).map(|(_, range)| range).collect();
+        let tail = index_tail(self.class, self.tail.len() - FOOTER_LEN);
+        let index = std::iter::once(tail..capacity(self.class));
+        sealed_ranges(self.class, trees.into_iter().chain(index))
     }
 
     /// Places it in a buffer of the pack's size, with holes for header and tags.

@@ -12,7 +12,7 @@ use lavatube_seal::ChunkIdKey;
 
 use crate::catalog::{Catalog, CatalogError, records_of};
 use crate::far::Far;
-use crate::fetch::pack::OpenPack;
+use crate::fetch::pack::{OpenPack, want_indexes};
 use crate::fetch::{Archive, FetchCause};
 use crate::meter::Meter;
 use crate::session;
@@ -111,6 +111,11 @@ fn fill(
     catalog.mark()?;
     meter.files_total.set(missing.len() as u64);
     let (mut rows, mut records): (Vec<PackRow>, Vec<Record>) = (Vec::new(), Vec::new());
+    let archive = Archive { catalog: &*catalog, sessions, far, chunk_ids };
+    match want_indexes(&archive, &missing) {
+        Err(cause) if cause.is_away() => return Err(RebuildError::Away(cause)),
+        _ => {}
+    }
     for row in missing {
         let archive = Archive { catalog: &*catalog, sessions, far, chunk_ids };
         match OpenPack::open(&archive, row).and_then(|pack| pack.index(far)) {

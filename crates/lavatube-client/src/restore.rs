@@ -10,8 +10,10 @@ mod dirs;
 mod file;
 mod job;
 mod links;
+mod plan;
 
 pub use job::{Job, run_job};
+pub use plan::Plan;
 
 use std::sync::Arc;
 

@@ -100,7 +100,12 @@ impl<'k> Sessions<'k> {
         let mut found = Vec::new();
         let mut refused = Vec::new();
         let mut listed = BTreeSet::new();
-        for (id, len) in far.manifests()? {
+        let all = far.manifests()?;
+        if far.is_distant() {
+            let unknown = all.iter().filter(|(id, len)| !copies.contains_key(id) && *len <= OBJECT_MAX);
+            far.want(&unknown.map(|(id, len)| (*id, 0..*len)).collect::<Vec<_>>())?;
+        }
+        for (id, len) in all {
             listed.insert(id);
             match manifest(far, state, copies.get(&id), id, len)? {
                 Ok(bytes) => found.push((id, bytes)),

@@ -45,13 +45,15 @@
 //! | `mend` | [`Code::mend`]: wrong bytes at unknown places, column by column |
 //! | `matrix` | the coefficients, and which of them express one set of shards by another |
 //! | `kernel` | the one hot loop, "rows of coefficients times shards", cut into cache-sized tiles |
-//! | `simd` | the loop again in AVX2 and GFNI; the only `unsafe` of lavatube |
+//! | [`lanes`] | transforms over GF(2^16), for the link's packet code |
+//! | `simd` | both again in AVX2 and GFNI; the only `unsafe` of lavatube |
 //! | `gf` | the field and its tables |
 //! | [`naive`] | the same code for reading rather than for speed: the oracle of the tests |
 
 mod code;
 mod gf;
 mod kernel;
+pub mod lanes;
 mod matrix;
 mod mend;
 pub mod naive;

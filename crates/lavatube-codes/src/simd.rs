@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 
 use crate::gf::{AFFINE, NIBBLES};
 use crate::kernel::Coefficients;
+use crate::lanes::{Factor, Lane};
 
 macro_rules! engine {
     ($(#[$doc:meta])* $name:ident, $rows:ident, $($feature:tt),+) => {
@@ -200,4 +201,207 @@ fn store_wide(bytes: &mut [u8], at: usize, vector: __m512i) {
     let block = &mut bytes[at..at + 64];
     // SAFETY: `block` is 64 writable bytes, and the store needs no alignment.
     unsafe { _mm512_storeu_si512(block.as_mut_ptr().cast(), vector) }
+}
+
+/// Transforms of lanes ([`crate::lanes`]) for one width of vectors: two layers of butterflies at a time in registers, the upper
+/// layers first and then each quarter by itself, so that a quarter that fits a cache stays in it.
+macro_rules! lanes {
+    ($(#[$doc:meta])* $name:ident, $features:literal, [$($feature:tt),+], $fft:ident, $inverse:ident, $scale:ident, $derive:ident,
+     $load:ident, $store:ident, $matrix:ident, $times:ident, $add:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(());
+
+        impl $name {
+            /// The token, if this CPU has the instructions.
+            pub fn detect() -> Option<Self> {
+                ($(is_x86_feature_detected!($feature))&&+).then_some($name(()))
+            }
+
+            pub fn fft(self, lanes: &mut [Lane], factors: &[Factor]) {
+                // SAFETY: the function needs no more than the CPU features, and `detect`, the only maker of `self`, found them all.
+                unsafe { $fft(lanes, factors) }
+            }
+
+            pub fn inverse(self, lanes: &mut [Lane], factors: &[Factor]) {
+                // SAFETY: as in `fft`.
+                unsafe { $inverse(lanes, factors) }
+            }
+
+            pub fn scale(self, lanes: &mut [Lane], factors: &[Factor]) {
+                // SAFETY: as in `fft`.
+                unsafe { $scale(lanes, factors) }
+            }
+
+            pub fn derive(self, lanes: &mut [Lane]) {
+                // SAFETY: as in `fft`.
+                unsafe { $derive(lanes) }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $fft(lanes: &mut [Lane], factors: &[Factor]) {
+            let quarter = lanes.len() / 4;
+            if quarter == 0 {
+                if let [a, b] = lanes {
+                    let (mut low, mut high) = ($load(a, 0), $load(b, 0));
+                    low = $add(low, $times(high, &$matrix(&factors[0])));
+                    high = $add(high, low);
+                    $store(a, 0, low);
+                    $store(b, 0, high);
+                }
+                return;
+            }
+            let [middle, left, right] = [2 * quarter, quarter, 3 * quarter].map(|at| $matrix(&factors[at - 1]));
+            let (low, high) = lanes.split_at_mut(2 * quarter);
+            let ((a, b), (c, d)) = (low.split_at_mut(quarter), high.split_at_mut(quarter));
+            for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+                let [mut w, mut x, mut y, mut z] = [$load(a, 0), $load(b, 0), $load(c, 0), $load(d, 0)];
+                w = $add(w, $times(y, &middle));
+                x = $add(x, $times(z, &middle));
+                y = $add(y, w);
+                z = $add(z, x);
+                w = $add(w, $times(x, &left));
+                y = $add(y, $times(z, &right));
+                x = $add(x, w);
+                z = $add(z, y);
+                $store(a, 0, w);
+                $store(b, 0, x);
+                $store(c, 0, y);
+                $store(d, 0, z);
+            }
+            if quarter > 1 {
+                for (i, lanes) in lanes.chunks_exact_mut(quarter).enumerate() {
+                    $fft(lanes, &factors[i * quarter..(i + 1) * quarter - 1]);
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $inverse(lanes: &mut [Lane], factors: &[Factor]) {
+            let quarter = lanes.len() / 4;
+            if quarter == 0 {
+                if let [a, b] = lanes {
+                    let (mut low, mut high) = ($load(a, 0), $load(b, 0));
+                    high = $add(high, low);
+                    low = $add(low, $times(high, &$matrix(&factors[0])));
+                    $store(a, 0, low);
+                    $store(b, 0, high);
+                }
+                return;
+            }
+            if quarter > 1 {
+                for (i, lanes) in lanes.chunks_exact_mut(quarter).enumerate() {
+                    $inverse(lanes, &factors[i * quarter..(i + 1) * quarter - 1]);
+                }
+            }
+            let [middle, left, right] = [2 * quarter, quarter, 3 * quarter].map(|at| $matrix(&factors[at - 1]));
+            let (low, high) = lanes.split_at_mut(2 * quarter);
+            let ((a, b), (c, d)) = (low.split_at_mut(quarter), high.split_at_mut(quarter));
+            for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+                let [mut w, mut x, mut y, mut z] = [$load(a, 0), $load(b, 0), $load(c, 0), $load(d, 0)];
+                x = $add(x, w);
+                z = $add(z, y);
+                w = $add(w, $times(x, &left));
+                y = $add(y, $times(z, &right));
+                y = $add(y, w);
+                z = $add(z, x);
+                w = $add(w, $times(y, &middle));
+                x = $add(x, $times(z, &middle));
+                $store(a, 0, w);
+                $store(b, 0, x);
+                $store(c, 0, y);
+                $store(d, 0, z);
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $scale(lanes: &mut [Lane], factors: &[Factor]) {
+            for (lane, factor) in lanes.iter_mut().zip(factors) {
+                let product = $times($load(lane, 0), &$matrix(factor));
+                $store(lane, 0, product);
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $derive(lanes: &mut [Lane]) {
+            if lanes.len() > 2 {
+                let quarter = lanes.len() / 4;
+                let (low, high) = lanes.split_at_mut(2 * quarter);
+                let ((a, b), (c, d)) = (low.split_at_mut(quarter), high.split_at_mut(quarter));
+                // Each is derived by itself, and gets what its neighbours were before they were.
+                $derive(a);
+                for ((a, b), c) in a.iter_mut().zip(&*b).zip(&*c) {
+                    let sum = $add($load(a, 0), $add($load(b, 0), $load(c, 0)));
+                    $store(a, 0, sum);
+                }
+                for (to, from) in [(b, &*d), (c, &*d)] {
+                    $derive(to);
+                    for (to, from) in to.iter_mut().zip(from) {
+                        let sum = $add($load(to, 0), $load(from, 0));
+                        $store(to, 0, sum);
+                    }
+                }
+                $derive(d);
+            } else if let [a, b] = lanes {
+                let sum = $add($load(a, 0), $load(b, 0));
+                $store(a, 0, sum);
+            }
+        }
+    };
+}
+
+lanes!(
+    /// GFNI in its 32-byte form.
+    LanesAvx2, "avx2,gfni", ["avx2", "gfni"], fft_pairs, inverse_pairs, scale_pairs, derive_pairs,
+    load_pair, store_pair, matrix_pair, times_pair, add_pair
+);
+lanes!(
+    /// GFNI in its 64-byte form.
+    LanesAvx512, "avx512f,gfni", ["avx512f", "gfni"], fft_wide, inverse_wide, scale_wide, derive_wide,
+    load_wide, store_wide, matrix_wide, times_wide, add_wide
+);
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn matrix_pair(factor: &Factor) -> [__m256i; 4] {
+    factor.0.map(|matrix| _mm256_set1_epi64x(matrix.cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,gfni")]
+fn times_pair([low, high]: [__m256i; 2], matrix: &[__m256i; 4]) -> [__m256i; 2] {
+    let part = |x, i: usize| _mm256_gf2p8affine_epi64_epi8::<0>(x, matrix[i]);
+    [_mm256_xor_si256(part(low, 0), part(high, 1)), _mm256_xor_si256(part(low, 2), part(high, 3))]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_pair(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+    [_mm256_xor_si256(a[0], b[0]), _mm256_xor_si256(a[1], b[1])]
+}
+
+/// What keeps a half in its place, and what brings it to the other one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn matrix_wide(factor: &Factor) -> [__m512i; 2] {
+    let [low_low, high_low, low_high, high_high] = factor.0.map(u64::cast_signed);
+    let halves = |low, high| _mm512_mask_set1_epi64(_mm512_set1_epi64(low), 0xf0, high);
+    [halves(low_low, high_high), halves(high_low, low_high)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,gfni")]
+fn times_wide(x: __m512i, matrix: &[__m512i; 2]) -> __m512i {
+    let crossed = _mm512_shuffle_i64x2::<0b01_00_11_10>(x, x);
+    _mm512_xor_si512(
+        _mm512_gf2p8affine_epi64_epi8::<0>(x, matrix[0]),
+        _mm512_gf2p8affine_epi64_epi8::<0>(crossed, matrix[1]),
+    )
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_wide(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_xor_si512(a, b)
 }

@@ -13,6 +13,7 @@ pub mod datagram;
 pub mod depositor_card;
 pub mod drive_card;
 pub mod journal;
+pub mod kept_head;
 pub mod key_file;
 pub mod layer;
 pub mod ledger;

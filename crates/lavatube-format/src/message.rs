@@ -1,8 +1,12 @@
 //! What depositor and vault say to each other over a link (FORMAT section 12): one message a block.
 //!
 //! A message stands alone: it may come twice, late, or in any order, and means the same. Nothing in it is believed because of
-//! the way it came: objects carry their digests, manifests and receipts their signatures. Steps 7 and 17 of the walk. It
-//! must not know how blocks travel.
+//! the way it came: objects carry their digests, manifests and receipts their signatures, parts of packs their seals. Steps
+//! 7, 17, 19 and 20 of the walk. It must not know how blocks travel.
+
+mod reading;
+
+pub use reading::{Page, Part, Sent, Withheld, list_digest};
 
 use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{Denial, ObjectId, Refusal};
@@ -34,6 +38,29 @@ pub enum Message<'a> {
     },
     /// To the vault: which of these do you have? Answered by a receipt for each, or a denial.
     Asked(Vec<ObjectId>),
+    /// To the vault: send these parts of objects. Answered by parcels; no parts at all withdraw the request.
+    Fetch {
+        /// The request's number.
+        request: u64,
+        /// The parts, those of an object ascending and one behind the other.
+        parts: Vec<Part>,
+    },
+    /// From the vault: parts that were asked for.
+    Parcel {
+        /// The request's number.
+        request: u64,
+        /// The parts.
+        parts: Vec<Sent<'a>>,
+    },
+    /// To the vault: list all objects of a kind. Answered by its pages, or by one without objects when the list is known.
+    List {
+        /// The kind.
+        kind: ObjectKind,
+        /// The digest of the list that is known; zeros for none.
+        known: [u8; 16],
+    },
+    /// From the vault: a page of a list.
+    Listed(Page),
 }
 
 const WHAT: &str = "message";
@@ -41,13 +68,19 @@ const DEPOSIT: u8 = 1;
 const RECEIPTED: u8 = 2;
 const DENIED: u8 = 3;
 const ASKED: u8 = 4;
+const FETCH: u8 = 5;
+const PARCEL: u8 = 6;
+const LIST: u8 = 7;
+const LISTED: u8 = 8;
 
 impl<'a> Message<'a> {
-    /// The message's bytes: a block.
+    /// The message's bytes: a block. A link carries no block twice, so that a question asked again, and its answer, need a
+    /// `turn` that they did not have before; an answer has that of its question. Objects and receipts have none.
     ///
     /// # Panics
-    /// When more than [`ASKED_MAX`] objects are asked for: a mistake of our caller.
-    pub fn encode(&self) -> Vec<u8> {
+    /// When it has more objects or parts than its limits say: a mistake of our caller.
+    pub fn encode(&self, turn: u64) -> Vec<u8> {
+        let begin = |message: u8| [&[message], &turn.to_le_bytes()[..]].concat();
         match self {
             Self::Deposit { kind, object } => {
                 let mut out = Vec::with_capacity(2 + object.len());
@@ -57,18 +90,45 @@ impl<'a> Message<'a> {
             }
             Self::Receipted(receipt) => [&[RECEIPTED], &receipt.encode()[..]].concat(),
             Self::Denied { id, denial, text } => {
-                let mut out = vec![DENIED, ground(*denial)];
+                let mut out = begin(DENIED);
+                out.push(ground(*denial));
                 out.extend_from_slice(&id.0);
                 put_bytes(&mut out, cut(text).as_bytes());
                 out
             }
             Self::Asked(ids) => {
                 assert!(ids.len() <= ASKED_MAX, "asked for too many objects at once");
-                let mut out = vec![ASKED];
+                let mut out = begin(ASKED);
                 put_varint(&mut out, ids.len() as u64);
                 ids.iter().for_each(|id| out.extend_from_slice(&id.0));
                 out
             }
+            Self::Fetch { request, parts } => {
+                let mut out = begin(FETCH);
+                out.extend_from_slice(&request.to_le_bytes());
+                reading::put_parts(&mut out, parts);
+                out
+            }
+            Self::Parcel { request, parts } => {
+                let mut out = begin(PARCEL);
+                out.extend_from_slice(&request.to_le_bytes());
+                reading::put_sent(&mut out, parts);
+                out
+            }
+            Self::List { kind, known } => [&begin(LIST)[..], &[kind.code()], known].concat(),
+            Self::Listed(page) => {
+                let mut out = begin(LISTED);
+                reading::put_page(&mut out, page);
+                out
+            }
+        }
+    }
+
+    /// The turn of a message that was decoded: 0 for those that have none.
+    pub fn turn(bytes: &[u8]) -> u64 {
+        match bytes.split_first() {
+            Some((DENIED..=LISTED, rest)) => rest.first_chunk().map_or(0, |turn| u64::from_le_bytes(*turn)),
+            _ => 0,
         }
     }
 
@@ -78,7 +138,11 @@ impl<'a> Message<'a> {
     /// [`Malformed`] when they are none.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
-        let out = match r.u8()? {
+        let code = r.u8()?;
+        if (DENIED..=LISTED).contains(&code) {
+            r.u64()?;
+        }
+        let out = match code {
             DEPOSIT => {
                 let code = r.u8()?;
                 let kind = ObjectKind::from_code(code).ok_or_else(|| r.fail("unknown kind of object"))?;
@@ -100,6 +164,10 @@ impl<'a> Message<'a> {
                 r.ensure(r.left() == count * ObjectId::LEN, "another number of objects than it says")?;
                 Self::Asked((0..count).map(|_| r.array().map(ObjectId)).collect::<Result<_, _>>()?)
             }
+            FETCH => Self::Fetch { request: r.u64()?, parts: reading::parts(&mut r)? },
+            PARCEL => Self::Parcel { request: r.u64()?, parts: reading::sent(&mut r)? },
+            LIST => Self::List { kind: reading::kind(&mut r)?, known: r.array()? },
+            LISTED => Self::Listed(reading::page(&mut r)?),
             _ => return Err(r.fail("unknown message")),
         };
         r.finish()?;
@@ -157,13 +225,43 @@ mod tests {
     #[test]
     fn a_long_account_is_cut_between_characters() {
         let text = "é".repeat(DENIAL_TEXT_LEN_MAX);
-        let bytes = Message::Denied { id: ObjectId([1; 32]), denial: Denial::Lost, text }.encode();
+        let bytes = Message::Denied { id: ObjectId([1; 32]), denial: Denial::Lost, text }.encode(7);
         let Ok(Message::Denied { text, .. }) = Message::decode(&bytes) else { panic!("a denial") };
         assert_eq!(text, "é".repeat(DENIAL_TEXT_LEN_MAX / 2));
     }
 
     fn kinds() -> impl Strategy<Value = ObjectKind> {
         prop_oneof![Just(ObjectKind::Pack), Just(ObjectKind::Manifest), Just(ObjectKind::DepositorCard)]
+    }
+
+    fn reading_messages(bytes: &[u8]) -> Vec<Message<'_>> {
+        let part = |n, start, len| Part { id: ObjectId([n; 32]), start, len };
+        let withheld = Withheld { len: 9, denial: Denial::Lost, text: "two drives are gone".into() };
+        let sent = |n, bytes| Sent { id: ObjectId([n; 32]), start: 70_000, bytes };
+        let objects = vec![(ObjectId([1; 32]), 4096), (ObjectId([2; 32]), 1)];
+        let page = Page { kind: ObjectKind::Pack, digest: list_digest(&objects), total: 7, first: 5, objects };
+        vec![
+            Message::Fetch { request: 7, parts: vec![part(1, 0, 5), part(1, 5, 1), part(1, 900, 3), part(0, 1, 1)] },
+            Message::Fetch { request: u64::MAX, parts: vec![] },
+            Message::Parcel { request: 7, parts: vec![sent(1, Ok(bytes)), sent(2, Err(withheld))] },
+            Message::List { kind: ObjectKind::Manifest, known: [7; 16] },
+            Message::Listed(page),
+        ]
+    }
+
+    #[test]
+    fn parts_that_overlap_or_reach_too_far_are_refused() {
+        let fetch = |parts: &[u8]| {
+            let bytes = [&[FETCH][..], &[0; 16], &[1], &[7; 32], parts].concat();
+            Message::decode(&bytes).map(drop).map_err(|e| e.rule)
+        };
+        assert!(fetch(&[1, 0, 1]).is_ok());
+        assert_eq!(fetch(&[1, 0, 0]), Err("beyond the longest object"));
+        assert_eq!(fetch(&[0]), Err("an object without a part"));
+        let mut far = vec![1];
+        put_varint(&mut far, OBJECT_LEN_MAX as u64);
+        far.push(1);
+        assert_eq!(fetch(&far), Err("beyond the longest object"));
     }
 
     proptest! {
@@ -183,17 +281,20 @@ mod tests {
                 Message::Denied { id: ObjectId([5; 32]), denial: denial(code).unwrap(), text },
                 Message::Asked(ids.into_iter().map(ObjectId).collect()),
             ];
-            for message in all {
-                let bytes = message.encode();
+            for message in all.into_iter().chain(reading_messages(&object)) {
+                let bytes = message.encode(sequence);
+                let turn = Message::turn(&bytes);
+                let has_none = matches!(message, Message::Deposit { .. } | Message::Receipted(_));
+                prop_assert_eq!(turn, if has_none { 0 } else { sequence });
                 prop_assert_eq!(Message::decode(&bytes), Ok(message));
             }
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic(first in 0..6u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_decoder_panic(first in 0..10u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let bytes = [&[first], &bytes[..]].concat();
             if let Ok(message) = Message::decode(&bytes) {
-                prop_assert_eq!(message.encode(), bytes);
+                prop_assert_eq!(message.encode(Message::turn(&bytes)), bytes);
             }
         }
     }

@@ -17,7 +17,7 @@ use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
 use lavatube_format::manifest::{CT_LEN, ENC_LEN, Wrap};
-use lavatube_format::message::Message;
+use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
 use lavatube_format::pair_line::{PairLine, PairVault};
@@ -282,15 +282,24 @@ fn messages_of_the_link_are_as_ever() {
         object: ObjectId([2; 32]),
         check: [3; 16],
     };
+    let part = |id, start, len| Part { id: ObjectId([id; 32]), start, len };
+    let sent = |id, bytes| Sent { id: ObjectId([id; 32]), start: 0, bytes };
+    let withheld = Withheld { len: 5, denial: Denial::Lost, text: "two drives are gone".into() };
+    let objects = vec![(ObjectId([1; 32]), 4096), (ObjectId([2; 32]), 300)];
+    let page = Page { kind: ObjectKind::Manifest, digest: list_digest(&objects), total: 2, first: 0, objects };
     let all = [
         Message::Deposit { kind: ObjectKind::Manifest, object: b"a manifest" },
         Message::Receipted(Receipt { body, signature: [4; 64] }),
         Message::Denied { id: ObjectId([5; 32]), denial: Denial::Refused(Refusal::Object), text: "no manifest".into() },
         Message::Asked(vec![ObjectId([6; 32]), ObjectId([7; 32])]),
+        Message::Fetch { request: 8, parts: vec![part(1, 0, 48), part(1, 70_000, 300), part(2, 5, 1)] },
+        Message::Parcel { request: 8, parts: vec![sent(1, Ok(b"a part")), sent(2, Err(withheld))] },
+        Message::List { kind: ObjectKind::Manifest, known: [9; 16] },
+        Message::Listed(page),
     ];
-    let names = ["deposit", "receipted", "denied", "asked"];
+    let names = ["deposit", "receipted", "denied", "asked", "fetch", "parcel", "list", "listed"];
     for (name, message) in names.iter().zip(all) {
-        let bytes = message.encode();
+        let bytes = message.encode(10);
         golden(&format!("message_{name}-v1.bin"), &bytes);
         assert_eq!(Message::decode(&bytes), Ok(message));
     }

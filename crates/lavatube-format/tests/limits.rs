@@ -12,9 +12,9 @@
 use lavatube_base::digest::h16;
 use lavatube_base::limits::{
     AGENT_MESSAGE_LEN_MAX, AGENT_REASON_LEN_MAX, ASKED_MAX, CARD_LEN_MAX, CHUNK_LEN_MAX, DENIAL_TEXT_LEN_MAX,
-    DRIVES_MAX, FRAME_RAW_MAX, JOURNAL_BODY_MAX, LAYERS_MAX, LIST_DEPTH_MAX, MANIFEST_LEN_MAX, OBJECT_LEN_MAX,
-    PACK_CLASSES, PATH_LEN_MAX, RECORD_LEN_MAX, REFS_PER_LIST_MAX, SHARD_BLOCK_LEN, SKIPPED_LISTED_MAX,
-    TREE_BLOCK_LEN_MAX,
+    DRIVES_MAX, FRAME_RAW_MAX, JOURNAL_BODY_MAX, LAYERS_MAX, LIST_DEPTH_MAX, LISTED_MAX, MANIFEST_LEN_MAX,
+    OBJECT_LEN_MAX, PACK_CLASSES, PARTS_MAX, PATH_LEN_MAX, RECORD_LEN_MAX, REFS_PER_LIST_MAX, SHARD_BLOCK_LEN,
+    SKIPPED_LISTED_MAX, TREE_BLOCK_LEN_MAX,
 };
 use lavatube_base::sign::PairPublic;
 use lavatube_base::time::WallTime;
@@ -287,7 +287,7 @@ fn agent_reason_len_max() {
 #[test]
 fn denial_text_len_max() {
     for (len, good) in [(DENIAL_TEXT_LEN_MAX, true), (DENIAL_TEXT_LEN_MAX + 1, false)] {
-        let mut bytes = vec![3, 1];
+        let mut bytes = vec![3, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         bytes.extend_from_slice(&[0; 32]);
         put_bytes(&mut bytes, "x".repeat(len).as_bytes());
         assert_eq!(Message::decode(&bytes).is_ok(), good, "text of {len}");
@@ -297,10 +297,40 @@ fn denial_text_len_max() {
 #[test]
 fn asked_max() {
     for (count, good) in [(ASKED_MAX, true), (ASKED_MAX + 1, false)] {
-        let mut bytes = vec![4];
+        let mut bytes = vec![4, 0, 0, 0, 0, 0, 0, 0, 0];
         put_varint(&mut bytes, count as u64);
         bytes.resize(bytes.len() + 32 * count, 1);
         assert_eq!(Message::decode(&bytes).is_ok(), good, "{count} objects");
+    }
+}
+
+#[test]
+fn parts_max() {
+    for (count, good) in [(PARTS_MAX, true), (PARTS_MAX + 1, false)] {
+        let mut fetch = [&[5][..], &[0; 16], &[1]].concat();
+        fetch.extend_from_slice(&[7; 32]);
+        put_varint(&mut fetch, count as u64);
+        (0..count).for_each(|_| fetch.extend_from_slice(&[0, 1]));
+        assert_eq!(Message::decode(&fetch).is_ok(), good, "{count} parts are asked for");
+        let mut parcel = [&[6][..], &[0; 16]].concat();
+        put_varint(&mut parcel, count as u64);
+        (0..count).for_each(|_| parcel.extend_from_slice(&[&[7; 32][..], &[0, 0, 1, 9]].concat()));
+        assert_eq!(Message::decode(&parcel).is_ok(), good, "{count} parts come");
+    }
+}
+
+#[test]
+fn listed_max() {
+    for (count, good) in [(LISTED_MAX, true), (LISTED_MAX + 1, false)] {
+        let mut page = vec![8, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        page.extend_from_slice(&[0; 16]);
+        put_varint(&mut page, count as u64);
+        page.push(0);
+        put_varint(&mut page, count as u64);
+        for n in 0..count as u32 {
+            page.extend_from_slice(&[&n.to_be_bytes()[..], &[0; 28], &[1]].concat());
+        }
+        assert_eq!(Message::decode(&page).is_ok(), good, "{count} objects are listed");
     }
 }
 

@@ -1,12 +1,15 @@
 //! The packet code: a block as K source symbols, R repair symbols, and a block again from any K of them.
 //!
-//! A thin wrapper of one crate in one form ([decision 0007](../../../docs/decisions/0007-packet-code.md)), so that the
-//! rest of the link sees lengths and numbers only. It must not know datagrams, time or why a symbol is missing. Steps 9
-//! and 12 of the walk.
+//! One code of one crate in one form ([decision 0007](../../../docs/decisions/0007-packet-code.md)), so that the rest of the
+//! link sees lengths and numbers only; where the machine can, [`fast`] makes the same bytes. It must not know datagrams, time or
+//! why a symbol is missing. Steps 9 and 12 of the walk.
 
 use lavatube_base::limits::{BLOCK_LEN_MAX, SYMBOL_LEN_MAX};
+use lavatube_codes::lanes::Lanes;
 use reed_solomon_simd::engine::DefaultEngine;
 use reed_solomon_simd::rate::{HighRateDecoder, HighRateEncoder, RateDecoder, RateEncoder};
+
+mod fast;
 
 /// How a block of some length is cut: everything about it follows from the length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +54,9 @@ impl Shape {
         self.k + self.r
     }
 
-    /// Bytes of all repair symbols.
-    pub fn repair_len(&self) -> usize {
-        self.r * self.symbol_len
+    /// Repair symbols there are.
+    pub fn r(&self) -> usize {
+        self.r
     }
 
     /// Source symbol `number` as far as the block reaches; zeros follow up to the symbol's length.
@@ -70,16 +73,26 @@ impl Shape {
     }
 }
 
-/// All repair symbols of a block, one after the other.
-pub fn repair(shape: &Shape, block: &[u8]) -> Vec<u8> {
+/// The first `count` repair symbols of a block, one after the other.
+pub fn repair(shape: &Shape, block: &[u8], count: usize) -> Vec<u8> {
     assert!(block.len() == shape.block_len, "the block has the length of its shape");
-    let len = shape.symbol_len;
-    let mut out = vec![0; shape.repair_len()];
+    assert!(count <= shape.r, "no more repair symbols than there are");
     if shape.k == 1 {
         // One symbol needs no arithmetic: each repair symbol is the block.
-        out.chunks_exact_mut(len).for_each(|symbol| symbol[..block.len()].copy_from_slice(block));
+        let mut out = vec![0; count * shape.symbol_len];
+        out.chunks_exact_mut(shape.symbol_len).for_each(|symbol| symbol[..block.len()].copy_from_slice(block));
         return out;
     }
+    match Lanes::best() {
+        Some(lanes) => fast::repair(lanes, shape, block, count),
+        None => plain_repair(shape, block, count),
+    }
+}
+
+/// [`repair`] by the crate.
+fn plain_repair(shape: &Shape, block: &[u8], count: usize) -> Vec<u8> {
+    let len = shape.symbol_len;
+    let mut out = vec![0; count * len];
     let mut work = None;
     let mut padded = vec![0; len];
     for (at, width) in shape.slices(shape.k.next_multiple_of(shape.r), ENCODE_SCRATCH_LEN) {
@@ -154,19 +167,21 @@ impl Rebuild {
         if self.missing > 0 {
             return None;
         }
-        if !self.repair_numbers.is_empty() {
-            self.decode()?;
+        if self.shape.k == 1 && !self.held[0] {
+            self.sources.copy_from_slice(&self.repairs[..self.shape.symbol_len]);
+        } else if !self.repair_numbers.is_empty() {
+            match Lanes::best() {
+                Some(lanes) => fast::decode(lanes, &mut self),
+                None => self.plain_decode()?,
+            }
         }
         self.sources.truncate(self.shape.block_len);
         Some(self.sources)
     }
 
-    fn decode(&mut self) -> Option<()> {
+    /// Decoding by the crate.
+    fn plain_decode(&mut self) -> Option<()> {
         let Shape { k, r, symbol_len: len, .. } = self.shape;
-        if k == 1 {
-            self.sources.copy_from_slice(&self.repairs[..len]);
-            return Some(());
-        }
         let mut work = None;
         for (at, width) in self.shape.slices((k + r).next_power_of_two(), DECODE_SCRATCH_LEN) {
             let mut decoder = HighRateDecoder::new(k, r, width, DefaultEngine::new(), work.take()).ok()?;

@@ -68,9 +68,11 @@ impl ContactPlan {
         Self(vec![Contact { start, end, rate_up_bit_s, rate_down_bit_s, light: None, budget: None }])
     }
 
-    /// Reads a plan. Lines of ours are `contact +FROM +TO up RATE [down RATE] [light S] [budget BYTES]`, in seconds from
-    /// `origin` and bits a second; those of ION are `a contact +FROM +TO NODE NODE RATE` (bytes a second) and `a range +FROM +TO NODE
-    /// NODE S`, of which those between `here` and `there` count. What follows `#` is for people.
+    /// Reads a plan. Lines of ours are `contact FROM TO [every S] up RATE [down RATE] [light S] [budget BYTES]`, in bits a
+    /// second; those of ION are `a contact FROM TO NODE NODE RATE` (bytes a second) and `a range FROM TO NODE NODE S`, of which
+    /// those between `here` and `there` count. A time is `+SECONDS` from `origin`, or a date in UTC:
+    /// `2026-11-27T08:30:00Z`, as ION has it `2026/11/27-08:30:00`. One that comes `every` so often does so for ten years.
+    /// What follows `#` is for people.
     ///
     /// # Errors
     /// [`PlanError`] with the first line that is not understood.
@@ -81,7 +83,10 @@ impl ContactPlan {
             let mut words = Words { origin, words: line.split('#').next().unwrap_or_default().split_whitespace() };
             match words.next_pair() {
                 (None, _) => {}
-                (Some("contact"), Some(start)) => contacts.push(words.contact(start).ok_or_else(|| fail(OURS))?),
+                (Some("contact"), Some(start)) => {
+                    let (first, every) = words.contact(start).ok_or_else(|| fail(OURS))?;
+                    contacts.extend(repeated(first, every));
+                }
                 (Some("a"), Some(kind @ ("contact" | "range"))) => {
                     let ion = words.ion().ok_or_else(|| fail(IONS))?;
                     let ours = [(here, there), (there, here)].contains(&(ion.from, ion.to));
@@ -121,6 +126,31 @@ impl ContactPlan {
         self.0[self.first_after(now)..].iter().find(|c| c.start > now)
     }
 
+    /// When `bytes` of IP packets will have left that begin to leave at `from`; `None` when no window is left for them.
+    /// Budgets count from the beginning of each window.
+    pub fn when_sent(&self, from: Instant, bytes: u64) -> Option<Instant> {
+        self.passes(from, bytes).last().filter(|pass| pass.is_last).map(|pass| pass.end)
+    }
+
+    /// The parts of windows that `bytes` of IP packets take which begin to leave at `from`.
+    pub fn passes(&self, from: Instant, bytes: u64) -> Vec<Pass> {
+        let mut out = Vec::new();
+        let mut left = bytes;
+        for contact in &self.0[self.first_after(from)..] {
+            if left == 0 {
+                break;
+            }
+            let start = contact.start.max(from);
+            let room = bytes_in(contact.rate_up_bit_s, contact.end.since(start));
+            let sent = left.min(room).min(contact.budget.unwrap_or(u64::MAX));
+            let is_last = sent == left;
+            let took = time_for(contact.rate_up_bit_s, sent);
+            left -= sent;
+            out.push(Pass { start, end: contact.end.min(start + took), bytes: sent, is_last });
+        }
+        out
+    }
+
     /// All windows.
     pub fn contacts(&self) -> &[Contact] {
         &self.0
@@ -130,6 +160,37 @@ impl ContactPlan {
     fn first_after(&self, now: Instant) -> usize {
         self.0.partition_point(|c| c.end <= now)
     }
+}
+
+/// A part of a window that is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// From here on.
+    pub start: Instant,
+    /// Up to here.
+    pub end: Instant,
+    /// Bytes of IP packets that leave.
+    pub bytes: u64,
+    /// Nothing is left after it.
+    pub is_last: bool,
+}
+
+fn bytes_in(rate_bit_s: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(rate_bit_s) * time.as_nanos() / 8_000_000_000).unwrap_or(u64::MAX)
+}
+
+fn time_for(rate_bit_s: u64, bytes: u64) -> Duration {
+    let ns = u128::from(bytes) * 8_000_000_000 / u128::from(rate_bit_s.max(1));
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
+/// A contact, and those that follow it.
+fn repeated(first: Contact, every: Option<Duration>) -> impl Iterator<Item = Contact> {
+    let times = every.map_or(1, |every| (TEN_YEARS.as_nanos() / every.as_nanos()).clamp(1, REPEATED_MAX));
+    (0..u32::try_from(times).unwrap_or(1)).map(move |n| {
+        let later = every.unwrap_or_default().saturating_mul(n);
+        Contact { start: first.start + later, end: first.end + later, ..first }
+    })
 }
 
 struct Words<'a> {
@@ -162,13 +223,17 @@ impl<'a> Words<'a> {
         (self.words.next(), self.words.next())
     }
 
-    fn contact(&mut self, start: &str) -> Option<Contact> {
+    fn contact(&mut self, start: &str) -> Option<(Contact, Option<Duration>)> {
+        let mut every = None;
         let (start, end) = (self.instant(start)?, self.words.next()?);
         let end = self.instant(end)?;
         let mut contact = Contact { start, end, rate_up_bit_s: 0, rate_down_bit_s: 0, light: None, budget: None };
         while let (Some(name), value) = self.next_pair() {
             let value = value?;
             match name {
+                "every" => {
+                    every = Some(Duration::try_from_secs_f64(value.parse().ok()?).ok()?).filter(|e| !e.is_zero())
+                }
                 "up" => contact.rate_up_bit_s = value.parse().ok()?,
                 "down" => contact.rate_down_bit_s = value.parse().ok()?,
                 "light" => contact.light = Some(Duration::try_from_secs_f64(value.parse().ok()?).ok()?),
@@ -176,7 +241,7 @@ impl<'a> Words<'a> {
                 _ => return None,
             }
         }
-        Some(contact).filter(|c| c.rate_up_bit_s > 0)
+        Some((contact, every)).filter(|(c, _)| c.rate_up_bit_s > 0)
     }
 
     fn ion(&mut self) -> Option<Ion> {
@@ -189,9 +254,37 @@ impl<'a> Words<'a> {
     }
 
     fn instant(&self, word: &str) -> Option<Instant> {
-        let seconds: f64 = word.strip_prefix('+')?.parse().ok()?;
-        Some(self.origin + Duration::try_from_secs_f64(seconds).ok()?)
+        match word.strip_prefix('+') {
+            Some(seconds) => Some(self.origin + Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?),
+            None => date(word),
+        }
     }
+}
+
+/// A date in UTC: `YYYY-MM-DDThh:mm:ssZ`, or `YYYY/MM/DD-hh:mm:ss`.
+fn date(word: &str) -> Option<Instant> {
+    let word = word.strip_suffix('Z').unwrap_or(word);
+    let numbers: Vec<u64> = word.split(['-', '/', 'T', ':']).map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    let [year, month, day, hour, minute, second] = numbers[..] else { return None };
+    let shape = [b"dddd-dd-ddTdd:dd:dd", b"dddd/dd/dd-dd:dd:dd"];
+    let is_digit = |b: u8| if b.is_ascii_digit() { b'd' } else { b };
+    let fits = shape.iter().any(|s| word.bytes().map(is_digit).eq(s.iter().copied()));
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let lengths = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let length = lengths.get(usize::try_from(month.checked_sub(1)?).ok()?)?;
+    if !fits
+        || !(1970..2500).contains(&year)
+        || !(1..=*length).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
+        return None;
+    }
+    let leaps_before = |year: u64| (year - 1) / 4 - (year - 1) / 100 + (year - 1) / 400;
+    let days = 365 * (year - 1970) + leaps_before(year) - leaps_before(1970);
+    let days = days + lengths.iter().take(usize::try_from(month - 1).ok()?).sum::<u64>() + day - 1;
+    Some(Instant(0) + Duration::from_secs(((days * 24 + hour) * 60 + minute) * 60 + second))
 }
 
 /// A whole number of bits a second, of 0 to 10^15.
@@ -200,8 +293,11 @@ fn rate(bit_s: f64) -> Option<u64> {
     Some(whole).filter(|rate| *rate <= 1_000_000_000_000_000)
 }
 
-const OURS: &str = "not `contact +FROM +TO up RATE [down RATE] [light S] [budget BYTES]`";
-const IONS: &str = "not `a contact|range +FROM +TO NODE NODE NUMBER` (absolute dates need a clock)";
+const OURS: &str = "not `contact FROM TO [every S] up RATE [down RATE] [light S] [budget BYTES]`";
+const IONS: &str = "not `a contact|range FROM TO NODE NODE NUMBER`";
+const TEN_YEARS: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Contacts that one line stands for.
+const REPEATED_MAX: u128 = 1 << 13;
 
 #[cfg(test)]
 mod tests {
@@ -236,6 +332,36 @@ mod tests {
     }
 
     #[test]
+    fn dates_are_read_in_both_ways() {
+        let ours = "contact 2026-11-27T08:30:00Z 2028-02-29T23:59:59Z up 5";
+        let ions = "a contact 2026/11/27-08:30:00 2028/02/29-23:59:59 1 2 100";
+        for text in [ours, ions] {
+            let plan = ContactPlan::parse(text, s(7), 1, 2).unwrap();
+            assert_eq!((plan.contacts()[0].start, plan.contacts()[0].end), (s(1_795_768_200), s(1_835_481_599)));
+        }
+    }
+
+    #[test]
+    fn a_contact_may_come_every_day() {
+        let plan = ContactPlan::parse("contact +0 +21600 every 86400 up 8000", s(0), 1, 2).unwrap();
+        assert_eq!(plan.contacts().len(), 3660);
+        assert_eq!(plan.at(s(86_400 * 1000 + 5)).unwrap().start, s(86_400 * 1000));
+    }
+
+    #[test]
+    fn what_is_to_be_sent_takes_its_windows() {
+        let text = "contact +10 +20 up 8000\ncontact +30 +40 up 8000 budget 3000\ncontact +50 +60 up 80000";
+        let plan = ContactPlan::parse(text, s(0), 1, 2).unwrap();
+        let when = |from, bytes| plan.when_sent(s(from), bytes);
+        assert_eq!((when(0, 5000), when(15, 5000), when(0, 10_000)), (Some(s(15)), Some(s(20)), Some(s(20))));
+        assert_eq!((when(15, 8000), when(15, 18_000)), (Some(s(33)), Some(s(51))));
+        assert_eq!((when(55, 50_000), when(55, 50_001), when(70, 1)), (Some(s(60)), None, None));
+        let passes: Vec<_> = plan.passes(s(15), 9000).iter().map(|p| (p.start, p.end, p.bytes)).collect();
+        assert_eq!(passes, [(s(15), s(20), 5000), (s(30), s(33), 3000), (s(50), Instant(50_100_000_000), 1000)]);
+        assert_eq!(plan.when_sent(s(0), 0), None);
+    }
+
+    #[test]
     fn other_lines_are_named() {
         let bad = [
             "contract +0 +1",
@@ -243,7 +369,10 @@ mod tests {
             "contact 0 +1 up 5",
             "contact +0 +1 up -5",
             "contact +0 +1 up 5 left 2",
-            "a contact 2026/01/01-00:00:00 +1 1 2 3",
+            "a contact 2026/02/29-00:00:00 +1 1 2 3",
+            "a contact 2026-01-01 +1 1 2 3",
+            "contact 2026-13-01T00:00:00Z +1 up 5",
+            "contact +0 +1 every 0x up 5",
             "a contact +0 +1 1 2",
             "a contact +0 +1 1 2 nan",
             "a contact +0 +1 1 2 1e300",

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use lavatube_base::digest::h16;
 use lavatube_base::limits::REPLAY_WINDOW;
+use lavatube_base::many::h16_many;
 use lavatube_format::datagram::{COUNTER_MAX, Datagram, TAG_LEN, put_head};
 
 /// A secret both nodes hold, for one direction.
@@ -17,13 +18,14 @@ pub struct Sealing {
     key: Key,
     key_id: u16,
     reserved: Range<u64>,
+    tags: Vec<[u8; TAG_LEN]>,
 }
 
 impl Sealing {
     /// With the counters that the caller reserved.
     pub fn new(key: Key, reserved: Range<u64>) -> Self {
         assert!(reserved.end <= COUNTER_MAX + 1, "a counter has 48 bits");
-        Self { key, key_id: key_id(&key), reserved }
+        Self { key, key_id: key_id(&key), reserved, tags: Vec::new() }
     }
 
     /// The next counter, and whether there is one.
@@ -57,13 +59,23 @@ impl Sealing {
         put_head(out, self.key_id, self.reserved.start);
     }
 
-    /// Appends the tag of the datagram that begins at `start`; its counter is spent.
-    pub fn close(&mut self, out: &mut Vec<u8>, start: usize) {
+    /// Leaves room for the tag of the datagram that was begun; its counter is spent. It must not leave before [`Sealing::tag`].
+    pub fn close(&mut self, out: &mut Vec<u8>) {
         //= FORMAT#F21 a counter is used once, and only from the reserved range
         assert!(!self.reserved.is_empty(), "a counter beyond what is reserved");
         self.reserved.start += 1;
-        let tag = tag(&self.key, &out[start..]);
-        out.extend_from_slice(&tag);
+        out.extend_from_slice(&[0; TAG_LEN]);
+    }
+
+    /// Tags the datagrams in `out` that begin at `start` and end at `ends`.
+    pub fn tag(&mut self, out: &mut [u8], start: usize, ends: &[usize]) {
+        let begins = std::iter::once(&start).chain(ends);
+        let tagged: Vec<&[u8]> = begins.zip(ends).map(|(begin, end)| &out[*begin..end - TAG_LEN]).collect();
+        self.tags.clear();
+        h16_many(Some(&self.key), &tagged, &mut self.tags);
+        for (end, tag) in ends.iter().zip(&self.tags) {
+            out[end - TAG_LEN..*end].copy_from_slice(tag);
+        }
     }
 }
 
@@ -91,13 +103,21 @@ impl Opening {
         Self { key, key_id: key_id(&key), window: Window::new(floor) }
     }
 
-    /// The counter and messages of a datagram that is the peer's and new.
-    pub fn open<'a>(&mut self, bytes: &'a [u8]) -> Result<(u64, &'a [u8]), Drop> {
+    /// The tags that these datagrams should have, appended to `tags`; whatever is none gets one too, for [`Opening::open`] to refuse.
+    pub fn tags(&self, datagrams: &[&[u8]], tags: &mut Vec<[u8; TAG_LEN]>) {
+        let tagged: Vec<&[u8]> = datagrams
+            .iter()
+            .map(|bytes| Datagram::decode(bytes).ok().filter(|d| d.key_id == self.key_id).map_or(&[][..], |d| d.tagged))
+            .collect();
+        h16_many(Some(&self.key), &tagged, tags);
+    }
+
+    /// The counter and messages of a datagram that is the peer's and new; `tag` is the one it should have.
+    pub fn open<'a>(&mut self, bytes: &'a [u8], tag: &[u8; TAG_LEN]) -> Result<(u64, &'a [u8]), Drop> {
         //= FORMAT#F22 key id, then tag, then window; nothing has changed when one of them says no
         let datagram = Datagram::decode(bytes).ok().filter(|d| d.key_id == self.key_id).ok_or(Drop::Foreign)?;
-        let expected = u128::from_ne_bytes(tag(&self.key, datagram.tagged));
         // One comparison of the whole: its time does not tell how much of a forged tag was right.
-        if expected ^ u128::from_ne_bytes(*datagram.tag) != 0 {
+        if u128::from_ne_bytes(*tag) ^ u128::from_ne_bytes(*datagram.tag) != 0 {
             return Err(Drop::Forged);
         }
         if !self.window.take(datagram.counter) {
@@ -154,12 +174,6 @@ fn key_id(key: &Key) -> u16 {
     u16::from_be_bytes([digest[0], digest[1]])
 }
 
-fn tag(key: &Key, tagged: &[u8]) -> [u8; TAG_LEN] {
-    let mut tag = [0; TAG_LEN];
-    tag.copy_from_slice(&blake3::keyed_hash(key, tagged).as_bytes()[..TAG_LEN]);
-    tag
-}
-
 const SIZE: u64 = REPLAY_WINDOW as u64;
 
 #[cfg(test)]
@@ -175,16 +189,24 @@ mod tests {
         let mut out = Vec::new();
         sealing.open(&mut out);
         out.extend_from_slice(messages);
-        sealing.close(&mut out, 0);
+        sealing.close(&mut out);
+        let end = out.len();
+        sealing.tag(&mut out, 0, &[end]);
         out
+    }
+
+    fn open<'a>(opening: &mut Opening, bytes: &'a [u8]) -> Result<(u64, &'a [u8]), Drop> {
+        let mut tags = Vec::new();
+        opening.tags(&[bytes], &mut tags);
+        opening.open(bytes, &tags[0])
     }
 
     #[test]
     fn what_is_sealed_opens_once() {
         let mut opening = Opening::new(KEY, 0);
         let datagram = sealed(5, b"moon");
-        assert_eq!(opening.open(&datagram), Ok((5, &b"moon"[..])));
-        assert_eq!(opening.open(&datagram), Err(Drop::Replayed));
+        assert_eq!(open(&mut opening, &datagram), Ok((5, &b"moon"[..])));
+        assert_eq!(open(&mut opening, &datagram), Err(Drop::Replayed));
         assert_eq!(opening.floor(), 6);
     }
 
@@ -195,19 +217,19 @@ mod tests {
         for at in 0..datagram.len() {
             let mut forged = datagram.clone();
             forged[at] ^= 1;
-            assert!(matches!(opening.open(&forged), Err(Drop::Foreign | Drop::Forged)));
-            assert!(opening.open(&datagram[..at]).is_err());
+            assert!(matches!(open(&mut opening, &forged), Err(Drop::Foreign | Drop::Forged)));
+            assert!(open(&mut opening, &datagram[..at]).is_err());
         }
-        assert_eq!(Opening::new([8; 32], 0).open(&datagram), Err(Drop::Foreign));
+        assert_eq!(open(&mut Opening::new([8; 32], 0), &datagram), Err(Drop::Foreign));
         assert_eq!(opening.floor(), 0);
-        assert!(opening.open(&datagram).is_ok());
+        assert!(open(&mut opening, &datagram).is_ok());
     }
 
     #[test]
     fn counters_from_before_a_restart_are_old() {
         let mut opening = Opening::new(KEY, 100);
-        assert_eq!(opening.open(&sealed(99, b"")), Err(Drop::Replayed));
-        assert!(opening.open(&sealed(100, b"")).is_ok());
+        assert_eq!(open(&mut opening, &sealed(99, b"")), Err(Drop::Replayed));
+        assert!(open(&mut opening, &sealed(100, b"")).is_ok());
     }
 
     #[test]
@@ -224,7 +246,7 @@ mod tests {
     fn a_counter_that_was_not_reserved_is_never_used() {
         let mut sealing = Sealing::new(KEY, 3..3);
         assert_eq!(sealing.next(), None);
-        sealing.close(&mut Vec::new(), 0);
+        sealing.close(&mut Vec::new());
     }
 
     proptest! {

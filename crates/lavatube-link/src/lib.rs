@@ -22,6 +22,10 @@
 //! let mut link = Link::new(config, 0..1 << 20, MemoryStore::default(), clock());
 //! let (mut datagram, mut incoming) = (Vec::new(), Vec::new());
 //! while rounds.next().is_some() {
+//!     // Repair symbols and whole blocks are made where there is time for it: in another thread, or here.
+//!     while let Some(job) = link.poll_job(clock()) {
+//!         link.finished(job.run(), clock());
+//!     }
 //!     while let Some(event) = link.poll_event() {
 //!         match event {
 //!             Event::Wanted { key } => link.supply(key, vec![/* read from the spool */]),
@@ -33,7 +37,7 @@
 //!             Event::Delivered { .. } | Event::Refused { .. } | Event::Spent { .. } | Event::Echoed { .. } => {}
 //!         }
 //!     }
-//!     // Several datagrams may be appended to one buffer, for one system call.
+//!     // `poll_transmits` appends several datagrams to one buffer, for one system call.
 //!     while link.poll_transmit(clock(), &mut datagram) {
 //!         socket.send(&datagram);
 //!         datagram.clear();
@@ -57,7 +61,7 @@
 //! | `sender`, `outgoing` | which block and how many symbols; one block on its way out |
 //! | `receiver` | symbols in, blocks out, reports |
 //! | `estimate` | loss, bursts, light time, and what follows for the number of symbols |
-//! | `code` | the packet code |
+//! | `code`, `job` | the packet code; work that is done elsewhere |
 //! | `guard` | tags, counters, replay window |
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
 //! | `store` | the seam for symbols that came in |
@@ -69,6 +73,7 @@ mod config;
 mod contact;
 mod estimate;
 mod guard;
+mod job;
 mod line;
 mod link;
 pub mod ltp;
@@ -82,8 +87,9 @@ mod store;
 pub use config::{Config, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
 pub use guard::Key;
+pub use job::{Done, Job};
 pub use line::Line;
 pub use link::{Event, Link, SubmitError};
 pub use outgoing::Block;
 pub use status::{Receiving, Sending, Stage, Status, Totals};
-pub use store::{MemoryStore, StoreError, SymbolStore};
+pub use store::{MemoryStore, StoreError, SymbolStore, Symbols};

@@ -1,8 +1,8 @@
 //! The machine: one link to one peer, turned by datagrams, time and its caller.
 //!
 //! It puts the halves together and decides what goes into the next datagram; guard, plan and pacer stand at its door. It must
-//! not know sockets, threads or clocks: after any call, drain [`Link::poll_transmit`] and [`Link::poll_event`], then ask
-//! [`Link::poll_timeout`]. Steps 8 to 12 of the walk.
+//! not know sockets, threads or clocks: after any call, drain [`Link::poll_transmit`], [`Link::poll_job`] and [`Link::poll_event`],
+//! then ask [`Link::poll_timeout`]. Steps 8 to 12 of the walk.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,6 +17,7 @@ use crate::Config;
 use crate::contact::{Contact, ContactPlan};
 use crate::estimate::Estimate;
 use crate::guard::{Drop, Opening, Sealing};
+use crate::job::{Done, Job, Outcome};
 use crate::line::{Line, Turn};
 use crate::outgoing::Block;
 use crate::pacer::{PACKET_OWN_LEN, Pacer};
@@ -52,6 +53,8 @@ pub struct Link<S> {
     /// The caller was asked for more counters.
     reserving: bool,
     totals: Totals,
+    /// Kept for its memory.
+    tags: Vec<[u8; TAG_LEN]>,
 }
 
 /// What a link tells its caller.
@@ -140,6 +143,7 @@ impl<S: SymbolStore> Link<S> {
             echo_replies: VecDeque::new(),
             reserving: false,
             totals: Totals::default(),
+            tags: Vec::new(),
         };
         link.turn(now);
         link
@@ -192,20 +196,34 @@ impl<S: SymbolStore> Link<S> {
 
     /// A datagram came in. Whether it was the peer's and new: then where it came from is where the peer is.
     pub fn handle_datagram(&mut self, bytes: &[u8], now: Instant) -> bool {
+        self.handle_datagrams(&[bytes], now)
+    }
+
+    /// Datagrams came in from one place, in this order; together they cost less than one by one. Whether one of them was the peer's and new.
+    pub fn handle_datagrams(&mut self, datagrams: &[&[u8]], now: Instant) -> bool {
         self.turn(now);
-        let (counter, messages) = match self.opening.open(bytes) {
-            Ok(opened) => opened,
-            Err(why) => {
-                match why {
-                    Drop::Foreign => self.totals.foreign += 1,
-                    Drop::Forged => self.totals.forged += 1,
-                    Drop::Replayed => self.totals.replayed += 1,
+        let mut tags = std::mem::take(&mut self.tags);
+        tags.clear();
+        self.opening.tags(datagrams, &mut tags);
+        let mut genuine = false;
+        for (bytes, tag) in datagrams.iter().zip(&tags) {
+            match self.opening.open(bytes, tag) {
+                Ok((counter, messages)) => {
+                    genuine = true;
+                    self.totals.datagrams_received += 1;
+                    self.totals.len_received += (bytes.len() + PACKET_OWN_LEN) as u64;
+                    self.handle_messages(counter, messages, now);
                 }
-                return false;
+                Err(Drop::Foreign) => self.totals.foreign += 1,
+                Err(Drop::Forged) => self.totals.forged += 1,
+                Err(Drop::Replayed) => self.totals.replayed += 1,
             }
-        };
-        self.totals.datagrams_received += 1;
-        self.totals.len_received += (bytes.len() + PACKET_OWN_LEN) as u64;
+        }
+        self.tags = tags;
+        genuine
+    }
+
+    fn handle_messages(&mut self, counter: u64, messages: &[u8], now: Instant) {
         self.receiver.handle_counter(counter, now);
         for message in Messages::new(messages) {
             match message {
@@ -213,13 +231,12 @@ impl<S: SymbolStore> Link<S> {
                 Err(_) => self.totals.malformed += 1,
             }
         }
-        true
     }
 
     fn handle_message(&mut self, message: Message<'_>, counter: u64, now: Instant) {
         match message {
-            Message::Symbol(symbol) => self.receiver.handle_symbol(&symbol, &mut self.events, now),
-            Message::Announce(announce) => self.receiver.handle_announce(&announce, &mut self.events, now),
+            Message::Symbol(symbol) => self.receiver.handle_symbol(&symbol, now),
+            Message::Announce(announce) => self.receiver.handle_announce(&announce, now),
             Message::Report(report) => {
                 self.answered(now);
                 let next = self.sealing.counter();
@@ -262,7 +279,7 @@ impl<S: SymbolStore> Link<S> {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.turn(now);
-        self.receiver.handle_timeout(&mut self.events, now);
+        self.receiver.handle_timeout(now);
         let patience = self.patience();
         if self.line == Line::Open && self.unanswered_at().is_some_and(|at| at <= now) {
             self.line = self.line.next(Turn::Unanswered);
@@ -307,7 +324,22 @@ impl<S: SymbolStore> Link<S> {
 
     /// Appends the next datagram to `out`; `false` when none may or need be sent now.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        self.poll_transmits(now, out, &mut Vec::new(), 1) == 1
+    }
+
+    /// Appends up to `most` datagrams to `out` and where each ends to `ends`; how many. Together they cost less than one by one.
+    pub fn poll_transmits(&mut self, now: Instant, out: &mut Vec<u8>, ends: &mut Vec<usize>, most: usize) -> usize {
         self.turn(now);
+        let (start, first) = (out.len(), ends.len());
+        while ends.len() - first < most && self.put_datagram(now, out) {
+            ends.push(out.len());
+        }
+        self.sealing.tag(out, start, &ends[first..]);
+        ends.len() - first
+    }
+
+    /// Appends a datagram but for its tag.
+    fn put_datagram(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let (Some(counter), true) = (self.sealing.next(), self.may_send(now)) else { return false };
         let start = out.len();
         self.sealing.open(out);
@@ -320,7 +352,7 @@ impl<S: SymbolStore> Link<S> {
             out.truncate(start);
             return false;
         }
-        self.sealing.close(out, start);
+        self.sealing.close(out);
         self.sender.flew(counter, now);
         if asks && self.two_way {
             self.unanswered_since.get_or_insert(now);
@@ -372,6 +404,19 @@ impl<S: SymbolStore> Link<S> {
             asks = true;
         }
         asks
+    }
+
+    /// The next work to be done elsewhere, or here and at once: [`Job::run`] it, then [`Link::finished`].
+    pub fn poll_job(&mut self, now: Instant) -> Option<Job> {
+        self.sender.poll_job().or_else(|| self.receiver.poll_job(now))
+    }
+
+    /// What came of a job.
+    pub fn finished(&mut self, done: Done, now: Instant) {
+        match done.0 {
+            Outcome::Encoded { key, id, repairs } => self.sender.encoded(key, id, repairs),
+            Outcome::Rebuilt { id, bytes } => self.receiver.rebuilt(id, bytes, &mut self.events, now),
+        }
     }
 
     /// The next thing to be told.

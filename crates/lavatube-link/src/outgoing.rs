@@ -23,11 +23,14 @@
 //!
 //! *Owed*: more symbols are to be sent; *spent*: none for now; *forgotten*: the peer does not know the transfer. It must not know datagrams or time's passing. Step 9 of the walk.
 
+use std::sync::Arc;
+
 use lavatube_base::{BlockId, Instant};
 use lavatube_format::btpu::{Announce, Symbol};
 
-use crate::code::{self, Shape};
+use crate::code::Shape;
 use crate::estimate::Estimate;
+use crate::job::Job;
 
 /// Where a block is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +118,10 @@ pub struct Outgoing {
     /// An announcement is due before the next symbol.
     pub unannounced: bool,
     /// Its bytes and repair symbols, while they are in memory.
-    pub bytes: Option<Vec<u8>>,
+    pub bytes: Option<Arc<Vec<u8>>>,
     repairs: Vec<u8>,
+    /// More repair symbols are being made.
+    encoding: bool,
     /// The caller was asked for the bytes.
     pub wanted: bool,
     /// When it was last sent of or heard of, and how often it was asked for since.
@@ -144,6 +149,7 @@ impl Outgoing {
             unannounced: true,
             bytes: None,
             repairs: Vec::new(),
+            encoding: false,
             wanted: false,
             quiet_since: Instant(0),
             asked: 0,
@@ -198,7 +204,41 @@ impl Outgoing {
 
     /// Whether a symbol can be sent at once.
     pub fn ready(&self) -> bool {
-        self.state == State::Sending && self.bytes.is_some()
+        self.state == State::Sending && self.bytes.is_some() && self.next_repair().is_none_or(|i| i < self.made())
+    }
+
+    /// Which repair symbol is next, if one is.
+    fn next_repair(&self) -> Option<usize> {
+        // When all were sent, they are sent again from the first: of what is lost now, other symbols may arrive.
+        (self.cursor % self.shape.symbols()).checked_sub(self.shape.k())
+    }
+
+    /// Repair symbols that are at hand.
+    fn made(&self) -> usize {
+        self.repairs.len() / self.shape.symbol_len()
+    }
+
+    /// The job of making the repair symbols that are to be sent, unless they are made or being made.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        let bytes = self.bytes.as_ref().filter(|_| self.state == State::Sending && !self.encoding)?;
+        let owed = usize::try_from(self.owed).unwrap_or(usize::MAX);
+        let end = (self.cursor % self.shape.symbols()).saturating_add(owed);
+        let need = end.saturating_sub(self.shape.k()).min(self.shape.r());
+        if need <= self.made() {
+            return None;
+        }
+        // Some more, because reports ask for a few more; if that was not enough, twice as many: each time costs all of it.
+        let count = (need + need / 2 + SPARE).max(2 * self.made()).min(self.shape.r());
+        self.encoding = true;
+        Some(Job::encode(self.block.key, self.block.id, self.shape, Arc::clone(bytes), count))
+    }
+
+    /// What came of it.
+    pub fn encoded(&mut self, repairs: Vec<u8>) {
+        self.encoding = false;
+        if self.bytes.is_some() && repairs.len() > self.repairs.len() {
+            self.repairs = repairs;
+        }
     }
 
     /// What announces it.
@@ -215,16 +255,11 @@ impl Outgoing {
     /// The next symbol, by way of `put`; `padded` is a scratch of a symbol's length.
     pub fn put_symbol(&mut self, padded: &mut Vec<u8>, put: impl FnOnce(Symbol<'_>)) {
         let Some(bytes) = &self.bytes else { return };
-        let (k, len) = (self.shape.k(), self.shape.symbol_len());
-        // When all were sent, they are sent again from the first: of what is lost now, other symbols may arrive.
+        let len = self.shape.symbol_len();
         self.cursor %= self.shape.symbols();
-        let number = self.cursor;
-        let repair = number.checked_sub(k);
-        if repair.is_some() && self.repairs.is_empty() {
-            self.repairs = code::repair(&self.shape, bytes);
-        }
+        let (number, repair) = (self.cursor, self.next_repair());
         let mut symbol = match repair {
-            Some(i) => &self.repairs[i * len..][..len],
+            Some(i) => self.repairs.get(i * len..(i + 1) * len).unwrap_or_default(),
             None => self.shape.source(bytes, number),
         };
         if symbol.len() < len {
@@ -253,7 +288,7 @@ impl Outgoing {
 
     /// Bytes held in memory for it.
     pub fn held_len(&self) -> usize {
-        self.bytes.as_ref().map_or(0, Vec::len) + self.repairs.len()
+        self.bytes.as_ref().map_or(0, |bytes| bytes.len()) + self.repairs.len()
     }
 
     /// Gives its memory back; bytes are asked for again when they are needed.
@@ -265,10 +300,13 @@ impl Outgoing {
 
 /// An announcement is as long as a symbol is every 1024 bytes or so: one in 64 costs a thousandth.
 const ANNOUNCE_EVERY: u64 = 64;
+/// Repair symbols made beside those that are owed and half as many.
+const SPARE: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::{Done, Outcome};
 
     #[test]
     fn the_table_is_the_drawing() {
@@ -302,7 +340,7 @@ mod tests {
         let block = Block { key: 1, priority: 0, len: 14_360, id: BlockId([1; 16]), resumed: false };
         let mut out = Outgoing::new(block, Shape::of(14_360).unwrap(), 0);
         out.begin(9, &estimate, 0.0);
-        out.bytes = Some(vec![5; 14_360]);
+        out.bytes = Some(Arc::new(vec![5; 14_360]));
         assert_eq!(out.owed, 10);
         let mut numbers = Vec::new();
         while out.ready() {
@@ -316,7 +354,10 @@ mod tests {
         out.heard(3, 9, &estimate, 0.0);
         out.heard(3, 9, &estimate, 0.0);
         assert_eq!((out.state, out.owed), (State::Sending, 3));
-        // The last one did not arrive either; then come those never sent.
+        // The last one did not arrive either; then come those never sent, once they are made.
+        let Done(Outcome::Encoded { repairs, .. }) = out.poll_job().unwrap().run() else { panic!("repairs") };
+        assert!(out.poll_job().is_none() && repairs.len() == 16 * out.shape.symbol_len());
+        out.encoded(repairs);
         let mut numbers = Vec::new();
         while out.ready() {
             out.put_symbol(&mut Vec::new(), |symbol| numbers.push((symbol.number, symbol.repair)));
@@ -330,9 +371,13 @@ mod tests {
         let block = Block { key: 1, priority: 0, len: 3, id: BlockId([1; 16]), resumed: false };
         let mut out = Outgoing::new(block, Shape::of(3).unwrap(), 0);
         out.begin(9, &estimate, 0.0);
-        out.bytes = Some(vec![5; 3]);
+        out.bytes = Some(Arc::new(vec![5; 3]));
         let mut numbers = Vec::new();
         for _ in 0..18 {
+            if let Some(Done(Outcome::Encoded { repairs, .. })) = out.poll_job().map(Job::run) {
+                out.encoded(repairs);
+            }
+            assert!(out.ready());
             out.put_symbol(&mut Vec::new(), |symbol| numbers.push(symbol.number));
             out.passed = out.sent;
             out.heard(1, 17, &estimate, 0.0);

@@ -1,13 +1,15 @@
 //! The receiving half: symbols into the store, blocks out of it, and reports of what is missing.
 //!
 //! ```text
-//!                 whole               accepted
-//!   Gathering -------------> Whole --------------> (kept)
-//!     ^    |                   |      refused
-//!     |    | no room           +-----------------> (refused)
-//!     |    v                   |
-//!     +- Waiting <-------------+
-//!  later         no room
+//!               enough               whole             accepted
+//!   Gathering ----------> Rebuilding --------> Whole -----------> (kept)
+//!     ^   ^ |                | |                 |     refused
+//!     |   | | no room        | |                 +--------------> (refused)
+//!     |   +-|----------------+ | no room         |
+//!     |     |   damaged        |                 |
+//!     |     v                  |                 | no room
+//!     +--- Waiting <-----------+-----------------+
+//!   later
 //! ```
 //!
 //! A report says one number per block, and each report says all that is new, so a lost one costs nothing. It must not know
@@ -16,21 +18,25 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use lavatube_base::digest::h16;
-use lavatube_base::limits::{INCOMING_MAX, KEPT_MAX, REPORT_ENTRIES_MAX, TRANSFERS_MAX};
+use lavatube_base::limits::{
+    INCOMING_MAX, KEPT_MAX, REBUILT_BLOCKS_MAX, REBUILT_LEN_MAX, REPORT_ENTRIES_MAX, TRANSFERS_MAX,
+};
 use lavatube_base::{BlockId, Instant};
 use lavatube_format::btpu::{Announce, ENTRY_LEN, Entry, REPORT_LEN, Standing, Symbol, Tally, put_report};
 
 use crate::Event;
-use crate::code::{Rebuild, Shape};
+use crate::code::Shape;
+use crate::job::Job;
 use crate::pacer;
-use crate::store::SymbolStore;
+use crate::store::{StoreError, SymbolStore};
 
 /// Where a block is on its way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Symbols are missing.
     Gathering,
+    /// There are enough symbols: a job makes the block of them, when there is room for it.
+    Rebuilding,
     /// The caller has it and will say whether it is stored.
     Whole,
     /// The caller, or the store, had no room; once more at this time.
@@ -40,8 +46,12 @@ pub enum State {
 /// What may happen to a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Happening {
+    /// As many symbols as are needed are held.
+    Enough,
     /// It was rebuilt, and its id is right.
     Whole,
+    /// It was rebuilt, and its id is wrong.
+    Damaged,
     /// The caller or the store has no room before this time.
     NoRoom(Instant),
     /// It is tried once more, with what the store holds.
@@ -52,9 +62,10 @@ impl State {
     /// The one transition table; what it does not name changes nothing.
     fn next(self, happening: Happening) -> Self {
         match (self, happening) {
-            (Self::Gathering, Happening::Whole) => Self::Whole,
+            (Self::Gathering, Happening::Enough) => Self::Rebuilding,
+            (Self::Rebuilding, Happening::Whole) => Self::Whole,
             (_, Happening::NoRoom(until)) => Self::Waiting(until),
-            (Self::Waiting(_), Happening::Later) => Self::Gathering,
+            (Self::Rebuilding, Happening::Damaged) | (Self::Waiting(_), Happening::Later) => Self::Gathering,
             (state, _) => state,
         }
     }
@@ -67,6 +78,10 @@ pub struct Incoming {
     pub shape: Shape,
     pub priority: u8,
     pub state: State,
+    /// A job has its symbols.
+    in_work: bool,
+    /// Of a block of one symbol, that one: it never sees the store.
+    single: Option<(u32, Vec<u8>)>,
     held: Vec<u64>,
     pub count: usize,
     next: u32,
@@ -86,6 +101,8 @@ pub struct Receiver<S> {
     store: S,
     incoming: BTreeMap<BlockId, Incoming>,
     transfers: BTreeMap<u32, Heard>,
+    /// Blocks to be rebuilt, in order.
+    rebuild: VecDeque<BlockId>,
     kept: Remembered,
     refused: Remembered,
     /// Counts news, so that the newest is told first.
@@ -106,6 +123,7 @@ impl<S: SymbolStore> Receiver<S> {
             store,
             incoming: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            rebuild: VecDeque::new(),
             kept: Remembered::default(),
             refused: Remembered::default(),
             news: 0,
@@ -128,7 +146,7 @@ impl<S: SymbolStore> Receiver<S> {
     }
 
     /// What a transfer carries.
-    pub fn handle_announce(&mut self, announce: &Announce, events: &mut VecDeque<Event>, now: Instant) {
+    pub fn handle_announce(&mut self, announce: &Announce, now: Instant) {
         let shape = Shape::of(announce.block_len).filter(|s| s.symbol_len() == usize::from(announce.symbol_len));
         let Some(shape) = shape else { return };
         self.touch(announce.transfer, Some(announce.block), now);
@@ -138,7 +156,7 @@ impl<S: SymbolStore> Receiver<S> {
         // The same id with another length is somebody's mistake; the first one stands.
         if !self.incoming.contains_key(&announce.block) {
             self.begin(announce, shape, now);
-            self.complete(announce.block, events, now);
+            self.complete(announce.block);
         }
     }
 
@@ -154,6 +172,8 @@ impl<S: SymbolStore> Receiver<S> {
             shape,
             priority: announce.priority,
             state: State::Gathering,
+            in_work: false,
+            single: None,
             held: vec![0; shape.symbols().div_ceil(64)],
             count: 0,
             next: 0,
@@ -164,7 +184,7 @@ impl<S: SymbolStore> Receiver<S> {
     }
 
     /// A piece of a block.
-    pub fn handle_symbol(&mut self, symbol: &Symbol<'_>, events: &mut VecDeque<Event>, now: Instant) {
+    pub fn handle_symbol(&mut self, symbol: &Symbol<'_>, now: Instant) {
         self.symbols_received += 1;
         let Some(id) = self.touch(symbol.transfer, None, now) else { return };
         let Some(block) = self.incoming.get_mut(&id).filter(|block| block.state == State::Gathering) else {
@@ -179,8 +199,12 @@ impl<S: SymbolStore> Receiver<S> {
         match block.take(symbol.number) {
             None => {}
             Some(false) => self.symbols_repeated += 1,
+            Some(true) if block.shape.k() == 1 => {
+                block.single = Some((symbol.number, symbol.bytes.to_vec()));
+                self.complete(id);
+            }
             Some(true) => match self.store.put(id, symbol.number, symbol.bytes) {
-                Ok(()) => self.complete(id, events, now),
+                Ok(()) => self.complete(id),
                 Err(_) => self.wait(id, now),
             },
         }
@@ -203,13 +227,13 @@ impl<S: SymbolStore> Receiver<S> {
     }
 
     /// What waited is tried again.
-    pub fn handle_timeout(&mut self, events: &mut VecDeque<Event>, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Instant) {
         let due = |block: &&Incoming| matches!(block.state, State::Waiting(at) if at <= now);
         let due: Vec<BlockId> = self.incoming.values().filter(due).map(|block| block.id).collect();
         for id in due {
             let Some(block) = self.incoming.get_mut(&id) else { continue };
             block.load(&mut self.store, now);
-            self.complete(id, events, now);
+            self.complete(id);
             self.news_of(id, now, false);
         }
     }
@@ -241,32 +265,79 @@ impl<S: SymbolStore> Receiver<S> {
     }
 
     fn forget(&mut self, id: BlockId) {
-        self.incoming.remove(&id);
-        self.store.remove(id);
+        if self.incoming.remove(&id).is_none_or(|block| block.shape.k() > 1) {
+            self.store.remove(id);
+        }
     }
 
-    /// Rebuilds a block that has enough symbols and hands it out if it is the one that was announced.
-    fn complete(&mut self, id: BlockId, events: &mut VecDeque<Event>, now: Instant) {
+    /// A block that has enough symbols is to be rebuilt.
+    fn complete(&mut self, id: BlockId) {
         let Some(block) = self.incoming.get_mut(&id) else { return };
-        if block.state != State::Gathering || block.count < block.shape.k() {
+        if block.state == State::Gathering && block.count >= block.shape.k() {
+            block.state = block.state.next(Happening::Enough);
+            self.rebuild.push_back(id);
+        }
+    }
+
+    /// The next block to be rebuilt, when memory allows: those that the caller has not answered count.
+    pub fn poll_job(&mut self, now: Instant) -> Option<Job> {
+        while let Some(id) = self.rebuild.front().copied() {
+            let Some(block) = self.incoming.get_mut(&id).filter(|block| block.state == State::Rebuilding) else {
+                self.rebuild.pop_front();
+                continue;
+            };
+            if let Some((number, symbol)) = block.single.take() {
+                self.rebuild.pop_front();
+                let show = move |show: &mut dyn FnMut(u32, &[u8])| Ok(show(number, &symbol));
+                return Some(Job::rebuild(id, block.shape, Box::new(show)));
+            }
+            let (shape, len) = (block.shape, block.shape.block_len());
+            let in_hand = self.incoming.values().filter(|block| block.state == State::Whole || block.in_work);
+            let (blocks, sum) = in_hand.fold((0, 0), |(n, len), block| (n + 1, len + block.shape.block_len()));
+            if blocks >= REBUILT_BLOCKS_MAX && sum + len > REBUILT_LEN_MAX {
+                return None;
+            }
+            self.rebuild.pop_front();
+            match self.store.symbols(id) {
+                Ok(symbols) => {
+                    if let Some(block) = self.incoming.get_mut(&id) {
+                        block.in_work = true;
+                    }
+                    return Some(Job::rebuild(id, shape, symbols));
+                }
+                Err(_) => self.wait(id, now),
+            }
+        }
+        None
+    }
+
+    /// A block was rebuilt: it is handed out if it is the one that was announced.
+    pub fn rebuilt(
+        &mut self,
+        id: BlockId,
+        bytes: Result<Option<Vec<u8>>, StoreError>,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) {
+        let Some(block) = self.incoming.get_mut(&id) else { return };
+        block.in_work = false;
+        if block.state != State::Rebuilding {
             return;
         }
-        let mut rebuild = Rebuild::new(block.shape);
-        if self.store.read(id, &mut |number, symbol| rebuild.put(number, symbol)).is_err() {
-            return self.wait(id, now);
-        }
-        //= FORMAT#F23 a block is believed when its id is right
-        match rebuild.finish().filter(|bytes| h16(&[bytes]) == id.0) {
-            Some(bytes) => {
+        match bytes {
+            Ok(Some(bytes)) => {
                 block.state = block.state.next(Happening::Whole);
                 events.push_back(Event::Received { id, priority: block.priority, bytes });
             }
-            None => {
+            Ok(None) => {
                 // Each symbol was the peer's word, so the store or the peer is wrong: nothing of it is to be trusted.
+                block.state = block.state.next(Happening::Damaged);
                 self.damaged += 1;
                 self.store.remove(id);
                 block.load(&mut self.store, now);
+                self.news_of(id, now, false);
             }
+            Err(_) => self.wait(id, now),
         }
     }
 
@@ -393,6 +464,9 @@ impl Incoming {
     fn load(&mut self, store: &mut impl SymbolStore, now: Instant) {
         self.held.fill(0);
         (self.count, self.next, self.state) = (0, 0, self.state.next(Happening::Later));
+        if self.shape.k() == 1 {
+            return;
+        }
         match store.open(self.id, self.shape.symbols(), self.shape.symbol_len()) {
             Ok(numbers) => {
                 for number in numbers {
@@ -456,18 +530,21 @@ mod tests {
 
     #[test]
     fn the_table_is_the_drawing() {
-        use Happening::{Later, NoRoom};
-        use State::{Gathering, Waiting, Whole};
+        use Happening::{Damaged, Enough, Later, NoRoom};
+        use State::{Gathering, Rebuilding, Waiting, Whole};
         let (early, late) = (Instant(1), Instant(2));
         let drawn = [
-            (Gathering, Happening::Whole, Whole),
+            (Gathering, Enough, Rebuilding),
+            (Rebuilding, Happening::Whole, Whole),
+            (Rebuilding, Damaged, Gathering),
             (Gathering, NoRoom(late), Waiting(late)),
+            (Rebuilding, NoRoom(late), Waiting(late)),
             (Whole, NoRoom(late), Waiting(late)),
             (Waiting(early), NoRoom(late), Waiting(late)),
             (Waiting(early), Later, Gathering),
         ];
-        for state in [Gathering, Whole, Waiting(early)] {
-            for happening in [Happening::Whole, NoRoom(late), Later] {
+        for state in [Gathering, Rebuilding, Whole, Waiting(early)] {
+            for happening in [Enough, Happening::Whole, Damaged, NoRoom(late), Later] {
                 let arrow = drawn.iter().find(|(from, what, _)| (*from, *what) == (state, happening));
                 assert_eq!(state.next(happening), arrow.map_or(state, |(_, _, to)| *to), "{state:?} {happening:?}");
             }

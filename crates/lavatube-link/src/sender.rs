@@ -6,14 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
-use lavatube_base::Instant;
 use lavatube_base::limits::{FLIGHT_MAX, HELD_BLOCKS_MAX, HELD_LEN_MAX, OUTGOING_MAX, QUEUE_MAX};
+use lavatube_base::{BlockId, Instant};
 use lavatube_format::btpu::{ANNOUNCE_LEN, Report, SYMBOL_FRAMING_LEN, Standing, put_announce, put_probe, put_symbol};
 
 use crate::code::Shape;
 use crate::estimate::Estimate;
+use crate::job::Job;
 use crate::outgoing::{Block, Outgoing, State};
 use crate::{Event, OneWay, SubmitError};
 
@@ -41,6 +43,8 @@ pub struct Sender {
     pub window: u64,
     pub symbols_sent: u64,
     pub symbols_repeated: u64,
+    /// Some block may need repair symbols that are not made.
+    encode: bool,
     padded: Vec<u8>,
 }
 
@@ -77,6 +81,7 @@ impl Sender {
             window: u64::MAX,
             symbols_sent: 0,
             symbols_repeated: 0,
+            encode: false,
             padded: Vec::new(),
         }
     }
@@ -104,10 +109,34 @@ impl Sender {
         let Some(rank) = self.keys.get(&key) else { return };
         if let Some(out) = self.queue.get_mut(rank).filter(|out| out.wanted) {
             assert!(bytes.len() == out.shape.block_len(), "the block has the length that was submitted");
-            out.bytes = Some(bytes);
+            out.bytes = Some(Arc::new(bytes));
             out.wanted = false;
         }
         self.changed(events);
+    }
+
+    /// Repair symbols that are to be made.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        if std::mem::take(&mut self.encode) {
+            for rank in &self.held {
+                if let Some(job) = self.queue.get_mut(rank).and_then(Outgoing::poll_job) {
+                    // There may be more.
+                    self.encode = true;
+                    return Some(job);
+                }
+            }
+        }
+        None
+    }
+
+    /// They are made.
+    pub fn encoded(&mut self, key: u64, id: BlockId, repairs: Vec<u8>) {
+        let out = self.keys.get(&key).and_then(|rank| self.queue.get_mut(rank));
+        // Under the same name there may be another block by now.
+        if let Some(out) = out.filter(|out| out.block.id == id) {
+            out.encoded(repairs);
+        }
+        (self.current, self.encode) = (None, true);
     }
 
     /// The block is no longer to be sent.
@@ -225,6 +254,7 @@ impl Sender {
                 if block.sent == 0 {
                     // More may be known by now than when it began.
                     block.owe(&self.estimate, sigmas);
+                    self.encode = true;
                 }
                 block.put_symbol(&mut self.padded, |symbol| put_symbol(out, symbol));
                 block.quiet_since = now;
@@ -304,7 +334,7 @@ impl Sender {
 
     /// Something changed: the turn is decided anew, and bytes are asked for as far as memory allows.
     fn changed(&mut self, events: &mut VecDeque<Event>) {
-        self.current = None;
+        (self.current, self.encode) = (None, true);
         let wants =
             |out: &Outgoing| matches!(out.state, State::Waiting | State::Sending) && out.bytes.is_none() && !out.wanted;
         let wanting: Vec<Rank> = self

@@ -4,6 +4,7 @@
 //! long: a block whose id is wrong begins anew. It must not know codes or transfers. Steps 11 and 12 of the walk.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lavatube_base::BlockId;
 
@@ -11,6 +12,9 @@ use lavatube_base::BlockId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("symbol store: {0}")]
 pub struct StoreError(pub String);
+
+/// Shows every symbol held of a block, by number, when it is called: whenever, in any thread, once.
+pub type Symbols = Box<dyn FnOnce(&mut dyn FnMut(u32, &[u8])) -> Result<(), StoreError> + Send>;
 
 /// Keeps the symbols of blocks that are coming in, by block and number.
 pub trait SymbolStore {
@@ -26,11 +30,11 @@ pub trait SymbolStore {
     /// When it was not kept.
     fn put(&mut self, block: BlockId, number: u32, symbol: &[u8]) -> Result<(), StoreError>;
 
-    /// Shows every symbol held of `block`, by number.
+    /// The symbols held of an open block; none is put while they are read.
     ///
     /// # Errors
-    /// When some could not be read.
-    fn read(&mut self, block: BlockId, show: &mut dyn FnMut(u32, &[u8])) -> Result<(), StoreError>;
+    /// When they cannot be read.
+    fn symbols(&mut self, block: BlockId) -> Result<Symbols, StoreError>;
 
     /// Forgets a block; it may be unknown.
     fn remove(&mut self, block: BlockId);
@@ -38,7 +42,7 @@ pub trait SymbolStore {
 
 /// A store in memory, for tests and simulations, or for a node with nothing to lose.
 #[derive(Debug, Default, Clone)]
-pub struct MemoryStore(BTreeMap<BlockId, Slots>);
+pub struct MemoryStore(BTreeMap<BlockId, Arc<Slots>>);
 
 #[derive(Debug, Clone)]
 struct Slots {
@@ -49,24 +53,27 @@ struct Slots {
 
 impl SymbolStore for MemoryStore {
     fn open(&mut self, block: BlockId, symbols: usize, symbol_len: usize) -> Result<Vec<u32>, StoreError> {
-        let fresh = || Slots { symbol_len, bytes: vec![0; symbols * symbol_len], held: vec![false; symbols] };
+        let slots = || Slots { symbol_len, bytes: vec![0; symbols * symbol_len], held: vec![false; symbols] };
+        let fresh = || Arc::new(slots());
         let slots = self.0.entry(block).or_insert_with(fresh);
         Ok(slots.held.iter().zip(0..).filter(|(held, _)| **held).map(|(_, number)| number).collect())
     }
 
     fn put(&mut self, block: BlockId, number: u32, symbol: &[u8]) -> Result<(), StoreError> {
-        let slots = self.0.get_mut(&block).ok_or_else(|| StoreError("not open".into()))?;
+        let slots = Arc::make_mut(self.0.get_mut(&block).ok_or_else(|| StoreError("not open".into()))?);
         let number = usize::try_from(number).map_err(|e| StoreError(e.to_string()))?;
         slots.bytes[number * slots.symbol_len..][..symbol.len()].copy_from_slice(symbol);
         slots.held[number] = true;
         Ok(())
     }
 
-    fn read(&mut self, block: BlockId, show: &mut dyn FnMut(u32, &[u8])) -> Result<(), StoreError> {
-        let slots = self.0.get(&block).ok_or_else(|| StoreError("not open".into()))?;
-        let symbols = slots.bytes.chunks_exact(slots.symbol_len).zip(&slots.held).zip(0..);
-        symbols.filter(|((_, held), _)| **held).for_each(|((symbol, _), number)| show(number, symbol));
-        Ok(())
+    fn symbols(&mut self, block: BlockId) -> Result<Symbols, StoreError> {
+        let slots = Arc::clone(self.0.get(&block).ok_or_else(|| StoreError("not open".into()))?);
+        Ok(Box::new(move |show| {
+            let symbols = slots.bytes.chunks_exact(slots.symbol_len).zip(&slots.held).zip(0..);
+            symbols.filter(|((_, held), _)| **held).for_each(|((symbol, _), number)| show(number, symbol));
+            Ok(())
+        }))
     }
 
     fn remove(&mut self, block: BlockId) {

@@ -3,7 +3,7 @@
 use lavatube_base::digest::h16;
 use lavatube_base::limits::BLOCK_LEN_MAX;
 use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore};
+use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols};
 
 const T0: Instant = Instant(1_000_000_000);
 
@@ -19,6 +19,7 @@ fn block(key: u64, bytes: &[u8]) -> Block {
 fn datagrams<S: SymbolStore>(link: &mut Link<S>, now: Instant) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut one = Vec::new();
+    work(link);
     while link.poll_transmit(now, &mut one) {
         all.push(std::mem::take(&mut one));
     }
@@ -32,7 +33,15 @@ fn carry(from: &mut Link<MemoryStore>, to: &mut Link<MemoryStore>, sent: Instant
     }
 }
 
+/// Does at once what a node does in another thread.
+fn work<S: SymbolStore>(link: &mut Link<S>) {
+    while let Some(job) = link.poll_job(T0) {
+        link.finished(job.run(), T0);
+    }
+}
+
 fn events<S: SymbolStore>(link: &mut Link<S>) -> Vec<Event> {
+    work(link);
     std::iter::from_fn(|| link.poll_event()).collect()
 }
 
@@ -191,13 +200,15 @@ impl SymbolStore for Rotten {
     fn put(&mut self, block: BlockId, number: u32, symbol: &[u8]) -> Result<(), StoreError> {
         self.inner.put(block, number, symbol)
     }
-    fn read(&mut self, block: BlockId, show: &mut dyn FnMut(u32, &[u8])) -> Result<(), StoreError> {
-        let rot = !std::mem::replace(&mut self.rotted, true);
-        self.inner.read(block, &mut |number, symbol| {
-            let mut symbol = symbol.to_vec();
-            symbol[0] ^= u8::from(rot && number == 3);
-            show(number, &symbol);
-        })
+    fn symbols(&mut self, block: BlockId) -> Result<Symbols, StoreError> {
+        let (rot, inner) = (!std::mem::replace(&mut self.rotted, true), self.inner.symbols(block)?);
+        Ok(Box::new(move |show| {
+            inner(&mut |number, symbol| {
+                let mut symbol = symbol.to_vec();
+                symbol[0] ^= u8::from(rot && number == 3);
+                show(number, &symbol);
+            })
+        }))
     }
     fn remove(&mut self, block: BlockId) {
         self.inner.remove(block);

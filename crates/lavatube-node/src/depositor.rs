@@ -224,7 +224,8 @@ pub fn backup(
     let (recovered, open) = open_session(state, &deposit, &mut catalog, &mut chain, &mut courier)?;
     let doubted = doubt::settle(state, vault, &drained, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(state)?.filter(|newest| *newest > request.now);
-    let (report, promise) = take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, meter)?;
+    let (report, promise) =
+        take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present => None,
@@ -292,7 +293,8 @@ fn backup_for_far(
     let (recovered, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
     doubt::recall(&state, &mut catalog)?;
     let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
-    let (report, promise) = take(&state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, meter)?;
+    let (report, promise) =
+        take(&state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, true, meter)?;
     let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
     Ok(Outcome {
         report,
@@ -332,11 +334,12 @@ fn take<'a>(
     catalog: &mut Catalog<'a>,
     chain: &mut Chain,
     courier: Courier<'a>,
+    far: bool,
     meter: &'a Meter,
 ) -> Result<(Report, Promise), DepositorError> {
     let source = DirectorySource::new().map_err(|source| BackupError::Root { path: b"/".to_vec(), source })?;
     let packer = Packer::new(open.keys.clone());
-    let delivery = Delivery::new(open.keys.session(), state, courier, meter);
+    let delivery = Delivery::new(open.keys.session(), state, courier, meter).keeping_heads(far);
     pipeline::run(packer, delivery, effort, |outlet, finish| {
         let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
             Ok(prepared) => prepared,

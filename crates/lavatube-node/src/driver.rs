@@ -1,62 +1,48 @@
-//! The driver of a link: a socket, the real clock and a thread that turns the engine. The only place that sends a datagram
-//! or receives one. Steps 10 and 11 of the walk.
+//! The driver of a link: what turns the engine on a port. Steps 10 and 11 of the walk.
 //!
 //! What the engine asks for of the disk that is the driver's own (counters, symbols) is done here; all other events go to
-//! the caller. Where the other end is, is learnt from what it sends, once the engine has found it genuine. It must not know
-//! what is in a block.
+//! the caller. Where the other end is, the port learns from what it sends, once the engine has found it genuine. It must not
+//! know what is in a block.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::OnceLock;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::Instant;
-use lavatube_base::limits::DATAGRAM_LEN_MAX;
 use lavatube_link::{Event, Link, Status};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::net::sockopt;
-use rustix::time::Timespec;
 
-use crate::clock;
 use crate::link_folder::{Counters, LinkError, Pairing, io_error};
+use crate::port::{Port, UdpPort};
 use crate::symbol_files::SymbolFiles;
-use crate::words::plain;
+use crate::workshop::Workshop;
 
-/// A link on this computer's network.
+/// A link, on a port.
 pub struct Driver {
-    socket: UdpSocket,
+    port: Box<dyn Port>,
+    workshop: Workshop,
     link: Link<SymbolFiles>,
-    peer: Option<SocketAddr>,
-    /// The peer moved, or was heard for the first time.
-    moved: bool,
     counters: Counters,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     outgoing: Vec<u8>,
-    incoming: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl Driver {
-    /// A driver of the link of `pairing`, at `listen`; `peer` is where the other end is said to be.
+    /// A driver of the link of `pairing` on this computer's network, at `listen`; `peer` is where the other end is said to be.
     ///
     /// # Errors
     /// [`LinkError`] when an address or a file cannot be used.
     pub fn open(pairing: &Pairing, listen: Option<&str>, peer: Option<&str>) -> Result<Self, LinkError> {
-        let peer = peer.or(pairing.file.address.as_deref()).map(resolve).transpose()?;
-        let listen = match (listen, peer) {
-            (Some(listen), _) => resolve(listen)?,
-            (None, Some(SocketAddr::V6(_))) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            (None, _) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        };
-        let bad = |e: io::Error| LinkError::Address { address: listen.to_string(), text: plain(&e.to_string()) };
-        let socket = UdpSocket::bind(listen).map_err(bad)?;
-        socket.set_nonblocking(true).map_err(bad)?;
-        // As much as the system allows: while a block is decoded, what comes in waits there.
-        let _ = sockopt::set_socket_recv_buffer_size(&socket, BUFFER_LEN);
-        let _ = sockopt::set_socket_send_buffer_size(&socket, BUFFER_LEN);
+        let peer = peer.or(pairing.file.address.as_deref());
+        Self::on(pairing, Box::new(UdpPort::open(listen, peer)?))
+    }
 
+    /// A driver of the link of `pairing`, on `port`.
+    ///
+    /// # Errors
+    /// [`LinkError`] when a file cannot be used.
+    pub fn on(pairing: &Pairing, port: Box<dyn Port>) -> Result<Self, LinkError> {
         let mut counters = pairing.counters()?;
         let start = counters.reserved;
         counters.reserve(start + RESERVE)?;
@@ -64,17 +50,16 @@ impl Driver {
         let store = SymbolFiles::open(&symbols).map_err(|e| io_error(&symbols, &e))?;
         let mut config = pairing.config()?;
         config.floor = counters.floor;
-        let link = Link::new(config, start..start + RESERVE, store, now());
+        let link = Link::new(config, start..start + RESERVE, store, port.now());
         Ok(Self {
-            socket,
             link,
-            peer,
-            moved: peer.is_some(),
             counters,
-            floor_kept_at: now(),
+            floor_kept_at: port.now(),
+            workshop: Workshop::new(port.has_threads()).map_err(|e| io_error(pairing.folder(), &e))?,
+            port,
             events: VecDeque::new(),
             outgoing: Vec::new(),
-            incoming: vec![0; DATAGRAM_LEN_MAX + 1],
+            ends: Vec::new(),
         })
     }
 
@@ -83,19 +68,24 @@ impl Driver {
         &mut self.link
     }
 
-    /// Where this end listens.
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.port.now()
+    }
+
+    /// Where this end listens, if it is anywhere.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        self.port.address()
     }
 
     /// Where the other end is, once after it was heard at a new place.
     pub fn moved(&mut self) -> Option<SocketAddr> {
-        std::mem::take(&mut self.moved).then_some(self.peer).flatten()
+        self.port.moved()
     }
 
     /// How the link is. For people: it copies.
     pub fn status(&self) -> Status {
-        self.link.status(now())
+        self.link.status(self.now())
     }
 
     /// The next thing that is not the driver's own to do.
@@ -120,22 +110,25 @@ impl Driver {
     /// # Errors
     /// When the floor cannot be kept, or the socket is of no more use.
     pub fn pump(&mut self, wait: Duration) -> Result<(), LinkError> {
+        self.work();
         let more = self.send();
         self.gather();
-        let begin = now();
-        let until = match self.peer {
+        let begin = self.now();
+        let until = match self.port.has_peer() {
             // Nobody can be sent anything.
-            None => begin + wait,
-            Some(_) => self.link.poll_timeout(begin).map_or(begin + wait, |at| at.min(begin + wait)),
+            false => begin + wait,
+            true => self.link.poll_timeout(begin).map_or(begin + wait, |at| at.min(begin + wait)),
         };
         let wait = if more || !self.events.is_empty() { Duration::ZERO } else { until.since(begin).max(REST) };
-        self.await_input(wait)?;
+        self.port.wait_or_bell(wait, self.workshop.bell())?;
         self.receive();
-        if now() >= until {
-            self.link.handle_timeout(now());
+        let now = self.now();
+        if now >= until {
+            self.link.handle_timeout(now);
         }
+        self.work();
         self.gather();
-        if now().since(self.floor_kept_at) >= FLOOR_EVERY {
+        if now.since(self.floor_kept_at) >= FLOOR_EVERY {
             self.keep_floor()?;
         }
         Ok(())
@@ -146,8 +139,13 @@ impl Driver {
     /// # Errors
     /// When it cannot be written.
     pub fn keep_floor(&mut self) -> Result<(), LinkError> {
-        self.floor_kept_at = now();
+        self.floor_kept_at = self.now();
         self.counters.keep_floor(self.status().floor)
+    }
+
+    fn work(&mut self) {
+        let port = &self.port;
+        self.workshop.turn(&mut self.link, || port.now());
     }
 
     fn gather(&mut self) {
@@ -158,82 +156,37 @@ impl Driver {
 
     /// Sends some datagrams; whether more may be sent at once.
     fn send(&mut self) -> bool {
-        let Some(peer) = self.peer else { return false };
-        for _ in 0..BATCH {
+        if !self.port.has_peer() {
+            return false;
+        }
+        for _ in 0..BATCHES {
             self.outgoing.clear();
-            if !self.link.poll_transmit(now(), &mut self.outgoing) {
+            self.ends.clear();
+            let most = self.port.batch();
+            let sent = self.link.poll_transmits(self.port.now(), &mut self.outgoing, &mut self.ends, most);
+            self.port.send_many(&self.outgoing, &self.ends);
+            if sent < most {
                 return false;
-            }
-            // One that the network does not take is lost like any other, and the engine finds out.
-            if let Err(e) = self.socket.send_to(&self.outgoing, peer)
-                && e.kind() == io::ErrorKind::WouldBlock
-            {
-                let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
-                let _ = poll(&mut fds, Some(&timespec(SEND_PATIENCE)));
-                let _ = self.socket.send_to(&self.outgoing, peer);
             }
         }
         true
     }
 
-    fn await_input(&self, wait: Duration) -> Result<(), LinkError> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut fds, Some(&timespec(wait))) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(e) => {
-                let address = self.address().map(|a| a.to_string()).unwrap_or_default();
-                Err(LinkError::Address { address, text: plain(&io::Error::from(e).to_string()) })
-            }
-        }
-    }
-
     /// Takes in some of what came.
     fn receive(&mut self) {
-        for _ in 0..4 * BATCH {
-            match self.socket.recv_from(&mut self.incoming) {
-                Ok((len, from)) => {
-                    if self.link.handle_datagram(&self.incoming[..len], now()) && self.peer != Some(from) {
-                        self.peer = Some(from);
-                        self.moved = true;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // What the network says of earlier datagrams is no matter: they are lost.
-                Err(_) => {}
+        for _ in 0..BATCHES {
+            let link = &mut self.link;
+            if self.port.receive_many(&mut |datagrams, now| link.handle_datagrams(datagrams, now)) {
+                return;
             }
         }
     }
-}
-
-/// The clock of links: the wall clock's time when this process began, and real time from there. Contact plans speak of
-/// calendars; nothing else depends on where it began.
-pub fn now() -> Instant {
-    static ORIGIN: OnceLock<(u64, Instant)> = OnceLock::new();
-    let (wall, began) = ORIGIN.get_or_init(|| {
-        let wall = clock::wall_now();
-        let ns = u64::try_from(wall.s).unwrap_or(0).saturating_mul(1_000_000_000);
-        (ns.saturating_add(wall.ns.into()), clock::now())
-    });
-    Instant(wall.saturating_add(clock::now().since(*began).as_nanos().try_into().unwrap_or(u64::MAX)))
-}
-
-fn resolve(address: &str) -> Result<SocketAddr, LinkError> {
-    let bad = |text: String| LinkError::Address { address: address.to_owned(), text };
-    let mut all = address.to_socket_addrs().map_err(|e| bad(plain(&e.to_string())))?;
-    all.next().ok_or_else(|| bad("it has no address".into()))
-}
-
-fn timespec(wait: Duration) -> Timespec {
-    Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
 }
 
 /// Counters reserved at a time.
 const RESERVE: u64 = 1 << 20;
-/// Datagrams sent before one looks whether any came in.
-const BATCH: usize = 64;
-/// What the sockets' buffers should hold.
-const BUFFER_LEN: usize = 8 << 20;
-const SEND_PATIENCE: Duration = Duration::from_millis(10);
+/// Batches sent before one looks whether any came in, and the other way round.
+const BATCHES: usize = 4;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.
 const REST: Duration = Duration::from_micros(50);
 /// How often the floor goes to the disk.

@@ -40,7 +40,7 @@ pub enum VaultError {
     #[error("there is no vault in {}", .0.display())]
     NoVault(PathBuf),
     /// It is at the other end of a link.
-    #[error("the vault of {} is at the other end of a link, and this cannot be done over a link yet", .0.display())]
+    #[error("the vault of {} is at the other end of a link, and this cannot be done over a link", .0.display())]
     Far(PathBuf),
     /// Its folder or file failed.
     #[error("{}: {text}", path.display())]

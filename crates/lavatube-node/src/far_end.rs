@@ -2,34 +2,32 @@
 //!
 //! One thread turns the driver, another works with the vault, so that a slow drive costs no datagrams. A block is accepted
 //! when its object is durable, and held when it cannot be stored yet: because packs of a manifest are still under way, or
-//! because there is no room. Step 17 of the walk. It must not know what objects hold.
+//! because there is no room. What is asked for is read when the link has room for it. Steps 17 and 20 of the walk. It must
+//! not know what objects hold.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod kept;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use lavatube_base::digest::h16;
-use lavatube_base::limits::KEPT_MAX;
-use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
-use lavatube_format::message::Message;
-use lavatube_format::receipt::Receipt;
-use lavatube_format::shard::ObjectKind;
+use lavatube_base::{BlockId, Instant};
 use lavatube_link::{Event, Line, Status};
 use lavatube_seal::LinkEnd;
-use lavatube_vault::DepositError;
 
-use crate::atomic::{self, IfThere};
-use crate::driver::{Driver, now};
+use crate::driver::Driver;
 use crate::embedded::{self, EmbeddedVault};
-use crate::link_folder::{LinkError, Pairing, io_error};
+use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, block};
+use crate::parcels::Parcels;
+use crate::queue::Waiting;
 use crate::told::Told;
+use kept::Kept;
+use worker::{BlockDone, Done, Job, Verdict, Worker};
 
 /// How a daemon is run.
 pub struct Run<'r> {
@@ -49,6 +47,8 @@ pub trait Listener {
     fn told(&mut self, told: Told);
     /// How the link is.
     fn status(&mut self, status: &Status);
+    /// What waits to be sent to a far vault, now that it was looked at.
+    fn queue(&mut self, _queue: &[Waiting]) {}
 }
 
 /// Serves the vault in `folder` over its link until `run.stop` is set.
@@ -56,27 +56,15 @@ pub trait Listener {
 /// # Errors
 /// [`LinkError`] when it is not paired, in use, or its disk fails. What was receipted is durable whatever happens.
 pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Result<(), LinkError> {
-    let pairing = Pairing::open(folder)?;
-    if pairing.end() != LinkEnd::Vault {
-        return Err(LinkError::NoVaultHere(folder.to_owned()));
-    }
-    let own = pairing.own_folder()?;
-    let _link = Lock::acquire(&own.join("lock"), COMMAND, Mode::Exclusive, run.wait)?;
-    let _vault = Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, run.wait)?;
-    let vault = EmbeddedVault::open(folder, true)?;
-    let mut driver = Driver::open(&pairing, run.listen, run.peer)?;
-    let (kept, blocks) = Kept::open(own.join("kept"), |id| vault.read().contains(id))?;
-    // Not to be carried once more.
-    blocks.into_iter().for_each(|block| driver.link().accepted(block, now()));
-    if let Some(address) = driver.address() {
-        listener.told(Told::Listening(address));
-    }
-    let worker = Worker { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new() };
+    let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
+    let mut end = FarEnd::open(folder, run.wait, driver, listener)?;
     std::thread::scope(|scope| {
         let (jobs, todo) = channel();
         let (results, done) = channel();
-        scope.spawn(move || worker.work(&todo, &results));
-        FarEnd { driver, outbox: Outbox::default(), jobs, done, in_work: 0, last: Last::default() }.run(run, listener)
+        if let Hands::Own(worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
+            scope.spawn(move || worker.work(&todo, &results));
+        }
+        end.run(run, listener)
     })
 }
 
@@ -93,10 +81,11 @@ impl Last {
         if let Some(address) = driver.moved() {
             listener.told(Told::Peer(address));
         }
-        if self.at.is_some_and(|at| now().since(at) < TELL_EVERY) {
+        let now = driver.now();
+        if self.at.is_some_and(|at| now.since(at) < TELL_EVERY) {
             return;
         }
-        self.at = Some(now());
+        self.at = Some(now);
         let status = driver.status();
         if self.line != Some(status.line) {
             self.line = Some(status.line);
@@ -106,330 +95,234 @@ impl Last {
     }
 }
 
-struct FarEnd {
-    driver: Driver,
+/// The far end itself, to be turned.
+pub(crate) struct FarEnd {
+    /// What it is turned on.
+    pub driver: Driver,
     outbox: Outbox,
-    jobs: Sender<(BlockId, Vec<u8>)>,
-    done: Receiver<Done>,
-    /// Bytes that the worker has not answered yet.
+    hands: Hands,
+    parcels: Parcels,
+    /// Parcels that were handed to the link: what they were then, and their bytes until the link wants them.
+    handed: BTreeMap<u64, Handed>,
+    /// Bytes that the worker has not answered yet, and parcels.
     in_work: usize,
+    reading: usize,
     last: Last,
+    _locks: [Lock; 2],
+}
+
+/// A parcel that was handed to the link.
+struct Handed {
+    id: BlockId,
+    bytes: Option<Vec<u8>>,
+}
+
+/// Who works with the vault.
+enum Hands {
+    /// Who turns the end.
+    Own(Box<Worker>),
+    /// Another thread, until the end goes.
+    Thread { jobs: Sender<Job>, done: Receiver<Done> },
 }
 
 impl FarEnd {
+    /// The far end of the link of `folder`, which works with the vault in there itself. The driver is made once nobody else
+    /// has one: it takes counters.
+    pub fn open(
+        folder: &Path,
+        wait: Duration,
+        driver: impl FnOnce(&Pairing) -> Result<Driver, LinkError>,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, LinkError> {
+        let pairing = Pairing::open(folder)?;
+        if pairing.end() != LinkEnd::Vault {
+            return Err(LinkError::NoVaultHere(folder.to_owned()));
+        }
+        let own = pairing.own_folder()?;
+        let locks = [
+            Lock::acquire(&own.join("lock"), COMMAND, Mode::Exclusive, wait)?,
+            Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, wait)?,
+        ];
+        let vault = EmbeddedVault::open(folder, true)?;
+        let mut driver = driver(&pairing)?;
+        let (kept, blocks) = Kept::open(own.join("kept"), |id| vault.read().contains(id))?;
+        // Not to be carried once more.
+        let begin = driver.now();
+        blocks.into_iter().for_each(|block| driver.link().accepted(block, begin));
+        if let Some(address) = driver.address() {
+            listener.told(Told::Listening(address));
+        }
+        let hands = Hands::Own(Box::new(Worker::new(folder, vault, kept)));
+        Ok(Self {
+            driver,
+            outbox: Outbox::default(),
+            hands,
+            parcels: Parcels::default(),
+            handed: BTreeMap::new(),
+            in_work: 0,
+            reading: 0,
+            last: Last::default(),
+            _locks: locks,
+        })
+    }
+
     fn run(mut self, run: &Run<'_>, listener: &mut dyn Listener) -> Result<(), LinkError> {
         while !run.stop.load(Ordering::Relaxed) {
-            while let Some(event) = self.driver.event()? {
-                self.handle(event);
-            }
-            while let Ok(done) = self.done.try_recv() {
-                self.finish(done, listener)?;
-            }
-            self.last.tell(&mut self.driver, listener);
-            self.driver.pump(if self.in_work > 0 { WORK_WAIT } else { IDLE_WAIT })?;
+            let wait = self.turn(listener)?;
+            self.driver.pump(wait)?;
         }
         listener.status(&self.driver.status());
         self.driver.keep_floor()
     }
 
-    fn handle(&mut self, event: Event) {
+    /// Does what there is to do: for how long the driver may wait then.
+    pub fn turn(&mut self, listener: &mut dyn Listener) -> Result<Duration, LinkError> {
+        while let Some(event) = self.driver.event()? {
+            self.handle(event, listener)?;
+        }
+        while let Hands::Thread { done, .. } = &self.hands
+            && let Ok(done) = done.try_recv()
+        {
+            self.finish(done, listener)?;
+        }
+        // One is read while another is on its way to the link.
+        while self.reading < READING_MAX
+            && let Some((key, parcel)) = self.parcels.next(|| self.outbox.key())
+        {
+            self.reading += 1;
+            self.set_to_work(Job::Parcel(key, parcel), listener)?;
+        }
+        self.last.tell(&mut self.driver, listener);
+        Ok(if self.in_work + self.reading > 0 { WORK_WAIT } else { IDLE_WAIT })
+    }
+
+    fn set_to_work(&mut self, job: Job, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        match &mut self.hands {
+            // It lives as long as we do; if it does not, the block is held and nothing is promised.
+            Hands::Thread { jobs, .. } => drop(jobs.send(job)),
+            Hands::Own(worker) => {
+                for done in worker.do_all(job) {
+                    self.finish(done, listener)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
         match event {
             Event::Received { id, bytes, .. } if self.in_work > IN_WORK_MAX => {
                 drop(bytes);
-                self.driver.link().busy(id, now());
+                let now = self.driver.now();
+                self.driver.link().busy(id, now);
             }
             Event::Received { id, bytes, .. } => {
                 self.in_work += bytes.len();
-                // It lives as long as we do; if it does not, the block is held and nothing is promised.
-                let _ = self.jobs.send((id, bytes));
+                self.set_to_work(Job::Block(id, bytes), listener)?;
             }
-            Event::Wanted { key } => match self.outbox.message(key) {
-                Some(message) => self.driver.link().supply(key, message.to_vec()),
-                None => self.driver.link().withdraw(key),
-            },
+            Event::Wanted { key } => self.supply(key, listener)?,
             Event::Delivered { key } | Event::Refused { key } | Event::Spent { key } => {
                 self.outbox.done(key);
+                self.parcels.done(key);
+                self.handed.remove(&key);
             }
             Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn supply(&mut self, key: u64, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        if let Some(message) = self.outbox.message(key) {
+            let message = message.to_vec();
+            self.driver.link().supply(key, message);
+            return Ok(());
+        }
+        if let Some(bytes) = self.handed.get_mut(&key).and_then(|handed| handed.bytes.take()) {
+            self.driver.link().supply(key, bytes);
+            return Ok(());
+        }
+        match self.parcels.get(key).cloned() {
+            Some(parcel) => {
+                self.reading += 1;
+                self.set_to_work(Job::Parcel(key, parcel), listener)
+            }
+            None => {
+                self.driver.link().withdraw(key);
+                Ok(())
+            }
         }
     }
 
     fn finish(&mut self, done: Done, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        match done {
+            Done::Block(done) => self.finish_block(done, listener),
+            Done::Parcel(key, bytes) => {
+                self.reading -= 1;
+                self.hand_over(key, bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hands a parcel to the link, or its bytes when the link has asked for them.
+    fn hand_over(&mut self, key: u64, bytes: Vec<u8>) {
+        // It was given up meanwhile.
+        if self.parcels.get(key).is_none() {
+            return;
+        }
+        let block = block(key, PARCELS, &bytes, false);
+        match self.handed.get(&key) {
+            Some(handed) if handed.id == block.id => self.driver.link().supply(key, bytes),
+            Some(_) => {
+                // The vault reads other than before: what is missing is asked for again.
+                self.driver.link().withdraw(key);
+                self.handed.remove(&key);
+                self.parcels.done(key);
+            }
+            None => {
+                let held: usize = self.handed.values().filter_map(|h| h.bytes.as_ref()).map(Vec::len).sum();
+                let (id, keep) = (block.id, held + bytes.len() <= HANDED_LEN_MAX);
+                self.handed.insert(key, Handed { id, bytes: keep.then_some(bytes) });
+                if self.driver.link().submit(block).is_err() {
+                    self.handed.remove(&key);
+                    self.parcels.done(key);
+                }
+            }
+        }
+    }
+
+    fn finish_block(&mut self, done: BlockDone, listener: &mut dyn Listener) -> Result<(), LinkError> {
         self.in_work = self.in_work.saturating_sub(done.len);
+        let now = self.driver.now();
         let link = self.driver.link();
         match done.verdict {
-            Verdict::Accepted => link.accepted(done.block, now()),
-            Verdict::Refused => link.refused(done.block, now()),
-            Verdict::Held => link.busy(done.block, now()),
+            Verdict::Accepted => link.accepted(done.block, now),
+            Verdict::Refused => link.refused(done.block, now),
+            Verdict::Held => link.busy(done.block, now),
             Verdict::Failed(e) => return Err(e),
         }
         for message in done.messages {
             // One that finds no room is asked for again.
             self.outbox.send(link, message);
         }
+        if let Some((request, turn, parts)) = done.fetch {
+            self.parcels.ask(request, turn, &parts);
+        }
         done.told.into_iter().for_each(|told| listener.told(told));
         Ok(())
     }
 }
 
-/// What became of a block.
-struct Done {
-    block: BlockId,
-    /// Bytes of it that the driver counts as in work.
-    len: usize,
-    verdict: Verdict,
-    messages: Vec<Vec<u8>>,
-    told: Vec<Told>,
-}
-
-enum Verdict {
-    Accepted,
-    Refused,
-    Held,
-    Failed(LinkError),
-}
-
-impl Done {
-    fn new(block: BlockId, verdict: Verdict) -> Self {
-        Self { block, len: 0, verdict, messages: Vec::new(), told: Vec::new() }
-    }
-}
-
-/// A manifest whose packs are under way.
-struct HeldManifest {
-    missing: BTreeSet<ObjectId>,
-    bytes: Vec<u8>,
-}
-
-/// Works with the vault.
-struct Worker {
-    folder: PathBuf,
-    vault: EmbeddedVault,
-    opened: Instant,
-    kept: Kept,
-    /// Beside what the link holds, so that they are taken as soon as their last pack is.
-    held: BTreeMap<BlockId, HeldManifest>,
-}
-
-impl Worker {
-    fn work(mut self, todo: &Receiver<(BlockId, Vec<u8>)>, results: &Sender<Done>) {
-        for (block, bytes) in todo {
-            let len = bytes.len();
-            let (done, stored) = self.handle(block, bytes);
-            let mut all = vec![Done { len, ..done }];
-            if let Some(pack) = stored {
-                all.extend(self.release(pack));
-            }
-            if all.into_iter().any(|done| results.send(done).is_err()) {
-                return;
-            }
-        }
-    }
-
-    /// Does what a block asks for; with the pack that was stored, if one was.
-    fn handle(&mut self, block: BlockId, bytes: Vec<u8>) -> (Done, Option<ObjectId>) {
-        match Message::decode(&bytes) {
-            Ok(Message::Deposit { kind: ObjectKind::Manifest, object }) => {
-                let object = object.to_vec();
-                (self.manifest(block, object), None)
-            }
-            Ok(Message::Deposit { kind, object }) => {
-                let object = Verified::hash(object);
-                let done = self.deposit(block, kind, object);
-                let stored = matches!(done.verdict, Verdict::Accepted) && kind == ObjectKind::Pack;
-                (done, stored.then_some(object.id()))
-            }
-            Ok(Message::Asked(ids)) => {
-                let mut done = Done::new(block, Verdict::Accepted);
-                done.messages = ids.into_iter().map(|id| self.answer(id)).collect();
-                (done, None)
-            }
-            Ok(Message::Receipted(_) | Message::Denied { .. }) => {
-                let mut done = Done::new(block, Verdict::Refused);
-                done.told.push(Told::Nonsense("a message that only vaults send".into()));
-                (done, None)
-            }
-            Err(e) => {
-                let mut done = Done::new(block, Verdict::Refused);
-                done.told.push(Told::Nonsense(e.to_string()));
-                (done, None)
-            }
-        }
-    }
-
-    fn answer(&self, id: ObjectId) -> Vec<u8> {
-        match self.vault.write().receipt_for(id) {
-            Some(receipt) => Message::Receipted(receipt),
-            None => Message::Denied { id, denial: Denial::Absent, text: "it is not here".into() },
-        }
-        .encode()
-    }
-
-    fn deposit(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>) -> Done {
-        match self.store(kind, object) {
-            Ok(receipt) => self.stored(block, kind, object, &receipt),
-            Err(e) => not_stored(block, object.id(), e.denial(), e.to_string()),
-        }
-    }
-
-    fn manifest(&mut self, block: BlockId, bytes: Vec<u8>) -> Done {
-        let object = Verified::hash(&bytes);
-        let id = object.id();
-        match self.store(ObjectKind::Manifest, object) {
-            Ok(receipt) => self.stored(block, ObjectKind::Manifest, object, &receipt),
-            // It has overtaken its packs.
-            Err(DepositError::MissingPacks { missing }) => {
-                let mut done = Done::new(block, Verdict::Held);
-                done.told.push(Told::Held { id, why: format!("{} of its packs are under way", missing.len()) });
-                if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
-                    self.held.insert(block, HeldManifest { missing: missing.into_iter().collect(), bytes });
-                }
-                done
-            }
-            Err(e) => not_stored(block, id, e.denial(), e.to_string()),
-        }
-    }
-
-    /// Stores an object; a vault whose drives went or came is opened anew once.
-    fn store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
-        match self.try_store(kind, object) {
-            Err(e) if e.denial() == Denial::Away && now().since(self.opened) >= REOPEN_EVERY => {
-                self.opened = now();
-                match EmbeddedVault::open(&self.folder, true) {
-                    Ok(vault) => {
-                        self.vault = vault;
-                        self.try_store(kind, object)
-                    }
-                    Err(_) => Err(e),
-                }
-            }
-            other => other,
-        }
-    }
-
-    fn try_store(&self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
-        let mut vault = self.vault.write();
-        match kind {
-            ObjectKind::Pack => Ok(vault.store(kind, object)?),
-            ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
-            ObjectKind::DepositorCard => vault.deposit_card(object.bytes()),
-        }
-    }
-
-    fn stored(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>, receipt: &Receipt) -> Done {
-        if let Err(e) = self.kept.add(block, object.id()) {
-            return Done::new(block, Verdict::Failed(e));
-        }
-        let mut done = Done::new(block, Verdict::Accepted);
-        done.messages.push(Message::Receipted(receipt.clone()).encode());
-        done.told.push(Told::Stored { kind, id: object.id(), len: object.bytes().len() as u64 });
-        done
-    }
-
-    /// Takes the manifests in whose last pack this was.
-    fn release(&mut self, pack: ObjectId) -> Vec<Done> {
-        self.held.values_mut().for_each(|held| {
-            held.missing.remove(&pack);
-        });
-        let whole: Vec<BlockId> = self.held.iter().filter(|(_, h)| h.missing.is_empty()).map(|(id, _)| *id).collect();
-        let held: Vec<_> = whole.into_iter().filter_map(|id| Some((id, self.held.remove(&id)?))).collect();
-        held.into_iter().map(|(block, held)| self.manifest(block, held.bytes)).collect()
-    }
-}
-
-/// What to do with an object that was not stored: hold it when that may change, else say so.
-fn not_stored(block: BlockId, id: ObjectId, denial: Denial, why: String) -> Done {
-    if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
-        let mut done = Done::new(block, Verdict::Held);
-        done.told.push(Told::Held { id, why });
-        return done;
-    }
-    let mut done = Done::new(block, Verdict::Refused);
-    done.messages.push(Message::Denied { id, denial, text: why.clone() }.encode());
-    done.told.push(Told::Denied { id, why });
-    done
-}
-
-/// Which blocks were stored, so that they are not carried again after a restart. Losing it costs that.
-struct Kept {
-    path: PathBuf,
-    file: File,
-}
-
-impl Kept {
-    /// Opens the list, and tells the last blocks on it whose objects are there.
-    fn open(path: PathBuf, is_there: impl Fn(ObjectId) -> bool) -> Result<(Self, Vec<BlockId>), LinkError> {
-        let bytes = match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            other => other.map_err(|e| io_error(&path, &e))?,
-        };
-        let mut entries = entries(&bytes);
-        entries.retain(|(_, object)| is_there(*object));
-        entries.drain(..entries.len().saturating_sub(KEPT_MAX));
-        // Made anew each time, it stays short.
-        let text: Vec<u8> = entries.iter().flat_map(|(block, object)| entry(*block, *object)).collect();
-        atomic::write(&path, &text, IfThere::Replace).map_err(|e| io_error(&path, &e))?;
-        let file = OpenOptions::new().append(true).mode(0o600).open(&path).map_err(|e| io_error(&path, &e))?;
-        Ok((Self { path, file }, entries.into_iter().map(|(block, _)| block).collect()))
-    }
-
-    fn add(&mut self, block: BlockId, object: ObjectId) -> Result<(), LinkError> {
-        self.file.write_all(&entry(block, object)).map_err(|e| io_error(&self.path, &e))
-    }
-}
-
-fn entry(block: BlockId, object: ObjectId) -> Vec<u8> {
-    [&h16(&[&block.0, &object.0])[..], &block.0, &object.0].concat()
-}
-
-/// All entries; what a crash has cut is passed over.
-fn entries(bytes: &[u8]) -> Vec<(BlockId, ObjectId)> {
-    let (mut rest, mut out) = (bytes, Vec::new());
-    while rest.len() >= ENTRY_LEN {
-        let (check, body) = rest.split_at(CHECK_LEN);
-        let (block, object) = (BlockId::from_slice(&body[..16]), ObjectId::from_slice(&body[16..48]));
-        match (block, object) {
-            (Some(block), Some(object)) if h16(&[&block.0, &object.0]) == check => {
-                out.push((block, object));
-                rest = &rest[ENTRY_LEN..];
-            }
-            _ => rest = &rest[1..],
-        }
-    }
-    out
-}
-
 const COMMAND: &str = "lavatube vault serve";
-const CHECK_LEN: usize = 16;
-const ENTRY_LEN: usize = CHECK_LEN + 16 + 32;
-/// Manifests held in memory beside what the link holds of them.
-const HELD_MANIFESTS_MAX: usize = 4;
+/// Priority of parcels: receipts go before them.
+const PARCELS: u8 = 1;
+/// Parcels that are read at a time.
+const READING_MAX: usize = 1;
+/// Bytes of parcels that wait in memory until the link wants them; others are read again then.
+const HANDED_LEN_MAX: usize = 32 << 20;
 /// Bytes the worker may have before it; what comes then is held by the link.
 const IN_WORK_MAX: usize = 128 << 20;
-/// A vault whose drives are away is opened anew at most so often.
-const REOPEN_EVERY: Duration = Duration::from_secs(5);
 /// How long to wait for datagrams while the worker works, and while it does not.
 const WORK_WAIT: Duration = Duration::from_millis(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_kept_is_known_again_and_what_a_crash_has_cut_is_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kept");
-        let (block, object) = (|n| BlockId([n; 16]), |n| ObjectId([n; 32]));
-        let (mut kept, before) = Kept::open(path.clone(), |_| true).unwrap();
-        assert_eq!(before, []);
-        (1..=3).for_each(|n| kept.add(block(n), object(n)).unwrap());
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.splice(ENTRY_LEN..ENTRY_LEN, bytes[..ENTRY_LEN / 2].to_vec());
-        std::fs::write(&path, bytes).unwrap();
-        let (_, before) = Kept::open(path.clone(), |id| id != object(1)).unwrap();
-        assert_eq!(before, [block(2), block(3)]);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * ENTRY_LEN as u64);
-    }
-}

@@ -8,6 +8,7 @@ pub mod atomic;
 pub mod checks;
 pub mod clock;
 pub mod depositor;
+pub mod desk;
 pub mod directory_drive;
 pub mod directory_sink;
 pub mod directory_source;
@@ -17,6 +18,7 @@ pub mod driver;
 pub mod embedded;
 pub mod entropy;
 pub mod far_end;
+pub mod far_vault;
 pub mod holding;
 pub mod keyring;
 pub mod keys_io;
@@ -24,18 +26,25 @@ pub mod link_folder;
 pub mod lock;
 pub mod near_end;
 pub mod pipeline;
+pub mod port;
 pub mod process;
+pub mod queue;
 pub mod read_ahead;
 pub mod reader;
 pub mod signals;
 pub mod symbol_files;
 pub mod told;
+pub mod waybill;
 
 mod attributes;
+mod clerk;
 mod descend;
 mod mounts;
 mod outbox;
+mod parcels;
+mod wire;
 mod words;
+mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {

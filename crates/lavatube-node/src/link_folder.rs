@@ -288,7 +288,11 @@ impl Pairing {
         Ok(Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?))
     }
 
-    fn plan(&self) -> Result<ContactPlan, LinkError> {
+    /// The contact plan.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn plan(&self) -> Result<ContactPlan, LinkError> {
         let up = self.file.rate_up_bit_s.unwrap_or(RATE_BIT_S).max(1);
         let down = self.file.rate_down_bit_s.unwrap_or(RATE_BIT_S);
         let Some(path) = &self.file.plan else { return Ok(ContactPlan::always(up, down)) };

@@ -21,54 +21,42 @@ use lavatube_format::manifest::SignedManifest;
 use lavatube_format::message::Message;
 use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::Event;
+use lavatube_link::{ContactPlan, Event};
 use lavatube_seal::LinkEnd;
 
+use crate::clerk::Clerk;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
+use crate::desk::Desk;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::driver::{Driver, now};
+use crate::driver::Driver;
 use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
+use crate::queue::{self, Waiting};
 use crate::told::Told;
+use crate::waybill::{self, Priority, Waybill};
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
 /// # Errors
 /// [`LinkError`] when it is not paired, in use, or its disk fails; with `once`, when something is left that cannot be sent.
 pub fn drain(places: &Places, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
-    let pairing = Pairing::open(&places.vault)?;
-    if pairing.end() != LinkEnd::Depositor {
-        return Err(LinkError::VaultHere(places.vault.clone()));
-    }
-    let _lock = Lock::acquire(&pairing.own_folder()?.join("lock"), COMMAND, Mode::Exclusive, run.wait)?;
-    let folder = state_folder(places, pairing.vault());
-    let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
-    let driver = Driver::open(&pairing, run.listen, run.peer)?;
-    if let Some(address) = driver.address() {
-        listener.told(Told::Listening(address));
-    }
-    let mut end = NearEnd {
-        driver,
-        outbox: Outbox::default(),
-        spool_folder: spool_folder(&folder),
-        spool: None,
-        state,
-        signer: pairing.signer(),
-        queue: VecDeque::new(),
-        objects: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        leaves: BTreeMap::new(),
-        listed_at: None,
-        question: None,
-        resumes: WINDOW_BLOCKS,
-        said: 0,
-        last: Last::default(),
-    };
-    end.introduce()?;
-    end.run(run, once, listener)
+    let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
+    NearEnd::open(places, run.wait, driver, listener)?.run(run, once, listener)
+}
+
+/// Does what commands want of the vault over the link of `places.vault`, and sends nothing that waits, until `run.stop` is
+/// set: for a command that reads, where no daemon runs.
+///
+/// # Errors
+/// As [`drain`].
+pub fn run_errands(places: &Places, run: &Run<'_>, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    let driver = |pairing: &Pairing| Driver::open(pairing, run.listen, run.peer);
+    let mut end = NearEnd::open(places, run.wait, driver, listener)?;
+    end.deposits = false;
+    end.run(run, false, listener)
 }
 
 /// Where an object of the spool is.
@@ -82,8 +70,10 @@ enum Progress {
     Stuck(String),
 }
 
-struct NearEnd {
-    driver: Driver,
+/// The near end itself, to be turned.
+pub(crate) struct NearEnd {
+    /// What it is turned on.
+    pub driver: Driver,
     outbox: Outbox,
     spool_folder: PathBuf,
     spool: Option<DirectorySpool>,
@@ -96,6 +86,13 @@ struct NearEnd {
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
     /// The packs of the manifests that wait.
     leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    /// What is known of them.
+    waybills: BTreeMap<ObjectId, Waybill>,
+    /// How urgent the packs of those are that are so.
+    urgency: BTreeMap<ObjectId, Priority>,
+    /// Lengths of what waits.
+    lens: BTreeMap<ObjectId, u64>,
+    plan: ContactPlan,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -103,29 +100,95 @@ struct NearEnd {
     resumes: usize,
     /// How many objects were last said to wait.
     said: usize,
+    /// Nothing waits any more, and the other end is given until then to hear that its last receipts are home.
+    lingers: Option<Instant>,
+    /// Whether what waits is sent.
+    deposits: bool,
+    /// What commands want of the vault.
+    clerk: Clerk,
     last: Last,
+    _lock: Lock,
 }
 
 impl NearEnd {
+    /// The near end of the link of `places.vault`. The driver is made once nobody else has one: it takes counters.
+    pub fn open(
+        places: &Places,
+        wait: Duration,
+        driver: impl FnOnce(&Pairing) -> Result<Driver, LinkError>,
+        listener: &mut dyn Listener,
+    ) -> Result<Self, LinkError> {
+        let pairing = Pairing::open(&places.vault)?;
+        if pairing.end() != LinkEnd::Depositor {
+            return Err(LinkError::VaultHere(places.vault.clone()));
+        }
+        let lock = Lock::acquire(&pairing.own_folder()?.join("lock"), COMMAND, Mode::Exclusive, wait)?;
+        let folder = state_folder(places, pairing.vault());
+        let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
+        let driver = driver(&pairing)?;
+        if let Some(address) = driver.address() {
+            listener.told(Told::Listening(address));
+        }
+        let mut end = Self {
+            driver,
+            outbox: Outbox::default(),
+            spool_folder: spool_folder(&folder),
+            spool: None,
+            state,
+            signer: pairing.signer(),
+            queue: VecDeque::new(),
+            objects: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            waybills: BTreeMap::new(),
+            urgency: BTreeMap::new(),
+            lens: BTreeMap::new(),
+            plan: pairing.plan()?,
+            listed_at: None,
+            question: None,
+            resumes: WINDOW_BLOCKS,
+            said: 0,
+            lingers: None,
+            deposits: true,
+            clerk: Clerk::new(Desk::open(&folder).map_err(|e| io_error(&folder, &e))?),
+            last: Last::default(),
+            _lock: lock,
+        };
+        end.introduce()?;
+        Ok(end)
+    }
+
     fn run(&mut self, run: &Run<'_>, once: bool, listener: &mut dyn Listener) -> Result<(), LinkError> {
         while !run.stop.load(Ordering::Relaxed) {
-            while let Some(event) = self.driver.event()? {
-                self.handle(event, listener)?;
-            }
-            if self.listed_at.is_none_or(|at| now().since(at) >= LIST_EVERY) {
-                self.list(listener)?;
-                self.ask();
-                if once && self.is_over()? {
-                    self.linger()?;
-                    break;
-                }
-            }
-            let more = self.fill(listener)?;
-            self.last.tell(&mut self.driver, listener);
-            self.driver.pump(if more { Duration::ZERO } else { IDLE_WAIT })?;
+            let Some(wait) = self.turn(once, listener)? else { break };
+            self.driver.pump(wait)?;
         }
         listener.status(&self.driver.status());
         self.driver.keep_floor()
+    }
+
+    /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
+    pub fn turn(&mut self, once: bool, listener: &mut dyn Listener) -> Result<Option<Duration>, LinkError> {
+        while let Some(event) = self.driver.event()? {
+            self.handle(event, listener)?;
+        }
+        let now = self.driver.now();
+        if let Some(until) = self.lingers {
+            return Ok((now < until).then_some(LINGER_WAIT));
+        }
+        let turned = self.clerk.turn(self.driver.link(), &mut self.outbox, now);
+        turned.map_err(|e| io_error(self.state.folder(), &e))?;
+        if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
+            self.list(listener)?;
+            self.ask();
+            if once && self.clerk.is_idle() && self.is_over()? {
+                self.lingers = Some(now + LINGER);
+                return Ok(Some(LINGER_WAIT));
+            }
+        }
+        let more = self.fill(listener)?;
+        self.last.tell(&mut self.driver, listener);
+        Ok(Some(if more { Duration::ZERO } else { IDLE_WAIT }))
     }
 
     /// Sends this machine's cards first: a vault takes no manifest from a depositor it does not know.
@@ -133,22 +196,29 @@ impl NearEnd {
         for name in self.state.list(CARDS).map_err(|e| io_error(self.state.folder(), &e))? {
             let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX) else { continue };
             let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
-            self.outbox.send(self.driver.link(), message.encode());
+            self.outbox.send(self.driver.link(), message.encode(0));
         }
         Ok(())
     }
 
     /// Looks what waits.
     fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
-        self.listed_at = Some(now());
+        self.listed_at = Some(self.driver.now());
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
         let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
-        let manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
+        self.waybills.retain(|id, _| here.contains(id));
+        self.lens.retain(|id, _| here.contains(id));
+        let mut manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
         for id in &manifests {
+            if !self.waybills.contains_key(id)
+                && let Some(waybill) = waybill::read(self.state.folder(), *id)
+            {
+                self.waybills.insert(*id, waybill);
+            }
             if !self.leaves.contains_key(id) {
                 let bytes = spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
                 let signed = SignedManifest::decode(&bytes).ok();
@@ -156,7 +226,20 @@ impl NearEnd {
                 self.leaves.insert(*id, leaves.unwrap_or_default());
             }
         }
-        // A session that is whole, then the next; what belongs to none yet comes last.
+        for (_, id) in &all {
+            if !self.lens.contains_key(id) {
+                self.lens.insert(*id, spool.len(*id).ok().flatten().unwrap_or(0));
+            }
+        }
+        // A session that is whole, then the next, more urgent ones before others; what belongs to none yet comes last.
+        let urgency = |id: &ObjectId| self.waybills.get(id).map_or(Priority::Normal, |waybill| waybill.priority);
+        manifests.sort_by_key(urgency);
+        self.urgency.clear();
+        for id in manifests.iter().rev() {
+            let packs = self.leaves.get(id).into_iter().flatten();
+            self.urgency.extend(packs.chain([id]).map(|object| (*object, urgency(id))));
+        }
+        self.tell_queue(&manifests, &all, listener);
         let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
         self.queue.clear();
         for manifest in manifests {
@@ -170,6 +253,28 @@ impl NearEnd {
         }
         self.said = here.len();
         Ok(())
+    }
+
+    /// Tells what waits, by session in the order of sending.
+    fn tell_queue(&self, manifests: &[ObjectId], all: &[(SpoolKind, ObjectId)], listener: &mut dyn Listener) {
+        let len = |id: &ObjectId| self.lens.get(id).copied().unwrap_or(0);
+        let mut left: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        let mut session = |manifest: Option<ObjectId>, objects: Vec<ObjectId>| {
+            let here: Vec<_> = objects.into_iter().filter(|id| left.remove(id)).collect();
+            let waybill = manifest.and_then(|id| self.waybills.get(&id).cloned());
+            let (objects, len) = (here.len() as u64, here.iter().map(len).sum());
+            Waiting { manifest, waybill, objects, len, there_at: None }
+        };
+        let mut queue: Vec<Waiting> = manifests
+            .iter()
+            .map(|id| session(Some(*id), self.leaves.get(id).into_iter().flatten().chain([id]).copied().collect()))
+            .collect();
+        let rest = session(None, all.iter().map(|(_, id)| *id).collect());
+        queue.extend(Some(rest).filter(|rest| rest.objects > 0));
+        let status = self.driver.status();
+        let round_trip = 2 * status.light.unwrap_or_default();
+        queue::expect(&mut queue, &self.plan, self.driver.now(), status.loss, round_trip);
+        listener.queue(&queue);
     }
 
     /// Hands the next object to the link when there is room; whether there may be more.
@@ -191,11 +296,12 @@ impl NearEnd {
             listener.told(Told::Damaged(id));
             return Ok(true);
         };
-        let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode();
+        let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
         let resumed = self.resumes > 0;
         self.resumes = self.resumes.saturating_sub(1);
-        if self.driver.link().submit(block(key, OBJECTS, &message, resumed)).is_ok() {
+        let priority = OBJECTS + self.urgency.get(&id).map_or(Priority::Normal, |p| *p) as u8;
+        if self.driver.link().submit(block(key, priority, &message, resumed)).is_ok() {
             self.keys.insert(key, (kind, id, message.len() as u64));
             self.objects.insert(id, Progress::UnderWay(key));
         }
@@ -203,11 +309,12 @@ impl NearEnd {
     }
 
     fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        let now = self.driver.now();
         match event {
             Event::Wanted { key } => self.supply(key),
             Event::Delivered { key } | Event::Spent { key } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
-                    self.objects.insert(id, Progress::Awaited(now()));
+                    self.objects.insert(id, Progress::Awaited(now));
                 }
                 self.outbox.done(key);
             }
@@ -224,22 +331,36 @@ impl NearEnd {
             Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
                 Ok(Message::Receipted(receipt)) => {
                     self.receipted(&receipt, listener)?;
-                    self.driver.link().accepted(id, now());
+                    self.driver.link().accepted(id, now);
                 }
                 Ok(Message::Denied { id: object, denial, text }) => {
                     self.denied(object, denial, text, listener);
-                    self.driver.link().accepted(id, now());
+                    self.driver.link().accepted(id, now);
                 }
-                Ok(Message::Deposit { .. } | Message::Asked(_)) => {
+                Ok(Message::Parcel { request, parts }) => {
+                    // What cannot be put down is asked for again.
+                    let put = self.clerk.parcel(request, &parts, now);
+                    self.driver.link().accepted(id, now);
+                    put.map_err(|e| io_error(self.state.folder(), &e))?;
+                }
+                Ok(Message::Listed(page)) => {
+                    let put = self.clerk.listed(page, now);
+                    self.driver.link().accepted(id, now);
+                    put.map_err(|e| io_error(self.state.folder(), &e))?;
+                }
+                Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
                     listener.told(Told::Nonsense("a message that only depositors send".into()));
-                    self.driver.link().refused(id, now());
+                    self.driver.link().refused(id, now);
                 }
                 Err(e) => {
                     listener.told(Told::Nonsense(e.to_string()));
-                    self.driver.link().refused(id, now());
+                    self.driver.link().refused(id, now);
                 }
             },
-            Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
+            Event::Echoed { nonce, took } => {
+                self.clerk.echoed(nonce, took).map_err(|e| io_error(self.state.folder(), &e))?;
+            }
+            Event::ReserveCounters { .. } => {}
         }
         Ok(())
     }
@@ -251,7 +372,7 @@ impl NearEnd {
         }
         let Some((kind, id, len)) = self.keys.get(&key).copied() else { return self.driver.link().withdraw(key) };
         let bytes = self.spool.as_ref().and_then(|spool| spool.get(kind, id).ok());
-        let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode());
+        let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode(0));
         match message.filter(|message| message.len() as u64 == len) {
             Some(message) => self.driver.link().supply(key, message),
             None => {
@@ -283,6 +404,9 @@ impl NearEnd {
             Err(e) => return Err(CourierError::from(e).into()),
         }
         spool.remove(kind, id).map_err(CourierError::from)?;
+        if kind == SpoolKind::Manifest {
+            waybill::forget(self.state.folder(), id);
+        }
         let left = spool.list().map_err(CourierError::from)?.len();
         self.said = left;
         if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
@@ -315,14 +439,16 @@ impl NearEnd {
             return;
         }
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
-        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now().since(*at) >= PATIENCE + round_trip);
+        let now = self.driver.now();
+        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now.since(*at) >= PATIENCE + round_trip);
         let mut ids = Vec::new();
         for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
             ids.push(*id);
-            *progress = Progress::Awaited(now());
+            *progress = Progress::Awaited(now);
         }
         if !ids.is_empty() {
-            self.question = self.outbox.send(self.driver.link(), Message::Asked(ids).encode());
+            let question = Message::Asked(ids).encode(self.driver.now().0);
+            self.question = self.outbox.send(self.driver.link(), question);
         }
     }
 
@@ -342,16 +468,6 @@ impl NearEnd {
             _ => Ok(waiting.is_empty()),
         }
     }
-
-    /// Stays until the other end has heard that its last receipts are home, or for a moment.
-    fn linger(&mut self) -> Result<(), LinkError> {
-        let until = now() + LINGER;
-        while now() < until {
-            while self.driver.event()?.is_some() {}
-            self.driver.pump(Duration::from_millis(20))?;
-        }
-        Ok(())
-    }
 }
 
 const COMMAND: &str = "lavatube node";
@@ -367,3 +483,4 @@ const LIST_EVERY: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
+const LINGER_WAIT: Duration = Duration::from_millis(20);

@@ -137,6 +137,14 @@ impl Far for ReadAhead<'_> {
         self.far.fetch(id, from..range.end, out).inspect_err(|_| out.truncate(base))
     }
 
+    fn is_distant(&self) -> bool {
+        self.far.is_distant()
+    }
+
+    fn want(&self, parts: &[(ObjectId, Range<u64>)]) -> Result<(), FarError> {
+        self.far.want(parts)
+    }
+
     fn expect(&self, id: ObjectId, range: Range<u64>) {
         self.set(Ahead::Wanted((id, range)));
     }

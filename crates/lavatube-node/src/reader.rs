@@ -3,10 +3,14 @@
 //! Listing, restoring and checking compose the client's straight lines; restoring and reading data run on several
 //! threads, each with a fetcher of its own. It must not know layouts, nor print anything.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,21 +25,24 @@ use lavatube_client::frame::FrameError;
 use lavatube_client::layers::{LostRange, TreeError};
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
-use lavatube_client::restore::{Outcome, Restore, RestoreError, RestoreRequest, run_job};
+use lavatube_client::restore::{Outcome, Overwrite, Plan, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
-use lavatube_format::tree::Entry;
+use lavatube_format::tree::{Content, Entry, Kind};
 use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
 use crate::atomic::{COMMON, make_folders};
 use crate::depositor::{CARDS, DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
+use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault};
-use crate::holding::{Holding, Near};
+use crate::far_vault::{Asking, FarVault};
+use crate::holding::Holding;
+use crate::link_folder;
 use crate::read_ahead::with_read_ahead;
 
 /// Bytes of opened frames each of several threads keeps.
@@ -79,19 +86,69 @@ pub enum ReaderError {
     Frame(#[from] FrameError),
 }
 
+/// Where the vault is.
+pub enum Side {
+    /// On this machine.
+    Here(Box<Holding>),
+    /// At the other end of a link.
+    Far(Box<FarVault>),
+}
+
+impl Side {
+    /// Opens what is in `places.vault`: a vault, or the way to one; `write` when something may be mended.
+    ///
+    /// # Errors
+    /// [`DepositorError`] when the vault is in use, or cannot be opened.
+    pub fn open(
+        places: &Places,
+        command: &str,
+        write: bool,
+        asking: Asking,
+        wait: Duration,
+    ) -> Result<Self, DepositorError> {
+        if link_folder::is_far(&places.vault) && !write {
+            return Ok(Self::Far(Box::new(FarVault::open(places, command, asking, wait)?)));
+        }
+        Holding::open(places, command, write, wait).map(|holding| Self::Here(Box::new(holding)))
+    }
+
+    fn state(&self) -> &DirectoryState {
+        match self {
+            Self::Here(holding) => &holding.state,
+            Self::Far(vault) => &vault.state,
+        }
+    }
+
+    /// Labels of drives that are known not to be as they should be.
+    pub fn hurt(&self) -> BTreeSet<String> {
+        match self {
+            Self::Here(holding) => holding.vault.hurt(),
+            Self::Far(_) => BTreeSet::new(),
+        }
+    }
+
+    /// The far vault, if it is one.
+    pub fn far(&self) -> Option<&FarVault> {
+        match self {
+            Self::Here(_) => None,
+            Self::Far(vault) => Some(vault),
+        }
+    }
+}
+
 /// An opened vault with its lock, state and key.
 pub struct Reader {
     /// Vault and state.
-    pub holding: Holding,
+    pub side: Side,
     keys: Box<dyn Reads>,
     ids: ChunkIdKey,
-    cards: Vec<DepositorCard>,
+    cards: OnceLock<Vec<DepositorCard>>,
 }
 
 /// What a reader works with, once manifests and catalog are loaded.
 pub struct Session<'r> {
     reader: &'r Reader,
-    far: Near<'r>,
+    far: Box<dyn Far + 'r>,
     sessions: Sessions<'r>,
     catalog: Catalog<'r>,
     /// What had to be learnt from the vault because this machine did not know it.
@@ -108,12 +165,12 @@ impl Reader {
         keys: Box<dyn Reads>,
         command: &str,
         write: bool,
+        asking: Asking,
         wait: Duration,
     ) -> Result<Self, DepositorError> {
-        let holding = Holding::open(places, command, write, wait)?;
-        let cards = certified_cards(&holding.vault, &holding.state, keys.as_ref());
+        let side = Side::open(places, command, write, asking, wait)?;
         let ids = keys.chunk_id_key();
-        Ok(Self { holding, keys, ids, cards })
+        Ok(Self { side, keys, ids, cards: OnceLock::new() })
     }
 
     /// Loads manifests, and completes the catalog with packs this machine does not know.
@@ -121,32 +178,44 @@ impl Reader {
     /// # Errors
     /// [`ReaderError`] when vault or state fail.
     pub fn session(&self, meter: &Meter) -> Result<Session<'_>, ReaderError> {
-        let cards = |id: &lavatube_base::DepositorId| self.cards.iter().find(|c| c.id() == *id).cloned();
-        let (far, state) = (self.holding.near()?, &self.holding.state);
-        let sessions = Sessions::load(&far, state, &cards, self.keys.as_ref())?;
+        let state = self.side.state();
+        let (far, cards): (Box<dyn Far>, _) = match &self.side {
+            Side::Here(holding) => (Box::new(holding.near()?), cards_here(&holding.vault)),
+            Side::Far(vault) => (Box::new(&**vault), vault.cards().map_err(SessionsError::from)?),
+        };
+        let certified = self.cards.get_or_init(|| certified_cards(&cards, state, self.keys.as_ref()));
+        let cards = |id: &lavatube_base::DepositorId| certified.iter().find(|c| c.id() == *id).cloned();
+        let far_side = &*far;
+        let sessions = Sessions::load(far_side, state, &cards, self.keys.as_ref())?;
         let mut catalog = Catalog::open(state).map_err(DepositorError::from)?;
-        let rebuilt = rebuild::catch_up(state, &mut catalog, &sessions, &far, &self.ids, meter)?;
+        let rebuilt = rebuild::catch_up(state, &mut catalog, &sessions, far_side, &self.ids, meter)?;
         Ok(Session { reader: self, far, sessions, catalog, rebuilt })
     }
 }
 
-/// The cards of all depositors that the read key's authority certified: those in the vault, and copies in the state.
-fn certified_cards(vault: &EmbeddedVault, state: &dyn State, keys: &dyn Reads) -> Vec<DepositorCard> {
+/// The cards in the vault that are what they were.
+fn cards_here(vault: &EmbeddedVault) -> Vec<Vec<u8>> {
     let vault = vault.read();
+    let cards = vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard).filter_map(|object| {
+        let mut bytes = Vec::new();
+        vault.read(object.id, 0..object.len, &mut bytes).ok()?;
+        Verified::check(&bytes, object.id).is_some().then_some(bytes)
+    });
+    cards.collect()
+}
+
+/// The cards of all depositors that the read key's authority certified: `cards` of the vault, and copies in the state.
+fn certified_cards(cards: &[Vec<u8>], state: &dyn State, keys: &dyn Reads) -> Vec<DepositorCard> {
     let certified = |bytes: &[u8]| {
         let signed = SignedCard::decode(bytes).ok()?;
         keys.verify_card(&signed).ok()?;
         Some(signed.card)
     };
     let mut out = Vec::new();
-    for object in vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard) {
-        let mut bytes = Vec::new();
-        if vault.read(object.id, 0..object.len, &mut bytes).is_ok()
-            && Verified::check(&bytes, object.id).is_some()
-            && let Some(card) = certified(&bytes)
-        {
+    for bytes in cards {
+        if let Some(card) = certified(bytes) {
             // A copy is only for worse days; without it nothing is wrong.
-            let _ = keep_card(state, &bytes);
+            let _ = keep_card(state, bytes);
             out.push(card);
         }
     }
@@ -174,7 +243,7 @@ impl Session<'_> {
     /// What all fetchers share.
     fn archive(&self) -> Archive<'_> {
         let Self { reader, far, sessions, catalog, .. } = self;
-        Archive { catalog, sessions, far, chunk_ids: &reader.ids }
+        Archive { catalog, sessions, far: &**far, chunk_ids: &reader.ids }
     }
 
     fn fetcher(&self) -> Result<Fetcher<'_>, FrameError> {
@@ -191,7 +260,10 @@ impl Session<'_> {
 
     /// Whether a snapshot waits on this machine: the vault has not taken its manifest yet.
     pub fn is_waiting(&self, place: &SnapshotPlace) -> bool {
-        !self.reader.holding.vault.read().contains(place.manifest)
+        match &self.reader.side {
+            Side::Here(holding) => !holding.vault.read().contains(place.manifest),
+            Side::Far(vault) => vault.is_waiting(place.manifest),
+        }
     }
 
     /// Whether who took snapshot `later` knew of `earlier`, whatever their clocks said.
@@ -227,7 +299,15 @@ impl Session<'_> {
     /// # Errors
     /// [`ReaderError::Cat`].
     pub fn cat(&self, snapshot: &Snapshot, path: &[u8], out: &mut dyn Write) -> Result<u64, ReaderError> {
-        Ok(browse::cat(&mut self.fetcher()?, snapshot, path, out)?)
+        let mut fetcher = self.fetcher()?;
+        if self.far.is_distant()
+            && let Some(Entry { kind: Kind::File(content), .. }) = browse::find(&mut fetcher, snapshot, path)?
+        {
+            let mut plan = Plan::default();
+            plan.add_file(&mut fetcher, &content)?;
+            self.far.want(&plan.parts(&fetcher)).map_err(|e| ReaderError::Fetch(e.into()))?;
+        }
+        Ok(browse::cat(&mut fetcher, snapshot, path, out)?)
     }
 
     /// Restores into folder `target` with `workers` threads. `selection` stands for what `request.select` selects: other
@@ -249,6 +329,7 @@ impl Session<'_> {
         let length = (inside.len() as u64).to_le_bytes();
         let mark = sink.begin(&[&request.snapshot.0[..], &length, inside, selection].concat());
         let request = RestoreRequest { doubt: request.doubt || mark.doubt(), ..request };
+        self.want_all(target, &request)?;
         let outcome = match self.restore_all(&sink, request, workers, meter) {
             Err(e @ ReaderError::Restore(RestoreError::Nothing)) => {
                 mark.undo(&sink);
@@ -260,6 +341,31 @@ impl Session<'_> {
             mark.end(&sink);
         }
         Ok(outcome)
+    }
+
+    /// Asks a far vault for all that a restore will fetch, at once.
+    fn want_all(&self, target: &Path, request: &RestoreRequest<'_>) -> Result<(), ReaderError> {
+        if !self.far.is_distant() {
+            return Ok(());
+        }
+        let is_there = |below: &[u8], entry: &Entry, content: &Content| {
+            let Ok(found) = target.join(OsStr::from_bytes(below)).symlink_metadata() else { return false };
+            let looks = found.is_file()
+                && found.len() == content.size
+                && (found.mtime(), u32::try_from(found.mtime_nsec()).ok())
+                    == (entry.meta.mtime.s, Some(entry.meta.mtime.ns))
+                && found.ctime() > request.booted.s;
+            match request.overwrite {
+                _ if request.doubt => false,
+                Overwrite::Never | Overwrite::IfChanged if looks => true,
+                // Something else is there, and stays.
+                Overwrite::Never => !found.is_file(),
+                _ => false,
+            }
+        };
+        let mut fetcher = self.fetcher()?;
+        let plan = Plan::of_restore(&mut fetcher, request, &is_there).map_err(RestoreError::from)?;
+        self.far.want(&plan.parts(&fetcher)).map_err(|e| ReaderError::Fetch(e.into()))
     }
 
     fn restore_all(

@@ -18,6 +18,7 @@ use lavatube_node::clock;
 use lavatube_node::depositor::{self, Places, VaultPlan};
 use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::embedded::DriveSpec;
+use lavatube_node::far_vault::Asking;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::pipeline::Effort;
 use lavatube_node::reader::Reader;
@@ -117,7 +118,7 @@ fn bytes_count_as_they_are_read_and_written_and_holes_do_not() {
     assert!(grown, "large is counted while it is read");
 
     let keys = Keyring::at(&places.keys).read(None, &mut |_| None).unwrap();
-    let reader = Reader::open(&places, Box::new(keys), "test", false, Duration::ZERO).unwrap();
+    let reader = Reader::open(&places, Box::new(keys), "test", false, Asking::default(), Duration::ZERO).unwrap();
     let session = reader.session(&Meter::default()).unwrap();
     let request = RestoreRequest {
         snapshot: done.report.snapshot.unwrap(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::archive::{self, ReadKeyArgs};
+use crate::archive::{self, ReadArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::roots::with_path;
 use crate::screen::{Screen, written};
@@ -25,7 +25,7 @@ pub struct CatArgs {
     #[arg(value_name = "SNAPSHOT:PATH")]
     spec: PathBuf,
     #[command(flatten)]
-    read_key: ReadKeyArgs,
+    read_key: ReadArgs,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -14,10 +14,11 @@ use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::clock;
 use lavatube_node::embedded::EmbeddedVault;
 use lavatube_node::holding::Holding;
-use lavatube_node::reader::{self, DataRead, Reader, Repaired};
+use lavatube_node::link_folder;
+use lavatube_node::reader::{self, DataRead, Reader, Repaired, Side};
 use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind, ShardHealth, ShardState};
 
-use crate::archive::{self, ReadKeyArgs};
+use crate::archive::{self, ReadArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::progress;
 use crate::screen::Screen;
@@ -49,7 +50,7 @@ pub struct CheckArgs {
     #[arg(long)]
     repair: bool,
     #[command(flatten)]
-    read_key: ReadKeyArgs,
+    read_key: ReadArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -66,7 +67,10 @@ struct Unsound {
 }
 
 /// What was found and done.
+#[derive(Default)]
 struct Found {
+    /// The vault is at the other end of a link: of its drives nothing is known here.
+    far: bool,
     drives: Vec<DriveStatus>,
     /// What is wrong with the small files of drives that are there, by label.
     worn: Vec<(String, &'static str)>,
@@ -100,8 +104,19 @@ enum Opened {
 impl Opened {
     fn new(args: &CheckArgs, settings: &Settings) -> Result<Self, Failure> {
         let command = "lavatube check";
-        match archive::open(settings, &args.read_key, command, args.repair) {
-            Err(e) if e.condition == Condition::NoKey && args.read_key.read_key.is_none() => {
+        if link_folder::is_far(&settings.places.vault) && (args.repair || args.read_data.is_some()) {
+            let what = "a far vault is neither mended nor read through over a link: that would carry all of it";
+            return Err(Failure::new(Condition::Usage, what)
+                .hint("at the vault's own machine `lavatube check` does both; here it compares what the vault lists"));
+        }
+        // What was known before says nothing about what is there now.
+        let read_key = ReadArgs { refresh: true, ..args.read_key.clone() };
+        match archive::open(settings, &read_key, command, args.repair) {
+            Err(e)
+                if e.condition == Condition::NoKey
+                    && args.read_key.read_key.is_none()
+                    && !link_folder::is_far(&settings.places.vault) =>
+            {
                 let holding = Holding::open(&settings.places, command, args.repair, settings.lock_wait)?;
                 Ok(Self::Keyless(Box::new(holding)))
             }
@@ -109,10 +124,14 @@ impl Opened {
         }
     }
 
-    fn holding(&self) -> &Holding {
+    /// The vault, unless it is far.
+    fn holding(&self) -> Option<&Holding> {
         match self {
-            Self::Reader(reader) => &reader.holding,
-            Self::Keyless(holding) => holding,
+            Self::Reader(reader) => match &reader.side {
+                Side::Here(holding) => Some(holding),
+                Side::Far(_) => None,
+            },
+            Self::Keyless(holding) => Some(holding),
         }
     }
 }
@@ -123,7 +142,7 @@ impl Opened {
 /// When the check could not be done; what it finds is no error.
 pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let opened = Opened::new(args, settings)?;
-    let holding = opened.holding();
+    let Some(holding) = opened.holding() else { return check_far(&opened, settings, screen) };
     let vault = &holding.vault;
     let status = vault.read().status();
     let read = args.read_data.map(|share| holding.next_turn(share));
@@ -146,11 +165,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         repaired,
         drained,
         waiting: archive::waiting(settings)?,
-        structure: None,
-        data: None,
-        lost_packs: BTreeSet::new(),
-        looked: false,
-        damage: Damage::default(),
+        ..Found::default()
     };
     if let Opened::Reader(reader) = &opened {
         look_inside(reader, &mut found, settings, screen)?;
@@ -162,6 +177,16 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     if let Err(e) = holding.keep_losses(found.lost_objects()) {
         screen.warn(&format!("what is lost could not be noted, and the next backup may build on it: {e}"));
     }
+    found.show(screen)?;
+    screen.answer(&found.answer())?;
+    Ok(found.end())
+}
+
+/// Compares what a far vault lists with what its manifests name, and reads all trees.
+fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let Opened::Reader(reader) = opened else { return Ok(End::Done) };
+    let mut found = Found { far: true, waiting: archive::waiting(settings)?, ..Found::default() };
+    look_inside(reader, &mut found, settings, screen)?;
     found.show(screen)?;
     screen.answer(&found.answer())?;
     Ok(found.end())
@@ -210,7 +235,7 @@ fn examine(vault: &EmbeddedVault, turn: Option<Turn>, screen: &Screen) -> (Vec<U
 fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: &Screen) -> Result<(), Failure> {
     let session = archive::session(reader, screen)?;
     let meter = Meter::default();
-    let structure = progress::during(screen, "reading snapshots", &meter, || {
+    let structure = archive::reading(reader, screen, "reading snapshots", &meter, || {
         session.check_structure(&meter).map_err(Failure::from)
     })?;
     let mut bad = structure.bad.clone();
@@ -222,7 +247,9 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         bad.packs.extend(data.bad.packs.clone());
         found.data = Some(data);
     }
-    found.lost_packs = found.packs_beyond(&reader.holding.vault);
+    if let Side::Here(holding) = &reader.side {
+        found.lost_packs = found.packs_beyond(&holding.vault);
+    }
     // While drives are away that may be all packs, and to look is to read them: for those who want data read.
     found.looked = found.read.is_some() || found.drives.iter().all(|d| d.state == DriveState::Present);
     if found.looked {
@@ -230,7 +257,7 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         bad.packs.extend(suspects);
     }
     let meter = Meter::default();
-    found.damage = progress::during(screen, "looking for files that are touched", &meter, || {
+    found.damage = archive::reading(reader, screen, "looking for files that are touched", &meter, || {
         session.damage(&bad).map_err(Failure::from)
     })?;
     for (id, e) in &structure.unreadable {

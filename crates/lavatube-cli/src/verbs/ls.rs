@@ -10,7 +10,7 @@ use lavatube_format::tree::{Entry, Kind};
 use lavatube_node::reader::Session;
 use serde_json::json;
 
-use crate::archive::{self, Named, ReadKeyArgs, is_within, lost_in_words};
+use crate::archive::{self, Named, ReadArgs, is_within, lost_in_words};
 use crate::errors::{Condition, End, Failure};
 use crate::roots::{hex, put_path};
 use crate::screen::{Screen, written};
@@ -37,7 +37,7 @@ pub struct LsArgs {
     #[arg(long, short = 'R')]
     recursive: bool,
     #[command(flatten)]
-    read_key: ReadKeyArgs,
+    read_key: ReadArgs,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -12,7 +12,7 @@ use lavatube_client::restore::{DIRECTORY_THERE, Failed, Outcome, Overwrite, Rest
 use lavatube_node::clock;
 use serde_json::json;
 
-use crate::archive::{self, Named, ReadKeyArgs, lost_in_words};
+use crate::archive::{self, Named, ReadArgs, lost_in_words};
 use crate::blame::condition;
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
@@ -20,7 +20,7 @@ use crate::roots::{self, Ours, listing, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::ls::lost_to_json;
-use crate::{date, progress, units};
+use crate::{date, units};
 
 /// Bring files back from a snapshot.
 ///
@@ -29,11 +29,12 @@ use crate::{date, progress, units};
 /// was saved is never removed, whatever you say: move it away. Cut short, it carries on when run again: what has the
 /// right size and time, and then also the right content, counts as done. Every file's content is verified; a file that
 /// fails does not get its name. A hidden file .lavatube-restoring-… is in the target while a restore is under way.
+/// Of a far vault only what is missing here is asked for, at once; run again after a cut, what came is here.
 /// `lavatube help patterns` explains patterns.
 ///
 /// JSON fields: snapshot, time, target, files, directories, others, links, bytes, already_there, kept and
 /// failed [{path, fault, reason}], lost [{from, until, reason}], warnings {count, entries [{path, text}]}, hurt_drives,
-/// stopped, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex). A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
+/// link {requests, bytes_asked}, stopped, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex). A fault is lost, vault-away, wrong-key, this-machine, full, taken or target.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RestoreArgs {
@@ -53,7 +54,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "WHEN", default_value = "never")]
     overwrite: When,
     #[command(flatten)]
-    read_key: ReadKeyArgs,
+    read_key: ReadArgs,
 }
 
 /// When to replace what is there.
@@ -110,11 +111,15 @@ pub fn run(args: &RestoreArgs, settings: &Settings, screen: &Screen) -> Result<E
     };
     let selection = format!("{:?}", (&args.include, &args.exclude));
     let meter = Meter::default();
-    let outcome = progress::during(screen, "restoring", &meter, || {
+    let outcome = archive::reading(&reader, screen, "restoring", &meter, || {
         session.restore(&target, request, selection.as_bytes(), settings.workers(), &meter).map_err(Failure::from)
     })?;
-    let hurt = reader.holding.vault.hurt();
+    let hurt = reader.side.hurt();
+    if let Some(far) = reader.side.far().filter(|_| outcome.stopped.is_none()) {
+        far.forget_pieces();
+    }
     let done = Done {
+        asked: reader.side.far().map(|far| (far.tally().errands(), far.tally().asked_len())),
         named: &named,
         target: &target,
         outcome: &outcome,
@@ -139,6 +144,8 @@ fn make_target(target: &Path) -> Result<(), Failure> {
 }
 
 struct Done<'a> {
+    /// Requests that went over a link, and the bytes that they asked for.
+    asked: Option<(u64, u64)>,
     named: &'a Named,
     target: &'a Path,
     outcome: &'a Outcome,
@@ -218,6 +225,10 @@ impl Done<'_> {
             let line = format!("  {name:<11} {value:>10}  {}", screen.ink(Ink::Dim, note));
             screen.tell(line.trim_end())?;
         }
+        if let Some((requests, len)) = self.asked {
+            let what = format!("asked for in {}", units::things(requests, "request", "requests"));
+            screen.tell(&format!("  {:<11} {:>10}  {}", "link", units::bytes(len), screen.ink(Ink::Dim, &what)))?;
+        }
         if outcome.is_whole() {
             let all = screen.ink(Ink::Green, "whole");
             screen.tell(&format!("{all}: everything that was asked for is there."))?;
@@ -281,6 +292,7 @@ impl Done<'_> {
             "lost": outcome.lost.iter().map(lost_to_json).collect::<Vec<_>>(),
             "warnings": { "count": outcome.warnings_total, "entries": warnings.collect::<Vec<_>>() },
             "hurt_drives": self.hurt,
+            "link": self.asked.map(|(requests, len)| json!({ "requests": requests, "bytes_asked": len })),
             "stopped": outcome.stopped.as_ref().map(|why| &why.reason),
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),

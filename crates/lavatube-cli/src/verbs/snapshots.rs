@@ -4,7 +4,7 @@ use lavatube_client::browse::{Listed, Listing};
 use lavatube_node::reader::Session;
 use serde_json::json;
 
-use crate::archive::{self, ReadKeyArgs};
+use crate::archive::{self, ReadArgs};
 use crate::errors::{End, Failure};
 use crate::roots::put_paths;
 use crate::screen::{Ink, Screen};
@@ -14,8 +14,8 @@ use crate::{date, units};
 /// List the snapshots in the vault, and those that wait on this machine for it.
 ///
 /// Oldest first. Times are UTC, sizes before compression. NEW is content the vault did not have before that snapshot.
-/// One marked `safe here` was taken while the vault's drives were away; the next backup, or `lavatube check --repair`,
-/// brings it there.
+/// One marked `safe here` was taken while the vault's drives were away, or for a far vault: the next backup, or `lavatube check
+/// --repair`, or `lavatube node`, brings it there. Of a far vault they are those that this machine took or has asked for.
 ///
 /// JSON fields: snapshots [{snapshot, short, time, host, paths, tags, description, program, parent, files, directories,
 /// others, bytes, new_bytes, skipped, promise (safe-here or safe-there)}], unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
@@ -30,7 +30,7 @@ pub struct SnapshotsArgs {
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
     #[command(flatten)]
-    read_key: ReadKeyArgs,
+    read_key: ReadArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -65,12 +65,17 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
             _ => "No snapshot can be read. `lavatube status` lists the drives; bring missing ones back.",
         })?;
     }
+    if reader.side.far().is_some() && !args.read_key.refresh {
+        screen.tell(&screen.ink(Ink::Dim, "As this machine knows it; --refresh asks the vault."))?;
+    }
     let waiting = archive::waiting(settings)?;
     if waiting > 0 {
         let objects = units::things(waiting as u64, "object", "objects");
-        screen.warn(&format!(
-            "{objects} wait on this machine for the vault; the next backup, or `lavatube check --repair`, brings them there"
-        ));
+        let how = match reader.side.far() {
+            Some(_) => "`lavatube node` takes them there",
+            None => "the next backup, or `lavatube check --repair`, brings them there",
+        };
+        screen.warn(&format!("{objects} wait on this machine for the vault; {how}"));
     }
     for (place, e) in &listing.unreadable {
         screen.warn(&format!("snapshot {} cannot be read: {e}", place.id.short()));

@@ -77,7 +77,7 @@ impl OpenPack {
     pub fn index(&self, far: &dyn Far) -> Result<Vec<FrameEntry>, FetchCause> {
         let class = self.row.class;
         let end = capacity(class) - FOOTER_LEN;
-        let tail_at = pieces(class).saturating_sub(TAIL_PIECES) * PIECE_LEN;
+        let tail_at = tail_at(class, far);
         let mut bytes = Vec::new();
         let at = self.read(far, tail_at, capacity(class) - tail_at, &mut bytes)?;
         let footer = Footer::decode(class, &bytes[end - at..])?;
@@ -88,6 +88,67 @@ impl OpenPack {
         let at = self.read(far, index_at, footer.index_len, &mut bytes)?;
         Ok(decode_index(footer.frames, Some(footer.frames_len), &bytes[index_at - at..end - at])?)
     }
+}
+
+/// Where a reader begins that knows nothing of a pack's index: a distant one is asked for no more than holds the footer.
+fn tail_at(class: u8, far: &dyn Far) -> usize {
+    if far.is_distant() { (pieces(class) - 1) * PIECE_LEN } else { index_tail(class, 0) }
+}
+
+/// Asks a distant vault for the indexes of `packs` at once: two round trips, where one by one each pack costs two.
+///
+/// # Errors
+/// When the vault does not answer.
+pub(crate) fn want_indexes(archive: &Archive<'_>, packs: &[PackRow]) -> Result<(), FetchCause> {
+    let far = archive.far;
+    if !far.is_distant() {
+        return Ok(());
+    }
+    let mut parts = Vec::with_capacity(2 * packs.len());
+    for row in packs {
+        let at = tail_at(row.class, far);
+        let (_, tail) = covering(row.class, at, capacity(row.class) - at);
+        parts.extend([(row.id, 0..HEADER_LEN as u64), (row.id, tail.start as u64..tail.end as u64)]);
+    }
+    far.want(&parts)?;
+    parts.clear();
+    for row in packs {
+        let at = tail_at(row.class, far);
+        // What does not open is told when it is wanted.
+        let Ok(pack) = OpenPack::open(archive, *row) else { continue };
+        let mut bytes = Vec::new();
+        let footer = match pack.read(far, at, capacity(row.class) - at, &mut bytes) {
+            Ok(_) => Footer::decode(row.class, &bytes[bytes.len() - FOOTER_LEN..]),
+            Err(cause) if cause.is_away() => return Err(cause),
+            Err(_) => continue,
+        };
+        let Ok(footer) = footer else { continue };
+        let index_at = footer.index_at(row.class);
+        if index_at < at {
+            let (_, sealed) = covering(row.class, index_at, footer.index_len);
+            parts.push((row.id, sealed.start as u64..sealed.end as u64));
+        }
+    }
+    Ok(far.want(&parts)?)
+}
+
+/// The sealed bytes of a pack of `class` that hold its header and these ranges of its plaintext, which ascend.
+pub(crate) fn sealed_ranges(class: u8, plain: impl IntoIterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let sealed = plain.into_iter().map(|range| covering(class, range.start, range.len()).1);
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for range in std::iter::once(0..HEADER_LEN).chain(sealed) {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+    out
+}
+
+/// Where a reader begins that wants the index of a pack, whose length is at least `index_len`.
+pub(crate) fn index_tail(class: u8, index_len: usize) -> usize {
+    let guess = pieces(class).saturating_sub(TAIL_PIECES) * PIECE_LEN;
+    guess.min(capacity(class) - FOOTER_LEN - index_len)
 }
 
 /// Fetches exactly `range`: a far side that sends less or more is not believed.

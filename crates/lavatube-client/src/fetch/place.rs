@@ -61,7 +61,7 @@ pub(super) struct PlaceReader<'a> {
 /// Most stored bytes fetched at once beyond a single frame.
 const READ_AHEAD: usize = 1 << 20;
 /// Gap between two expected frames that is fetched rather than skipped.
-const GAP_MAX: usize = 32 << 10;
+pub(crate) const GAP_MAX: usize = 32 << 10;
 const PACKS_OPEN: usize = 16;
 const INDEXES_HELD: usize = 2;
 const BROKEN_KEPT: usize = 64;

@@ -8,6 +8,7 @@ use lavatube_format::pack::{ChunkEntry, Method, decode_index};
 use proptest::prelude::*;
 
 use super::*;
+use crate::collect::Lane;
 use crate::frame::FrameOpener;
 use crate::memory::noise;
 
@@ -23,7 +24,12 @@ fn frame(number: u64, chunks: &[Vec<u8>]) -> PressedFrame {
     };
     let stored = chunks.concat();
     let chunks = chunks.iter().map(entry).collect();
-    PressedFrame { number, entry: FrameEntry { method: Method::Raw, stored_len: stored.len(), chunks }, stored }
+    PressedFrame {
+        number,
+        lane: Lane::Data,
+        entry: FrameEntry { method: Method::Raw, stored_len: stored.len(), chunks },
+        stored,
+    }
 }
 
 /// Packs `frames`; gives every chunk that can be read back from the packs, and the packs' classes.

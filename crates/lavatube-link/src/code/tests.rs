@@ -45,7 +45,7 @@ fn slices_change_nothing() {
     // 64 KiB wide slices are one slice; the same code lane by lane must give the same symbols.
     let block = block(100 * 1436 - 7);
     let shape = shape(block.len());
-    let whole = repair(&shape, &block);
+    let whole = repair(&shape, &block, shape.r);
     let mut lanes = vec![0; whole.len()];
     for (at, width) in (0..1436).step_by(LANE).map(|at| (at, LANE.min(1436 - at))) {
         let mut encoder: HighRateEncoder<DefaultEngine> =
@@ -65,7 +65,7 @@ fn slices_change_nothing() {
 fn the_golden_symbols_stay_as_they_are() {
     // A change here means that old and new nodes no longer understand each other.
     let block = block(50_000);
-    let digest = lavatube_base::digest::h16(&[&repair(&shape(block.len()), &block)]);
+    let digest = lavatube_base::digest::h16(&[&repair(&shape(block.len()), &block, shape(block.len()).r)]);
     assert_eq!(lavatube_base::BlockId(digest).to_string(), GOLDEN);
 }
 
@@ -75,12 +75,42 @@ const GOLDEN: &str = "6e457d01f946be715b14b24ac40bdee8";
 fn the_longest_block_comes_back_from_its_last_symbols() {
     let block = block(BLOCK_LEN_MAX);
     let shape = shape(block.len());
-    let repair = repair(&shape, &block);
+    let repair = repair(&shape, &block, shape.r);
     let mut rebuild = Rebuild::new(shape);
     for number in (shape.symbols() - shape.k())..shape.symbols() {
         rebuild.put(number as u32, &symbol(&shape, &block, &repair, number));
     }
     assert!(rebuild.finish().unwrap() == block);
+}
+
+/// Both ways of both steps, at the sizes of real blocks and around the edges of their transforms.
+#[test]
+fn the_fast_code_makes_the_bytes_of_the_crate() {
+    let Some(lanes) = Lanes::best() else { return };
+    for len in [1437, 2873, 20_000, 22_976, 91_904, 91_905, 100_001, 3 << 20, 8 << 20] {
+        let (block, shape) = (block(len), shape(len));
+        let plain = plain_repair(&shape, &block, shape.r);
+        assert!(fast::repair(lanes, &shape, &block, shape.r) == plain, "{len}");
+        let few = shape.r / 3;
+        assert!(fast::repair(lanes, &shape, &block, few)[..] == plain[..few * shape.symbol_len], "{len}");
+        // As many as can be missing, here and there.
+        let mut rebuilds = [Rebuild::new(shape), Rebuild::new(shape)];
+        for number in (0..shape.symbols()).rev().take(shape.k()) {
+            let number = (number * 2 + number / shape.k()) % shape.symbols();
+            let symbol = symbol(&shape, &block, &plain, number);
+            rebuilds.iter_mut().for_each(|rebuild| rebuild.put(number as u32, &symbol));
+        }
+        for number in 0..shape.symbols() {
+            let symbol = symbol(&shape, &block, &plain, number);
+            rebuilds.iter_mut().for_each(|rebuild| rebuild.put(number as u32, &symbol));
+        }
+        let [mut plain, mut fast] = rebuilds;
+        if !plain.repair_numbers.is_empty() {
+            plain.plain_decode().unwrap();
+            fast::decode(lanes, &mut fast);
+        }
+        assert!(plain.sources == fast.sources && fast.sources[..len] == block, "{len}");
+    }
 }
 
 proptest! {
@@ -89,7 +119,7 @@ proptest! {
     fn any_k_symbols_give_the_block_and_one_less_does_not(len in 1usize..200_000, seed: u64) {
         let block = block(len);
         let shape = shape(len);
-        let repair = repair(&shape, &block);
+        let repair = repair(&shape, &block, shape.r);
         let mut order: Vec<usize> = (0..shape.symbols()).collect();
         order.sort_by_key(|n| (*n as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17));
         let mut rebuild = Rebuild::new(shape);

@@ -240,6 +240,10 @@ impl World {
         let Some(mut link) = self.nodes[which].link.take() else { return };
         loop {
             let mut quiet = true;
+            while let Some(job) = link.poll_job(self.now) {
+                quiet = false;
+                link.finished(job.run(), self.now);
+            }
             while let Some(event) = link.poll_event() {
                 quiet = false;
                 self.handle(which, &mut link, event);

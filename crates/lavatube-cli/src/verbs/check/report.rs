@@ -20,8 +20,10 @@ impl Found {
     /// Says it on the screen.
     pub(super) fn show(&self, screen: &Screen) -> Result<(), Failure> {
         let mut lines = Vec::new();
-        self.drives(&mut lines);
-        self.shards(&mut lines);
+        if !self.far {
+            self.drives(&mut lines);
+            self.shards(&mut lines);
+        }
         self.repair(&mut lines);
         self.waiting(&mut lines);
         self.structure(&mut lines);
@@ -33,6 +35,10 @@ impl Found {
         }
         self.files(screen)?;
         let verdict = match (end, &self.repaired) {
+            (End::Done, _) if self.far => {
+                screen.ink(Ink::Green, "Nothing is missing")
+                    + " in the vault's own list. `lavatube check` at its machine looks at its drives."
+            }
             (End::Done, _) if self.structure.is_none() => {
                 screen.ink(Ink::Green, "The vault is whole.") + " Without the read key nothing more can be told."
             }

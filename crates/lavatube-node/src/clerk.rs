@@ -1,0 +1,207 @@
+//! The clerk: at the near end of a link, does what commands left on the desk, and puts there what comes for them.
+//!
+//! It asks again for what is long in coming, since an answer is sent once and remembered by nobody. It must not know who
+//! wants it, nor what is in an object. Steps 19 and 20 of the walk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use lavatube_base::Instant;
+use lavatube_base::limits::LISTED_MAX;
+use lavatube_format::message::{Message, Page, Part, Sent};
+use lavatube_format::shard::ObjectKind;
+use lavatube_link::{Line, Link, SymbolStore};
+
+use crate::desk::{Desk, Errand, parts_of, piece_sent, pieces_of};
+use crate::outbox::Outbox;
+
+/// What was found on the desk.
+pub(crate) struct Clerk {
+    desk: Desk,
+    looked_at: Option<Instant>,
+    open: BTreeMap<u64, Open>,
+}
+
+struct Open {
+    errand: What,
+    /// When it was last asked for or something came of it; `None` before it was asked for.
+    moved: Option<Instant>,
+    /// The message that asks, on its way.
+    question: Option<u64>,
+}
+
+enum What {
+    /// Pieces that have not come.
+    Fetch(BTreeSet<Part>),
+    /// Pages that have come, by the number of their first object.
+    List(ObjectKind, BTreeMap<u64, Page>),
+    Ping,
+}
+
+impl Clerk {
+    /// A clerk for the desk.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk, looked_at: None, open: BTreeMap::new() }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Looks for new errands and asks the vault for what is missing.
+    ///
+    /// # Errors
+    /// When the desk cannot be read.
+    pub fn turn<S: SymbolStore>(&mut self, link: &mut Link<S>, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
+        if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.looked_at = Some(now);
+        let asked: BTreeSet<u64> = self.desk.asked()?.into_iter().collect();
+        let gone: Vec<u64> = self.open.keys().filter(|number| !asked.contains(number)).copied().collect();
+        for number in gone {
+            if let Some(Open { errand: What::Fetch(_), .. }) = self.open.remove(&number) {
+                // Whoever wanted it does not any more.
+                outbox.send(link, Message::Fetch { request: number, parts: Vec::new() }.encode(now.0));
+            }
+        }
+        for number in asked {
+            if !self.open.contains_key(&number) {
+                self.take_up(number);
+            }
+        }
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let status = link.status(now);
+        let patience = PATIENCE + 2 * status.light.unwrap_or_default();
+        // While blocks come in they may be what is waited for.
+        let quiet = status.line == Line::Open && status.incoming.is_empty();
+        for (number, open) in &mut self.open {
+            let late = open.moved.is_none_or(|at| quiet && now.since(at) >= patience);
+            if late && open.question.is_none_or(|key| !outbox.has(key)) {
+                open.moved = Some(now);
+                let message = match &open.errand {
+                    What::Fetch(missing) => Message::Fetch { request: *number, parts: parts_of(missing) },
+                    What::List(kind, _) => Message::List { kind: *kind, known: self.desk.digest(*kind) },
+                    What::Ping => {
+                        link.ping(*number);
+                        continue;
+                    }
+                };
+                open.question = outbox.send(link, message.encode(now.0));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, number: u64) {
+        let errand = match self.desk.errand(number) {
+            Some(Errand::Fetch(parts)) => {
+                let missing: BTreeSet<Part> =
+                    parts.iter().flat_map(pieces_of).filter(|piece| !self.desk.has(piece)).collect();
+                if missing.is_empty() {
+                    return self.desk.done(number);
+                }
+                What::Fetch(missing)
+            }
+            Some(Errand::List(kind)) => What::List(kind, BTreeMap::new()),
+            Some(Errand::Ping) => What::Ping,
+            // It is done, or nobody can tell what it is.
+            None => return self.desk.done(number),
+        };
+        self.open.insert(number, Open { errand, moved: None, question: None });
+    }
+
+    /// Takes in what was asked for.
+    ///
+    /// # Errors
+    /// When it cannot be put on the desk; it is asked for again then.
+    pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<()> {
+        let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else { return Ok(()) };
+        *moved = Some(now);
+        for sent in parts {
+            let piece = piece_sent(sent);
+            if missing.contains(&piece) {
+                self.desk.put(sent)?;
+                missing.remove(&piece);
+            }
+        }
+        if missing.is_empty() {
+            self.open.remove(&request);
+            self.desk.done(request);
+        }
+        Ok(())
+    }
+
+    /// Takes in a page of a list.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn listed(&mut self, page: Page, now: Instant) -> io::Result<()> {
+        let is_it = |open: &Open| matches!(&open.errand, What::List(kind, _) if *kind == page.kind);
+        let Some(number) = self.open.iter().find(|(_, open)| is_it(open)).map(|(number, _)| *number) else {
+            return Ok(());
+        };
+        let kind = page.kind;
+        if page.objects.is_empty() && page.digest == self.desk.digest(kind) {
+            self.desk.confirm_list(kind)?;
+        } else {
+            let Some(Open { errand: What::List(_, pages), moved, .. }) = self.open.get_mut(&number) else {
+                return Ok(());
+            };
+            *moved = Some(now);
+            // A page of another list: that one has changed meanwhile.
+            pages.retain(|_, other| other.digest == page.digest);
+            let total = page.total;
+            pages.insert(page.first, page);
+            if pages.len() > LISTS_MAX / LISTED_MAX {
+                pages.clear();
+            }
+            let mut next = 0;
+            pages.values().for_each(|page| {
+                if page.first == next {
+                    next += page.objects.len() as u64
+                }
+            });
+            if next < total {
+                return Ok(());
+            }
+            let pages = std::mem::take(pages);
+            self.desk.put_list(kind, pages.into_values().collect())?;
+        }
+        // All who wanted this list have it now.
+        let done: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, open)| matches!(&open.errand, What::List(k, _) if *k == kind))
+            .map(|(n, _)| *n)
+            .collect();
+        for number in done {
+            self.open.remove(&number);
+            self.desk.done(number);
+        }
+        Ok(())
+    }
+
+    /// An echo came back.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn echoed(&mut self, number: u64, took: Duration) -> io::Result<()> {
+        if self.open.remove(&number).is_some() {
+            self.desk.put_echo(number, took)?;
+            self.desk.done(number);
+        }
+        Ok(())
+    }
+}
+
+/// How often the desk is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long an answer may take to begin, beside the way there and back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Most objects of a list that are held while its pages come in.
+const LISTS_MAX: usize = 1 << 27;

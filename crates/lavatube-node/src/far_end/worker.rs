@@ -1,0 +1,287 @@
+//! Works with the vault for the far end: keeps what is deposited, reads what is asked for.
+//!
+//! It does one job after the other, on whichever thread. It must not know the link.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use lavatube_base::limits::LISTED_MAX;
+use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
+use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
+use lavatube_format::receipt::Receipt;
+use lavatube_format::shard::ObjectKind;
+use lavatube_vault::DepositError;
+
+use super::kept::Kept;
+use crate::embedded::EmbeddedVault;
+use crate::link_folder::LinkError;
+use crate::parcels::Parcel;
+use crate::port::now;
+use crate::told::Told;
+
+/// What is to be done.
+pub(super) enum Job {
+    /// What a block asks for.
+    Block(BlockId, Vec<u8>),
+    /// Read what goes into the block of this name.
+    Parcel(u64, Parcel),
+}
+
+/// What became of it.
+pub(super) enum Done {
+    /// Of a block.
+    Block(BlockDone),
+    /// The bytes of the block of this name.
+    Parcel(u64, Vec<u8>),
+}
+
+/// What became of a block.
+pub(super) struct BlockDone {
+    pub block: BlockId,
+    /// Bytes of it that the driver counts as in work.
+    pub len: usize,
+    pub verdict: Verdict,
+    pub messages: Vec<Vec<u8>>,
+    /// A request for parts of objects: its number, its turn.
+    pub fetch: Option<(u64, u64, Vec<Part>)>,
+    pub told: Vec<Told>,
+}
+
+pub(super) enum Verdict {
+    Accepted,
+    Refused,
+    Held,
+    Failed(LinkError),
+}
+
+impl BlockDone {
+    fn new(block: BlockId, verdict: Verdict) -> Self {
+        Self { block, len: 0, verdict, messages: Vec::new(), fetch: None, told: Vec::new() }
+    }
+}
+
+/// A manifest whose packs are under way.
+struct HeldManifest {
+    missing: BTreeSet<ObjectId>,
+    bytes: Vec<u8>,
+}
+
+/// Works with the vault.
+pub(super) struct Worker {
+    folder: PathBuf,
+    vault: EmbeddedVault,
+    opened: Instant,
+    kept: Kept,
+    /// Beside what the link holds, so that they are taken as soon as their last pack is.
+    held: BTreeMap<BlockId, HeldManifest>,
+}
+
+impl Worker {
+    pub fn new(folder: &Path, vault: EmbeddedVault, kept: Kept) -> Self {
+        Self { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new() }
+    }
+
+    /// Works until nobody wants anything any more.
+    pub fn work(mut self, todo: &Receiver<Job>, results: &Sender<Done>) {
+        for job in todo {
+            if self.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
+                return;
+            }
+        }
+    }
+
+    /// Does a job, and what can be done now that it is.
+    pub fn do_all(&mut self, job: Job) -> Vec<Done> {
+        let (block, bytes) = match job {
+            Job::Block(block, bytes) => (block, bytes),
+            Job::Parcel(key, parcel) => return vec![Done::Parcel(key, self.parcel(&parcel))],
+        };
+        let len = bytes.len();
+        let (done, stored) = self.handle(block, bytes);
+        let mut all = vec![BlockDone { len, ..done }];
+        if let Some(pack) = stored {
+            all.extend(self.release(pack));
+        }
+        all.into_iter().map(Done::Block).collect()
+    }
+
+    /// Reads what goes into a parcel. What cannot be read is withheld, and said so.
+    fn parcel(&self, parcel: &Parcel) -> Vec<u8> {
+        let vault = self.vault.read();
+        let read = |piece: &Part| {
+            let mut bytes = Vec::new();
+            let range = piece.start..piece.start + piece.len;
+            match vault.read(piece.id, range, &mut bytes) {
+                Ok(_) => Ok(bytes),
+                Err(e) => Err(Withheld { len: piece.len, denial: e.denial(), text: e.to_string() }),
+            }
+        };
+        let all: Vec<_> = parcel.pieces.iter().map(|piece| (piece, read(piece))).collect();
+        let parts = all.iter().map(|(piece, bytes)| Sent {
+            id: piece.id,
+            start: piece.start,
+            bytes: bytes.as_ref().map(Vec::as_slice).map_err(Clone::clone),
+        });
+        Message::Parcel { request: parcel.request, parts: parts.collect() }.encode(parcel.turn)
+    }
+
+    /// The pages of a list, or one without objects when the list is known.
+    fn list(&self, kind: ObjectKind, known: [u8; 16], turn: u64) -> Vec<Vec<u8>> {
+        let mut objects: Vec<_> =
+            self.vault.read().objects().filter(|o| o.kind == kind).map(|o| (o.id, o.len)).collect();
+        objects.sort_unstable();
+        let (digest, total) = (list_digest(&objects), objects.len() as u64);
+        if digest == known {
+            objects.clear();
+        }
+        let page = |first: u64, objects: &[(ObjectId, u64)]| {
+            Message::Listed(Page { kind, digest, total, first, objects: objects.to_vec() }).encode(turn)
+        };
+        if objects.is_empty() {
+            return vec![page(0, &[])];
+        }
+        let firsts = (0..).step_by(LISTED_MAX);
+        firsts.zip(objects.chunks(LISTED_MAX)).map(|(first, objects)| page(first, objects)).collect()
+    }
+
+    /// Does what a block asks for; with the pack that was stored, if one was.
+    fn handle(&mut self, block: BlockId, bytes: Vec<u8>) -> (BlockDone, Option<ObjectId>) {
+        let turn = Message::turn(&bytes);
+        match Message::decode(&bytes) {
+            Ok(Message::Deposit { kind: ObjectKind::Manifest, object }) => {
+                let object = object.to_vec();
+                (self.manifest(block, object), None)
+            }
+            Ok(Message::Deposit { kind, object }) => {
+                let object = Verified::hash(object);
+                let done = self.deposit(block, kind, object);
+                let stored = matches!(done.verdict, Verdict::Accepted) && kind == ObjectKind::Pack;
+                (done, stored.then_some(object.id()))
+            }
+            Ok(Message::Asked(ids)) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                done.messages = ids.into_iter().map(|id| self.answer(id, turn)).collect();
+                (done, None)
+            }
+            Ok(Message::Fetch { request, parts }) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                done.fetch = Some((request, turn, parts));
+                (done, None)
+            }
+            Ok(Message::List { kind, known }) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                done.messages = self.list(kind, known, turn);
+                (done, None)
+            }
+            Ok(Message::Receipted(_) | Message::Denied { .. } | Message::Parcel { .. } | Message::Listed(_)) => {
+                let mut done = BlockDone::new(block, Verdict::Refused);
+                done.told.push(Told::Nonsense("a message that only vaults send".into()));
+                (done, None)
+            }
+            Err(e) => {
+                let mut done = BlockDone::new(block, Verdict::Refused);
+                done.told.push(Told::Nonsense(e.to_string()));
+                (done, None)
+            }
+        }
+    }
+
+    fn answer(&self, id: ObjectId, turn: u64) -> Vec<u8> {
+        match self.vault.write().receipt_for(id) {
+            Some(receipt) => Message::Receipted(receipt),
+            None => Message::Denied { id, denial: Denial::Absent, text: "it is not here".into() },
+        }
+        .encode(turn)
+    }
+
+    fn deposit(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>) -> BlockDone {
+        match self.store(kind, object) {
+            Ok(receipt) => self.stored(block, kind, object, &receipt),
+            Err(e) => not_stored(block, object.id(), e.denial(), e.to_string()),
+        }
+    }
+
+    fn manifest(&mut self, block: BlockId, bytes: Vec<u8>) -> BlockDone {
+        let object = Verified::hash(&bytes);
+        let id = object.id();
+        match self.store(ObjectKind::Manifest, object) {
+            Ok(receipt) => self.stored(block, ObjectKind::Manifest, object, &receipt),
+            // It has overtaken its packs.
+            Err(DepositError::MissingPacks { missing }) => {
+                let mut done = BlockDone::new(block, Verdict::Held);
+                done.told.push(Told::Held { id, why: format!("{} of its packs are under way", missing.len()) });
+                if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
+                    self.held.insert(block, HeldManifest { missing: missing.into_iter().collect(), bytes });
+                }
+                done
+            }
+            Err(e) => not_stored(block, id, e.denial(), e.to_string()),
+        }
+    }
+
+    /// Stores an object; a vault whose drives went or came is opened anew once.
+    fn store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
+        match self.try_store(kind, object) {
+            Err(e) if e.denial() == Denial::Away && now().since(self.opened) >= REOPEN_EVERY => {
+                self.opened = now();
+                match EmbeddedVault::open(&self.folder, true) {
+                    Ok(vault) => {
+                        self.vault = vault;
+                        self.try_store(kind, object)
+                    }
+                    Err(_) => Err(e),
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn try_store(&self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
+        let mut vault = self.vault.write();
+        match kind {
+            ObjectKind::Pack => Ok(vault.store(kind, object)?),
+            ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
+            ObjectKind::DepositorCard => vault.deposit_card(object.bytes()),
+        }
+    }
+
+    fn stored(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>, receipt: &Receipt) -> BlockDone {
+        if let Err(e) = self.kept.add(block, object.id()) {
+            return BlockDone::new(block, Verdict::Failed(e));
+        }
+        let mut done = BlockDone::new(block, Verdict::Accepted);
+        done.messages.push(Message::Receipted(receipt.clone()).encode(0));
+        done.told.push(Told::Stored { kind, id: object.id(), len: object.bytes().len() as u64 });
+        done
+    }
+
+    /// Takes the manifests in whose last pack this was.
+    fn release(&mut self, pack: ObjectId) -> Vec<BlockDone> {
+        self.held.values_mut().for_each(|held| {
+            held.missing.remove(&pack);
+        });
+        let whole: Vec<BlockId> = self.held.iter().filter(|(_, h)| h.missing.is_empty()).map(|(id, _)| *id).collect();
+        let held: Vec<_> = whole.into_iter().filter_map(|id| Some((id, self.held.remove(&id)?))).collect();
+        held.into_iter().map(|(block, held)| self.manifest(block, held.bytes)).collect()
+    }
+}
+
+/// What to do with an object that was not stored: hold it when that may change, else say so.
+fn not_stored(block: BlockId, id: ObjectId, denial: Denial, why: String) -> BlockDone {
+    if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+        let mut done = BlockDone::new(block, Verdict::Held);
+        done.told.push(Told::Held { id, why });
+        return done;
+    }
+    let mut done = BlockDone::new(block, Verdict::Refused);
+    done.messages.push(Message::Denied { id, denial, text: why.clone() }.encode(0));
+    done.told.push(Told::Denied { id, why });
+    done
+}
+
+/// Manifests held in memory beside what the link holds of them.
+const HELD_MANIFESTS_MAX: usize = 4;
+/// A vault whose drives are away is opened anew at most so often.
+const REOPEN_EVERY: Duration = Duration::from_secs(5);
