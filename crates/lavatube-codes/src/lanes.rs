@@ -73,8 +73,9 @@ impl Lanes {
     /// Every way this machine has, the slowest first.
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let found =
-            [simd::LanesAvx2::detect().map(Self::Pair), simd::LanesAvx512::detect().map(Self::Wide)].into_iter().flatten();
+        let found = [simd::LanesAvx2::detect().map(Self::Pair), simd::LanesAvx512::detect().map(Self::Wide)]
+            .into_iter()
+            .flatten();
         #[cfg(not(target_arch = "x86_64"))]
         let found = std::iter::empty();
         found.collect()

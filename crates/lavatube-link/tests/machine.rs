@@ -3,7 +3,9 @@
 use lavatube_base::digest::h16;
 use lavatube_base::limits::BLOCK_LEN_MAX;
 use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols};
+use lavatube_link::{
+    Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols,
+};
 
 const T0: Instant = Instant(1_000_000_000);
 
