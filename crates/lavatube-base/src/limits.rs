@@ -114,6 +114,28 @@ pub const PART_PIECE_LEN: u64 = 4 << 20;
 pub const LISTED_MAX: usize = 1 << 15;
 /// Most contacts of a plan.
 pub const CONTACTS_MAX: usize = 1 << 16;
+/// Longest LTP datagram that is read: the longest payload of UDP over IPv4. We send none above [`DATAGRAM_LEN_MAX`].
+pub const LTP_DATAGRAM_LEN_MAX: usize = 65_507;
+/// Most header extensions, and most trailer extensions, of one LTP segment: their counts have four bits.
+pub const LTP_EXTENSIONS_MAX: u8 = 15;
+/// Deepest nesting of the CBOR that a block of several bundles is split by.
+pub const LTP_BUNDLE_DEPTH_MAX: usize = 32;
+/// Most other engines one LTP engine speaks with.
+pub const LTP_PEERS_MAX: usize = 256;
+/// Most blocks that may be on their way to one LTP engine or wait for it, and most that may be coming from it.
+pub const LTP_SESSIONS_MAX: usize = 1 << 14;
+/// Most stretches in which one block may be coming in: every second segment of the longest block, and more.
+pub const LTP_STRETCHES_MAX: usize = 1 << 16;
+/// Most sessions of one LTP engine that are remembered after their end, so that what comes late is not taken for something new.
+pub const LTP_ENDED_MAX: usize = 1 << 14;
+/// Most reports of one incoming block that wait for their acknowledgement.
+pub const LTP_REPORTS_MAX: usize = 1 << 10;
+/// Most checkpoints of one block that are remembered or wait for a report.
+pub const LTP_CHECKPOINTS_MAX: usize = 1 << 8;
+/// Reports in a row that say nothing new before a block is given up.
+pub const LTP_ROUNDS_MAX: u32 = 64;
+/// Most acknowledgements, reports and cancellations that wait to be sent to one LTP engine; more are lost, as on the link.
+pub const LTP_CONTROL_MAX: usize = 1 << 12;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);

@@ -17,6 +17,7 @@ pub mod kept_head;
 pub mod key_file;
 pub mod layer;
 pub mod ledger;
+pub mod ltp;
 pub mod manifest;
 pub mod message;
 pub mod open_session;

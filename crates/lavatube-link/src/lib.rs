@@ -67,6 +67,7 @@
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
 //! | `store` | the seam for symbols that came in |
 //! | `config`, `status` | what goes in at birth, what is told of it |
+//! | `ltp` | the other way across: LTP, for engines that are not ours |
 
 mod code;
 mod config;
@@ -77,6 +78,7 @@ mod guard;
 mod job;
 mod line;
 mod link;
+pub mod ltp;
 mod margin;
 mod outgoing;
 mod pacer;

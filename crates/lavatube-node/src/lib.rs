@@ -24,6 +24,7 @@ pub mod keyring;
 pub mod keys_io;
 pub mod link_folder;
 pub mod lock;
+pub mod ltp_port;
 pub mod near_end;
 pub mod own_link;
 pub mod pipeline;
