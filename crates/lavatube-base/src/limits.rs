@@ -64,6 +64,14 @@ pub const PACK_LEN_MAX: usize = PACK_LEN_MIN << (2 * (PACK_CLASSES as usize - 1)
 pub const OBJECT_LEN_MAX: usize = PACK_LEN_MAX;
 /// Longest block the link carries: a pack, and what a bundle adds to it.
 pub const BLOCK_LEN_MAX: usize = PACK_LEN_MAX + (4 << 10);
+/// Most blocks of a bundle, primary and payload among them.
+pub const BUNDLE_BLOCKS_MAX: usize = 16;
+/// Longest block of a bundle but the payload's, its head included.
+pub const BUNDLE_BLOCK_LEN_MAX: usize = 4 << 10;
+/// Longest payload of a bundle: the longest block of the link, and the tag that encryption puts behind it.
+pub const BUNDLE_PAYLOAD_LEN_MAX: usize = BLOCK_LEN_MAX + 16;
+/// Longest bundle.
+pub const BUNDLE_LEN_MAX: usize = BUNDLE_PAYLOAD_LEN_MAX + BUNDLE_BLOCKS_MAX * BUNDLE_BLOCK_LEN_MAX;
 /// Longest datagram of the link: what a 1500-byte IPv4 packet leaves after IP and UDP.
 pub const DATAGRAM_LEN_MAX: usize = 1472;
 /// What a datagram has of its own: key id and counter before the messages, the tag behind them.
