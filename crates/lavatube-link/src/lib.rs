@@ -62,6 +62,7 @@
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
 //! | `store` | the seam for symbols that came in |
 //! | `config`, `status` | what goes in at birth, what is told of it |
+//! | `tcpcl` | the other way to carry: sessions over TCP, with foreign nodes |
 
 mod code;
 mod config;
@@ -76,6 +77,7 @@ mod receiver;
 mod sender;
 mod status;
 mod store;
+pub mod tcpcl;
 
 pub use config::{Config, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
