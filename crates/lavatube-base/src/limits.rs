@@ -90,6 +90,8 @@ pub const TCPCL_QUEUE_LEN_MAX: usize = 2 * BUNDLE_LEN_MAX;
 pub const TCPCL_HELD_MAX: usize = 16;
 /// and bytes of them.
 pub const TCPCL_HELD_LEN_MAX: usize = BUNDLE_LEN_MAX;
+/// Most answers of a TCPCL session that wait for an earlier one.
+pub const TCPCL_ANSWERS_MAX: usize = 1 << 12;
 /// Longest datagram of the link: what a 1500-byte IPv4 packet leaves after IP and UDP.
 pub const DATAGRAM_LEN_MAX: usize = 1472;
 /// What a datagram has of its own: key id and counter before the messages, the tag behind them.

@@ -29,6 +29,7 @@ pub mod read_ahead;
 pub mod reader;
 pub mod signals;
 pub mod symbol_files;
+pub mod tcpcl_port;
 pub mod told;
 
 mod attributes;

@@ -1,8 +1,13 @@
 //! Transfers that come in: segments into bundles, bundles to the owner, answers as the owner says.
+//!
+//! Answers leave in the order of what they answer, whatever the order in which the owner stores: foreign nodes are known that
+//! count on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use lavatube_base::limits::{BUNDLE_LEN_MAX, TCPCL_HELD_LEN_MAX, TCPCL_HELD_MAX, TCPCL_SEGMENT_LEN_MAX};
+use lavatube_base::limits::{
+    BUNDLE_LEN_MAX, TCPCL_ANSWERS_MAX, TCPCL_HELD_LEN_MAX, TCPCL_HELD_MAX, TCPCL_SEGMENT_LEN_MAX,
+};
 use lavatube_format::tcpcl::{Refusal, Segment, put_ack, put_refuse};
 
 use super::Event;
@@ -10,9 +15,29 @@ use super::Event;
 #[derive(Debug, Default)]
 pub(super) struct Receiving {
     current: Option<Incoming>,
-    /// Whole and not yet answered: whether their last segment was their first, and their length.
-    held: BTreeMap<u64, (bool, u64)>,
+    /// What was not answered yet, in order. The first one waits for the owner.
+    answers: VecDeque<Answer>,
+    /// How many of them wait for the owner, and the length of those bundles.
+    held: usize,
     held_len: u64,
+}
+
+#[derive(Debug)]
+struct Answer {
+    transfer: u64,
+    start: bool,
+    end: bool,
+    /// How much of the transfer had come in.
+    len: u64,
+    standing: Standing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The owner was not heard yet.
+    Held,
+    Taken,
+    Refused(Refusal),
 }
 
 #[derive(Debug)]
@@ -29,12 +54,13 @@ struct Incoming {
 impl Receiving {
     /// Whether few enough bundles wait for the owner.
     pub fn has_room(&self) -> bool {
-        self.held.len() < TCPCL_HELD_MAX && self.held_len < TCPCL_HELD_LEN_MAX as u64
+        let few = self.held < TCPCL_HELD_MAX && self.answers.len() < TCPCL_ANSWERS_MAX;
+        few && self.held_len < TCPCL_HELD_LEN_MAX as u64
     }
 
     /// Whether nothing is half received or unanswered.
     pub fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.current.as_ref().is_none_or(|current| current.refused)
+        self.held == 0 && self.current.as_ref().is_none_or(|current| current.refused)
     }
 
     /// Whether the next bytes are those of a segment.
@@ -55,7 +81,7 @@ impl Receiving {
             if self.current.as_ref().is_some_and(|current| !current.refused) {
                 return Err("a transfer that begins inside another");
             }
-            if self.held.contains_key(&segment.transfer) {
+            if self.answers.iter().any(|answer| answer.transfer == segment.transfer) {
                 return Err("a transfer of a number that is in use");
             }
             let (transfer, whole) = (segment.transfer, segment.whole);
@@ -75,12 +101,15 @@ impl Receiving {
             }
             () => None,
         };
-        if let (Some(reason), false) = (refusal, current.refused) {
-            put_refuse(control, current.transfer, reason);
+        let refusal = refusal.filter(|_| !current.refused);
+        if refusal.is_some() {
             current.refused = true;
             current.bytes = Vec::new();
         }
         current.segment = Some((*segment, segment.len));
+        if let Some(reason) = refusal {
+            self.answer(segment, 0, Standing::Refused(reason), control);
+        }
         Ok(())
     }
 
@@ -99,39 +128,53 @@ impl Receiving {
         }
         let (segment, len) = (*segment, current.bytes.len() as u64);
         current.segment = None;
-        if !segment.end {
-            if !current.refused {
-                //= rfc9174#5.2.3 each segment is acknowledged with what came in so far
-                put_ack(control, segment.start, false, current.transfer, len);
-            }
-            return taken;
-        }
-        if let Some(current) = self.current.take().filter(|current| !current.refused) {
-            self.held.insert(current.transfer, (segment.start, len));
+        if current.refused {
+            self.current = self.current.take().filter(|_| !segment.end);
+        } else if !segment.end {
+            //= rfc9174#5.2.3 each segment is acknowledged with what came in so far
+            self.answer(&segment, len, Standing::Taken, control);
+        } else if let Some(current) = self.current.take() {
+            self.held += 1;
             self.held_len += len;
+            self.answer(&segment, len, Standing::Held, control);
             events.push_back(Event::Received { transfer: current.transfer, bytes: current.bytes });
         }
         taken
     }
 
+    fn answer(&mut self, segment: &Segment, len: u64, standing: Standing, control: &mut Vec<u8>) {
+        let Segment { transfer, start, end, .. } = *segment;
+        self.answers.push_back(Answer { transfer, start, end, len, standing });
+        self.put_answers(control);
+    }
+
+    /// Appends the answers that are due.
+    fn put_answers(&mut self, control: &mut Vec<u8>) {
+        while let Some(answer) = self.answers.pop_front_if(|answer| answer.standing != Standing::Held) {
+            match answer.standing {
+                Standing::Refused(reason) => put_refuse(control, answer.transfer, reason),
+                _ => put_ack(control, answer.start, answer.end, answer.transfer, answer.len),
+            }
+        }
+    }
+
     /// A bundle is stored.
     pub fn accepted(&mut self, transfer: u64, control: &mut Vec<u8>) {
-        if let Some((start, len)) = self.release(transfer) {
-            put_ack(control, start, true, transfer, len);
-        }
+        self.release(transfer, Standing::Taken, control);
     }
 
     /// A bundle is not taken.
     pub fn refused(&mut self, transfer: u64, reason: Refusal, control: &mut Vec<u8>) {
-        if self.release(transfer).is_some() {
-            put_refuse(control, transfer, reason);
-        }
+        self.release(transfer, Standing::Refused(reason), control);
     }
 
-    fn release(&mut self, transfer: u64) -> Option<(bool, u64)> {
-        let held = self.held.remove(&transfer)?;
-        self.held_len -= held.1;
-        Some(held)
+    fn release(&mut self, transfer: u64, standing: Standing, control: &mut Vec<u8>) {
+        let held = |answer: &&mut Answer| answer.transfer == transfer && answer.standing == Standing::Held;
+        let Some(answer) = self.answers.iter_mut().find(held) else { return };
+        answer.standing = standing;
+        self.held -= 1;
+        self.held_len -= answer.len;
+        self.put_answers(control);
     }
 }
 

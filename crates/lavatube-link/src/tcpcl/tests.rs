@@ -2,7 +2,7 @@
 
 use super::*;
 use lavatube_base::limits::{
-    TCPCL_HELD_LEN_MAX, TCPCL_HELD_MAX, TCPCL_QUEUE_LEN_MAX, TCPCL_QUEUE_MAX, TCPCL_UNANSWERED_MAX,
+    TCPCL_ANSWERS_MAX, TCPCL_HELD_LEN_MAX, TCPCL_HELD_MAX, TCPCL_QUEUE_LEN_MAX, TCPCL_QUEUE_MAX, TCPCL_UNANSWERED_MAX,
 };
 use lavatube_format::tcpcl::{put_ack, put_refuse, put_segment};
 use proptest::prelude::*;
@@ -150,14 +150,15 @@ fn many_are_under_way_before_the_first_is_answered_and_no_answer_is_given_before
     let came = events(&mut b);
     assert_eq!(came.len(), 5, "all five came, and none was answered");
     assert_eq!(events(&mut a), []);
-    b.accepted(3);
     b.refused(1, Refusal::NoResources);
+    b.accepted(2);
     exchange(&mut a, &mut b);
-    assert_eq!(
-        events(&mut a),
-        [Event::Acknowledged { key: 3 }, Event::Refused { key: 1, reason: Refusal::NoResources }]
-    );
-    b.accepted(3);
+    assert_eq!(events(&mut a), [], "answers keep the order of what they answer");
+    b.accepted(0);
+    exchange(&mut a, &mut b);
+    let refused = Event::Refused { key: 1, reason: Refusal::NoResources };
+    assert_eq!(events(&mut a), [Event::Acknowledged { key: 0 }, refused, Event::Acknowledged { key: 2 }]);
+    b.accepted(2);
     assert_eq!(written(&mut b, at(0)), [], "one is answered once");
 }
 
@@ -347,6 +348,21 @@ fn tcpcl_held_max_and_tcpcl_held_len_max() {
             let _ = written(&mut b, at(0));
         }
     }
+}
+
+#[test]
+fn tcpcl_answers_max() {
+    let (_, mut b) = pair();
+    feed(&mut b, |out| put_segment(out, 0, Some(1), true, b"x"));
+    feed(&mut b, |out| put_segment(out, 1, Some(1 << 20), false, b"x"));
+    for _ in 2..TCPCL_ANSWERS_MAX {
+        assert!(b.wants_input());
+        feed(&mut b, |out| put_segment(out, 1, None, false, b"x"));
+    }
+    assert!(!b.wants_input() && written(&mut b, at(0)).is_empty());
+    b.accepted(0);
+    let answers = written(&mut b, at(0));
+    assert_eq!((b.wants_input(), answers.len() / 18), (true, TCPCL_ANSWERS_MAX));
 }
 
 #[test]
