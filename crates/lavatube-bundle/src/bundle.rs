@@ -207,7 +207,7 @@ impl Bundle {
 /// Parses what was scanned, and refuses what we take from nobody.
 pub(crate) fn parse(bytes: &[u8], keys: &KeySet) -> Result<Parsed, BundleError> {
     let parsed = ParsedBundle::parse_with_keys(bytes, keys).map_err(|e| match e {
-        hardy_bpv7::Error::InvalidBPSec(e) => BundleError::Forged(e.to_string()),
+        hardy_bpv7::Error::InvalidBPSec(e) => BundleError::Forged(plain(e)),
         other => unread(other),
     })?;
     if parsed.non_canonical {
@@ -232,11 +232,29 @@ fn block(builder: Builder<'_>, kind: Type, data: Vec<u8>) -> Result<Builder<'_>,
 }
 
 pub(crate) fn unread(why: impl ToString) -> BundleError {
-    BundleError::Unread(why.to_string())
+    BundleError::Unread(plain(why))
 }
 
 pub(crate) fn unfit(why: impl ToString) -> BundleError {
-    BundleError::Unfit(why.to_string())
+    BundleError::Unfit(plain(why))
+}
+
+/// What the library says, in one line that a terminal can be shown: it quotes what came over the wire.
+pub(crate) fn plain(why: impl ToString) -> String {
+    why.to_string().chars().take(TEXT_LEN_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 pub(crate) const PAYLOAD: u64 = 1;
+/// Longest text of the library that we pass on, in characters.
+const TEXT_LEN_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_over_the_wire_is_shown_in_one_short_line_without_control_characters() {
+        assert_eq!(plain("no name:\n  \u{1b}[2Jmoon\r"), "no name:    [2Jmoon ");
+        assert_eq!(plain("é".repeat(TEXT_LEN_MAX + 1)), "é".repeat(TEXT_LEN_MAX));
+    }
+}

@@ -50,6 +50,10 @@ impl TryFrom<Eid> for Endpoint {
     fn try_from(eid: Eid) -> Result<Self, BundleError> {
         match eid {
             Eid::Unknown { scheme, .. } => Err(BundleError::Endpoint(format!("scheme {scheme}"))),
+            //= rfc9171#4.2.5.1.1 the name of a node is not empty
+            Eid::Dtn { node_name, .. } if node_name.node_name.is_empty() => {
+                Err(BundleError::Endpoint("dtn:///".into()))
+            }
             known => Ok(Self(known)),
         }
     }
@@ -83,7 +87,8 @@ mod tests {
         assert_eq!("ipn:2.1".parse(), Ok(Endpoint::ipn(2, 1)));
         assert_eq!("ipn:!.3".parse(), Ok(Endpoint::ipn(u32::MAX, 3)));
         assert_eq!("dtn:none".parse(), Ok(Endpoint::NONE));
-        for bad in ["", "moon", "ipn:", "ipn:2", "ipn:-1.2", "ipn:1.4294967296", "http://moon/", "dtn:moon"] {
+        for bad in ["", "moon", "ipn:", "ipn:2", "ipn:-1.2", "ipn:1.4294967296", "http://moon/", "dtn:moon", "dtn:///a"]
+        {
             assert!(matches!(bad.parse::<Endpoint>(), Err(BundleError::Endpoint(_))), "{bad}");
         }
     }

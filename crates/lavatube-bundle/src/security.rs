@@ -14,7 +14,7 @@ use hardy_bpv7::bundle::Bundle as Parsed;
 use lavatube_base::limits::BLOCK_LEN_MAX;
 use zeroize::ZeroizeOnDrop;
 
-use crate::bundle::{PAYLOAD, parse, unfit, unread};
+use crate::bundle::{PAYLOAD, parse, plain, unfit, unread};
 use crate::scan::scan;
 use crate::{Bundle, BundleError};
 
@@ -161,7 +161,7 @@ fn verified(parsed: &Parsed, bytes: &[u8], keys: &KeySet) -> Result<(), BundleEr
 }
 
 fn forged(why: impl ToString) -> BundleError {
-    BundleError::Forged(why.to_string())
+    BundleError::Forged(plain(why))
 }
 
 /// Signature and encryption cover the primary block, the head of the payload block and their own.
