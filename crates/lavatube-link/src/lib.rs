@@ -69,6 +69,7 @@
 //! | `store` | the seam for symbols that came in |
 //! | `config`, `status` | what goes in at birth, what is told of it |
 //! | `ltp` | the other way across: LTP, for engines that are not ours |
+//! | `tcpcl` | the other way to carry: sessions over TCP, with foreign nodes |
 
 mod code;
 mod config;
@@ -88,6 +89,7 @@ mod receiver;
 mod sender;
 mod status;
 mod store;
+pub mod tcpcl;
 
 pub use config::{Config, Margin, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};

@@ -38,6 +38,7 @@ pub mod seed;
 pub mod signals;
 pub mod stage;
 pub mod symbol_files;
+pub mod tcpcl_port;
 pub mod told;
 pub mod waybill;
 
