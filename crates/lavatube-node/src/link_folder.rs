@@ -129,6 +129,9 @@ pub struct LinkFile {
     /// Where the other end listens: host:port. Learned from what comes in when it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// `auto`: how fast to send is found out, and `rate_up_bit_s` is the most, if it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateFile>,
     /// Bits a second that may leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_up_bit_s: Option<u64>,
@@ -156,6 +159,14 @@ pub struct LinkFile {
     /// Where nothing can: what is provided for. A table; it stands last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_way: Option<OneWayFile>,
+}
+
+/// How the rate is set: `rate` of `link.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateFile {
+    /// By what reports tell of delay and of what arrives.
+    Auto,
 }
 
 /// How objects are sent where no word comes back: `[one_way]` of `link.toml`.
@@ -384,6 +395,7 @@ impl Pairing {
     pub(crate) fn config(&self) -> Result<Config, LinkError> {
         let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
         let mut config = Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?);
+        config.governed = self.file.rate.is_some();
         if let Some(OneWayFile { loss, burst, failure, .. }) = self.one_way()? {
             // What is repeated the near end knows, over restarts.
             config.one_way = Some(OneWay { loss, burst, failure, repeats: 0 });
@@ -401,6 +413,7 @@ impl Pairing {
         match (self.file.return_path, self.file.one_way) {
             (Some(true), Some(_)) => Err(unfit("with return_path = true there is no one_way")),
             (Some(true) | None, None) => Ok(None),
+            (_, _) if self.file.rate.is_some() => Err(unfit("where nothing comes back, no rate can be found out")),
             (_, one_way) => one_way.unwrap_or_default().check().map(Some).map_err(unfit),
         }
     }
@@ -410,7 +423,8 @@ impl Pairing {
     /// # Errors
     /// When it cannot be read.
     pub fn plan(&self) -> Result<ContactPlan, LinkError> {
-        let up = self.file.rate_up_bit_s.unwrap_or(RATE_BIT_S).max(1);
+        let unset = if self.file.rate.is_some() { RATE_AUTO_MOST_BIT_S } else { RATE_BIT_S };
+        let up = self.file.rate_up_bit_s.unwrap_or(unset).max(1);
         let down = self.file.rate_down_bit_s.unwrap_or(RATE_BIT_S);
         let Some(path) = &self.file.plan else { return Ok(ContactPlan::always(up, down)) };
         let path = self.folder.join(path);
@@ -580,6 +594,8 @@ const COUNTERS_PER_SECOND: u64 = 1 << 16;
 const SECONDS_MAX: u64 = (1 << 31) + (1 << 30);
 /// How often one asks for a line.
 const ASK_EVERY: Duration = Duration::from_secs(3);
+/// The most that is found out: more than the engine can do.
+const RATE_AUTO_MOST_BIT_S: u64 = 10_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -656,6 +672,8 @@ mod tests {
         ] {
             assert!(with(bad).is_err(), "{bad}");
         }
+        // There is no other way to set a rate but numbers and this.
+        assert!(with("rate = \"auto\"").is_ok() && with("rate = \"fast\"").is_err());
         // What a person has set stays when the ends are paired again.
         with("return_path = false\n[one_way]\nburst = 7.5").unwrap();
         let again =
