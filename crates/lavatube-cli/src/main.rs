@@ -10,6 +10,7 @@ use clap::FromArgMatches;
 mod archive;
 mod args;
 mod blame;
+mod compare;
 mod config;
 mod daemon;
 mod date;
@@ -70,7 +71,10 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Key(args) => verbs::key::run(args, &settings, screen),
         Verb::Pair(args) => verbs::pair::run(args, &settings, screen),
         Verb::Node(args) => verbs::node::run(args, &settings, screen),
+        Verb::Ping(args) => verbs::ping::run(args, &settings, screen),
+        Verb::Seed(args) => verbs::seed::run(args, &settings, screen),
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
+        Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
         Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) => Ok(End::Done),

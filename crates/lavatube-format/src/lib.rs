@@ -27,6 +27,7 @@ pub mod receipt;
 pub mod recovery;
 pub mod shard;
 pub mod snapshot;
+pub mod tcpcl;
 pub mod tree;
 pub mod tree_cache;
 pub mod wire;

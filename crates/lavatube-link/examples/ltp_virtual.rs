@@ -13,7 +13,7 @@ mod world;
 
 use lavatube_base::Instant;
 use ltp_world::Dark;
-use world::{Channel, s};
+use world::{Way, s};
 
 const RTT_S: f64 = 2.6;
 const SHARE: f64 = 1457.0 / 1500.0;
@@ -69,8 +69,8 @@ fn show(case: &Case, seeds: u64) {
 
 /// Seconds until the sender knows that the last block is there, and until it was there; bytes sent over bytes that had to be.
 fn run(case: &Case, seed: u64) -> (f64, f64, f64) {
-    let slot = s(1500.0 * 8.0 / (case.rates.0 as f64 * 1e6));
-    let channel = Channel { burst: case.burst, slot, ..Channel::new(s(RTT_S / 2.0), case.loss) };
+    let spell = if case.burst > 1.0 { s(case.burst * 1500.0 * 8.0 / (case.rates.0 as f64 * 1e6)) } else { s(0.0) };
+    let channel = Way::new(u64::MAX, s(RTT_S / 2.0)).losing(case.loss, spell);
     let (up, down) = (case.rates.0 * 1_000_000, case.rates.1 * 1_000_000);
     let mut dark = Dark::new(seed, [channel.clone(), channel], [up, down], |_| {});
     let start = dark.now;

@@ -9,7 +9,7 @@ mod world;
 
 use lavatube_base::Instant;
 use lavatube_link::ContactPlan;
-use world::{Channel, World, s};
+use world::{Way, World, s};
 
 const RTT_S: f64 = 2.6;
 const SHARE: f64 = 1436.0 / 1500.0;
@@ -63,11 +63,12 @@ fn show(case: &Case, seeds: u64) {
 
 /// Seconds until the last block is delivered, and bytes sent over bytes that had to be.
 fn run(case: &Case, seed: u64) -> (f64, f64) {
-    let slot = s(1500.0 * 8.0 / (case.rates.0 as f64 * 1e6));
-    let channel = Channel { burst: case.burst, slot, ..Channel::new(s(RTT_S / 2.0), case.loss) };
+    // A burst of so many packets at the rate is a spell of that time.
+    let spell = if case.burst > 1.0 { s(case.burst * 1500.0 * 8.0 / (case.rates.0 as f64 * 1e6)) } else { s(0.0) };
+    let way = Way::new(u64::MAX, s(RTT_S / 2.0)).losing(case.loss, spell);
     let (up, down) = (case.rates.0 * 1_000_000, case.rates.1 * 1_000_000);
     let plans = [ContactPlan::always(up, down), ContactPlan::always(down, up)];
-    let mut world = World::new(seed, [channel.clone(), channel], plans, None);
+    let mut world = World::new(seed, [way.clone(), way], plans, None);
     let start = world.now;
     for key in 0..case.blocks {
         world.submit(0, key, case.block_len, 1);

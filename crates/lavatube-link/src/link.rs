@@ -41,6 +41,7 @@ pub struct Link<S> {
     probe_at: Instant,
     probes: u32,
     two_way: bool,
+    listens_only: bool,
     sender: Sender,
     receiver: Receiver<S>,
     events: VecDeque<Event>,
@@ -79,6 +80,8 @@ pub enum Event {
     Spent {
         /// The block.
         key: u64,
+        /// The chance that it did not arrive is at most one in so many, if losses are no worse than provided for.
+        one_in: u64,
     },
     /// A block came in whole. Answer with [`Link::accepted`] once it is stored, or [`Link::refused`] or [`Link::busy`].
     Received {
@@ -135,6 +138,7 @@ impl<S: SymbolStore> Link<S> {
             probe_at: now,
             probes: 0,
             two_way: config.one_way.is_none(),
+            listens_only: config.listens_only,
             receiver: Receiver::new(store),
             events: VecDeque::new(),
             ask: Vec::new(),
@@ -373,7 +377,7 @@ impl<S: SymbolStore> Link<S> {
     fn may_send(&self, now: Instant) -> bool {
         let room = (DATAGRAM_LEN_MAX + PACKET_OWN_LEN) as u64;
         let paid = |contact: Contact| contact.budget.is_none_or(|budget| self.contact_len_sent + room <= budget);
-        self.contact.is_some_and(paid) && self.pacer.is_open(now)
+        !self.listens_only && self.contact.is_some_and(paid) && self.pacer.is_open(now)
     }
 
     /// Appends what is not a block: it goes first. Whether it asks for an answer.
@@ -431,7 +435,7 @@ impl<S: SymbolStore> Link<S> {
         let mut sooner = |other: Option<Instant>| at = [at, other].into_iter().flatten().min();
         let room = (DATAGRAM_LEN_MAX + PACKET_OWN_LEN) as u64;
         let paid = |contact: Contact| contact.budget.is_none_or(|budget| self.contact_len_sent + room <= budget);
-        if self.contact.is_some_and(paid) && self.sealing.left() > 0 {
+        if !self.listens_only && self.contact.is_some_and(paid) && self.sealing.left() > 0 {
             let opens = self.pacer.opens_at();
             let control = !self.echo_requests.is_empty() || !self.echo_replies.is_empty() || !self.ask.is_empty();
             if control || (self.line == Line::Open && self.sender.is_ready()) {
@@ -478,6 +482,7 @@ impl<S: SymbolStore> Link<S> {
             missing: out.missing,
             sent: out.sent,
             stage: out.state,
+            provided: out.provided,
         };
         let receiving = |block: &receiver::Incoming| Receiving {
             id: block.id,

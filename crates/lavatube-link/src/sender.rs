@@ -98,8 +98,15 @@ impl Sender {
         let rank = (block.priority, self.serial);
         self.serial += 1;
         self.keys.insert(block.key, rank);
-        let rounds = self.one_way.map_or(0, |one_way| one_way.repeats);
-        self.queue.insert(rank, Outgoing::new(block, shape, rounds));
+        let mut out = Outgoing::new(block, shape, 0);
+        if let Some((one_way, margin)) =
+            self.one_way.and_then(|one_way| Some((one_way, one_way.margin(out.block.len)?)))
+        {
+            (out.rounds, out.provided) = (one_way.repeats, Some(margin.sent));
+            // Nobody could say how much of it is there.
+            out.block.resumed = false;
+        }
+        self.queue.insert(rank, out);
         self.changed(events);
         Ok(())
     }
@@ -209,8 +216,8 @@ impl Sender {
         for rank in self.transfers.values() {
             let Some(out) = self.queue.get_mut(rank) else { continue };
             (out.quiet_since, out.asked) = (now, 0);
-            if let Some(one_way) = self.one_way.filter(|_| out.state == State::Resting) {
-                out.again(&self.estimate, one_way.sigmas());
+            if self.one_way.is_some() && out.state == State::Resting {
+                out.again(&self.estimate);
             }
         }
         self.changed(events);
@@ -281,8 +288,13 @@ impl Sender {
             self.current = Some(rank);
             return;
         }
-        if self.one_way.is_some() && block.state == State::Resting && block.rounds == 0 {
-            events.push_back(Event::Spent { key: block.block.key });
+        if let Some(one_way) = self.one_way.filter(|_| block.state == State::Resting && block.rounds == 0) {
+            // Each contact is luck of its own.
+            let one = one_way.margin(block.block.len).map_or(1.0, |margin| margin.failure);
+            let all = one.powi(1 + i32::from(one_way.repeats));
+            // Neither negative nor a number that is none; beyond the largest it is the largest.
+            let one_in = all.recip() as u64;
+            events.push_back(Event::Spent { key: block.block.key, one_in });
             self.remove(rank);
         }
         self.changed(events);
@@ -317,16 +329,14 @@ impl Sender {
 
     /// Standard deviations of bad luck to provide for: many when the link would be idle while a second round is under way.
     fn sigmas(&self, rank: Rank) -> f64 {
-        if let Some(one_way) = self.one_way {
-            return one_way.sigmas();
-        }
         let busy = |out: &&Outgoing| matches!(out.state, State::Waiting | State::Sending);
         let behind = self.queue.range((Bound::Excluded(rank), Bound::Unbounded)).map(|(_, out)| out).filter(busy);
         let (mut blocks, mut len) = (0, 0);
         for out in behind.take(SEARCH) {
             (blocks, len) = (blocks + 1, len + out.block.len);
             if len >= self.window || blocks == SEARCH {
-                return SIGMAS_AMONG;
+                let k = self.queue.get(&rank).map_or(0, |out| out.shape.k());
+                return if k < FEW { SIGMAS_FEW } else { SIGMAS_AMONG };
             }
         }
         SIGMAS_LAST
@@ -448,5 +458,8 @@ const SEARCH: usize = OUTGOING_MAX + 64;
 const SIGMAS_LAST: f64 = 3.0;
 /// Where enough others follow, a second round costs nothing but a few symbols.
 const SIGMAS_AMONG: f64 = 1.0;
+/// Of a block of few symbols a deviation is a large part, and what was sent in vain costs more than telling what is missing.
+const SIGMAS_FEW: f64 = 0.0;
+const FEW: usize = 256;
 /// Questions are asked at most 2^5 times as rarely.
 const BACKOFF_MAX: u32 = 5;

@@ -53,6 +53,8 @@ pub struct Sending {
     pub sent: u64,
     /// Where it is.
     pub stage: Stage,
+    /// One way: symbols that are sent each time ([`crate::OneWay::margin`] says what for).
+    pub provided: Option<u64>,
 }
 
 /// Where a block is on its way out.

@@ -21,15 +21,19 @@ use lavatube_format::ltp::{
 use lavatube_link::Line;
 use lavatube_link::ltp::{Block, Config, Engine, Event, Outgoing, PeerConfig, PeerError, SendError, Totals};
 use ltp_world::{Dark, IDS};
-use world::{Chance, Channel, s};
+use world::{Chance, Way, s};
 
 const MBIT: u64 = 1_000_000;
 const SEEDS: u64 = if cfg!(debug_assertions) { 60 } else { 2000 };
 const FOREVER: Instant = Instant(u64::MAX);
 
 fn dark(seed: u64, light_s: f64, loss: f64, rate: u64) -> Dark {
-    let channel = Channel::new(s(light_s), loss);
-    Dark::new(seed, [channel.clone(), channel], [rate; 2], |_| {})
+    Dark::new(seed, [way(light_s, loss), way(light_s, loss)], [rate; 2], |_| {})
+}
+
+/// A way that is as fast as any engine.
+fn way(light_s: f64, loss: f64) -> Way {
+    Way::new(u64::MAX, s(light_s)).losing(loss, Duration::ZERO)
 }
 
 fn totals(dark: &Dark, which: usize) -> Totals {
@@ -482,7 +486,7 @@ fn a_closed_contact_stops_all_clocks() {
 #[test]
 fn a_link_that_is_cut_for_an_hour_costs_a_few_seconds_of_bytes_and_no_block() {
     let cut = (Instant(2_000_000_000), Instant(3_602_000_000_000));
-    let channel = Channel { outages: vec![cut], ..Channel::new(s(1.3), 0.01) };
+    let channel = Way { dark: vec![cut], ..way(1.3, 0.01) };
     let mut dark = Dark::new(6, [channel.clone(), channel], [20 * MBIT; 2], |_| {});
     (0..40).for_each(|key| dark.send(0, key, 1 << 20, true));
     assert!(!dark.run(cut.1, |_| false));
@@ -499,8 +503,8 @@ fn a_link_that_is_cut_for_an_hour_costs_a_few_seconds_of_bytes_and_no_block() {
 
 #[test]
 fn five_round_trips_of_bytes_are_under_way_and_not_much_more() {
-    let mut dark = dark(7, 1.3, 0.0, 20 * MBIT);
-    dark.channels[1].outages = vec![(Instant(0), FOREVER)];
+    let back = Way { dark: vec![(Instant(0), FOREVER)], ..way(1.3, 0.0) };
+    let mut dark = Dark::new(7, [way(1.3, 0.0), back], [20 * MBIT; 2], |_| {});
     (0..400).for_each(|key| dark.send(0, key, 100_000, true));
     let mut most = 0;
     dark.run(dark.now + s(4.0), |dark| {
@@ -511,7 +515,7 @@ fn five_round_trips_of_bytes_are_under_way_and_not_much_more() {
     });
     // Nothing comes back: after two patiences it stops by itself; the window allows for more than what was sent until then.
     assert!((8_000_000..=45_000_000).contains(&most), "{most}");
-    let slow = Dark::new(8, [Channel::new(s(1.3), 0.0), Channel::new(s(1.3), 0.0)], [MBIT / 10; 2], |_| {});
+    let slow = Dark::new(8, [way(1.3, 0.0), way(1.3, 0.0)], [MBIT / 10; 2], |_| {});
     let mut slow = slow;
     (0..400).for_each(|key| slow.send(0, key, 100_000, true));
     let mut most = 0;
@@ -526,7 +530,7 @@ fn five_round_trips_of_bytes_are_under_way_and_not_much_more() {
 
 #[test]
 fn no_more_blocks_are_under_way_than_the_peer_is_said_to_take() {
-    let channel = Channel::new(s(0.1), 0.05);
+    let channel = way(0.1, 0.05);
     let limit = |peer: &mut PeerConfig| peer.sessions_max = 3;
     let mut dark = Dark::new(9, [channel.clone(), channel], [100 * MBIT; 2], limit);
     (0..30).for_each(|key| dark.send(0, key, 20_000, true));
@@ -541,7 +545,7 @@ fn no_more_blocks_are_under_way_than_the_peer_is_said_to_take() {
 
 #[test]
 fn memory_for_what_comes_in_is_limited_and_all_of_it_still_comes() {
-    let channel = Channel::new(s(0.05), 0.02);
+    let channel = way(0.05, 0.02);
     let limit = |peer: &mut PeerConfig| peer.import_len_max = 1 << 20;
     let mut dark = Dark::new(10, [channel.clone(), channel], [200 * MBIT; 2], limit);
     (0..24).for_each(|key| dark.send(0, key, 700_000, true));
@@ -616,14 +620,14 @@ fn one_engine_serves_several_peers_and_each_has_its_turn() {
 #[test]
 fn seeds_of_everything_at_once() {
     for seed in 0..SEEDS {
-        let mut chance = Chance(seed ^ 0x5eed);
+        let mut chance = Chance::new(seed ^ 0x5eed, 0);
         let light = [0.001, 0.05, 0.3, 1.3, 20.0][chance.below(5) as usize];
         let rate = [MBIT / 2, 5 * MBIT, 100 * MBIT][chance.below(3) as usize];
-        let channel = |chance: &mut Chance| Channel {
-            burst: if chance.hits(0.3) { 20.0 } else { 1.0 },
+        let channel = |chance: &mut Chance| Way {
+            spell: if chance.hits(0.3) { Duration::from_micros(20 * 120) } else { Duration::ZERO },
             duplicated: [0.0, 0.1, 0.5][chance.below(3) as usize],
             jitter: s([0.0, 0.005, 0.2, 3.0][chance.below(4) as usize]),
-            ..Channel::new(s(light), [0.0, 0.01, 0.1, 0.3, 0.5][chance.below(5) as usize])
+            ..way(light, [0.0, 0.01, 0.1, 0.3, 0.5][chance.below(5) as usize])
         };
         let channels = [channel(&mut chance), channel(&mut chance)];
         let rates = [rate, rate / (1 + chance.below(10))];
@@ -657,7 +661,7 @@ fn seeds_of_everything_at_once() {
 #[test]
 fn no_bytes_make_an_engine_panic_or_exceed_its_limits() {
     for seed in 0..40 {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed, 0);
         let mut alone = Alone::new(|peer| (peer.import_len_max, peer.repeats_max) = (1 << 20, 3));
         alone.engine.send(2, Block::bundles(1, vec![7; 50_000])).unwrap();
         let mut seen: Vec<Vec<u8>> = alone.said();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_link::{Contact, ContactPlan, Line, OneWay};
-use world::{Chance, Channel, World, s};
+use world::{Chance, Way, World, counted_lost, s};
 
 /// How many links are drawn: fewer where the code is slow.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 3000 };
@@ -30,15 +30,19 @@ fn all_as_sent(world: &World) {
 }
 
 /// A link of which everything is drawn.
-fn drawn(chance: &mut Chance) -> Channel {
-    let mut channel =
-        Channel::new(s(0.002 + 1.4 * chance.share()), if chance.hits(0.2) { 0.0 } else { 0.3 * chance.share() });
-    channel.burst = if chance.hits(0.5) { 1.0 } else { 1.0 + 60.0 * chance.share() };
-    channel.slot = Duration::from_micros(100 + chance.below(5000));
-    channel.duplicated = if chance.hits(0.3) { 0.2 * chance.share() } else { 0.0 };
-    channel.corrupted = if chance.hits(0.3) { 0.01 * chance.share() } else { 0.0 };
-    channel.jitter = if chance.hits(0.3) { s(10.0 * chance.share().powi(3)) } else { Duration::ZERO };
-    channel
+fn drawn(chance: &mut Chance) -> Way {
+    let loss = if chance.hits(0.2) { 0.0 } else { 0.3 * chance.share() };
+    let slot = Duration::from_micros(100 + chance.below(5000));
+    let spell = if chance.hits(0.5) { Duration::ZERO } else { slot.mul_f64(1.0 + 60.0 * chance.share()) };
+    let light = s(0.002 + 1.4 * chance.share());
+    // Some links are slower than their plan says.
+    let rate = if chance.hits(0.8) { u64::MAX } else { 150_000 + chance.below(30_000_000) };
+    Way {
+        duplicated: if chance.hits(0.3) { 0.2 * chance.share() } else { 0.0 },
+        corrupted: if chance.hits(0.3) { 0.01 * chance.share() } else { 0.0 },
+        jitter: if chance.hits(0.3) { s(10.0 * chance.share().powi(3)) } else { Duration::ZERO },
+        ..Way::new(rate, light).losing(loss, spell)
+    }
 }
 
 /// Windows with gaps, or always, with a rate.
@@ -61,15 +65,16 @@ fn plan(chance: &mut Chance) -> ContactPlan {
 #[test]
 fn every_seed_ends_complete() {
     for seed in 0..SEEDS {
-        let mut chance = Chance(seed);
-        let channels = [drawn(&mut chance), drawn(&mut chance)];
+        let mut chance = Chance::new(seed, 5);
+        let ways = [drawn(&mut chance), drawn(&mut chance)];
         let plans = [plan(&mut chance), plan(&mut chance)];
-        let mut world = World::new(seed, channels, plans, None);
+        let mut world = World::new(seed, ways, plans, None);
+        world.work = s(chance.share() * if chance.hits(0.5) { 0.5 } else { 0.0 });
         for which in 0..2 {
             // Outages of one way, up to five minutes.
             for _ in 0..chance.below(3) {
                 let from = world.now + s(60.0 * chance.share());
-                world.channels[which].outages.push((from, from + s(300.0 * chance.share().powi(2))));
+                world.channels[which].way.dark.push((from, from + s(300.0 * chance.share().powi(2))));
             }
             for key in 0..chance.below(6) {
                 let magnitude = 4 + chance.below(14);
@@ -102,11 +107,11 @@ fn every_seed_ends_complete() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let run = || {
-        let mut chance = Chance(7);
-        let channels = [drawn(&mut chance), drawn(&mut chance)];
+        let mut chance = Chance::new(7, 5);
+        let ways = [drawn(&mut chance), drawn(&mut chance)];
         let mut world = World::new(
             7,
-            channels,
+            ways,
             [ContactPlan::always(9_000_000, 9_000_000), ContactPlan::always(900_000, 900_000)],
             None,
         );
@@ -119,9 +124,9 @@ fn the_same_seed_is_the_same_run() {
 
 /// A megabyte a block at 20 Mbit/s up to the Moon.
 fn moon(loss: f64) -> World {
-    let channel = Channel::new(s(1.3), loss);
+    let way = Way::new(u64::MAX, s(1.3)).losing(loss, Duration::ZERO);
     let plans = [ContactPlan::always(20_000_000, 2_000_000), ContactPlan::always(2_000_000, 20_000_000)];
-    World::new(1, [channel.clone(), channel], plans, None)
+    World::new(1, [way.clone(), way], plans, None)
 }
 
 /// Sixteen blocks; symbols that arrived and were not needed, and all that were.
@@ -169,7 +174,7 @@ fn an_hour_of_darkness_costs_time_and_few_bytes() {
     (0..64).for_each(|key| world.submit(0, key, 1 << 20, 1));
     let from = world.now + s(3.0);
     for channel in &mut world.channels {
-        channel.outages.push((from, from + s(3600.0)));
+        channel.way.dark.push((from, from + s(3600.0)));
     }
     let until = from + s(3600.0);
     world.run(until, |_| false);
@@ -200,8 +205,8 @@ fn nothing_is_sent_outside_a_window_nor_beyond_its_budget() {
     let plan =
         ContactPlan::new(vec![contact(5.0, 6.0, None), contact(10.0, 12.0, Some(100_000)), contact(20.0, 60.0, None)])
             .unwrap();
-    let channel = Channel::new(s(0.1), 0.0);
-    let mut world = World::new(3, [channel.clone(), channel], [plan, ContactPlan::always(8_000_000, 0)], None);
+    let way = Way::new(u64::MAX, s(0.1));
+    let mut world = World::new(3, [way.clone(), way], [plan, ContactPlan::always(8_000_000, 0)], None);
     (0..4).for_each(|key| world.submit(0, key, 1 << 20, 1));
     let sent = |world: &mut World, until: f64| {
         world.run(Instant(0) + s(until), |_| false);
@@ -227,12 +232,12 @@ fn a_busy_receiver_pushes_back_and_nothing_is_lost() {
 
 #[test]
 fn one_way_blocks_arrive_without_a_word_coming_back() {
-    let one_way = OneWay { failure: 1e-4, repeats: 0 };
-    let mut dead = Channel::new(s(0.01), 0.0);
-    dead.outages.push((Instant(0), CALM));
-    let channels = [Channel::new(s(0.3), 0.05), dead];
+    let one_way = OneWay { loss: 0.05, burst: 1.0, failure: 1e-4, repeats: 0 };
+    let mut dead = Way::new(u64::MAX, s(0.01));
+    dead.dark.push((Instant(0), CALM));
+    let ways = [Way::new(u64::MAX, s(0.3)).losing(0.05, Duration::ZERO), dead];
     let plans = [ContactPlan::always(50_000_000, 0), ContactPlan::always(1, 50_000_000)];
-    let mut world = World::new(5, channels, plans, Some(one_way));
+    let mut world = World::new(5, ways, plans, Some(one_way));
     (0..300).for_each(|key| world.submit(0, key, 100_000, 1));
     assert!(world.run(CALM, |world| world.nodes[0].spent.len() == 300));
     let until = world.now + s(1.0);
@@ -240,13 +245,44 @@ fn one_way_blocks_arrive_without_a_word_coming_back() {
     assert_eq!(world.nodes[1].stored.len(), 300);
 }
 
+/// Blocks of which many are to be lost: the engine loses as many as counting says, and no more than is stated.
+#[test]
+fn one_way_blocks_are_lost_as_often_as_they_are_counted_to_be() {
+    // Their symbols leave room for an announcement beside each, so that a datagram is a symbol.
+    const BLOCKS: u64 = 600;
+    const LEN: usize = 18_000;
+    let slot = s(1485.0 * 8.0 / 50e6);
+    for (loss, burst) in [(0.1f64, 1.0), (0.15, 4.0)] {
+        let one_way = OneWay { loss, burst, failure: 0.8, repeats: 0 };
+        let margin = one_way.margin(LEN as u64).unwrap();
+        // A spell in continuous time whose bursts, slot by slot, have that mean length.
+        let decay = -(1.0 - 1.0 / (burst * (1.0 - loss))).ln();
+        let spell = if burst > 1.0 { slot.div_f64(decay * (1.0 - loss)) } else { Duration::ZERO };
+        let out = Way { own_len: 28, ..Way::new(50_000_000, s(0.3)).losing(loss, spell) };
+        let mut dead = Way::new(u64::MAX, s(0.01));
+        dead.dark.push((Instant(0), CALM));
+        let plans = [ContactPlan::always(50_000_000, 0), ContactPlan::always(1, 50_000_000)];
+        let mut world = World::new(11, [out, dead], plans, Some(one_way));
+        (0..BLOCKS).for_each(|key| world.submit(0, key, LEN, 1));
+        assert!(world.run(CALM, |world| world.nodes[0].spent.len() as u64 == BLOCKS));
+        let until = world.now + s(1.0);
+        world.run(until, |_| false);
+        let lost = 1.0 - world.nodes[1].stored.len() as f64 / BLOCKS as f64;
+        let counted = counted_lost(loss, burst, margin.needed, margin.sent, 40_000, &mut Chance::new(5, 0));
+        let counted = counted as f64 / 40_000.0;
+        let deviation = (counted * (1.0 - counted) / BLOCKS as f64).sqrt();
+        assert!((lost - counted).abs() < 4.0 * deviation, "{lost} {counted} {deviation}");
+        assert!(counted > 0.02 && counted < margin.failure, "{counted} {margin:?}");
+    }
+}
+
 #[test]
 fn one_way_blocks_are_sent_once_more_in_the_next_contact() {
     let plan = ContactPlan::new(vec![contact(2.0, 12.0, None), contact(100.0, 110.0, None)]).unwrap();
-    let mut out = Channel::new(s(0.3), 0.05);
-    out.outages.push((Instant(0), Instant(0) + s(50.0)));
-    let one_way = OneWay { failure: 1e-4, repeats: 1 };
-    let mut world = World::new(5, [out, Channel::new(s(0.3), 0.0)], [plan, ContactPlan::default()], Some(one_way));
+    let mut out = Way::new(u64::MAX, s(0.3)).losing(0.05, Duration::ZERO);
+    out.dark.push((Instant(0), Instant(0) + s(50.0)));
+    let one_way = OneWay { loss: 0.05, burst: 1.0, failure: 1e-4, repeats: 1 };
+    let mut world = World::new(5, [out, Way::new(u64::MAX, s(0.3))], [plan, ContactPlan::default()], Some(one_way));
     (0..10).for_each(|key| world.submit(0, key, 100_000, 1));
     let arrived = |world: &World| world.nodes[0].spent.len() == 10 && world.nodes[1].stored.len() == 10;
     let all = world.run(Instant(0) + s(120.0), arrived);

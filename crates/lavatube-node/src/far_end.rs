@@ -221,7 +221,7 @@ impl FarEnd {
                 self.set_to_work(Job::Block(id, bytes), listener)?;
             }
             Event::Wanted { key } => self.supply(key, listener)?,
-            Event::Delivered { key } | Event::Refused { key } | Event::Spent { key } => {
+            Event::Delivered { key } | Event::Refused { key } | Event::Spent { key, .. } => {
                 self.outbox.done(key);
                 self.parcels.done(key);
                 self.handed.remove(&key);

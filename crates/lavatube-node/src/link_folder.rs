@@ -14,7 +14,7 @@ use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
 use lavatube_format::pair_line::{PairLine, PairVault};
-use lavatube_link::{Config, ContactPlan, PlanError};
+use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{LinkEnd, LinkKey, SealError};
 use serde::{Deserialize, Serialize};
 
@@ -98,9 +98,15 @@ pub enum LinkError {
     /// Spool, ledger or state of a depositor.
     #[error(transparent)]
     Courier(#[from] lavatube_client::courier::CourierError),
+    /// The state of a depositor.
+    #[error(transparent)]
+    State(#[from] lavatube_client::state::StateError),
     /// No entropy.
     #[error(transparent)]
     Entropy(#[from] entropy::EntropyError),
+    /// It ended while it was needed.
+    #[error("the link: {0}")]
+    Ended(String),
     /// Objects are left that cannot be sent.
     #[error("{count} objects are left that cannot be sent, the first because {why}")]
     Stuck {
@@ -112,7 +118,7 @@ pub enum LinkError {
 }
 
 /// What a person may set of a link: `link.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkFile {
     /// The other end's line.
@@ -132,6 +138,52 @@ pub struct LinkFile {
     /// What its times count from, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_origin_unix_s: Option<u64>,
+    /// What a minute of a contact costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_minute: Option<f64>,
+    /// What 10^9 bytes that leave cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_gb: Option<f64>,
+    /// In what these costs are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// Whether anything can come back from the vault; without it, yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_path: Option<bool>,
+    /// Where nothing can: what is provided for. A table; it stands last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<OneWayFile>,
+}
+
+/// How objects are sent where no word comes back: `[one_way]` of `link.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OneWayFile {
+    /// Share of datagrams lost that is provided for.
+    pub loss: f64,
+    /// How many are lost at a time, on average.
+    pub burst: f64,
+    /// How probable it may be that one sending of an object does not arrive.
+    pub failure: f64,
+    /// In how many later contacts each object is sent once more.
+    pub repeats: u32,
+}
+
+impl Default for OneWayFile {
+    fn default() -> Self {
+        Self { loss: 0.05, burst: 1.0, failure: 1e-6, repeats: 1 }
+    }
+}
+
+impl OneWayFile {
+    fn check(self) -> Result<Self, &'static str> {
+        match self {
+            Self { loss, .. } if !(0.0..=0.6).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
+            Self { burst, .. } if !(1.0..=1e6).contains(&burst) => Err("one_way.burst is a number of datagrams from 1"),
+            Self { failure, .. } if !(1e-30..=0.5).contains(&failure) => Err("one_way.failure is from 1e-30 to 0.5"),
+            ok => Ok(ok),
+        }
+    }
 }
 
 /// One end of a link, with all that its daemon needs.
@@ -213,14 +265,7 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
     let path = folder.join(LINK_FILE);
     let mut file = match path.exists() {
         true => read_file(folder)?,
-        false => LinkFile {
-            peer: peer.encode(),
-            address: None,
-            rate_up_bit_s: None,
-            rate_down_bit_s: None,
-            plan: None,
-            plan_origin_unix_s: None,
-        },
+        false => LinkFile { peer: peer.encode(), ..LinkFile::default() },
     };
     if PairLine::decode(&file.peer) != Ok(peer) {
         return Err(LinkError::OtherPeer(folder.to_owned()));
@@ -285,7 +330,26 @@ impl Pairing {
     /// When the plan cannot be read.
     pub(crate) fn config(&self) -> Result<Config, LinkError> {
         let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
-        Ok(Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?))
+        let mut config = Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?);
+        if let Some(OneWayFile { loss, burst, failure, .. }) = self.one_way()? {
+            // What is repeated the near end knows, over restarts.
+            config.one_way = Some(OneWay { loss, burst, failure, repeats: 0 });
+            config.listens_only = self.end == LinkEnd::Vault;
+        }
+        Ok(config)
+    }
+
+    /// What is provided for where nothing comes back from the vault; `None` where something does.
+    ///
+    /// # Errors
+    /// When `link.toml` says what makes no sense.
+    pub fn one_way(&self) -> Result<Option<OneWayFile>, LinkError> {
+        let unfit = |text: &'static str| unfit(&self.folder.join(LINK_FILE), &text);
+        match (self.file.return_path, self.file.one_way) {
+            (Some(true), Some(_)) => Err(unfit("with return_path = true there is no one_way")),
+            (Some(true) | None, None) => Ok(None),
+            (_, one_way) => one_way.unwrap_or_default().check().map(Some).map_err(unfit),
+        }
     }
 
     /// The contact plan.
@@ -474,5 +538,39 @@ mod tests {
         let again = pair(&earth, &vault(there, 1), |file| file.address = Some("moon:1".into())).unwrap();
         assert_eq!((again.file.rate_up_bit_s, again.file.address.as_deref()), (Some(5), Some("moon:1")));
         assert_eq!(vault_id(&earth).unwrap(), VaultId([1; 16]));
+    }
+
+    #[test]
+    fn one_way_is_said_by_either_key_and_nonsense_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (earth, other) = (dir.path().join("earth"), dir.path().join("other"));
+        own_line(&earth).unwrap();
+        let there = own_line(&other).unwrap().link_key;
+        let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
+        pair(&earth, &PairLine { link_key: there, vault: Some(vault) }.encode(), |_| {}).unwrap();
+        let path = earth.join(LINK_FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let with = |more: &str| {
+            std::fs::write(&path, format!("{text}{more}")).unwrap();
+            Pairing::open(&earth).and_then(|pairing| pairing.one_way())
+        };
+        assert_eq!(with("").unwrap(), None);
+        assert_eq!(with("return_path = true").unwrap(), None);
+        assert_eq!(with("return_path = false").unwrap(), Some(OneWayFile::default()));
+        let set = with("[one_way]\nloss = 0.1\nrepeats = 3").unwrap().unwrap();
+        assert_eq!(set, OneWayFile { loss: 0.1, repeats: 3, ..OneWayFile::default() });
+        for bad in [
+            "return_path = true\n[one_way]",
+            "[one_way]\nloss = 1.5",
+            "[one_way]\nburst = 0",
+            "[one_way]\nloss = nan",
+            "[one_way]\nodds = 3",
+        ] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+        // What a person has set stays when the ends are paired again.
+        with("return_path = false\n[one_way]\nburst = 7.5").unwrap();
+        let again = pair(&earth, &PairLine { link_key: there, vault: Some(vault) }.encode(), |_| {}).unwrap();
+        assert_eq!(again.one_way().unwrap().map(|one_way| one_way.burst), Some(7.5));
     }
 }

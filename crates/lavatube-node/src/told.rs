@@ -51,6 +51,13 @@ pub enum Told {
         /// Objects that still wait.
         left: usize,
     },
+    /// An object was sent to where no word comes back: it stays in the spool.
+    Sent {
+        /// The object.
+        id: ObjectId,
+        /// The chance that this sending did not arrive is at most one in so many, if losses are no worse than provided for.
+        one_in: u64,
+    },
     /// An object in the spool is not what it was.
     Damaged(ObjectId),
     /// The other end sent what makes no sense.

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Crates by floor, from the ground up. A crate may depend on lower floors only.
 const FLOORS: &[&[&str]] = &[
     &["lavatube-base", "lavatube-codes"],
-    &["lavatube-format", "lavatube-seal"],
+    &["lavatube-bundle", "lavatube-channel", "lavatube-format", "lavatube-seal"],
     &["lavatube-client", "lavatube-link", "lavatube-vault"],
     &["lavatube-node", "lavatube-s3", "lavatube-dash"],
-    &["lavatube-cli", "lavatube-sim"],
+    &["lavatube-cli", "lavatube-emulator", "lavatube-sim"],
 ];
 
 /// Neighbours on one floor of which one may know the other, and why.
@@ -27,15 +27,20 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[(
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "lavatube-vault",
-        &["lavatube-seal", "zstd", "aes", "aes-gcm", "chacha20poly1305", "hpke", "argon2"],
+        &["lavatube-seal", "lavatube-bundle", "zstd", "aes", "aes-gcm", "chacha20poly1305", "hpke", "argon2"],
         "the vault cannot decrypt because nothing that decrypts is in its dependency tree",
     ),
-    ("lavatube-client", &["lavatube-vault", "lavatube-codes"], "the client knows packs, not shards, drives or codes"),
+    (
+        "lavatube-client",
+        &["lavatube-vault", "lavatube-codes", "lavatube-bundle"],
+        "the client knows packs, not shards, drives or codes, nor what carries them",
+    ),
+    ("lavatube-bundle", &["zstd", "argon2"], "bundles carry payloads and do not look at them"),
     ("lavatube-format", &["lavatube-seal", "zstd", "argon2"], "format knows layouts, not keys or compressors"),
     ("lavatube-seal", &["zstd"], "sealing does not look at what it seals"),
     (
         "lavatube-link",
-        &["lavatube-client", "lavatube-vault", "lavatube-seal", "zstd", "aes"],
+        &["lavatube-client", "lavatube-vault", "lavatube-seal", "lavatube-bundle", "zstd", "aes"],
         "the link carries blocks and does not read them; of format it knows only its own datagrams",
     ),
 ];
@@ -43,7 +48,12 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 /// Crates that bring time, chance, sockets or a terminal, and the only crates of ours that may ask for them.
 const KEPT_APART: &[(&[&str], &[&str], &str)] = &[
     (&["clap", "indicatif"], &["lavatube-cli"], "only the command knows a terminal"),
-    (&["rustix", "libc", "nix"], &["lavatube-node", "lavatube-cli"], "only node knows a real computer"),
+    (
+        &["rustix", "libc", "nix"],
+        &["lavatube-node", "lavatube-cli", "lavatube-emulator"],
+        "only node knows a real computer, and the emulator its two network devices",
+    ),
+    (&["tun-rs"], &["lavatube-emulator"], "nobody else makes network devices"),
     (&["rand", "getrandom"], &["lavatube-node"], "entropy is handed in by node or sim"),
     (&["tokio", "async-std", "smol"], &[], "no async below floor 3, and none needed so far above it"),
 ];

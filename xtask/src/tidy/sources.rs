@@ -24,7 +24,7 @@ const WALLED: &[(&str, &str)] = &[
 ];
 
 /// The rooms they are kept out of.
-const WALLED_ROOMS: &[&str] = &["base", "codes", "format", "seal", "client", "vault", "link"];
+const WALLED_ROOMS: &[&str] = &["base", "codes", "channel", "format", "seal", "client", "vault", "link"];
 
 /// Every file says what it is before anything else.
 pub fn openings(tree: &Tree) -> Vec<Finding> {

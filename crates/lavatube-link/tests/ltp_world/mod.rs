@@ -1,21 +1,16 @@
 //! Two LTP engines and the dark between them, in virtual time and from one seed: for the tests, and for the example `ltp_virtual`.
 //!
-//! The dark is that of `world`. Invariants are asserted at every step: nothing is received that was not sent, nothing twice,
+//! The dark is the channel of rehearsals. Invariants are asserted at every step: nothing is received that was not sent, nothing twice,
 //! nothing is called delivered that was not received, and no datagram is longer than a packet holds.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::Instant;
 use lavatube_base::limits::DATAGRAM_LEN_MAX;
 use lavatube_format::ltp::Reason;
 use lavatube_link::ltp::{Block, Config, Engine, Event, PeerConfig};
 
-use crate::world::{Chance, Channel};
-
-/// When it arrives, a number to keep the order, where, and what.
-type InFlight = (Instant, u64, usize, Vec<u8>);
+use crate::world::{Chance, Channel, Way};
 
 /// Engine ids of the two.
 pub const IDS: [u64; 2] = [10, 977];
@@ -24,7 +19,6 @@ pub struct Dark {
     pub now: Instant,
     pub engines: [Engine; 2],
     pub channels: [Channel; 2],
-    pub chance: Chance,
     /// Blocks submitted by each, by key.
     pub sent: [BTreeMap<u64, Vec<u8>>; 2],
     pub delivered: [BTreeSet<u64>; 2],
@@ -35,19 +29,18 @@ pub struct Dark {
     /// Bytes of packets sent by each, and datagrams.
     pub len_sent: [u64; 2],
     pub datagrams: [u64; 2],
-    dark: BinaryHeap<Reverse<InFlight>>,
-    serial: u64,
 }
 
 impl Dark {
     /// `rates`: from the first, from the second; contacts are open.
-    pub fn new(seed: u64, channels: [Channel; 2], rates: [u64; 2], change: impl Fn(&mut PeerConfig)) -> Self {
+    pub fn new(seed: u64, ways: [Way; 2], rates: [u64; 2], change: impl Fn(&mut PeerConfig)) -> Self {
         let now = Instant(1_000_000_000);
+        let lights = [ways[0].light, ways[1].light];
+        let [there, back] = ways;
         let mut dark = Self {
             now,
             engines: [0, 1].map(|which| Engine::new(Config::new(IDS[which], seed ^ IDS[which] << 32))),
-            channels,
-            chance: Chance(seed),
+            channels: [Channel::new(there, seed), Channel::new(back, !seed)],
             sent: Default::default(),
             delivered: Default::default(),
             failed: Default::default(),
@@ -55,11 +48,9 @@ impl Dark {
             abandoned: Default::default(),
             len_sent: [0; 2],
             datagrams: [0; 2],
-            dark: BinaryHeap::new(),
-            serial: 0,
         };
         for which in 0..2 {
-            let mut peer = PeerConfig::new(IDS[1 - which], dark.channels[which].delay);
+            let mut peer = PeerConfig::new(IDS[1 - which], lights[which]);
             change(&mut peer);
             dark.engines[which].add_peer(peer, now).expect("a new peer");
             dark.engines[which].contact_opened(IDS[1 - which], rates[which], now);
@@ -69,7 +60,7 @@ impl Dark {
 
     /// A block whose first bytes are its key.
     pub fn bytes(&self, key: u64, len: usize) -> Vec<u8> {
-        let mut chance = Chance(key.wrapping_mul(0x1234_5678_9abc_def1));
+        let mut chance = Chance::new(key.wrapping_mul(0x1234_5678_9abc_def1), 0);
         let mut bytes = vec![0; len];
         bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&chance.word().to_le_bytes()[..chunk.len()]));
         let head = key.to_le_bytes();
@@ -101,7 +92,7 @@ impl Dark {
             if done(self) {
                 return true;
             }
-            let mut next = self.dark.peek().map(|Reverse((at, ..))| *at);
+            let mut next = self.channels.iter().filter_map(Channel::poll_timeout).min();
             for engine in &mut self.engines {
                 next = [next, engine.poll_timeout(self.now)].into_iter().flatten().min();
             }
@@ -112,9 +103,10 @@ impl Dark {
             spins = if next > self.now { 0 } else { spins + 1 };
             assert!(spins < SPINS_MAX, "a loop that never waits at {:?}", self.now);
             self.now = self.now.max(next);
-            while self.dark.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
-                let Some(Reverse((_, _, to, datagram))) = self.dark.pop() else { return false };
-                self.engines[to].handle_datagram(&datagram, self.now);
+            for from in 0..2 {
+                while let Some(datagram) = self.channels[from].poll(self.now) {
+                    self.engines[1 - from].handle_datagram(&datagram, self.now);
+                }
             }
             self.engines.iter_mut().for_each(|engine| engine.handle_timeout(self.now));
         }
@@ -143,16 +135,7 @@ impl Dark {
         assert!((1..=DATAGRAM_LEN_MAX).contains(&datagram.len()), "{}", datagram.len());
         self.len_sent[from] += datagram.len() as u64 + 28;
         self.datagrams[from] += 1;
-        let (channel, chance) = (&mut self.channels[from], &mut self.chance);
-        let out = channel.outages.iter().any(|(from, to)| (*from..*to).contains(&self.now));
-        if channel.loses(self.now, chance) || out {
-            return;
-        }
-        for _ in 0..1 + u32::from(chance.hits(channel.duplicated)) {
-            let late = Duration::from_nanos(chance.below(channel.jitter.as_nanos() as u64 + 1));
-            self.serial += 1;
-            self.dark.push(Reverse((self.now + channel.delay + late, self.serial, 1 - from, datagram.clone())));
-        }
+        self.channels[from].offer(&datagram, self.now);
     }
 
     fn handle(&mut self, which: usize, event: Event) {

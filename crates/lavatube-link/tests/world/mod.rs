@@ -4,82 +4,13 @@
 //! them over a death. Invariants are asserted at every step: no counter twice, nothing stored that was not sent, nothing
 //! delivered that is not stored.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
 use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, OneWay};
-
-/// Numbers from a seed (splitmix64).
-#[derive(Debug, Clone)]
-pub struct Chance(pub u64);
-
-impl Chance {
-    pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.word() % n.max(1)
-    }
-
-    pub fn share(&mut self) -> f64 {
-        (self.word() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    pub fn hits(&mut self, probability: f64) -> bool {
-        self.share() < probability
-    }
-}
-
-/// What happens to datagrams one way.
-#[derive(Debug, Clone)]
-pub struct Channel {
-    pub delay: Duration,
-    /// Mean share lost.
-    pub loss: f64,
-    /// Mean length of a burst of losses in slots; 1 for independent ones.
-    pub burst: f64,
-    /// How long a datagram takes on a busy link: bursts last so many of these, whether anything is sent or not.
-    pub slot: Duration,
-    pub duplicated: f64,
-    pub corrupted: f64,
-    /// Datagrams are late by up to this.
-    pub jitter: Duration,
-    /// Nothing passes between these.
-    pub outages: Vec<(Instant, Instant)>,
-    /// In a burst, as of then.
-    pub bad: (bool, Instant),
-}
-
-impl Channel {
-    pub fn new(delay: Duration, loss: f64) -> Self {
-        let (burst, duplicated, corrupted, jitter) = (1.0, 0.0, 0.0, Duration::ZERO);
-        let slot = Duration::from_micros(120);
-        Self { delay, loss, burst, slot, duplicated, corrupted, jitter, outages: Vec::new(), bad: (false, Instant(0)) }
-    }
-
-    /// Gilbert-Elliott: a bad state in which all is lost, as long on average as a burst.
-    pub fn loses(&mut self, now: Instant, chance: &mut Chance) -> bool {
-        if self.burst <= 1.0 {
-            return chance.hits(self.loss);
-        }
-        let leave = 1.0 / self.burst;
-        let enter = leave * self.loss / (1.0 - self.loss);
-        let (bad, at) = self.bad;
-        // The two-state chain after so many slots; a datagram that follows at once is one slot later.
-        let slots = (now.since(at).as_secs_f64() / self.slot.as_secs_f64()).max(1.0);
-        let (was, fades) = (if bad { 1.0 } else { 0.0 }, (1.0 - leave - enter).powf(slots));
-        self.bad = (chance.hits(self.loss + (was - self.loss) * fades), now);
-        self.bad.0
-    }
-}
+pub use lavatube_channel::{Chance, Channel, Way};
+use lavatube_link::{Block, Config, ContactPlan, Event, Job, Link, MemoryStore, OneWay};
 
 /// One node: its link, what is on its disk, and what its caller knows.
 pub struct Node {
@@ -87,6 +18,8 @@ pub struct Node {
     pub config: Config,
     /// On disk: the end of reserved counters.
     reserved: u64,
+    /// Where this life's begin: its name.
+    reserved_at_birth: u64,
     /// Blocks to be sent, by key: length and priority.
     pub spool: BTreeMap<u64, (usize, u8)>,
     pub delivered: BTreeSet<u64>,
@@ -101,41 +34,39 @@ pub struct Node {
     pub len_sent: u64,
 }
 
-/// When it arrives, a number to keep the order, where, and what.
-type InFlight = (Instant, u64, usize, Vec<u8>);
-
 pub struct World {
     pub now: Instant,
     pub nodes: [Node; 2],
+    /// From node 0, from node 1.
     pub channels: [Channel; 2],
-    pub chance: Chance,
-    dark: BinaryHeap<Reverse<InFlight>>,
-    serial: u64,
+    /// Jobs take up to this.
+    pub work: Duration,
+    /// When they are done, where, and in which of its lives.
+    jobs: Vec<(Instant, usize, u64, Job)>,
+    chance: Chance,
     /// Block bytes are made from this and their key.
     seed: u64,
     ids: BTreeMap<BlockId, (usize, u64)>,
 }
 
 impl World {
-    /// `rates`: from node 0, from node 1.
-    pub fn new(seed: u64, channels: [Channel; 2], plans: [ContactPlan; 2], one_way: Option<OneWay>) -> Self {
+    /// `ways` and `plans`: from node 0, from node 1.
+    pub fn new(seed: u64, ways: [Way; 2], plans: [ContactPlan; 2], one_way: Option<OneWay>) -> Self {
         let [plan, plan_back] = plans;
         let now = Instant(1_000_000_000);
         let keys = ([1; 32], [2; 32]);
         let mut config = Config::new(keys.0, keys.1, plan);
         config.one_way = one_way;
-        if one_way.is_some() {
-            (config.loss, config.dispersion) = (channels[0].loss, 2.0 * channels[0].burst);
-        }
         let back = Config::new(keys.1, keys.0, plan_back);
         let nodes = [Node::new(config), Node::new(back)];
+        let [there, back] = ways;
         let mut world = Self {
             now,
             nodes,
-            channels,
-            chance: Chance(seed),
-            dark: BinaryHeap::new(),
-            serial: 0,
+            channels: [Channel::new(there, seed), Channel::new(back, !seed)],
+            work: Duration::ZERO,
+            jobs: Vec::new(),
+            chance: Chance::new(seed, 6),
             seed,
             ids: BTreeMap::new(),
         };
@@ -146,7 +77,7 @@ impl World {
 
     pub fn bytes(&self, from: usize, key: u64) -> Vec<u8> {
         let len = self.nodes[from].spool[&key].0;
-        let mut chance = Chance(self.seed ^ key.wrapping_mul(0x1234_5678_9abc_def1) ^ from as u64);
+        let mut chance = Chance::new(self.seed ^ key.wrapping_mul(0x1234_5678_9abc_def1), from as u64);
         let mut bytes = vec![0; len];
         bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&chance.word().to_le_bytes()[..chunk.len()]));
         bytes
@@ -181,6 +112,7 @@ impl World {
         let node = &mut self.nodes[which];
         let start = node.reserved;
         node.reserved += RESERVE;
+        node.reserved_at_birth = start;
         let mut link = Link::new(node.config.clone(), start..node.reserved, store, self.now);
         node.stored.keys().for_each(|id| link.accepted(*id, self.now));
         node.link = Some(link);
@@ -204,7 +136,8 @@ impl World {
             if done(self) {
                 return true;
             }
-            let mut next = self.dark.peek().map(|Reverse((at, ..))| *at);
+            let mut next = self.channels.iter().filter_map(Channel::poll_timeout).min();
+            next = self.jobs.iter().map(|(at, ..)| *at).chain(next).min();
             for node in &mut self.nodes {
                 let timeout = node.link.as_mut().and_then(|link| link.poll_timeout(self.now));
                 next = [next, timeout].into_iter().flatten().min();
@@ -216,6 +149,7 @@ impl World {
             spins = if next > self.now { 0 } else { spins + 1 };
             assert!(spins < SPINS_MAX, "a loop that never waits at {:?}", self.now);
             self.now = self.now.max(next);
+            self.finish();
             self.deliver();
             for node in &mut self.nodes {
                 if let Some(link) = &mut node.link
@@ -227,11 +161,23 @@ impl World {
         }
     }
 
+    /// Jobs that are done by now; those of an earlier life are nobody's.
+    fn finish(&mut self) {
+        let due = |job: &mut (Instant, usize, u64, Job)| job.0 <= self.now;
+        for (_, which, life, job) in self.jobs.extract_if(.., due).collect::<Vec<_>>() {
+            let node = &mut self.nodes[which];
+            if let Some(link) = node.link.as_mut().filter(|_| node.reserved_at_birth == life) {
+                link.finished(job.run(), self.now);
+            }
+        }
+    }
+
     fn deliver(&mut self) {
-        while self.dark.peek().is_some_and(|Reverse((at, ..))| *at <= self.now) {
-            let Some(Reverse((_, _, to, datagram))) = self.dark.pop() else { return };
-            if let Some(link) = &mut self.nodes[to].link {
-                link.handle_datagram(&datagram, self.now);
+        for (from, channel) in self.channels.iter_mut().enumerate() {
+            while let Some(datagram) = channel.poll(self.now) {
+                if let Some(link) = &mut self.nodes[1 - from].link {
+                    link.handle_datagram(&datagram, self.now);
+                }
             }
         }
     }
@@ -242,7 +188,12 @@ impl World {
             let mut quiet = true;
             while let Some(job) = link.poll_job(self.now) {
                 quiet = false;
-                link.finished(job.run(), self.now);
+                if self.work.is_zero() {
+                    link.finished(job.run(), self.now);
+                } else {
+                    let took = Duration::from_nanos(self.chance.below(self.work.as_nanos() as u64));
+                    self.jobs.push((self.now + took, which, self.nodes[which].reserved_at_birth, job));
+                }
             }
             while let Some(event) = link.poll_event() {
                 quiet = false;
@@ -269,24 +220,7 @@ impl World {
         );
         node.next_counter = counter + 1;
         node.len_sent += datagram.len() as u64 + 28;
-        let (channel, chance) = (&mut self.channels[from], &mut self.chance);
-        let out = channel.outages.iter().any(|(from, to)| (*from..*to).contains(&self.now));
-        if channel.loses(self.now, chance) || out {
-            return;
-        }
-        for _ in 0..1 + u32::from(chance.hits(channel.duplicated)) {
-            let mut datagram = datagram.clone();
-            if chance.hits(channel.corrupted) {
-                let at = chance.below(datagram.len() as u64) as usize;
-                datagram[at] ^= 1 << chance.below(8);
-                if chance.hits(0.3) {
-                    datagram.truncate(at);
-                }
-            }
-            let late = Duration::from_nanos(chance.below(channel.jitter.as_nanos() as u64 + 1));
-            self.serial += 1;
-            self.dark.push(Reverse((self.now + channel.delay + late, self.serial, 1 - from, datagram)));
-        }
+        self.channels[from].offer(&datagram, self.now);
     }
 
     fn handle(&mut self, which: usize, link: &mut Link<MemoryStore>, event: Event) {
@@ -319,7 +253,7 @@ impl World {
                 node.reserved += RESERVE;
                 link.reserved(node.reserved);
             }
-            Event::Spent { key } => {
+            Event::Spent { key, .. } => {
                 self.nodes[which].spent.insert(key);
             }
             Event::Refused { .. } => panic!("nobody refuses here"),
@@ -339,6 +273,7 @@ impl Node {
             link: None,
             config,
             reserved: 0,
+            reserved_at_birth: 0,
             spool: BTreeMap::new(),
             delivered: BTreeSet::new(),
             spent: BTreeSet::new(),
@@ -349,6 +284,18 @@ impl Node {
             len_sent: 0,
         }
     }
+}
+
+/// How many of `blocks` blocks lose so many of their `sent` datagrams that fewer than `needed` arrive: counted, with no engine.
+pub fn counted_lost(loss: f64, burst: f64, needed: u64, sent: u64, blocks: u64, chance: &mut Chance) -> u64 {
+    let leave = (1.0 / burst).min(1.0 - loss);
+    let enter = leave * loss / (1.0 - loss);
+    let mut bad = false;
+    let mut arrives = |_: &u64| {
+        bad = chance.hits(if bad { 1.0 - leave } else { enter });
+        !bad
+    };
+    (0..blocks).filter(|_| ((0..sent).filter(&mut arrives).count() as u64) < needed).count() as u64
 }
 
 pub fn s(seconds: f64) -> Duration {
