@@ -64,6 +64,34 @@ pub const PACK_LEN_MAX: usize = PACK_LEN_MIN << (2 * (PACK_CLASSES as usize - 1)
 pub const OBJECT_LEN_MAX: usize = PACK_LEN_MAX;
 /// Longest block the link carries: a pack, and what a bundle adds to it.
 pub const BLOCK_LEN_MAX: usize = PACK_LEN_MAX + (4 << 10);
+/// Most blocks of a bundle, primary and payload among them.
+pub const BUNDLE_BLOCKS_MAX: usize = 16;
+/// Longest block of a bundle but the payload's, its head included.
+pub const BUNDLE_BLOCK_LEN_MAX: usize = 4 << 10;
+/// Longest payload of a bundle: the longest block of the link, and the tag that encryption puts behind it.
+pub const BUNDLE_PAYLOAD_LEN_MAX: usize = BLOCK_LEN_MAX + 16;
+/// Longest bundle.
+pub const BUNDLE_LEN_MAX: usize = BUNDLE_PAYLOAD_LEN_MAX + BUNDLE_BLOCKS_MAX * BUNDLE_BLOCK_LEN_MAX;
+/// Longest name of a node in a TCPCL session,
+pub const TCPCL_NODE_LEN_MAX: usize = 1024;
+/// longest list of extensions of a TCPCL message,
+pub const TCPCL_EXTENSIONS_LEN_MAX: usize = 4 << 10;
+/// and so the longest TCPCL message, without the bytes of a segment.
+pub const TCPCL_HEAD_LEN_MAX: usize = 21 + TCPCL_NODE_LEN_MAX + 4 + TCPCL_EXTENSIONS_LEN_MAX;
+/// Longest segment a TCPCL session takes or sends.
+pub const TCPCL_SEGMENT_LEN_MAX: usize = 1 << 20;
+/// Most transfers a TCPCL session has sent, in part or whole, without an answer to their end.
+pub const TCPCL_UNANSWERED_MAX: usize = 64;
+/// Most transfers that wait to be sent in a TCPCL session,
+pub const TCPCL_QUEUE_MAX: usize = 1024;
+/// and bytes of them beyond which no more are taken.
+pub const TCPCL_QUEUE_LEN_MAX: usize = 2 * BUNDLE_LEN_MAX;
+/// Bundles that came in over a TCPCL session and are not yet stored, beyond which nothing more is taken in,
+pub const TCPCL_HELD_MAX: usize = 16;
+/// and bytes of them.
+pub const TCPCL_HELD_LEN_MAX: usize = BUNDLE_LEN_MAX;
+/// Most answers of a TCPCL session that wait for an earlier one.
+pub const TCPCL_ANSWERS_MAX: usize = 1 << 12;
 /// Longest datagram of the link: what a 1500-byte IPv4 packet leaves after IP and UDP.
 pub const DATAGRAM_LEN_MAX: usize = 1472;
 /// What a datagram has of its own: key id and counter before the messages, the tag behind them.
@@ -84,6 +112,8 @@ pub const QUEUE_MAX: usize = 1 << 20;
 pub const INCOMING_MAX: usize = 2 * OUTGOING_MAX;
 /// Most transfer numbers of the peer that are remembered, for reports.
 pub const TRANSFERS_MAX: usize = 2 * INCOMING_MAX;
+/// Most symbols kept that came before the announcement of their transfer: 0.7 MB.
+pub const EARLY_MAX: usize = 512;
 /// Most echo requests on their way, and most answers that wait to be sent.
 pub const ECHOES_MAX: usize = 16;
 /// Most blocks remembered as stored, so that what comes late is answered and not stored twice.
@@ -112,6 +142,28 @@ pub const PART_PIECE_LEN: u64 = 4 << 20;
 pub const LISTED_MAX: usize = 1 << 15;
 /// Most contacts of a plan.
 pub const CONTACTS_MAX: usize = 1 << 16;
+/// Longest LTP datagram that is read: the longest payload of UDP over IPv4. We send none above [`DATAGRAM_LEN_MAX`].
+pub const LTP_DATAGRAM_LEN_MAX: usize = 65_507;
+/// Most header extensions, and most trailer extensions, of one LTP segment: their counts have four bits.
+pub const LTP_EXTENSIONS_MAX: u8 = 15;
+/// Deepest nesting of the CBOR that a block of several bundles is split by.
+pub const LTP_BUNDLE_DEPTH_MAX: usize = 32;
+/// Most other engines one LTP engine speaks with.
+pub const LTP_PEERS_MAX: usize = 256;
+/// Most blocks that may be on their way to one LTP engine or wait for it, and most that may be coming from it.
+pub const LTP_SESSIONS_MAX: usize = 1 << 14;
+/// Most stretches in which one block may be coming in: every second segment of the longest block, and more.
+pub const LTP_STRETCHES_MAX: usize = 1 << 16;
+/// Most sessions of one LTP engine that are remembered after their end, so that what comes late is not taken for something new.
+pub const LTP_ENDED_MAX: usize = 1 << 14;
+/// Most reports of one incoming block that wait for their acknowledgement.
+pub const LTP_REPORTS_MAX: usize = 1 << 10;
+/// Most checkpoints of one block that are remembered or wait for a report.
+pub const LTP_CHECKPOINTS_MAX: usize = 1 << 8;
+/// Reports in a row that say nothing new before a block is given up.
+pub const LTP_ROUNDS_MAX: u32 = 64;
+/// Most answers and copies of questions that wait to be sent to one LTP engine; more are lost, as on the link.
+pub const LTP_CONTROL_MAX: usize = 1 << 12;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);

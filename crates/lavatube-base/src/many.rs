@@ -61,11 +61,13 @@ fn side_by_side(key: Option<&[u8; 32]>, inputs: &[&[u8]], out: &mut Vec<[u8; 16]
 }
 
 fn one(key: Option<&[u8; 32]>, input: &[u8]) -> [u8; 16] {
-    head(match key {
-        Some(key) => blake3::keyed_hash(key, input),
-        None => blake3::hash(input),
-    }
-    .as_bytes())
+    head(
+        match key {
+            Some(key) => blake3::keyed_hash(key, input),
+            None => blake3::hash(input),
+        }
+        .as_bytes(),
+    )
 }
 
 fn head(hash: &[u8; 32]) -> [u8; 16] {
@@ -83,16 +85,8 @@ const PART: usize = 384;
 const LENS: std::ops::RangeInclusive<usize> = CHUNK + PART + 1..=CHUNK + PART + 64;
 
 // BLAKE3's own constants (its paper, tables 1 and 3).
-const IV: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
+const IV: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 const CHUNK_START: u8 = 1;
 const CHUNK_END: u8 = 2;
 const PARENT: u8 = 4;

@@ -70,6 +70,8 @@ pub enum Verb {
     Status(verbs::status::StatusArgs),
     Pair(verbs::pair::PairArgs),
     Node(verbs::node::NodeArgs),
+    Ping(verbs::ping::PingArgs),
+    Seed(verbs::seed::SeedArgs),
     Vault(verbs::vault::VaultArgs),
     Link(verbs::link::LinkArgs),
     Rehearse(verbs::rehearse::RehearseArgs),
@@ -83,7 +85,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
     ("Take care", &["check", "status", "key"]),
-    ("Over a link", &["pair", "node", "vault", "link", "rehearse"]),
+    ("Over a link", &["pair", "node", "vault", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];
 

@@ -72,12 +72,15 @@ impl From<LinkError> for Failure {
                 Self::new(Condition::Config, text).hint("correct the file, or put it back from a copy")
             }
             LinkError::Io { .. } => Self::new(Condition::Io, text),
+            LinkError::Ended(_) => Self::new(Condition::VaultAway, text)
+                .hint("what waits stays on this machine; `lavatube node` tries again"),
             LinkError::Lock(e) => e.into(),
             LinkError::Key(e) => e.into(),
             LinkError::Seal(_) => Self::new(Condition::WrongKey, text)
                 .hint("copy the line that `lavatube pair` printed at the other end, from LVTP1- to its end"),
             LinkError::Vault(e) => e.into(),
             LinkError::Courier(e) => e.into(),
+            LinkError::State(e) => e.into(),
             LinkError::Entropy(_) => Self::new(Condition::Failed, text),
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),

@@ -7,12 +7,15 @@ use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use lavatube_format::shard::ObjectKind;
 use lavatube_node::far_end::Listener;
 use lavatube_node::link_folder;
-use lavatube_node::status::{Line, Status};
+use lavatube_node::queue::Waiting;
+use lavatube_node::status::{Contact, Line, Status};
 use lavatube_node::told::Told;
+use lavatube_node::waybill::Priority;
 use lavatube_node::{clock, signals};
 use serde_json::{Value, json};
 
@@ -25,6 +28,9 @@ use crate::{date, units};
 pub struct Daemon<'s> {
     screen: &'s Screen,
     words: bool,
+    /// What waits, and what was counted when last asked.
+    queue: Vec<Waiting>,
+    counted: Option<(Instant, u64, u64)>,
     folder: PathBuf,
     /// The first failure to write: nobody listens any more.
     pub failed: Option<Failure>,
@@ -34,7 +40,8 @@ impl<'s> Daemon<'s> {
     /// A daemon of the link in the vault's folder.
     pub fn new(settings: &Settings, screen: &'s Screen) -> Self {
         let words = !screen.json && !screen.quiet && stdout().is_terminal();
-        Self { screen, words, folder: settings.places.vault.clone(), failed: None }
+        let folder = settings.places.vault.clone();
+        Self { screen, words, queue: Vec::new(), counted: None, folder, failed: None }
     }
 
     fn write(&mut self, written: Result<(), Failure>) {
@@ -60,14 +67,28 @@ impl Listener for Daemon<'_> {
         } else if self.words {
             let written = self.screen.say(&in_words(&told, self.screen));
             self.write(written);
-        } else if matches!(told, Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_)) {
+        } else if matches!(told, Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_) | Told::Recovered) {
             self.screen.warn(&in_words(&told, self.screen));
         }
     }
 
     fn status(&mut self, status: &Status) {
         // For people only; a full disk must not stop the link.
-        let _ = link_folder::write_status(&self.folder, &status_in_json(status).to_string());
+        let mut value = status_in_json(status);
+        let (now, totals) = (Instant::now(), &status.totals);
+        if let Some((at, sent, received)) = self.counted.replace((now, totals.len_sent, totals.len_received)) {
+            let rate = |new: u64, old: u64| {
+                (8.0 * new.saturating_sub(old) as f64 / now.duration_since(at).as_secs_f64().max(0.001)) as u64
+            };
+            value["measured"] =
+                json!({ "up_bit_s": rate(totals.len_sent, sent), "down_bit_s": rate(totals.len_received, received) });
+        }
+        value["queue"] = self.queue.iter().map(waiting_in_json).collect();
+        let _ = link_folder::write_status(&self.folder, &value.to_string());
+    }
+
+    fn queue(&mut self, queue: &[Waiting]) {
+        self.queue = queue.to_vec();
     }
 }
 
@@ -94,6 +115,9 @@ fn in_words(told: &Told, screen: &Screen) -> String {
         Told::Line(Line::Open) => "the link is open".into(),
         Told::Line(Line::Silent) => screen.ink(Ink::Yellow, "nobody answers; what waits is sent once somebody does"),
         Told::Line(Line::Shut) => "no contact now, by the plan".into(),
+        Told::Recovered => {
+            "the other end came with other keys: with those of the recovery key, or with its own again".into()
+        }
         Told::Waiting(n) => format!("{} to send", units::things(*n as u64, "object", "objects")),
         Told::Stored { kind: what, id, len } => {
             format!("stored    {} {} ({})", kind(*what), id.short(), units::bytes(*len))
@@ -102,6 +126,10 @@ fn in_words(told: &Told, screen: &Screen) -> String {
         Told::Denied { id, why } => format!("the vault does not take object {}: {why}", id.short()),
         Told::Receipted { kind: what, id, left } => {
             format!("{}  {} {}; {left} left", screen.ink(Ink::Green, "receipted"), kind(*what), id.short())
+        }
+        Told::Sent { id, one_in } => {
+            let odds = units::count(*one_in);
+            format!("sent      {}, not receipted; lost with a chance of at most 1 in {odds}", id.short())
         }
         Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
         Told::Nonsense(what) => format!("the other end sent what makes no sense: {what}"),
@@ -113,6 +141,7 @@ fn in_json(told: &Told) -> Value {
         Told::Listening(address) => json!({ "event": "listening", "address": address.to_string() }),
         Told::Peer(address) => json!({ "event": "peer", "address": address.to_string() }),
         Told::Line(is) => json!({ "event": "line", "line": line(*is) }),
+        Told::Recovered => json!({ "event": "recovered" }),
         Told::Waiting(n) => json!({ "event": "waiting", "objects": n }),
         Told::Stored { kind: what, id, len } => {
             json!({ "event": "stored", "kind": kind(*what), "object": id.to_string(), "bytes": len })
@@ -122,9 +151,23 @@ fn in_json(told: &Told) -> Value {
         Told::Receipted { kind: what, id, left } => {
             json!({ "event": "receipted", "kind": kind(*what), "object": id.to_string(), "left": left })
         }
+        Told::Sent { id, one_in } => json!({ "event": "sent", "object": id.to_string(), "lost_one_in": one_in }),
         Told::Damaged(id) => json!({ "event": "damaged", "object": id.to_string() }),
         Told::Nonsense(what) => json!({ "event": "nonsense", "reason": what }),
     }
+}
+
+fn waiting_in_json(waiting: &Waiting) -> Value {
+    let bill = waiting.waybill.as_ref();
+    json!({
+        "manifest": waiting.manifest.map(|id| id.to_string()),
+        "snapshot": bill.map(|bill| &bill.snapshot),
+        "taken_unix_s": bill.map(|bill| bill.taken_unix_s),
+        "priority": bill.map_or(Priority::Normal, |bill| bill.priority),
+        "objects": waiting.objects,
+        "bytes": waiting.len,
+        "there_unix_s": waiting.there_at.map(|at| at.0 / 1_000_000_000),
+    })
 }
 
 /// What `lavatube link status` shows.
@@ -135,10 +178,24 @@ fn status_in_json(status: &Status) -> Value {
     });
     let totals = &status.totals;
     let blocks = status.outgoing.iter().take(BLOCKS_SHOWN_MAX);
-    let blocks = blocks.map(|b| json!({ "bytes": b.len, "symbols": b.symbols, "missing": b.missing, "sent": b.sent }));
+    let blocks = blocks.map(|b| {
+        json!({ "bytes": b.len, "priority": b.priority, "symbols": b.symbols, "missing": b.missing, "sent": b.sent })
+    });
+    let unix_s = |at: lavatube_base::Instant| at.0 / 1_000_000_000;
+    let contact = |c: Contact| {
+        json!({
+            "rate_up_bit_s": c.rate_up_bit_s,
+            "rate_down_bit_s": c.rate_down_bit_s,
+            "start_unix_s": unix_s(c.start),
+            "end_unix_s": (c.end.0 < u64::MAX / 2).then_some(unix_s(c.end)),
+            "budget_bytes": c.budget,
+        })
+    };
     json!({
         "line": line(status.line),
-        "contact": status.contact.map(|c| json!({ "rate_up_bit_s": c.rate_up_bit_s, "rate_down_bit_s": c.rate_down_bit_s })),
+        "contact": status.contact.map(contact),
+        "next_contact": status.next_contact.map(contact),
+        "contact_bytes_sent": status.contact_len_sent,
         "loss": status.loss,
         "light_s": status.light.map(|light| light.as_secs_f64()),
         "outgoing": { "blocks": queued, "bytes_missing": left, "first": blocks.collect::<Vec<_>>() },

@@ -71,6 +71,8 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Key(args) => verbs::key::run(args, &settings, screen),
         Verb::Pair(args) => verbs::pair::run(args, &settings, screen),
         Verb::Node(args) => verbs::node::run(args, &settings, screen),
+        Verb::Ping(args) => verbs::ping::run(args, &settings, screen),
+        Verb::Seed(args) => verbs::seed::run(args, &settings, screen),
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
         Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),

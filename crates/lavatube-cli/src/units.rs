@@ -39,14 +39,25 @@ pub fn things(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
-/// A span of time as a person would say it: `0.42 s`, `12.3 s`, `3 min 20 s`, `2 h 5 min`.
+/// Bits a second: `20.0 Mbit/s`.
+pub fn bit_rate(bit_s: u64) -> String {
+    match bit_s {
+        0..1_000 => format!("{bit_s} bit/s"),
+        1_000..1_000_000 => format!("{:.1} kbit/s", bit_s as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} Mbit/s", bit_s as f64 / 1e6),
+        _ => format!("{:.2} Gbit/s", bit_s as f64 / 1e9),
+    }
+}
+
+/// A span of time as a person would say it: `0.42 s`, `12.3 s`, `3 min 20 s`, `2 h 5 min`, `12 days 3 h`.
 pub fn span(d: Duration) -> String {
     let s = d.as_secs();
     match s {
         0..10 => format!("{:.2} s", d.as_secs_f64()),
         10..60 => format!("{:.1} s", d.as_secs_f64()),
         60..3600 => format!("{} min {} s", s / 60, s % 60),
-        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        3600..259_200 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} days {} h", s / 86_400, s % 86_400 / 3600),
     }
 }
 

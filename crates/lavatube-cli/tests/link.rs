@@ -49,10 +49,15 @@ impl Pair {
 
     #[track_caller]
     fn far_json(&self, args: &[&str]) -> Value {
+        self.far_json_status(args, 0)
+    }
+
+    #[track_caller]
+    fn far_json_status(&self, args: &[&str], want: i32) -> Value {
         let mut command = self.at_far(args);
         command.arg("--json");
         let (status, answer) = self.machine.read(args, &common::output(command));
-        assert_eq!(status, 0, "{args:?}: {answer:#}");
+        assert_eq!(status, want, "{args:?}: {answer:#}");
         answer
     }
 
@@ -156,6 +161,32 @@ fn what_was_backed_up_here_crosses_and_is_receipted() {
 }
 
 #[test]
+fn over_a_diode_all_is_sent_once_a_contact_and_stays_here_unreceipted() {
+    let pair = Pair::new(0x11b3);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 30, 4 << 20);
+    for folder in [pair.machine.vault(), pair.far()] {
+        let path = folder.join("link.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}[one_way]\nloss = 0.01\nfailure = 1e-9\nrepeats = 2\n")).unwrap();
+    }
+    assert_eq!(pair.machine.backup()["promise"], "safe-here");
+    let waiting = pair.spooled();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    let node = ["node", "--once", "--peer", &address, "--json"];
+    let sent = |out: std::process::Output| {
+        assert!(out.status.success(), "{}", common::show(&node, &out));
+        String::from_utf8(out.stdout).unwrap().matches("\"sent\"").count()
+    };
+    assert_eq!(sent(pair.machine.run(&node)), waiting);
+    // Whatever the vault has to say, it only listens.
+    assert_eq!(pair.spooled(), waiting, "nothing was receipted");
+    assert_eq!(sent(pair.machine.run(&node)), 0, "the contact is the same");
+    vault.stop();
+    pair.is_whole_there("over a diode");
+}
+
+#[test]
 fn what_is_there_is_read_over_the_link() {
     let pair = Pair::new(0x11a7);
     let mut chance = Chance::new(pair.machine.seed);
@@ -217,6 +248,172 @@ fn what_is_there_is_read_over_the_link() {
     fs::remove_dir_all(pair.machine.state()).unwrap();
     let away = pair.machine.json(&["snapshots", "--link-wait", "1"], 12);
     assert_eq!(away["error"]["code"], "vault-away", "{away:#}");
+}
+
+#[test]
+fn the_link_says_how_it_is_and_what_waits() {
+    let pair = Pair::new(0x11a8);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    let answer = pair.machine.json(&["ping", "--count", "2", "--link-wait", "30"], 0);
+    assert_eq!(answer["received"], 2, "{answer:#}");
+
+    // A backup that waits for the vault ends with the better promise.
+    fs::write(pair.machine.path("src/one"), chance.noise(300_000)).unwrap();
+    let src = pair.machine.src();
+    let backup = |more: &[&str]| pair.machine.json(&[&["backup", src.to_str().unwrap()], more].concat(), 0);
+    assert_eq!(backup(&["--wait", "there", "--link-wait", "60"])["promise"], "safe-there");
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    fs::write(pair.machine.path("src/two"), chance.noise(300_000)).unwrap();
+    assert_eq!(backup(&["--wait", "there", "--link-wait", "1"])["promise"], "safe-here");
+
+    // Outside of a contact nothing is sent; what is urgent is first in the queue, and the plan says when it will be there.
+    let settings = pair.machine.vault().join("link.toml");
+    let more = "plan = \"plan.txt\"\ncost_per_gb = 1000.0\ncurrency = \"EUR\"\n";
+    fs::write(&settings, fs::read_to_string(&settings).unwrap() + more).unwrap();
+    let plan = "contact 2400-01-01T00:00:00Z 2400-01-01T06:00:00Z up 8000000\n";
+    fs::write(pair.machine.vault().join("plan.txt"), plan).unwrap();
+    for (file, priority) in [("three", "low"), ("four", "high")] {
+        fs::write(pair.machine.path("src").join(file), chance.noise(300_000)).unwrap();
+        backup(&["--priority", priority]);
+    }
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    let mut queue = Vec::new();
+    wait_until(LONG, || {
+        let status = pair.machine.run(&["link", "status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        queue = status["queue"].as_array().cloned().unwrap_or_default();
+        queue.len() == 3
+    });
+    let order: Vec<_> = queue.iter().map(|waiting| text(&waiting["priority"])).collect();
+    assert_eq!(order, ["high", "normal", "low"]);
+    let there: Vec<_> = queue.iter().map(|waiting| waiting["there_unix_s"].as_u64().unwrap()).collect();
+    assert!(there.is_sorted() && there[0] >= 13_569_465_600, "{there:?}");
+    let status = pair.machine.json(&["link", "status"], 0);
+    assert_eq!((&status["line"], &status["datagrams"]["sent"]), (&"shut".into(), &0.into()));
+    node.stop();
+    let planned = pair.machine.json(&["link", "plan"], 0);
+    assert!(planned["cost"]["amount"].as_f64().unwrap() > 0.9, "{planned:#}");
+    assert_eq!(pair.machine.json(&["link", "plan", "--size", "30GB"], 0)["there_unix_s"], Value::Null);
+    assert_eq!(pair.machine.json(&["ping", "--count", "1", "--link-wait", "1"], 12)["error"]["code"], "vault-away");
+}
+
+#[test]
+fn what_travels_on_a_disk_does_not_cross_and_is_receipted_all_the_same() {
+    let pair = Pair::new(0x11a9);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 20, 4 << 20);
+    pair.machine.backup();
+    let disk = pair.machine.path("disk");
+    let disk = disk.to_str().unwrap();
+    let exported = pair.machine.json(&["seed", "export", disk], 0);
+    assert_eq!(exported["objects"].as_u64().unwrap() as usize, pair.spooled(), "{exported:#}");
+    assert_eq!(pair.machine.json(&["seed", "export", disk], 0)["objects"], 0);
+
+    // While the disk travels, what is new crosses, and nothing else.
+    fs::write(pair.machine.path("src/letter"), chance.noise(300_000)).unwrap();
+    pair.machine.backup();
+    let travels = exported["objects"].as_u64().unwrap() as usize;
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), travels);
+    let sent = pair.far_json(&["link", "status"])["symbols"]["received"].as_u64().unwrap();
+    assert!(sent < 1000, "{sent}");
+    assert_eq!(pair.far_json_status(&["seed", "import", disk], 10)["error"]["code"], "locked");
+    vault.stop();
+
+    // It arrives, is taken in once, and the receipts come over the link.
+    let imported = pair.far_json(&["seed", "import", disk]);
+    assert_eq!(imported["failed"], serde_json::json!([]), "{imported:#}");
+    assert_eq!(pair.far_json(&["seed", "import", disk])["known"].as_u64().unwrap() as usize, travels);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    pair.is_whole_there("seeded");
+
+    // A disk that is lost: what was on it goes over the link.
+    fs::write(pair.machine.path("src/second"), chance.noise(300_000)).unwrap();
+    pair.machine.backup();
+    pair.machine.json(&["seed", "export", disk], 0);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert!(pair.spooled() > 0);
+    pair.machine.json(&["seed", "forget"], 0);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    pair.is_whole_there("after a lost disk");
+}
+
+#[test]
+fn a_spool_that_is_lost_is_noticed_by_the_next_backup() {
+    let pair = Pair::new(0x11aa);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    common::fill(&pair.machine.src(), &mut chance, 20, 3 << 20);
+    pair.machine.backup();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    fs::write(pair.machine.path("src/second"), chance.noise(400_000)).unwrap();
+    pair.machine.backup();
+    fs::remove_dir_all(pair.machine.state().join("spool")).unwrap();
+    let answer = pair.machine.backup();
+    assert!(answer["doubted"].as_u64().unwrap() > 0, "{answer:#}");
+    // What was lost, and not what the vault has.
+    let new = answer["new_bytes"].as_u64().unwrap();
+    assert!((400_000..1_000_000).contains(&new), "{new}");
+    assert_eq!(pair.machine.backup()["doubted"], 0);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    // The snapshot that was lost is lost, and a check says so; the last one has everything.
+    assert!(pair.far_json_status(&["check"], 5)["structure"]["chain"][0].is_string());
+    let target = pair.machine.path("back");
+    pair.far_json(&["restore", "latest", "--target", target.to_str().unwrap()]);
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "after a lost spool");
+}
+
+#[test]
+fn with_every_machine_lost_the_recovery_key_and_an_address_bring_everything_back() {
+    let pair = Pair::new(0x11ab);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 30, 4 << 20);
+    pair.machine.backup();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    let key = fs::read_to_string(pair.machine.path("keys/recovery-key.txt")).unwrap();
+    // All that is left is on paper.
+    for lost in ["keys", "vault", "state"] {
+        fs::rename(pair.machine.path(lost), pair.machine.path(&format!("lost-{lost}"))).unwrap();
+    }
+    fs::write(pair.machine.path("paper"), key).unwrap();
+    let mut import = pair.machine.command(&["key", "import-recovery"]);
+    import.stdin(fs::File::open(pair.machine.path("paper")).unwrap());
+    let imported = common::output(import);
+    assert!(imported.status.success(), "{}", common::show(&["key"], &imported));
+    pair.machine.json(&["pair", "--recover", &address, "--rate-up", "200000000", "--rate-down", "200000000"], 0);
+    let snapshots = pair.machine.json(&["snapshots", "--link-wait", "60"], 0);
+    assert_eq!(snapshots["snapshots"].as_array().unwrap().len(), 1);
+    let target = pair.machine.path("back");
+    let restore = ["restore", "latest", "--link-wait", "60", "--target", target.to_str().unwrap()];
+    pair.machine.json(&restore, 0);
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "from paper");
+
+    // The machine takes the place of the one that was lost.
+    fs::write(pair.machine.path("src/after"), chance.noise(300_000)).unwrap();
+    pair.machine.backup();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    // The lost one is found again, and is heard too.
+    for lost in ["keys", "vault", "state"] {
+        fs::remove_dir_all(pair.machine.path(lost)).unwrap();
+        fs::rename(pair.machine.path(&format!("lost-{lost}")), pair.machine.path(lost)).unwrap();
+    }
+    pair.knows(&address);
+    assert_eq!(pair.machine.json(&["ping", "--count", "1", "--link-wait", "60"], 0)["received"], 1);
+    vault.stop();
 }
 
 #[test]

@@ -5,15 +5,16 @@
 //! sent, and sources are read again once. Readers do not ask for doubts: what is left of a pack may still serve. Step 3 of
 //! the walk. It must not know what packs hold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::{ObjectId, SessionId, Verified};
-use lavatube_format::manifest::SignedManifest;
+use lavatube_format::manifest::{Leaf, SignedManifest};
 
 use crate::cache;
 use crate::catalog::Catalog;
 use crate::courier::{Courier, CourierError, Drained};
 use crate::far::{Far, FarError};
+use crate::ledger;
 use crate::session::SessionError;
 use crate::state::{State, StateError, read_all, write_all};
 use crate::vaulted::{OBJECT_MAX, copies};
@@ -79,13 +80,47 @@ pub fn settle(
     Ok(doubts.difference(&known).count())
 }
 
-/// Before a backup for a vault that cannot be asked: makes `catalog` doubt what is doubted already.
+/// Before a backup for a vault that cannot be asked: finds out which sessions of this machine neither wait in the spool
+/// (`waiting`) nor are receipted or `listed` by the vault, because a spool was lost, and makes `catalog` doubt their packs.
+/// A manifest whose packs were all receipted waits again. Returns how many objects are doubted that were not before.
 ///
 /// # Errors
-/// When the state fails.
-pub fn recall(state: &dyn State, catalog: &mut Catalog<'_>) -> Result<(), StateError> {
-    doubt_in(catalog, &doubtful(state)?);
-    Ok(())
+/// When the state fails, or the spool does not take a manifest.
+pub fn account(
+    state: &dyn State,
+    waiting: &BTreeSet<ObjectId>,
+    listed: &BTreeSet<ObjectId>,
+    courier: &mut Courier<'_>,
+    catalog: &mut Catalog<'_>,
+) -> Result<usize, SessionError> {
+    let known = doubtful(state)?;
+    let mut doubts = known.clone();
+    let sent: BTreeMap<_, _> = copies(state)?.into_iter().filter(|(_, copied)| copied.is_own()).collect();
+    let receipts = ledger::receipted(state, &sent.keys().copied().collect())?;
+    let mut open = Vec::new();
+    for (id, copied) in sent {
+        // The vault takes a manifest when it has all of its packs.
+        if receipts.contains(&id) || listed.contains(&id) {
+            continue;
+        }
+        let copy = read_all(state, &copied.name, OBJECT_MAX)?.unwrap_or_default();
+        let signed = Verified::check(&copy, id).and_then(|_| SignedManifest::decode(&copy).ok());
+        open.extend(signed.map(|signed| (id, copy, signed.manifest)));
+    }
+    let packs = open.iter().flat_map(|(.., manifest)| manifest.leaves.iter().map(Leaf::id));
+    let receipts = ledger::receipted(state, &packs.collect())?;
+    for (id, copy, manifest) in open {
+        let is_gone = |leaf: &Leaf| !waiting.contains(&leaf.id()) && !receipts.contains(&leaf.id());
+        if manifest.leaves.iter().any(is_gone) {
+            doubts.insert(id);
+            doubts.extend(manifest.leaves.iter().map(Leaf::id));
+        } else if !waiting.contains(&id) {
+            courier.deliver_manifest(Verified::hash(&copy))?;
+        }
+    }
+    keep(state, &known, &doubts)?;
+    doubt_in(catalog, &doubts);
+    Ok(doubts.difference(&known).count())
 }
 
 fn doubt_in(catalog: &mut Catalog<'_>, doubts: &BTreeSet<ObjectId>) {

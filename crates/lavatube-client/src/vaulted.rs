@@ -275,6 +275,13 @@ pub(crate) struct Copied {
     pub(crate) name: String,
 }
 
+impl Copied {
+    /// Whether it is as it went out from here.
+    pub(crate) fn is_own(&self) -> bool {
+        self.name.starts_with(SENT)
+    }
+}
+
 /// Copies of manifests in the state.
 pub(crate) fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, Copied>, StateError> {
     let mut out = BTreeMap::new();

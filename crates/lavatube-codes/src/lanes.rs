@@ -73,8 +73,9 @@ impl Lanes {
     /// Every way this machine has, the slowest first.
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let found =
-            [simd::LanesAvx2::detect().map(Self::Pair), simd::LanesAvx512::detect().map(Self::Wide)].into_iter().flatten();
+        let found = [simd::LanesAvx2::detect().map(Self::Pair), simd::LanesAvx512::detect().map(Self::Wide)]
+            .into_iter()
+            .flatten();
         #[cfg(not(target_arch = "x86_64"))]
         let found = std::iter::empty();
         found.collect()
@@ -134,8 +135,8 @@ impl Lanes {
         let lanes: Vec<Lane> = (0..64).map(noise).collect();
         let (mut scaled, mut turned, mut naive) = (lanes.clone(), lanes.clone(), lanes.clone());
         self.scale(&mut scaled, &factors);
-        let products = lanes.iter().zip(&factors).zip(&scaled);
-        let right = products.map(|((lane, factor), scaled)| product(lane, *factor) == *scaled).all(|same| same);
+        let mut products = lanes.iter().zip(&factors).zip(&scaled);
+        let right = products.all(|((lane, factor), scaled)| product(lane, *factor) == *scaled);
         naive_fft(&mut naive, &factors[..63]);
         self.fft(&mut turned, &factors[..63]);
         let forth = naive == turned;

@@ -59,32 +59,41 @@
 //! |---|---|
 //! | `link` | the machine: what comes in, what goes out, when |
 //! | `sender`, `outgoing` | which block and how many symbols; one block on its way out |
-//! | `receiver` | symbols in, blocks out, reports |
+//! | `receiver`, `early` | symbols in, blocks out, reports; symbols of which nobody knows yet what they are |
+//! | `margin` | how many symbols where no report comes |
 //! | `estimate` | loss, bursts, light time, and what follows for the number of symbols |
 //! | `code`, `job` | the packet code; work that is done elsewhere |
 //! | `guard` | tags, counters, replay window |
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
+//! | `governor` | how fast, where nobody says |
 //! | `store` | the seam for symbols that came in |
 //! | `config`, `status` | what goes in at birth, what is told of it |
+//! | `ltp` | the other way across: LTP, for engines that are not ours |
+//! | `tcpcl` | the other way to carry: sessions over TCP, with foreign nodes |
 
 mod code;
 mod config;
 mod contact;
+mod early;
 mod estimate;
+mod governor;
 mod guard;
 mod job;
 mod line;
 mod link;
+pub mod ltp;
+mod margin;
 mod outgoing;
 mod pacer;
 mod receiver;
 mod sender;
 mod status;
 mod store;
+pub mod tcpcl;
 
-pub use config::{Config, OneWay};
+pub use config::{Config, Margin, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
-pub use guard::Key;
+pub use guard::{Key, counter_under};
 pub use job::{Done, Job};
 pub use line::Line;
 pub use link::{Event, Link, SubmitError};

@@ -127,8 +127,9 @@ pub struct Outgoing {
     /// When it was last sent of or heard of, and how often it was asked for since.
     pub quiet_since: Instant,
     pub asked: u32,
-    /// One-way: how many more times it is to be sent.
+    /// One-way: how many more times it is to be sent, and symbols each time.
     pub rounds: u8,
+    pub provided: Option<u64>,
 }
 
 impl Outgoing {
@@ -154,6 +155,7 @@ impl Outgoing {
             quiet_since: Instant(0),
             asked: 0,
             rounds,
+            provided: None,
         }
     }
 
@@ -179,7 +181,8 @@ impl Outgoing {
     /// Sets what is owed: what is missing, less what is under way and will probably arrive.
     pub fn owe(&mut self, estimate: &Estimate, sigmas: f64) {
         let under_way = self.sent - self.passed;
-        self.owed = estimate.symbols_for(self.missing, sigmas).saturating_sub(under_way);
+        let symbols = self.provided.unwrap_or_else(|| estimate.symbols_for(self.missing, sigmas));
+        self.owed = symbols.saturating_sub(under_way);
     }
 
     /// The peer wants nothing of it for now.
@@ -194,10 +197,10 @@ impl Outgoing {
     }
 
     /// One-way: the whole of it is sent once more, in other symbols as far as there are any.
-    pub fn again(&mut self, estimate: &Estimate, sigmas: f64) {
+    pub fn again(&mut self, estimate: &Estimate) {
         self.rounds = self.rounds.saturating_sub(1);
         self.passed = self.sent;
-        self.owe(estimate, sigmas);
+        self.owe(estimate, 0.0);
         (self.unannounced, self.fresh) = (true, 0);
         self.state = self.state.next(Happening::Owed);
     }
@@ -274,8 +277,10 @@ impl Outgoing {
         self.sent += 1;
         self.fresh += 1;
         self.owed = self.owed.saturating_sub(1);
-        // Often at first, because without it symbols mean nothing there, and seldom later.
-        self.unannounced = self.fresh.is_power_of_two() || self.fresh.is_multiple_of(ANNOUNCE_EVERY);
+        // Often at first, because without it symbols mean little there, and seldom later.
+        // Where nobody can ask for it, so often that losing all of them is losing the block.
+        let every = self.provided.map_or(ANNOUNCE_EVERY, |n| (n / ANNOUNCEMENTS).clamp(1, ANNOUNCE_EVERY));
+        self.unannounced = ANNOUNCE_AFTER.contains(&self.fresh) || self.fresh.is_multiple_of(every);
         if self.owed == 0 {
             self.state = self.state.next(Happening::Spent);
         }
@@ -298,8 +303,12 @@ impl Outgoing {
     }
 }
 
+/// Symbols that come before their announcement are kept there, so it need not be repeated as soon as can be.
+const ANNOUNCE_AFTER: [u64; 3] = [1, 4, 16];
 /// An announcement is as long as a symbol is every 1024 bytes or so: one in 64 costs a thousandth.
 const ANNOUNCE_EVERY: u64 = 64;
+/// Announcements of a block where no report comes, or as many as it has symbols.
+const ANNOUNCEMENTS: u64 = 32;
 /// Repair symbols made beside those that are owed and half as many.
 const SPARE: usize = 16;
 

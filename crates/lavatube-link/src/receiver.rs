@@ -26,6 +26,7 @@ use lavatube_format::btpu::{Announce, ENTRY_LEN, Entry, REPORT_LEN, Standing, Sy
 
 use crate::Event;
 use crate::code::Shape;
+use crate::early::Early;
 use crate::job::Job;
 use crate::pacer;
 use crate::store::{StoreError, SymbolStore};
@@ -101,6 +102,7 @@ pub struct Receiver<S> {
     store: S,
     incoming: BTreeMap<BlockId, Incoming>,
     transfers: BTreeMap<u32, Heard>,
+    early: Early,
     /// Blocks to be rebuilt, in order.
     rebuild: VecDeque<BlockId>,
     kept: Remembered,
@@ -123,6 +125,7 @@ impl<S: SymbolStore> Receiver<S> {
             store,
             incoming: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            early: Early::default(),
             rebuild: VecDeque::new(),
             kept: Remembered::default(),
             refused: Remembered::default(),
@@ -151,13 +154,16 @@ impl<S: SymbolStore> Receiver<S> {
         let Some(shape) = shape else { return };
         self.touch(announce.transfer, Some(announce.block), now);
         if self.kept.contains(announce.block) || self.refused.contains(announce.block) {
-            return;
+            return self.early.take(announce.transfer, |_| self.symbols_repeated += 1);
         }
         // The same id with another length is somebody's mistake; the first one stands.
         if !self.incoming.contains_key(&announce.block) {
             self.begin(announce, shape, now);
             self.complete(announce.block);
         }
+        let mut early = std::mem::take(&mut self.early);
+        early.take(announce.transfer, |symbol| self.put_symbol(announce.block, symbol, now));
+        self.early = early;
     }
 
     fn begin(&mut self, announce: &Announce, shape: Shape, now: Instant) {
@@ -186,7 +192,13 @@ impl<S: SymbolStore> Receiver<S> {
     /// A piece of a block.
     pub fn handle_symbol(&mut self, symbol: &Symbol<'_>, now: Instant) {
         self.symbols_received += 1;
-        let Some(id) = self.touch(symbol.transfer, None, now) else { return };
+        match self.touch(symbol.transfer, None, now) {
+            Some(id) => self.put_symbol(id, symbol, now),
+            None => self.early.keep(symbol),
+        }
+    }
+
+    fn put_symbol(&mut self, id: BlockId, symbol: &Symbol<'_>, now: Instant) {
         let Some(block) = self.incoming.get_mut(&id).filter(|block| block.state == State::Gathering) else {
             self.symbols_repeated += 1;
             return;
@@ -212,6 +224,7 @@ impl<S: SymbolStore> Receiver<S> {
 
     /// The peer gave a transfer up.
     pub fn handle_cancel(&mut self, transfer: u32) {
+        self.early.take(transfer, |_| {});
         let block = self.transfers.remove(&transfer).and_then(|heard| heard.block);
         if let Some(id) = block.filter(|id| self.incoming.get(id).is_some_and(|block| block.state != State::Whole)) {
             self.forget(id);

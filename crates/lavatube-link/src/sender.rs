@@ -15,6 +15,7 @@ use lavatube_format::btpu::{ANNOUNCE_LEN, Report, SYMBOL_FRAMING_LEN, Standing, 
 
 use crate::code::Shape;
 use crate::estimate::Estimate;
+use crate::governor::Heard;
 use crate::job::Job;
 use crate::outgoing::{Block, Outgoing, State};
 use crate::{Event, OneWay, SubmitError};
@@ -98,8 +99,15 @@ impl Sender {
         let rank = (block.priority, self.serial);
         self.serial += 1;
         self.keys.insert(block.key, rank);
-        let rounds = self.one_way.map_or(0, |one_way| one_way.repeats);
-        self.queue.insert(rank, Outgoing::new(block, shape, rounds));
+        let mut out = Outgoing::new(block, shape, 0);
+        if let Some((one_way, margin)) =
+            self.one_way.and_then(|one_way| Some((one_way, one_way.margin(out.block.len)?)))
+        {
+            (out.rounds, out.provided) = (one_way.repeats, Some(margin.sent));
+            // Nobody could say how much of it is there.
+            out.block.resumed = false;
+        }
+        self.queue.insert(rank, out);
         self.changed(events);
         Ok(())
     }
@@ -150,6 +158,7 @@ impl Sender {
     }
 
     /// What the peer says came in; `counter` is that of the datagram it stood in, `next` the counter that we have not used yet.
+    /// Returns what it says of the link.
     pub fn handle_report(
         &mut self,
         report: &Report<'_>,
@@ -157,15 +166,15 @@ impl Sender {
         next: u64,
         now: Instant,
         events: &mut VecDeque<Event>,
-    ) {
+    ) -> Option<Heard> {
         let tally = report.tally;
         // Older reports say less; one about what we never sent is about another life of ours.
         if self.last_report.is_some_and(|last| counter <= last) || tally.horizon >= next {
-            return;
+            return None;
         }
         self.last_report = Some(counter);
-        self.pass(tally.horizon, tally.age_us, now);
-        self.estimate.heard(tally.horizon, tally.received, self.first_counter);
+        let round_trip = self.pass(tally.horizon, tally.age_us, now);
+        let known = self.estimate.heard(tally.horizon, tally.received, self.first_counter);
         for entry in report.entries() {
             let Some(rank) = self.transfers.get(&entry.transfer).copied() else { continue };
             let sigmas = self.sigmas(rank);
@@ -184,17 +193,25 @@ impl Sender {
             }
         }
         self.changed(events);
+        let age = Duration::from_micros(tally.age_us.into());
+        let (passed, came) = known.filter(|_| tally.age_us < u32::MAX)?;
+        let ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        Some(Heard { arrived: Instant(now.0.saturating_sub(ns)), round_trip, passed, came })
     }
 
-    /// Takes off the flight what the horizon has passed.
-    fn pass(&mut self, horizon: u64, age_us: u32, now: Instant) {
+    /// Takes off the flight what the horizon has passed. Returns how long its way there and back took, if that can be told.
+    fn pass(&mut self, horizon: u64, age_us: u32, now: Instant) -> Option<Duration> {
+        let mut round_trip = None;
         while let Some(flight) = self.flight.pop_front_if(|flight| flight.counter <= horizon) {
             self.land(flight);
             if flight.counter == horizon && age_us < u32::MAX {
                 let age = Duration::from_micros(u64::from(age_us));
-                self.estimate.took(now.since(flight.at).saturating_sub(age));
+                let took = now.since(flight.at).saturating_sub(age);
+                self.estimate.took(took);
+                round_trip = Some(took);
             }
         }
+        round_trip
     }
 
     fn land(&mut self, flight: Flight) {
@@ -209,8 +226,8 @@ impl Sender {
         for rank in self.transfers.values() {
             let Some(out) = self.queue.get_mut(rank) else { continue };
             (out.quiet_since, out.asked) = (now, 0);
-            if let Some(one_way) = self.one_way.filter(|_| out.state == State::Resting) {
-                out.again(&self.estimate, one_way.sigmas());
+            if self.one_way.is_some() && out.state == State::Resting {
+                out.again(&self.estimate);
             }
         }
         self.changed(events);
@@ -281,8 +298,13 @@ impl Sender {
             self.current = Some(rank);
             return;
         }
-        if self.one_way.is_some() && block.state == State::Resting && block.rounds == 0 {
-            events.push_back(Event::Spent { key: block.block.key });
+        if let Some(one_way) = self.one_way.filter(|_| block.state == State::Resting && block.rounds == 0) {
+            // Each contact is luck of its own.
+            let one = one_way.margin(block.block.len).map_or(1.0, |margin| margin.failure);
+            let all = one.powi(1 + i32::from(one_way.repeats));
+            // Neither negative nor a number that is none; beyond the largest it is the largest.
+            let one_in = all.recip() as u64;
+            events.push_back(Event::Spent { key: block.block.key, one_in });
             self.remove(rank);
         }
         self.changed(events);
@@ -317,16 +339,14 @@ impl Sender {
 
     /// Standard deviations of bad luck to provide for: many when the link would be idle while a second round is under way.
     fn sigmas(&self, rank: Rank) -> f64 {
-        if let Some(one_way) = self.one_way {
-            return one_way.sigmas();
-        }
         let busy = |out: &&Outgoing| matches!(out.state, State::Waiting | State::Sending);
         let behind = self.queue.range((Bound::Excluded(rank), Bound::Unbounded)).map(|(_, out)| out).filter(busy);
         let (mut blocks, mut len) = (0, 0);
         for out in behind.take(SEARCH) {
             (blocks, len) = (blocks + 1, len + out.block.len);
             if len >= self.window || blocks == SEARCH {
-                return SIGMAS_AMONG;
+                let k = self.queue.get(&rank).map_or(0, |out| out.shape.k());
+                return if k < FEW { SIGMAS_FEW } else { SIGMAS_AMONG };
             }
         }
         SIGMAS_LAST
@@ -448,5 +468,8 @@ const SEARCH: usize = OUTGOING_MAX + 64;
 const SIGMAS_LAST: f64 = 3.0;
 /// Where enough others follow, a second round costs nothing but a few symbols.
 const SIGMAS_AMONG: f64 = 1.0;
+/// Of a block of few symbols a deviation is a large part, and what was sent in vain costs more than telling what is missing.
+const SIGMAS_FEW: f64 = 0.0;
+const FEW: usize = 256;
 /// Questions are asked at most 2^5 times as rarely.
 const BACKOFF_MAX: u32 = 5;

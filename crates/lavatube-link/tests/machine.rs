@@ -3,7 +3,9 @@
 use lavatube_base::digest::h16;
 use lavatube_base::limits::BLOCK_LEN_MAX;
 use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols};
+use lavatube_link::{
+    Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols,
+};
 
 const T0: Instant = Instant(1_000_000_000);
 
@@ -100,14 +102,31 @@ fn any_order_and_any_repetition_of_datagrams_give_the_same_block() {
     for seed in 0..50 {
         let mut order: Vec<usize> = (0..all.len()).chain(0..all.len()).collect();
         order.sort_by_key(|i| (*i as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
-        // What comes before its announcement is not understood and would be sent again; here it comes first.
-        order.insert(0, 0);
         let mut far = link(2, 0..1 << 20, MemoryStore::default());
         for i in order {
             far.handle_datagram(&all[i], T0);
         }
         let received = events(&mut far);
         assert!(matches!(&received[..], [Event::Received { bytes: same, .. }] if *same == bytes), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_announcement_that_is_lost_or_late_costs_no_symbol() {
+    let bytes: Vec<u8> = (0..40 * 1436u32).map(|i| (i % 251) as u8).collect();
+    let (_, all) = sent(&bytes);
+    // The first is the announcement alone; the next is with the second symbol, or later.
+    assert!(all[0].len() < 100);
+    let mut far = link(2, 0..1 << 20, MemoryStore::default());
+    let lost = all[1..].iter();
+    let late = all[1..all.len() - 1].iter().chain([&all[0], &all[all.len() - 1]]);
+    for order in [lost.collect::<Vec<_>>(), late.collect()] {
+        order.iter().for_each(|datagram| {
+            far.handle_datagram(datagram, T0);
+        });
+        assert_eq!(far.totals().symbols_needless, 0);
+        assert!(matches!(&events(&mut far)[..], [Event::Received { bytes: same, .. }] if *same == bytes));
+        far = link(2, 0..1 << 20, MemoryStore::default());
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_link::{Contact, ContactPlan, Line, OneWay};
-use world::{Chance, Way, World, s};
+use world::{Chance, Way, World, counted_lost, s};
 
 /// How many links are drawn: fewer where the code is slow.
 const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 3000 };
@@ -69,6 +69,7 @@ fn every_seed_ends_complete() {
         let ways = [drawn(&mut chance), drawn(&mut chance)];
         let plans = [plan(&mut chance), plan(&mut chance)];
         let mut world = World::new(seed, ways, plans, None);
+        world.work = s(chance.share() * if chance.hits(0.5) { 0.5 } else { 0.0 });
         for which in 0..2 {
             // Outages of one way, up to five minutes.
             for _ in 0..chance.below(3) {
@@ -230,8 +231,32 @@ fn a_busy_receiver_pushes_back_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_rate_that_nobody_wrote_down_is_found_out() {
+    for (mbit_s, loss) in [(20, 0.0), (20, 0.05), (100, 0.01)] {
+        let ways = [mbit_s, 5]
+            .map(|mbit| Way { own_len: 28, ..Way::new(mbit * 1_000_000, s(0.3)).losing(loss, Duration::ZERO) });
+        let plans = [ContactPlan::always(1_000_000_000, 5_000_000), ContactPlan::always(5_000_000, 1_000_000_000)];
+        let mut world = World::new(4, ways, plans, None);
+        let store = world.kill(0);
+        world.nodes[0].config.governed = true;
+        world.revive_with(0, store);
+        let blocks = mbit_s * 3;
+        (0..blocks).for_each(|key| world.submit(0, key, 1 << 20, 1));
+        let begin = world.now;
+        assert!(delivered(&mut world, s(200.0)));
+        all_as_sent(&world);
+        let ideal = (blocks << 20) as f64 * 8.0 / (0.956 * (1.0 - loss) * mbit_s as f64 * 1e6);
+        let took = world.now.since(begin).as_secs_f64();
+        let tally = world.channels[0].tally();
+        // Some seconds of finding out, then all of it; and hardly a packet dropped by a full queue.
+        assert!(took < 1.05 * ideal + 7.0, "{mbit_s} {loss}: {took} {ideal} {tally:?}");
+        assert!(tally.overflowed * 50 <= tally.offered, "{mbit_s} {loss}: {tally:?}");
+    }
+}
+
+#[test]
 fn one_way_blocks_arrive_without_a_word_coming_back() {
-    let one_way = OneWay { failure: 1e-4, repeats: 0 };
+    let one_way = OneWay { loss: 0.05, burst: 1.0, failure: 1e-4, repeats: 0 };
     let mut dead = Way::new(u64::MAX, s(0.01));
     dead.dark.push((Instant(0), CALM));
     let ways = [Way::new(u64::MAX, s(0.3)).losing(0.05, Duration::ZERO), dead];
@@ -244,12 +269,43 @@ fn one_way_blocks_arrive_without_a_word_coming_back() {
     assert_eq!(world.nodes[1].stored.len(), 300);
 }
 
+/// Blocks of which many are to be lost: the engine loses as many as counting says, and no more than is stated.
+#[test]
+fn one_way_blocks_are_lost_as_often_as_they_are_counted_to_be() {
+    // Their symbols leave room for an announcement beside each, so that a datagram is a symbol.
+    const BLOCKS: u64 = 600;
+    const LEN: usize = 18_000;
+    let slot = s(1485.0 * 8.0 / 50e6);
+    for (loss, burst) in [(0.1f64, 1.0), (0.15, 4.0)] {
+        let one_way = OneWay { loss, burst, failure: 0.8, repeats: 0 };
+        let margin = one_way.margin(LEN as u64).unwrap();
+        // A spell in continuous time whose bursts, slot by slot, have that mean length.
+        let decay = -(1.0 - 1.0 / (burst * (1.0 - loss))).ln();
+        let spell = if burst > 1.0 { slot.div_f64(decay * (1.0 - loss)) } else { Duration::ZERO };
+        let out = Way { own_len: 28, ..Way::new(50_000_000, s(0.3)).losing(loss, spell) };
+        let mut dead = Way::new(u64::MAX, s(0.01));
+        dead.dark.push((Instant(0), CALM));
+        let plans = [ContactPlan::always(50_000_000, 0), ContactPlan::always(1, 50_000_000)];
+        let mut world = World::new(11, [out, dead], plans, Some(one_way));
+        (0..BLOCKS).for_each(|key| world.submit(0, key, LEN, 1));
+        assert!(world.run(CALM, |world| world.nodes[0].spent.len() as u64 == BLOCKS));
+        let until = world.now + s(1.0);
+        world.run(until, |_| false);
+        let lost = 1.0 - world.nodes[1].stored.len() as f64 / BLOCKS as f64;
+        let counted = counted_lost(loss, burst, margin.needed, margin.sent, 40_000, &mut Chance::new(5, 0));
+        let counted = counted as f64 / 40_000.0;
+        let deviation = (counted * (1.0 - counted) / BLOCKS as f64).sqrt();
+        assert!((lost - counted).abs() < 4.0 * deviation, "{lost} {counted} {deviation}");
+        assert!(counted > 0.02 && counted < margin.failure, "{counted} {margin:?}");
+    }
+}
+
 #[test]
 fn one_way_blocks_are_sent_once_more_in_the_next_contact() {
     let plan = ContactPlan::new(vec![contact(2.0, 12.0, None), contact(100.0, 110.0, None)]).unwrap();
     let mut out = Way::new(u64::MAX, s(0.3)).losing(0.05, Duration::ZERO);
     out.dark.push((Instant(0), Instant(0) + s(50.0)));
-    let one_way = OneWay { failure: 1e-4, repeats: 1 };
+    let one_way = OneWay { loss: 0.05, burst: 1.0, failure: 1e-4, repeats: 1 };
     let mut world = World::new(5, [out, Way::new(u64::MAX, s(0.3))], [plan, ContactPlan::default()], Some(one_way));
     (0..10).for_each(|key| world.submit(0, key, 100_000, 1));
     let arrived = |world: &World| world.nodes[0].spent.len() == 10 && world.nodes[1].stored.len() == 10;

@@ -37,13 +37,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(rate) => vec![rate.parse::<u64>()? * 1_000_000],
         None => vec![1_000_000_000, RATE],
     };
-    println!("{:>6} {:>10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12}", "loss", "Gbit/s set", "Gbit/s", "near CPU s", "far CPU s", "jobs CPU s", "Gbit/CPU s", "sent/need");
+    println!(
+        "{:>6} {:>10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "loss", "Gbit/s set", "Gbit/s", "near CPU s", "far CPU s", "jobs CPU s", "Gbit/CPU s", "sent/need"
+    );
     for rate in rates {
         for loss in [0.0, 0.01, 0.1] {
             measure(Path::new(&folder), blocks, rate, loss)?;
         }
     }
-    println!("CPU is the kernel's, too; jobs are repair symbols made and blocks rebuilt, for both ends; Gbit/CPU s is of all together, without the relay");
+    println!(
+        "CPU is the kernel's, too; jobs are repair symbols made and blocks rebuilt, for both ends; Gbit/CPU s is of all together, without the relay"
+    );
     Ok(())
 }
 
@@ -152,7 +157,9 @@ fn receive(pairing: &Pairing, peer: &str, tell: &Sender<SocketAddr>, stop: &Atom
 fn relay(near: &UdpSocket, far: &UdpSocket, far_at: SocketAddr, loss: f64, stop: &AtomicBool) {
     let mut near_at = None;
     let mut word = 1u64;
-    let (Ok(near_state), Ok(far_state)) = (UdpSocketState::new(near.into()), UdpSocketState::new(far.into())) else { return };
+    let (Ok(near_state), Ok(far_state)) = (UdpSocketState::new(near.into()), UdpSocketState::new(far.into())) else {
+        return;
+    };
     for (state, socket) in [(&near_state, near), (&far_state, far)] {
         let _ = socket.set_nonblocking(true);
         let _ = state.set_recv_buffer_size(socket.into(), 8 << 20);
@@ -180,7 +187,9 @@ fn relay(near: &UdpSocket, far: &UdpSocket, far_at: SocketAddr, loss: f64, stop:
                 if up {
                     near_at = Some(meta.addr);
                 }
-                let (Some(destination), false) = (if up { Some(far_at) } else { near_at }, kept.is_empty()) else { continue };
+                let (Some(destination), false) = (if up { Some(far_at) } else { near_at }, kept.is_empty()) else {
+                    continue;
+                };
                 let segment_size = Some(meta.stride);
                 let transmit = Transmit { destination, ecn: None, contents: &kept, segment_size, src_ip: None };
                 for _ in 0..10_000 {

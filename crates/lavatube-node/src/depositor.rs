@@ -3,11 +3,12 @@
 //! Each function here is one command without its terminal: it takes locks, opens rooms in the right order, runs the
 //! client's straight lines on threads, and tidies up. It must not know layouts, nor print anything.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lavatube_base::time::WallTime;
-use lavatube_base::{VaultId, Verified};
+use lavatube_base::{ObjectId, VaultId, Verified};
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::cache::newest_start;
 use lavatube_client::catalog::{Catalog, CatalogError};
@@ -19,11 +20,14 @@ use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
+use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::{State, StateError, write_all};
+use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
 
 use crate::atomic::{COMMON, make_folders};
+use crate::desk::Desk;
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
@@ -33,6 +37,7 @@ use crate::keyring::{Keyring, KeyringError};
 use crate::link_folder::{self, LinkError};
 use crate::lock::{Lock, LockError, Mode};
 use crate::pipeline::{self, Effort};
+use crate::waybill::{self, Priority, Waybill};
 use crate::words::plain;
 use crate::{entropy, process};
 
@@ -195,19 +200,20 @@ pub struct Outcome {
 }
 
 /// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there or it is at the other
-/// end of a link.
+/// end of a link. Of what waits for a link, what has a higher `priority` goes first.
 ///
 /// # Errors
 /// [`DepositorError`]; what was delivered before the error is kept for the next run.
 pub fn backup(
     places: &Places,
     request: &Request<'_>,
+    priority: Priority,
     effort: Effort,
     wait: Duration,
     meter: &Meter,
 ) -> Result<Outcome, DepositorError> {
     if link_folder::is_far(&places.vault) {
-        return backup_for_far(places, request, effort, wait, meter);
+        return backup_for_far(places, request, priority, effort, wait, meter);
     }
     let holding = Holding::open(places, "lavatube backup", true, wait)?;
     let Holding { vault, state, .. } = &holding;
@@ -271,11 +277,12 @@ fn open_session(
     no_entropy.map_or(Ok((recovered, open)), |e| Err(KeyringError::from(e).into()))
 }
 
-/// Takes a snapshot for a vault at the other end of a link: all of it goes to the spool. The vault is not asked anything,
-/// so that what it has lost since is not noticed here.
+/// Takes a snapshot for a vault at the other end of a link: all of it goes to the spool. The vault is not asked anything:
+/// what it has receipted counts as there, and what it has lost since is not noticed here.
 fn backup_for_far(
     places: &Places,
     request: &Request<'_>,
+    priority: Priority,
     effort: Effort,
     wait: Duration,
     meter: &Meter,
@@ -288,13 +295,25 @@ fn backup_for_far(
     let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
     let mut courier = Courier::new(None, &mut spool, &state);
     let mut catalog = Catalog::open(&state)?;
+    let waited: BTreeSet<ObjectId> = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
     let before = Chain::known(&state, &deposit)?;
     let mut chain = before.clone();
     let (recovered, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
-    doubt::recall(&state, &mut catalog)?;
+    let waiting = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
+    let listed = Desk::open(&folder).ok().and_then(|desk| desk.list(ObjectKind::Manifest));
+    let listed = listed.into_iter().flat_map(|(objects, _)| objects).map(|(id, _)| id).collect();
+    let doubted = doubt::account(&state, &waiting, &listed, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
     let (report, promise) =
         take(&state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, true, meter)?;
+    // The last manifest is that of this very snapshot, unless it is there already.
+    let mut manifests =
+        spooled(&folder)?.into_iter().filter(|(kind, id)| *kind == SpoolKind::Manifest && !waited.contains(id));
+    if let (Some((_, manifest)), Some(snapshot)) = (manifests.next_back(), report.snapshot) {
+        let waybill = Waybill { snapshot: snapshot.to_string(), taken_unix_s: request.now.s, priority };
+        waybill::keep(&folder, manifest, &waybill)
+            .map_err(|source| DepositorError::Io { path: folder.clone(), source })?;
+    }
     let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
     Ok(Outcome {
         report,
@@ -302,13 +321,21 @@ fn backup_for_far(
         stored_bytes,
         recovered,
         drained: Drained::default(),
-        doubted: 0,
+        doubted,
         degraded: Vec::new(),
         far: true,
         catalog_incomplete,
         chain: before,
         clock_behind,
     })
+}
+
+/// What waits for the vault of a folder of state.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub fn spooled(state: &Path) -> Result<Vec<(SpoolKind, ObjectId)>, DepositorError> {
+    Ok(DirectorySpool::peek(&spool_folder(state)).map_err(CourierError::from)?)
 }
 
 /// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,17 +20,14 @@ use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::State;
 use lavatube_format::message::Part;
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::Status;
 
 use crate::depositor::{CARDS, DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::desk::{Desk, Errand, parts_of, pieces_of};
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::far_end::{Listener, Run};
-use crate::link_folder::{LinkError, Pairing};
-use crate::lock::{Lock, LockError, Mode};
-use crate::near_end;
-use crate::told::Told;
+use crate::link_folder::Pairing;
+use crate::lock::{Lock, Mode};
+use crate::own_link::{Errands, OwnLink};
 
 /// How a far vault is to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,7 +116,7 @@ impl FarVault {
             asking,
             known: Mutex::new(known),
             tally: Tally::default(),
-            link: OwnLink::start(places)?,
+            link: OwnLink::start(places, Errands::Read)?,
             _lock: lock,
         })
     }
@@ -384,78 +381,6 @@ fn away(text: &str) -> FarError {
     FarError::Away(text.to_owned())
 }
 
-/// The link, turned by a thread of this process while a command reads.
-struct OwnLink {
-    stop: Arc<AtomicBool>,
-    seen: Arc<Seen>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-/// What the thread says.
-#[derive(Default)]
-struct Seen {
-    received: AtomicU64,
-    error: Mutex<Option<String>>,
-}
-
-impl OwnLink {
-    /// Starts it, unless somebody else turns the link.
-    fn start(places: &Places) -> Result<Option<Self>, DepositorError> {
-        let lock = Pairing::open(&places.vault)?.own_folder()?.join("lock");
-        match Lock::acquire(&lock, COMMAND, Mode::Exclusive, Duration::ZERO) {
-            // Taken anew by the thread.
-            Ok(_) => {}
-            Err(LockError::Held { .. }) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        }
-        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
-        let (places, over, told) = (places.clone(), Arc::clone(&stop), Arc::clone(&seen));
-        let work = move || {
-            let run = Run { listen: None, peer: None, wait: Duration::from_secs(1), stop: &over };
-            let mut listener = Quiet { seen: Arc::clone(&told) };
-            let end = near_end::run_errands(&places, &run, &mut listener);
-            // A daemon that was faster does as well.
-            if let Err(e) = end
-                && !matches!(e, LinkError::Lock(LockError::Held { .. }))
-            {
-                *told.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
-            }
-        };
-        Ok(Some(Self { stop, seen, thread: Some(thread::spawn(work)) }))
-    }
-
-    fn received(&self) -> u64 {
-        self.seen.received.load(Ordering::Relaxed)
-    }
-
-    fn error(&self) -> Option<String> {
-        self.seen.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for OwnLink {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to say that was not said.
-            let _ = thread.join();
-        }
-    }
-}
-
-struct Quiet {
-    seen: Arc<Seen>,
-}
-
-impl Listener for Quiet {
-    fn told(&mut self, _told: Told) {}
-
-    fn status(&mut self, status: &Status) {
-        self.seen.received.store(status.totals.datagrams_received, Ordering::Relaxed);
-    }
-}
-
-const COMMAND: &str = "a command that reads";
 const SENT: &str = "manifests/";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What is here within this was hardly waited for.

@@ -24,7 +24,9 @@ pub mod keyring;
 pub mod keys_io;
 pub mod link_folder;
 pub mod lock;
+pub mod ltp_port;
 pub mod near_end;
+pub mod own_link;
 pub mod pipeline;
 pub mod port;
 pub mod process;
@@ -32,9 +34,11 @@ pub mod queue;
 pub mod read_ahead;
 pub mod reader;
 pub mod rehearsal;
+pub mod seed;
 pub mod signals;
 pub mod stage;
 pub mod symbol_files;
+pub mod tcpcl_port;
 pub mod told;
 pub mod waybill;
 
@@ -44,11 +48,12 @@ mod descend;
 mod mounts;
 mod outbox;
 mod parcels;
+mod sent;
 mod wire;
 mod words;
 mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {
-    pub use lavatube_link::{Line, Status};
+    pub use lavatube_link::{Contact, Line, Status};
 }

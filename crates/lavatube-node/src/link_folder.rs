@@ -5,28 +5,31 @@
 //! nor what crosses the link. FORMAT section 13. No step of the walk.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
+use lavatube_base::time::WallTime;
 use lavatube_base::{Instant, VaultId};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
-use lavatube_format::pair_line::{PairLine, PairVault};
-use lavatube_link::{Config, ContactPlan, PlanError};
+use lavatube_format::pair_line::{self, PairLine, PairVault};
+use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{LinkEnd, LinkKey, SealError};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
-use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
 use crate::lock::LockError;
 use crate::words::plain;
+use crate::{clock, entropy};
 
 const KEY_FILE: &str = "link.key";
 const COUNTERS: &str = "counters";
+const RECOVERY_COUNTERS: &str = "counters-recovery";
 const STATUS: &str = "link/status.json";
 const STATUS_NEW: &str = "link/.status.json.new";
 
@@ -98,9 +101,15 @@ pub enum LinkError {
     /// Spool, ledger or state of a depositor.
     #[error(transparent)]
     Courier(#[from] lavatube_client::courier::CourierError),
+    /// The state of a depositor.
+    #[error(transparent)]
+    State(#[from] lavatube_client::state::StateError),
     /// No entropy.
     #[error(transparent)]
     Entropy(#[from] entropy::EntropyError),
+    /// It ended while it was needed.
+    #[error("the link: {0}")]
+    Ended(String),
     /// Objects are left that cannot be sent.
     #[error("{count} objects are left that cannot be sent, the first because {why}")]
     Stuck {
@@ -112,7 +121,7 @@ pub enum LinkError {
 }
 
 /// What a person may set of a link: `link.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkFile {
     /// The other end's line.
@@ -120,6 +129,9 @@ pub struct LinkFile {
     /// Where the other end listens: host:port. Learned from what comes in when it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// `auto`: how fast to send is found out, and `rate_up_bit_s` is the most, if it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateFile>,
     /// Bits a second that may leave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_up_bit_s: Option<u64>,
@@ -132,6 +144,60 @@ pub struct LinkFile {
     /// What its times count from, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_origin_unix_s: Option<u64>,
+    /// What a minute of a contact costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_minute: Option<f64>,
+    /// What 10^9 bytes that leave cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_gb: Option<f64>,
+    /// In what these costs are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// Whether anything can come back from the vault; without it, yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_path: Option<bool>,
+    /// Where nothing can: what is provided for. A table; it stands last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<OneWayFile>,
+}
+
+/// How the rate is set: `rate` of `link.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateFile {
+    /// By what reports tell of delay and of what arrives.
+    Auto,
+}
+
+/// How objects are sent where no word comes back: `[one_way]` of `link.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OneWayFile {
+    /// Share of datagrams lost that is provided for.
+    pub loss: f64,
+    /// How many are lost at a time, on average.
+    pub burst: f64,
+    /// How probable it may be that one sending of an object does not arrive.
+    pub failure: f64,
+    /// In how many later contacts each object is sent once more.
+    pub repeats: u32,
+}
+
+impl Default for OneWayFile {
+    fn default() -> Self {
+        Self { loss: 0.05, burst: 1.0, failure: 1e-6, repeats: 1 }
+    }
+}
+
+impl OneWayFile {
+    fn check(self) -> Result<Self, &'static str> {
+        match self {
+            Self { loss, .. } if !(0.0..=0.6).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
+            Self { burst, .. } if !(1.0..=1e6).contains(&burst) => Err("one_way.burst is a number of datagrams from 1"),
+            Self { failure, .. } if !(1e-30..=0.5).contains(&failure) => Err("one_way.failure is from 1e-30 to 0.5"),
+            ok => Ok(ok),
+        }
+    }
 }
 
 /// One end of a link, with all that its daemon needs.
@@ -141,6 +207,8 @@ pub struct Pairing {
     key: LinkKey,
     peer: PairLine,
     vault: PairVault,
+    /// The other end comes with the recovery key.
+    is_recovery: bool,
     /// What a person has set.
     pub file: LinkFile,
 }
@@ -180,7 +248,7 @@ pub fn own_line(folder: &Path) -> Result<PairLine, LinkError> {
         }
     }
     let link_key = *read_key(folder)?.public();
-    Ok(PairLine { link_key, vault: own_vault(folder)? })
+    Ok(PairLine { link_key, vault: own_vault(folder)?, recovery: None })
 }
 
 /// The vault in `folder`, if there is one.
@@ -213,23 +281,64 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
     let path = folder.join(LINK_FILE);
     let mut file = match path.exists() {
         true => read_file(folder)?,
-        false => LinkFile {
-            peer: peer.encode(),
-            address: None,
-            rate_up_bit_s: None,
-            rate_down_bit_s: None,
-            plan: None,
-            plan_origin_unix_s: None,
-        },
+        false => LinkFile { peer: peer.encode(), ..LinkFile::default() },
     };
-    if PairLine::decode(&file.peer) != Ok(peer) {
+    if PairLine::decode(&file.peer).is_ok_and(|before| (before.link_key, before.vault) != (peer.link_key, peer.vault)) {
         return Err(LinkError::OtherPeer(folder.to_owned()));
     }
+    // A line may tell more than it did before.
+    file.peer = peer.encode();
     change(&mut file);
     let text = toml::to_string(&file).map_err(|e| unfit(&path, &e))?;
     let text = format!("# The other end of the link of this folder. It holds no secret.\n{text}");
     atomic::write(&path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&path, &e))?;
     Pairing::open(folder)
+}
+
+/// Makes `key` the link key of `folder`, where there is none yet: that of whoever has nothing but the recovery key.
+///
+/// # Errors
+/// [`LinkError`] when it has another one, or `key` cannot be read.
+pub fn take_key(folder: &Path, key: &Path) -> Result<(), LinkError> {
+    make_folders(folder, COMMON).map_err(|e| io_error(folder, &e))?;
+    let (path, text) = (folder.join(KEY_FILE), keys_io::read_key_text(key)?);
+    if path.exists() {
+        let same = *keys_io::read_key_text(&path)? == *text;
+        return if same { Ok(()) } else { Err(LinkError::OtherPeer(folder.to_owned())) };
+    }
+    Ok(keys_io::write_key_text(&path, &text)?)
+}
+
+/// Asks whoever listens at `address` for the line of its vault, until it answers or for so long. Nobody vouches for the answer
+/// but what the vault can show: it cannot show snapshots that the recovery key opens unless it has them.
+///
+/// # Errors
+/// [`LinkError::Address`] when nobody answers.
+pub fn ask_line(address: &str, patience: Duration) -> Result<PairLine, LinkError> {
+    let bad = |text: String| LinkError::Address { address: address.to_owned(), text };
+    let io = |e: io::Error| bad(plain(&e.to_string()));
+    let peer = address.to_socket_addrs().map_err(io)?.next().ok_or_else(|| bad("it has no address".into()))?;
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).map_err(io)?;
+    socket.set_read_timeout(Some(ASK_EVERY)).map_err(io)?;
+    let (begin, mut buffer) = (std::time::Instant::now(), [0; 2048]);
+    while begin.elapsed() < patience {
+        // One that is lost, or that nobody listens to now, is asked again.
+        let _ = socket.send_to(&pair_line::question(), peer);
+        let asked = std::time::Instant::now();
+        while asked.elapsed() < ASK_EVERY {
+            if let Ok((len, from)) = socket.recv_from(&mut buffer)
+                && from == peer
+                && let Ok(line) = pair_line::read_answer(&buffer[..len])
+            {
+                return Ok(line);
+            }
+        }
+    }
+    Err(bad("no vault answers there".into()))
 }
 
 fn end_of(folder: &Path) -> LinkEnd {
@@ -246,7 +355,7 @@ impl Pairing {
         let peer = PairLine::decode(&file.peer).map_err(|e| unfit(&path, &e))?;
         let vault = own_vault(folder)?.or(peer.vault).ok_or(LinkError::WrongEnd(DEPOSITORS_LINE))?;
         let key = read_key(folder)?;
-        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, file })
+        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, is_recovery: false, file })
     }
 
     /// Which end this is.
@@ -285,7 +394,28 @@ impl Pairing {
     /// When the plan cannot be read.
     pub(crate) fn config(&self) -> Result<Config, LinkError> {
         let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
-        Ok(Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?))
+        let mut config = Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?);
+        config.governed = self.file.rate.is_some();
+        if let Some(OneWayFile { loss, burst, failure, .. }) = self.one_way()? {
+            // What is repeated the near end knows, over restarts.
+            config.one_way = Some(OneWay { loss, burst, failure, repeats: 0 });
+            config.listens_only = self.end == LinkEnd::Vault;
+        }
+        Ok(config)
+    }
+
+    /// What is provided for where nothing comes back from the vault; `None` where something does.
+    ///
+    /// # Errors
+    /// When `link.toml` says what makes no sense.
+    pub fn one_way(&self) -> Result<Option<OneWayFile>, LinkError> {
+        let unfit = |text: &'static str| unfit(&self.folder.join(LINK_FILE), &text);
+        match (self.file.return_path, self.file.one_way) {
+            (Some(true), Some(_)) => Err(unfit("with return_path = true there is no one_way")),
+            (Some(true) | None, None) => Ok(None),
+            (_, _) if self.file.rate.is_some() => Err(unfit("where nothing comes back, no rate can be found out")),
+            (_, one_way) => one_way.unwrap_or_default().check().map(Some).map_err(unfit),
+        }
     }
 
     /// The contact plan.
@@ -293,7 +423,8 @@ impl Pairing {
     /// # Errors
     /// When it cannot be read.
     pub fn plan(&self) -> Result<ContactPlan, LinkError> {
-        let up = self.file.rate_up_bit_s.unwrap_or(RATE_BIT_S).max(1);
+        let unset = if self.file.rate.is_some() { RATE_AUTO_MOST_BIT_S } else { RATE_BIT_S };
+        let up = self.file.rate_up_bit_s.unwrap_or(unset).max(1);
         let down = self.file.rate_down_bit_s.unwrap_or(RATE_BIT_S);
         let Some(path) = &self.file.plan else { return Ok(ContactPlan::always(up, down)) };
         let path = self.folder.join(path);
@@ -302,6 +433,28 @@ impl Pairing {
         // Of ION's lines those between these two nodes count: the depositor is 1, the vault 2.
         let (here, there) = if self.end == LinkEnd::Depositor { (1, 2) } else { (2, 1) };
         ContactPlan::parse(&text, origin, here, there).map_err(|source| LinkError::Plan { path, source })
+    }
+
+    /// This end's line, for whoever asks: that of the vault.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn line(&self) -> Result<PairLine, LinkError> {
+        own_line(&self.folder)
+    }
+
+    /// The same, for another owner.
+    pub(crate) fn again(&self) -> Result<Self, LinkError> {
+        let key = read_key(&self.folder)?;
+        let (folder, file) = (self.folder.clone(), self.file.clone());
+        Ok(Self { folder, end: self.end, key, peer: self.peer, vault: self.vault, is_recovery: self.is_recovery, file })
+    }
+
+    /// The same link with whoever comes with the recovery key, at a vault that was told of it.
+    pub(crate) fn recovered(&self) -> Option<Self> {
+        let recovery = self.peer.recovery.filter(|key| self.end == LinkEnd::Vault && *key != self.peer.link_key)?;
+        let peer = PairLine { link_key: recovery, recovery: None, ..self.peer };
+        Some(Self { peer, is_recovery: true, ..self.again().ok()? })
     }
 
     /// The counters of this link.
@@ -314,7 +467,8 @@ impl Pairing {
             LinkEnd::Vault => (&self.peer.link_key, self.key.public()),
         };
         let keys: String = h16(&[depositor, vault]).iter().map(|b| format!("{b:02x}")).collect();
-        Counters::open(self.own_folder()?.join(COUNTERS), keys)
+        let name = if self.is_recovery { RECOVERY_COUNTERS } else { COUNTERS };
+        Counters::open(self.own_folder()?.join(name), keys, first_counter(clock::wall_now()))
     }
 }
 
@@ -345,6 +499,12 @@ pub fn read_status(folder: &Path) -> Result<Option<(String, Duration)>, LinkErro
     }
 }
 
+/// Where counters begin that nobody remembers: a machine that takes the place of one that was lost, with the key of the
+/// recovery key, must not use those again that the other has used. Time has gone on faster than counters.
+fn first_counter(now: WallTime) -> u64 {
+    u64::try_from(now.s).unwrap_or(0).min(SECONDS_MAX) * COUNTERS_PER_SECOND
+}
+
 /// Which counters this end may have used, and the highest of the other end's that came in.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -357,7 +517,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    fn open(path: PathBuf, keys: String) -> Result<Self, LinkError> {
+    /// Where there are none for these keys, they begin at `first`.
+    fn open(path: PathBuf, keys: String, first: u64) -> Result<Self, LinkError> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
@@ -365,7 +526,7 @@ impl Counters {
         };
         let mut words = text.split_whitespace();
         if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
-            return Ok(Self { path, keys, reserved: 0, floor: 0 });
+            return Ok(Self { path, keys, reserved: first, floor: 0 });
         }
         let mut number = || words.next().and_then(|word| word.parse().ok());
         let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
@@ -428,6 +589,13 @@ const DEPOSITORS_LINE: &str =
     "this is the line of a depositing machine, and no vault is here: give it that of the vault";
 /// What a link carries when nobody says: 20 Mbit/s.
 const RATE_BIT_S: u64 = 20_000_000;
+/// More datagrams a second than any link carries for years; a counter has 48 bits.
+const COUNTERS_PER_SECOND: u64 = 1 << 16;
+const SECONDS_MAX: u64 = (1 << 31) + (1 << 30);
+/// How often one asks for a line.
+const ASK_EVERY: Duration = Duration::from_secs(3);
+/// The most that is found out: more than the engine can do.
+const RATE_AUTO_MOST_BIT_S: u64 = 10_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -437,15 +605,15 @@ mod tests {
     fn counters_are_never_used_twice_and_belong_to_a_pair_of_keys() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("counters");
-        let open = |keys: &str| Counters::open(path.clone(), keys.into());
+        let open = |keys: &str| Counters::open(path.clone(), keys.into(), 7);
         let mut counters = open("aa").unwrap();
-        assert_eq!((counters.reserved, counters.floor), (0, 0));
+        assert_eq!((counters.reserved, counters.floor), (7, 0));
         counters.reserve(1 << 20).unwrap();
         counters.keep_floor(70).unwrap();
         counters.keep_floor(60).unwrap();
         let again = open("aa").unwrap();
         assert_eq!((again.reserved, again.floor), (1 << 20, 70));
-        assert_eq!(open("bb").unwrap().reserved, 0);
+        assert_eq!(open("bb").unwrap().reserved, 7);
         for damaged in ["aa", "aa 5", "aa 5 x", "aa 5 6 7", "zz", "0"] {
             std::fs::write(&path, damaged).unwrap();
             assert!(open("aa").is_err(), "{damaged}");
@@ -463,7 +631,7 @@ mod tests {
         assert!(matches!(Pairing::open(&earth), Err(LinkError::NotPaired(_))));
         let vault = |key, id| {
             let vault = PairVault { id: VaultId([id; 16]), key: [2; 32] };
-            PairLine { link_key: key, vault: Some(vault) }.encode()
+            PairLine { link_key: key, vault: Some(vault), recovery: None }.encode()
         };
         let there = own_line(&other).unwrap().link_key;
         assert!(matches!(pair(&earth, &vault([0; 32], 1), |_| {}), Err(LinkError::Seal(_))));
@@ -474,5 +642,42 @@ mod tests {
         let again = pair(&earth, &vault(there, 1), |file| file.address = Some("moon:1".into())).unwrap();
         assert_eq!((again.file.rate_up_bit_s, again.file.address.as_deref()), (Some(5), Some("moon:1")));
         assert_eq!(vault_id(&earth).unwrap(), VaultId([1; 16]));
+    }
+
+    #[test]
+    fn one_way_is_said_by_either_key_and_nonsense_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (earth, other) = (dir.path().join("earth"), dir.path().join("other"));
+        own_line(&earth).unwrap();
+        let there = own_line(&other).unwrap().link_key;
+        let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
+        pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
+        let path = earth.join(LINK_FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let with = |more: &str| {
+            std::fs::write(&path, format!("{text}{more}")).unwrap();
+            Pairing::open(&earth).and_then(|pairing| pairing.one_way())
+        };
+        assert_eq!(with("").unwrap(), None);
+        assert_eq!(with("return_path = true").unwrap(), None);
+        assert_eq!(with("return_path = false").unwrap(), Some(OneWayFile::default()));
+        let set = with("[one_way]\nloss = 0.1\nrepeats = 3").unwrap().unwrap();
+        assert_eq!(set, OneWayFile { loss: 0.1, repeats: 3, ..OneWayFile::default() });
+        for bad in [
+            "return_path = true\n[one_way]",
+            "[one_way]\nloss = 1.5",
+            "[one_way]\nburst = 0",
+            "[one_way]\nloss = nan",
+            "[one_way]\nodds = 3",
+        ] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+        // There is no other way to set a rate but numbers and this.
+        assert!(with("rate = \"auto\"").is_ok() && with("rate = \"fast\"").is_err());
+        // What a person has set stays when the ends are paired again.
+        with("return_path = false\n[one_way]\nburst = 7.5").unwrap();
+        let again =
+            pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
+        assert_eq!(again.one_way().unwrap().map(|one_way| one_way.burst), Some(7.5));
     }
 }

@@ -35,6 +35,8 @@ use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::outbox::{Outbox, block};
 use crate::queue::{self, Waiting};
+use crate::seed;
+use crate::sent::Sent;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
 
@@ -66,6 +68,10 @@ enum Progress {
     UnderWay(u64),
     /// The other end has it, and its receipt is awaited since then.
     Awaited(Instant),
+    /// It travels on a disk, and was last asked for then.
+    Travels(Option<Instant>),
+    /// It was sent to where no word comes back, as often as it is to be for now.
+    Sent,
     /// It cannot be sent, because of this.
     Stuck(String),
 }
@@ -93,6 +99,8 @@ pub(crate) struct NearEnd {
     /// Lengths of what waits.
     lens: BTreeMap<ObjectId, u64>,
     plan: ContactPlan,
+    /// Where no word comes back: what was sent.
+    sent: Option<Sent>,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -145,6 +153,7 @@ impl NearEnd {
             urgency: BTreeMap::new(),
             lens: BTreeMap::new(),
             plan: pairing.plan()?,
+            sent: open_sent(&pairing)?,
             listed_at: None,
             question: None,
             // Before the first life there was none, and asking how far it came would cost a round trip.
@@ -237,6 +246,13 @@ impl NearEnd {
                 self.lens.insert(*id, spool.len(*id).ok().flatten().unwrap_or(0));
             }
         }
+        // What travels on a disk is asked for now and then, and not sent; when it travels no more, it is.
+        let travels = seed::travelling(&self.state)?;
+        self.objects.retain(|id, progress| !matches!(progress, Progress::Travels(_)) || travels.contains(id));
+        for id in travels.intersection(&here) {
+            self.objects.entry(*id).or_insert(Progress::Travels(None));
+        }
+        self.look_what_was_sent(&here)?;
         // A session that is whole, then the next, more urgent ones before others; what belongs to none yet comes last.
         let urgency = |id: &ObjectId| self.waybills.get(id).map_or(Priority::Normal, |waybill| waybill.priority);
         manifests.sort_by_key(urgency);
@@ -258,6 +274,22 @@ impl NearEnd {
             listener.told(Told::Waiting(here.len()));
         }
         self.said = here.len();
+        Ok(())
+    }
+
+    /// Where no word comes back, what was sent often enough for now is left, and a later contact takes it up again.
+    fn look_what_was_sent(&mut self, here: &BTreeSet<ObjectId>) -> Result<(), LinkError> {
+        let Some(sent) = &mut self.sent else { return Ok(()) };
+        sent.retain(here).map_err(|e| io_error(self.state.folder(), &e))?;
+        let now = self.driver.now();
+        let Some(contact) = self.plan.at(now) else { return Ok(()) };
+        for id in here {
+            match (self.objects.get(id), sent.is_due(*id, contact.start)) {
+                (None, false) => self.objects.insert(*id, Progress::Sent),
+                (Some(Progress::Sent), true) => self.objects.remove(id),
+                _ => None,
+            };
+        }
         Ok(())
     }
 
@@ -317,7 +349,17 @@ impl NearEnd {
         let now = self.driver.now();
         match event {
             Event::Wanted { key } => self.supply(key),
-            Event::Delivered { key } | Event::Spent { key } => {
+            Event::Spent { key, one_in } => {
+                if let Some((_, id, _)) = self.keys.remove(&key) {
+                    self.objects.insert(id, Progress::Sent);
+                    let contact = self.plan.at(now).map_or(now, |contact| contact.start);
+                    let noted = self.sent.as_mut().map_or(Ok(()), |sent| sent.note(id, contact));
+                    noted.map_err(|e| io_error(self.state.folder(), &e))?;
+                    listener.told(Told::Sent { id, one_in });
+                }
+                self.outbox.done(key);
+            }
+            Event::Delivered { key } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
                     self.objects.insert(id, Progress::Awaited(now));
                 }
@@ -428,6 +470,9 @@ impl NearEnd {
     fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
         let Some(progress) = self.objects.get(&id) else { return };
         if denial == Denial::Absent {
+            if matches!(progress, Progress::Travels(_)) {
+                return;
+            }
             // It is sent again. What crosses just now was not there when it was asked for.
             if matches!(progress, Progress::Awaited(_)) {
                 self.objects.remove(&id);
@@ -445,11 +490,18 @@ impl NearEnd {
         }
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
         let now = self.driver.now();
-        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now.since(*at) >= PATIENCE + round_trip);
+        let late = |p: &&mut Progress| match p {
+            Progress::Awaited(at) => now.since(*at) >= PATIENCE + round_trip,
+            Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
+            _ => false,
+        };
         let mut ids = Vec::new();
         for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
             ids.push(*id);
-            *progress = Progress::Awaited(now);
+            *progress = match progress {
+                Progress::Travels(_) => Progress::Travels(Some(now)),
+                _ => Progress::Awaited(now),
+            };
         }
         if !ids.is_empty() {
             let question = Message::Asked(ids).encode(self.driver.now().0);
@@ -470,9 +522,23 @@ impl NearEnd {
             Some(why) if self.keys.values().all(|(kind, ..)| *kind == SpoolKind::Manifest) && self.queue.is_empty() => {
                 Err(LinkError::Stuck { count: 1 + stuck.count(), why })
             }
-            _ => Ok(waiting.is_empty()),
+            // What travels on a disk is not on its way here, and was asked for once; of what is sent to where no word comes
+            // back there is no more to be known.
+            _ => {
+                let is_done =
+                    |progress: Option<&Progress>| matches!(progress, Some(Progress::Travels(Some(_)) | Progress::Sent));
+                Ok(waiting.iter().all(|(_, id)| is_done(self.objects.get(id)))
+                    && self.question.is_none_or(|key| !self.outbox.has(key)))
+            }
         }
     }
+}
+
+/// The list of what was sent, where no word comes back.
+fn open_sent(pairing: &Pairing) -> Result<Option<Sent>, LinkError> {
+    let Some(one_way) = pairing.one_way()? else { return Ok(None) };
+    let path = pairing.own_folder()?.join("sent");
+    Sent::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
 }
 
 const COMMAND: &str = "lavatube node";
@@ -486,6 +552,8 @@ const CARD_LEN_MAX: u64 = 1 << 17;
 const LIST_EVERY: Duration = Duration::from_secs(2);
 /// How long a receipt may take after its object arrived, beside the way there and back.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often one asks whether what travels on a disk has arrived.
+const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
 const LINGER_WAIT: Duration = Duration::from_millis(20);

@@ -143,8 +143,7 @@ impl SymbolStore for SymbolFiles {
             return Err(StoreError("a symbol that the block does not have".into()));
         }
         slots.used = calls;
-        let pending =
-            self.pending.get_or_insert_with(|| Pending { block, first: number, count: 0, bytes: Vec::new() });
+        let pending = self.pending.get_or_insert_with(|| Pending { block, first: number, count: 0, bytes: Vec::new() });
         pending.count += 1;
         pending.bytes.extend_from_slice(&block.0);
         pending.bytes.extend_from_slice(&number.to_le_bytes());
@@ -316,7 +315,8 @@ mod tests {
                 store.open.remove(&block);
             }
         }
-        let there = || (1..=5u8).filter(|n| dir.path().join(BlockId([*n; 16]).to_string()).exists()).collect::<Vec<_>>();
+        let there =
+            || (1..=5u8).filter(|n| dir.path().join(BlockId([*n; 16]).to_string()).exists()).collect::<Vec<_>>();
         store.purge(Duration::from_secs(3600 * (24 * 7 + 1)), u64::MAX).unwrap();
         assert_eq!(there(), [2, 3, 4, 5], "the first is nine days old; the second is open");
         store.purge(Duration::MAX, 250_000).unwrap();

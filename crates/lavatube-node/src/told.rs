@@ -17,6 +17,8 @@ pub enum Told {
     Peer(SocketAddr),
     /// The line is open, silent, or shut by the contact plan.
     Line(Line),
+    /// The other end came with other keys: those of the recovery key, or its own again.
+    Recovered,
     /// Objects wait to cross.
     Waiting(usize),
     /// The vault has stored an object.
@@ -50,6 +52,13 @@ pub enum Told {
         id: ObjectId,
         /// Objects that still wait.
         left: usize,
+    },
+    /// An object was sent to where no word comes back: it stays in the spool.
+    Sent {
+        /// The object.
+        id: ObjectId,
+        /// The chance that this sending did not arrive is at most one in so many, if losses are no worse than provided for.
+        one_in: u64,
     },
     /// An object in the spool is not what it was.
     Damaged(ObjectId),

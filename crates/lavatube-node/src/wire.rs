@@ -40,8 +40,8 @@ impl Wire {
             // The library forbids fragments for ever; the way may be narrower than 1500 bytes, and then they must be allowed.
             let _ = sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::WANT);
         }
-        let (count, len) = if many.is_some() { (BUFFERS, GRO_LEN) } else { (1, DATAGRAM_LEN_MAX + 1) };
-        Ok(Self { socket, many, buffers: vec![vec![0; len]; count] })
+        let count = if many.is_some() { BUFFERS } else { 1 };
+        Ok(Self { socket, many, buffers: vec![vec![0; GRO_LEN]; count] })
     }
 
     /// To wait for.
@@ -137,7 +137,7 @@ fn is_full(e: &io::Error) -> bool {
 
 /// What the socket's own buffers should hold.
 const BUFFER_LEN: usize = 8 << 20;
-/// Buffers filled at a time, each as long as what the kernel may join.
+/// Buffers filled at a time, each as long as what the kernel may join, or the longest datagram (other engines of LTP send long ones).
 const BUFFERS: usize = 8;
 const GRO_LEN: usize = 64 << 10;
 /// What the kernel may cut at a time.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Crates by floor, from the ground up. A crate may depend on lower floors only.
 const FLOORS: &[&[&str]] = &[
     &["lavatube-base", "lavatube-codes"],
-    &["lavatube-channel", "lavatube-format", "lavatube-seal"],
+    &["lavatube-bundle", "lavatube-channel", "lavatube-format", "lavatube-seal"],
     &["lavatube-client", "lavatube-link", "lavatube-vault"],
     &["lavatube-node", "lavatube-s3", "lavatube-dash"],
     &["lavatube-cli", "lavatube-emulator", "lavatube-sim"],
@@ -27,15 +27,20 @@ const NEIGHBOURS: &[(&str, &str, &str)] = &[(
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     (
         "lavatube-vault",
-        &["lavatube-seal", "zstd", "aes", "aes-gcm", "chacha20poly1305", "hpke", "argon2"],
+        &["lavatube-seal", "lavatube-bundle", "zstd", "aes", "aes-gcm", "chacha20poly1305", "hpke", "argon2"],
         "the vault cannot decrypt because nothing that decrypts is in its dependency tree",
     ),
-    ("lavatube-client", &["lavatube-vault", "lavatube-codes"], "the client knows packs, not shards, drives or codes"),
+    (
+        "lavatube-client",
+        &["lavatube-vault", "lavatube-codes", "lavatube-bundle"],
+        "the client knows packs, not shards, drives or codes, nor what carries them",
+    ),
+    ("lavatube-bundle", &["zstd", "argon2"], "bundles carry payloads and do not look at them"),
     ("lavatube-format", &["lavatube-seal", "zstd", "argon2"], "format knows layouts, not keys or compressors"),
     ("lavatube-seal", &["zstd"], "sealing does not look at what it seals"),
     (
         "lavatube-link",
-        &["lavatube-client", "lavatube-vault", "lavatube-seal", "zstd", "aes"],
+        &["lavatube-client", "lavatube-vault", "lavatube-seal", "lavatube-bundle", "zstd", "aes"],
         "the link carries blocks and does not read them; of format it knows only its own datagrams",
     ),
 ];

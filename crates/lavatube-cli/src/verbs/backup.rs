@@ -15,7 +15,9 @@ use lavatube_client::survey::{Scope, survey};
 use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
+use lavatube_node::own_link;
 use lavatube_node::pipeline::Effort;
+use lavatube_node::waybill::Priority;
 use lavatube_node::{clock, embedded, link_folder, process};
 use serde_json::json;
 
@@ -80,12 +82,36 @@ pub struct BackupArgs {
     /// Take a snapshot even if more than half of the entries are gone since the last one
     #[arg(long)]
     accept_shrink: bool,
+    /// For a far vault: end when the snapshot is safe here, or only once the vault has signed for it
+    #[arg(long, value_enum, value_name = "here|there", default_value_t = Wait::Here, hide_default_value = true, hide_possible_values = true)]
+    wait: Wait,
+    /// With --wait there: give up when nothing was receipted for so long [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    link_wait: Option<u64>,
+    /// For a far vault: what is high goes before all that is not, what is low after it [default: normal]
+    #[arg(long, value_enum, value_name = "high|normal|low", default_value_t = Urgency::Normal, hide_default_value = true, hide_possible_values = true)]
+    priority: Urgency,
     #[command(flatten)]
     shape: ShapeArgs,
 }
 
+/// What a backup for a far vault waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Wait {
+    Here,
+    There,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Urgency {
+    High,
+    Normal,
+    Low,
+}
+
 const EXAMPLES: &str = "Examples:
   lavatube backup ~
+  lavatube backup ~/keys --priority high --wait there
   lavatube backup ~/photos ~/letters --exclude '*.tmp' --exclude cache/ --tag weekly
   lavatube backup / --one-file-system --exclude-caches
   lavatube backup ~/photos --vault /mnt/usb/vault --json";
@@ -136,16 +162,40 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         let exclude = |path: &[u8], found: &Found| excluder.would_exclude(path, found);
         count_sources(&Scope { roots: &sources, exclude: &exclude, one_file_system }, &meter, over);
     };
-    let outcome = progress::during_with(screen, "backing up", &meter, count, || {
-        depositor::backup(&settings.places, &request, effort, settings.lock_wait, &meter)
+    let priority = match args.priority {
+        Urgency::High => Priority::High,
+        Urgency::Normal => Priority::Normal,
+        Urgency::Low => Priority::Low,
+    };
+    let mut outcome = progress::during_with(screen, "backing up", &meter, count, || {
+        depositor::backup(&settings.places, &request, priority, effort, settings.lock_wait, &meter)
     })?;
+    let took = begin.elapsed();
+    if args.wait == Wait::There && outcome.far {
+        send(args, &mut outcome, settings, screen)?;
+    }
     let own = excluder.own.load(Ordering::Relaxed);
-    let done =
-        Done { request: &request, outcome: &outcome, made, own, bytes: meter.bytes.now(), took: begin.elapsed() };
+    let done = Done { request: &request, outcome: &outcome, made, own, bytes: meter.bytes.now(), took };
     done.show(screen)?;
     done.warn(screen);
     screen.answer(&done.answer(settings)?)?;
     Ok(done.end())
+}
+
+/// Waits until the far vault has receipted all that waits now.
+fn send(args: &BackupArgs, outcome: &mut Outcome, settings: &Settings, screen: &Screen) -> Result<(), Failure> {
+    let places = &settings.places;
+    let folder = depositor::state_folder(places, link_folder::vault_id(&places.vault)?);
+    let objects = depositor::spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
+    let meter = Meter::default();
+    let patience = args.link_wait.map(Duration::from_secs);
+    let there = progress::during(screen, "sending", &meter, || own_link::deliver(places, &objects, patience, &meter))?;
+    if there {
+        outcome.promise = Promise::SafeThere;
+    } else {
+        screen.warn(&format!("nothing was receipted for {} s", args.link_wait.unwrap_or_default()));
+    }
+    Ok(())
 }
 
 /// Counts what a backup comes to, for its bar, where no earlier one tells.

@@ -1,8 +1,17 @@
-//! `lavatube link`: how the link is, as its running daemon says. Must not know how a link works.
+//! `lavatube link`: how the link is, as its running daemon says, and what the contact plan makes of what waits. Must not
+//! know how a link works.
+
+mod plan;
+mod report;
+
+use std::io::{IsTerminal, stdout};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lavatube_node::link_folder;
 use serde_json::Value;
 
+use crate::daemon;
 use crate::errors::{Condition, End, Failure};
 use crate::screen::Screen;
 use crate::settings::Settings;
@@ -17,17 +26,26 @@ pub struct LinkArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// How the link is: contact, loss and light time as measured, what is on its way
+    /// How the link is: contact, rates, loss and light time as measured, what waits and when it will be there
     ///
     /// The daemon (`lavatube node`, `lavatube vault serve`) says so each second; without one, it is what the last one said.
+    /// When a snapshot will be there is what the contact plan, the loss and all before it in the queue come to.
     ///
-    /// JSON fields: age_s, line (open, silent or shut), contact {rate_up_bit_s, rate_down_bit_s}, loss, light_s,
-    /// outgoing {blocks, bytes_missing, first [{bytes, symbols, missing, sent}]}, incoming {blocks}, datagrams {sent,
-    /// received, refused}, symbols {sent, resent, received}, exit.
+    /// JSON fields: age_s, line (open, silent or shut), contact and next_contact {rate_up_bit_s, rate_down_bit_s,
+    /// start_unix_s, end_unix_s, budget_bytes}, contact_bytes_sent, measured {up_bit_s, down_bit_s}, loss, light_s, queue
+    /// [{manifest, snapshot, taken_unix_s, priority, objects, bytes, there_unix_s}], outgoing {blocks, bytes_missing, first
+    /// [{bytes, priority, symbols, missing, sent}]}, incoming {blocks}, datagrams {sent, received, refused}, symbols {sent,
+    /// resent, received}, exit.
     #[command(
         after_help = "Examples:\n  lavatube link status\n  lavatube link status --vault /srv/vault --json | jq .loss"
     )]
     Status,
+    /// The same, again each second until interrupted
+    ///
+    /// With --json an object a line.
+    #[command(after_help = "Examples:\n  lavatube link watch\n  lavatube link watch --json | jq -c .measured")]
+    Watch,
+    Plan(plan::PlanArgs),
 }
 
 /// Shows it.
@@ -35,7 +53,39 @@ enum Action {
 /// # Errors
 /// When there is no link, or nobody ever used it.
 pub fn run(args: &LinkArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
-    let Action::Status = args.action;
+    match &args.action {
+        Action::Status => status(settings, screen),
+        Action::Watch => watch(settings, screen),
+        Action::Plan(args) => plan::run(args, settings, screen),
+    }
+}
+
+fn status(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let mut status = read(settings)?;
+    status["exit"] = 0.into();
+    show(&status, screen)?;
+    screen.answer(&status)?;
+    Ok(End::Done)
+}
+
+fn watch(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let stop = daemon::stop_flag()?;
+    let alive = stdout().is_terminal();
+    while !stop.load(Ordering::Relaxed) {
+        let status = read(settings)?;
+        if alive && !screen.json {
+            // From the top, over what was there.
+            screen.say("\u{1b}[H\u{1b}[2J")?;
+        }
+        show(&status, screen)?;
+        screen.answer(&status)?;
+        std::thread::sleep(WATCH_EVERY);
+    }
+    Ok(End::Done)
+}
+
+/// What the daemon last said.
+fn read(settings: &Settings) -> Result<Value, Failure> {
     let folder = &settings.places.vault;
     link_folder::vault_id(folder)?;
     let none = || {
@@ -45,46 +95,17 @@ pub fn run(args: &LinkArgs, settings: &Settings, screen: &Screen) -> Result<End,
     let (text, age) = link_folder::read_status(folder)?.ok_or_else(none)?;
     let mut status: Value = serde_json::from_str(&text).map_err(|_| none())?;
     status["age_s"] = age.as_secs().into();
-    status["exit"] = 0.into();
-    let number = |value: &Value| value.as_u64().unwrap_or_default();
-    if age.as_secs() > STALE_S {
-        screen.say(&format!("no daemon runs now; {} ago one said:", units::span(age)))?;
+    Ok(status)
+}
+
+fn show(status: &Value, screen: &Screen) -> Result<(), Failure> {
+    let age = status["age_s"].as_u64().unwrap_or_default();
+    if age > STALE_S {
+        screen.say(&format!("no daemon runs now; {} ago one said:", units::whole_span(age)))?;
     }
-    let mut rows = vec![("line", status["line"].as_str().unwrap_or("?").to_owned())];
-    if let Some(contact) = status["contact"].as_object() {
-        let rate = |name: &str| contact.get(name).map_or(0, number);
-        rows.push((
-            "rate",
-            format!(
-                "{} bit/s up, {} bit/s down",
-                units::count(rate("rate_up_bit_s")),
-                units::count(rate("rate_down_bit_s"))
-            ),
-        ));
-    }
-    rows.push(("loss", format!("{:.2} %, measured or assumed", 100.0 * status["loss"].as_f64().unwrap_or_default())));
-    let light = status["light_s"].as_f64().map_or("not measured yet".into(), |s| format!("{s:.3} s one way"));
-    rows.push(("light time", light));
-    let out = &status["outgoing"];
-    let on_its_way = units::things(number(&out["blocks"]), "block", "blocks");
-    rows.push(("on its way", format!("{on_its_way}, {} missing there", units::bytes(number(&out["bytes_missing"])))));
-    rows.push(("coming in", units::things(number(&status["incoming"]["blocks"]), "block", "blocks")));
-    let datagrams = &status["datagrams"];
-    rows.push((
-        "datagrams",
-        format!(
-            "{} sent, {} received, {} of strangers or double",
-            units::count(number(&datagrams["sent"])),
-            units::count(number(&datagrams["received"])),
-            units::count(number(&datagrams["refused"]))
-        ),
-    ));
-    for (name, value) in rows {
-        screen.say(&format!("{name:<11} {value}"))?;
-    }
-    screen.answer(&status)?;
-    Ok(End::Done)
+    report::lines(status, screen).iter().try_for_each(|line| screen.say(line))
 }
 
 /// A status older than this is not that of a running daemon.
 const STALE_S: u64 = 5;
+const WATCH_EVERY: Duration = Duration::from_secs(1);

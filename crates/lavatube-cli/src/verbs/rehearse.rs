@@ -19,6 +19,7 @@ use lavatube_node::depositor::{self, Outcome, Places};
 use lavatube_node::pipeline::Effort;
 use lavatube_node::rehearsal::{self, Blackout, Figures};
 use lavatube_node::stage::{self, Stage};
+use lavatube_node::waybill::Priority;
 use lavatube_node::{clock, port, process};
 use serde_json::json;
 
@@ -215,7 +216,7 @@ fn back_up(
     let effort = Effort { level: 3, workers: settings.workers() };
     let meter = Meter::default();
     let outcome = progress::during(screen, "backing up", &meter, || {
-        depositor::backup(&stage.near, &request, effort, Duration::ZERO, &meter)
+        depositor::backup(&stage.near, &request, Priority::Normal, effort, Duration::ZERO, &meter)
     })?;
     if excluder.own.load(Ordering::Relaxed) > 0 {
         screen.warn("the rehearsal's own folder lies in what was backed up, and was left out");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lavatube_base::digest::h16;
 use lavatube_base::{BlockId, Instant};
 pub use lavatube_channel::{Chance, Channel, Way};
-use lavatube_link::{Block, Config, ContactPlan, Event, Link, MemoryStore, OneWay};
+use lavatube_link::{Block, Config, ContactPlan, Event, Job, Link, MemoryStore, OneWay};
 
 /// One node: its link, what is on its disk, and what its caller knows.
 pub struct Node {
@@ -18,6 +18,8 @@ pub struct Node {
     pub config: Config,
     /// On disk: the end of reserved counters.
     reserved: u64,
+    /// Where this life's begin: its name.
+    reserved_at_birth: u64,
     /// Blocks to be sent, by key: length and priority.
     pub spool: BTreeMap<u64, (usize, u8)>,
     pub delivered: BTreeSet<u64>,
@@ -37,6 +39,11 @@ pub struct World {
     pub nodes: [Node; 2],
     /// From node 0, from node 1.
     pub channels: [Channel; 2],
+    /// Jobs take up to this.
+    pub work: Duration,
+    /// When they are done, where, and in which of its lives.
+    jobs: Vec<(Instant, usize, u64, Job)>,
+    chance: Chance,
     /// Block bytes are made from this and their key.
     seed: u64,
     ids: BTreeMap<BlockId, (usize, u64)>,
@@ -50,9 +57,6 @@ impl World {
         let keys = ([1; 32], [2; 32]);
         let mut config = Config::new(keys.0, keys.1, plan);
         config.one_way = one_way;
-        if one_way.is_some() {
-            (config.loss, config.dispersion) = (ways[0].loss, 2.0);
-        }
         let back = Config::new(keys.1, keys.0, plan_back);
         let nodes = [Node::new(config), Node::new(back)];
         let [there, back] = ways;
@@ -60,6 +64,9 @@ impl World {
             now,
             nodes,
             channels: [Channel::new(there, seed), Channel::new(back, !seed)],
+            work: Duration::ZERO,
+            jobs: Vec::new(),
+            chance: Chance::new(seed, 6),
             seed,
             ids: BTreeMap::new(),
         };
@@ -105,6 +112,7 @@ impl World {
         let node = &mut self.nodes[which];
         let start = node.reserved;
         node.reserved += RESERVE;
+        node.reserved_at_birth = start;
         let mut link = Link::new(node.config.clone(), start..node.reserved, store, self.now);
         node.stored.keys().for_each(|id| link.accepted(*id, self.now));
         node.link = Some(link);
@@ -129,6 +137,7 @@ impl World {
                 return true;
             }
             let mut next = self.channels.iter().filter_map(Channel::poll_timeout).min();
+            next = self.jobs.iter().map(|(at, ..)| *at).chain(next).min();
             for node in &mut self.nodes {
                 let timeout = node.link.as_mut().and_then(|link| link.poll_timeout(self.now));
                 next = [next, timeout].into_iter().flatten().min();
@@ -140,6 +149,7 @@ impl World {
             spins = if next > self.now { 0 } else { spins + 1 };
             assert!(spins < SPINS_MAX, "a loop that never waits at {:?}", self.now);
             self.now = self.now.max(next);
+            self.finish();
             self.deliver();
             for node in &mut self.nodes {
                 if let Some(link) = &mut node.link
@@ -147,6 +157,17 @@ impl World {
                 {
                     link.handle_timeout(self.now);
                 }
+            }
+        }
+    }
+
+    /// Jobs that are done by now; those of an earlier life are nobody's.
+    fn finish(&mut self) {
+        let due = |job: &mut (Instant, usize, u64, Job)| job.0 <= self.now;
+        for (_, which, life, job) in self.jobs.extract_if(.., due).collect::<Vec<_>>() {
+            let node = &mut self.nodes[which];
+            if let Some(link) = node.link.as_mut().filter(|_| node.reserved_at_birth == life) {
+                link.finished(job.run(), self.now);
             }
         }
     }
@@ -167,7 +188,12 @@ impl World {
             let mut quiet = true;
             while let Some(job) = link.poll_job(self.now) {
                 quiet = false;
-                link.finished(job.run(), self.now);
+                if self.work.is_zero() {
+                    link.finished(job.run(), self.now);
+                } else {
+                    let took = Duration::from_nanos(self.chance.below(self.work.as_nanos() as u64));
+                    self.jobs.push((self.now + took, which, self.nodes[which].reserved_at_birth, job));
+                }
             }
             while let Some(event) = link.poll_event() {
                 quiet = false;
@@ -227,7 +253,7 @@ impl World {
                 node.reserved += RESERVE;
                 link.reserved(node.reserved);
             }
-            Event::Spent { key } => {
+            Event::Spent { key, .. } => {
                 self.nodes[which].spent.insert(key);
             }
             Event::Refused { .. } => panic!("nobody refuses here"),
@@ -247,6 +273,7 @@ impl Node {
             link: None,
             config,
             reserved: 0,
+            reserved_at_birth: 0,
             spool: BTreeMap::new(),
             delivered: BTreeSet::new(),
             spent: BTreeSet::new(),
@@ -257,6 +284,18 @@ impl Node {
             len_sent: 0,
         }
     }
+}
+
+/// How many of `blocks` blocks lose so many of their `sent` datagrams that fewer than `needed` arrive: counted, with no engine.
+pub fn counted_lost(loss: f64, burst: f64, needed: u64, sent: u64, blocks: u64, chance: &mut Chance) -> u64 {
+    let leave = (1.0 / burst).min(1.0 - loss);
+    let enter = leave * loss / (1.0 - loss);
+    let mut bad = false;
+    let mut arrives = |_: &u64| {
+        bad = chance.hits(if bad { 1.0 - leave } else { enter });
+        !bad
+    };
+    (0..blocks).filter(|_| ((0..sent).filter(&mut arrives).count() as u64) < needed).count() as u64
 }
 
 pub fn s(seconds: f64) -> Duration {

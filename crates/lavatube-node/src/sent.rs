@@ -1,0 +1,111 @@
+//! What was sent to a vault from which no word comes back: how often, and in which contact last. Step 9 of the walk.
+//!
+//! The objects stay in the spool, because nobody has receipted them. This file is why a restart does not send them all once more, and how
+//! a later contact knows what to repeat. Losing it costs bytes of the link, nothing else. It must not know what objects hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use lavatube_base::{Instant, ObjectId};
+
+use crate::atomic::{self, IfThere};
+
+/// Objects that were sent one way.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    path: PathBuf,
+    file: File,
+    /// How often, and when the contact began in which it was sent last.
+    objects: BTreeMap<ObjectId, (u32, Instant)>,
+    /// How often in all.
+    times: u32,
+}
+
+impl Sent {
+    /// What the file at `path` says, which is made when missing; each object is to be sent `times` times.
+    pub fn open(path: PathBuf, times: u32) -> io::Result<Self> {
+        let text = match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            other => other?,
+        };
+        // The last line about an object counts; one that a crash has cut is passed over.
+        let objects = text.lines().filter_map(parse).collect();
+        write(&path, &objects)?;
+        let file = append(&path)?;
+        Ok(Self { path, file, objects, times })
+    }
+
+    /// Whether an object is to be sent in the contact that began at `contact`.
+    pub fn is_due(&self, id: ObjectId, contact: Instant) -> bool {
+        self.objects.get(&id).is_none_or(|(times, last)| *times < self.times && *last < contact)
+    }
+
+    /// It was sent in that contact.
+    pub fn note(&mut self, id: ObjectId, contact: Instant) -> io::Result<()> {
+        let times = self.objects.get(&id).map_or(0, |(times, _)| *times).saturating_add(1);
+        self.objects.insert(id, (times, contact));
+        self.file.write_all(line(id, times, contact).as_bytes())
+    }
+
+    /// Only these are still in the spool.
+    pub fn retain(&mut self, here: &BTreeSet<ObjectId>) -> io::Result<()> {
+        let before = self.objects.len();
+        self.objects.retain(|id, _| here.contains(id));
+        if self.objects.len() < before {
+            write(&self.path, &self.objects)?;
+            self.file = append(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).mode(0o600).open(path)
+}
+
+fn write(path: &Path, objects: &BTreeMap<ObjectId, (u32, Instant)>) -> io::Result<()> {
+    let text: String = objects.iter().map(|(id, (times, contact))| line(*id, *times, *contact)).collect();
+    atomic::write(path, text.as_bytes(), IfThere::Replace)
+}
+
+fn line(id: ObjectId, times: u32, contact: Instant) -> String {
+    format!("{id} {times} {} .\n", contact.0)
+}
+
+fn parse(line: &str) -> Option<(ObjectId, (u32, Instant))> {
+    let mut words = line.split(' ');
+    let (id, times, contact, end) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    // The dot says that the line is whole.
+    (end == "." && words.next().is_none()).then_some(())?;
+    Some((id.parse().ok()?, (times.parse().ok()?, Instant(contact.parse().ok()?))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_object_is_sent_so_many_times_and_once_a_contact_even_over_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sent");
+        let (one, two) = (ObjectId([1; 32]), ObjectId([2; 32]));
+        let mut sent = Sent::open(path.clone(), 2).unwrap();
+        assert!(sent.is_due(one, Instant(5)));
+        sent.note(one, Instant(5)).unwrap();
+        sent.note(two, Instant(5)).unwrap();
+        assert!(!sent.is_due(one, Instant(5)) && sent.is_due(one, Instant(6)));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}{}", &text[..70])).unwrap();
+        let mut sent = Sent::open(path.clone(), 2).unwrap();
+        assert!(!sent.is_due(one, Instant(5)) && sent.is_due(one, Instant(6)));
+        sent.note(one, Instant(6)).unwrap();
+        assert!(!sent.is_due(one, Instant(7)) && sent.is_due(two, Instant(7)));
+        sent.retain(&[one].into()).unwrap();
+        sent.note(two, Instant(9)).unwrap();
+        let sent = Sent::open(path, 2).unwrap();
+        assert!(!sent.is_due(one, Instant(10)) && !sent.is_due(two, Instant(9)) && sent.is_due(two, Instant(10)));
+    }
+}
