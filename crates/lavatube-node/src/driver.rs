@@ -56,8 +56,8 @@ impl Driver {
         }
         Ok(Self {
             link,
+            first_life: counters.is_new,
             counters,
-            first_life: start == 0,
             pairing: pairing.again()?,
             spare: pairing.recovered().map(Spare::new).transpose()?,
             floor_kept_at: port.now(),
