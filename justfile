@@ -29,7 +29,7 @@ soak seed="1" count="1000":
 fuzz cases="20000":
     PROPTEST_CASES={{cases}} cargo test --release --package lavatube-format --package lavatube-seal
 
-# measure against other tools: `just bench backup`
+# measure against other tools: `just bench backup`, and over an emulated link, as root: `just bench link`
 bench *what:
     cargo xtask bench {{what}}
 

@@ -36,8 +36,8 @@ const VERBS: &[Verb] = &[
     Verb { name: "ci", args: "", line: "what CI runs: fmt, clippy, tidy, doc, deny, try, test", run: chores::ci },
     Verb {
         name: "bench",
-        args: "backup",
-        line: "measure against other tools (tools/bench-backup.py)",
+        args: "backup | link",
+        line: "measure against other tools (tools/bench-backup.py, tools/bench-link.py)",
         run: chores::bench,
     },
 ];
