@@ -93,7 +93,7 @@ pub mod tcpcl;
 
 pub use config::{Config, Margin, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
-pub use guard::Key;
+pub use guard::{Key, counter_under};
 pub use job::{Done, Job};
 pub use line::Line;
 pub use link::{Event, Link, SubmitError};

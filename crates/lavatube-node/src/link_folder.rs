@@ -5,28 +5,31 @@
 //! nor what crosses the link. FORMAT section 13. No step of the walk.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
+use lavatube_base::time::WallTime;
 use lavatube_base::{Instant, VaultId};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
-use lavatube_format::pair_line::{PairLine, PairVault};
+use lavatube_format::pair_line::{self, PairLine, PairVault};
 use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{LinkEnd, LinkKey, SealError};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
-use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
 use crate::lock::LockError;
 use crate::words::plain;
+use crate::{clock, entropy};
 
 const KEY_FILE: &str = "link.key";
 const COUNTERS: &str = "counters";
+const RECOVERY_COUNTERS: &str = "counters-recovery";
 const STATUS: &str = "link/status.json";
 const STATUS_NEW: &str = "link/.status.json.new";
 
@@ -204,6 +207,8 @@ pub struct Pairing {
     key: LinkKey,
     peer: PairLine,
     vault: PairVault,
+    /// The other end comes with the recovery key.
+    is_recovery: bool,
     /// What a person has set.
     pub file: LinkFile,
 }
@@ -243,7 +248,7 @@ pub fn own_line(folder: &Path) -> Result<PairLine, LinkError> {
         }
     }
     let link_key = *read_key(folder)?.public();
-    Ok(PairLine { link_key, vault: own_vault(folder)? })
+    Ok(PairLine { link_key, vault: own_vault(folder)?, recovery: None })
 }
 
 /// The vault in `folder`, if there is one.
@@ -278,14 +283,62 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
         true => read_file(folder)?,
         false => LinkFile { peer: peer.encode(), ..LinkFile::default() },
     };
-    if PairLine::decode(&file.peer) != Ok(peer) {
+    if PairLine::decode(&file.peer).is_ok_and(|before| (before.link_key, before.vault) != (peer.link_key, peer.vault)) {
         return Err(LinkError::OtherPeer(folder.to_owned()));
     }
+    // A line may tell more than it did before.
+    file.peer = peer.encode();
     change(&mut file);
     let text = toml::to_string(&file).map_err(|e| unfit(&path, &e))?;
     let text = format!("# The other end of the link of this folder. It holds no secret.\n{text}");
     atomic::write(&path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&path, &e))?;
     Pairing::open(folder)
+}
+
+/// Makes `key` the link key of `folder`, where there is none yet: that of whoever has nothing but the recovery key.
+///
+/// # Errors
+/// [`LinkError`] when it has another one, or `key` cannot be read.
+pub fn take_key(folder: &Path, key: &Path) -> Result<(), LinkError> {
+    make_folders(folder, COMMON).map_err(|e| io_error(folder, &e))?;
+    let (path, text) = (folder.join(KEY_FILE), keys_io::read_key_text(key)?);
+    if path.exists() {
+        let same = *keys_io::read_key_text(&path)? == *text;
+        return if same { Ok(()) } else { Err(LinkError::OtherPeer(folder.to_owned())) };
+    }
+    Ok(keys_io::write_key_text(&path, &text)?)
+}
+
+/// Asks whoever listens at `address` for the line of its vault, until it answers or for so long. Nobody vouches for the answer
+/// but what the vault can show: it cannot show snapshots that the recovery key opens unless it has them.
+///
+/// # Errors
+/// [`LinkError::Address`] when nobody answers.
+pub fn ask_line(address: &str, patience: Duration) -> Result<PairLine, LinkError> {
+    let bad = |text: String| LinkError::Address { address: address.to_owned(), text };
+    let io = |e: io::Error| bad(plain(&e.to_string()));
+    let peer = address.to_socket_addrs().map_err(io)?.next().ok_or_else(|| bad("it has no address".into()))?;
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).map_err(io)?;
+    socket.set_read_timeout(Some(ASK_EVERY)).map_err(io)?;
+    let (begin, mut buffer) = (std::time::Instant::now(), [0; 2048]);
+    while begin.elapsed() < patience {
+        // One that is lost, or that nobody listens to now, is asked again.
+        let _ = socket.send_to(&pair_line::question(), peer);
+        let asked = std::time::Instant::now();
+        while asked.elapsed() < ASK_EVERY {
+            if let Ok((len, from)) = socket.recv_from(&mut buffer)
+                && from == peer
+                && let Ok(line) = pair_line::read_answer(&buffer[..len])
+            {
+                return Ok(line);
+            }
+        }
+    }
+    Err(bad("no vault answers there".into()))
 }
 
 fn end_of(folder: &Path) -> LinkEnd {
@@ -302,7 +355,7 @@ impl Pairing {
         let peer = PairLine::decode(&file.peer).map_err(|e| unfit(&path, &e))?;
         let vault = own_vault(folder)?.or(peer.vault).ok_or(LinkError::WrongEnd(DEPOSITORS_LINE))?;
         let key = read_key(folder)?;
-        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, file })
+        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, is_recovery: false, file })
     }
 
     /// Which end this is.
@@ -382,6 +435,28 @@ impl Pairing {
         ContactPlan::parse(&text, origin, here, there).map_err(|source| LinkError::Plan { path, source })
     }
 
+    /// This end's line, for whoever asks: that of the vault.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn line(&self) -> Result<PairLine, LinkError> {
+        own_line(&self.folder)
+    }
+
+    /// The same, for another owner.
+    pub(crate) fn again(&self) -> Result<Self, LinkError> {
+        let key = read_key(&self.folder)?;
+        let (folder, file) = (self.folder.clone(), self.file.clone());
+        Ok(Self { folder, end: self.end, key, peer: self.peer, vault: self.vault, is_recovery: self.is_recovery, file })
+    }
+
+    /// The same link with whoever comes with the recovery key, at a vault that was told of it.
+    pub(crate) fn recovered(&self) -> Option<Self> {
+        let recovery = self.peer.recovery.filter(|key| self.end == LinkEnd::Vault && *key != self.peer.link_key)?;
+        let peer = PairLine { link_key: recovery, recovery: None, ..self.peer };
+        Some(Self { peer, is_recovery: true, ..self.again().ok()? })
+    }
+
     /// The counters of this link.
     ///
     /// # Errors
@@ -392,7 +467,8 @@ impl Pairing {
             LinkEnd::Vault => (&self.peer.link_key, self.key.public()),
         };
         let keys: String = h16(&[depositor, vault]).iter().map(|b| format!("{b:02x}")).collect();
-        Counters::open(self.own_folder()?.join(COUNTERS), keys)
+        let name = if self.is_recovery { RECOVERY_COUNTERS } else { COUNTERS };
+        Counters::open(self.own_folder()?.join(name), keys, first_counter(clock::wall_now()))
     }
 }
 
@@ -423,6 +499,12 @@ pub fn read_status(folder: &Path) -> Result<Option<(String, Duration)>, LinkErro
     }
 }
 
+/// Where counters begin that nobody remembers: a machine that takes the place of one that was lost, with the key of the
+/// recovery key, must not use those again that the other has used. Time has gone on faster than counters.
+fn first_counter(now: WallTime) -> u64 {
+    u64::try_from(now.s).unwrap_or(0).min(SECONDS_MAX) * COUNTERS_PER_SECOND
+}
+
 /// Which counters this end may have used, and the highest of the other end's that came in.
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -435,7 +517,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    fn open(path: PathBuf, keys: String) -> Result<Self, LinkError> {
+    /// Where there are none for these keys, they begin at `first`.
+    fn open(path: PathBuf, keys: String, first: u64) -> Result<Self, LinkError> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
@@ -443,7 +526,7 @@ impl Counters {
         };
         let mut words = text.split_whitespace();
         if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
-            return Ok(Self { path, keys, reserved: 0, floor: 0 });
+            return Ok(Self { path, keys, reserved: first, floor: 0 });
         }
         let mut number = || words.next().and_then(|word| word.parse().ok());
         let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
@@ -506,6 +589,11 @@ const DEPOSITORS_LINE: &str =
     "this is the line of a depositing machine, and no vault is here: give it that of the vault";
 /// What a link carries when nobody says: 20 Mbit/s.
 const RATE_BIT_S: u64 = 20_000_000;
+/// More datagrams a second than any link carries for years; a counter has 48 bits.
+const COUNTERS_PER_SECOND: u64 = 1 << 16;
+const SECONDS_MAX: u64 = (1 << 31) + (1 << 30);
+/// How often one asks for a line.
+const ASK_EVERY: Duration = Duration::from_secs(3);
 /// The most that is found out: more than the engine can do.
 const RATE_AUTO_MOST_BIT_S: u64 = 10_000_000_000;
 
@@ -517,15 +605,15 @@ mod tests {
     fn counters_are_never_used_twice_and_belong_to_a_pair_of_keys() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("counters");
-        let open = |keys: &str| Counters::open(path.clone(), keys.into());
+        let open = |keys: &str| Counters::open(path.clone(), keys.into(), 7);
         let mut counters = open("aa").unwrap();
-        assert_eq!((counters.reserved, counters.floor), (0, 0));
+        assert_eq!((counters.reserved, counters.floor), (7, 0));
         counters.reserve(1 << 20).unwrap();
         counters.keep_floor(70).unwrap();
         counters.keep_floor(60).unwrap();
         let again = open("aa").unwrap();
         assert_eq!((again.reserved, again.floor), (1 << 20, 70));
-        assert_eq!(open("bb").unwrap().reserved, 0);
+        assert_eq!(open("bb").unwrap().reserved, 7);
         for damaged in ["aa", "aa 5", "aa 5 x", "aa 5 6 7", "zz", "0"] {
             std::fs::write(&path, damaged).unwrap();
             assert!(open("aa").is_err(), "{damaged}");
@@ -543,7 +631,7 @@ mod tests {
         assert!(matches!(Pairing::open(&earth), Err(LinkError::NotPaired(_))));
         let vault = |key, id| {
             let vault = PairVault { id: VaultId([id; 16]), key: [2; 32] };
-            PairLine { link_key: key, vault: Some(vault) }.encode()
+            PairLine { link_key: key, vault: Some(vault), recovery: None }.encode()
         };
         let there = own_line(&other).unwrap().link_key;
         assert!(matches!(pair(&earth, &vault([0; 32], 1), |_| {}), Err(LinkError::Seal(_))));
@@ -563,7 +651,7 @@ mod tests {
         own_line(&earth).unwrap();
         let there = own_line(&other).unwrap().link_key;
         let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
-        pair(&earth, &PairLine { link_key: there, vault: Some(vault) }.encode(), |_| {}).unwrap();
+        pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
         let path = earth.join(LINK_FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         let with = |more: &str| {
@@ -588,7 +676,8 @@ mod tests {
         assert!(with("rate = \"auto\"").is_ok() && with("rate = \"fast\"").is_err());
         // What a person has set stays when the ends are paired again.
         with("return_path = false\n[one_way]\nburst = 7.5").unwrap();
-        let again = pair(&earth, &PairLine { link_key: there, vault: Some(vault) }.encode(), |_| {}).unwrap();
+        let again =
+            pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
         assert_eq!(again.one_way().unwrap().map(|one_way| one_way.burst), Some(7.5));
     }
 }
