@@ -286,13 +286,13 @@ fn announcement() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_peer_makes_an_end_panic_or_forget_its_limits(
-        datagrams in proptest::collection::vec(proptest::collection::vec(prop_oneof![message(), announcement()], 1..8), 1..40),
+        said in proptest::collection::vec(proptest::collection::vec(prop_oneof![message(), announcement()], 1..8), 1..40),
     ) {
         let mut far = link(2, 0..1 << 20, MemoryStore::default());
         far.submit(block(7, &[3; 50_000])).unwrap();
         far.supply(7, vec![3; 50_000]);
         let mut now = T0;
-        for (counter, messages) in (0..).zip(&datagrams) {
+        for (counter, messages) in (0..).zip(&said) {
             let bytes = tagged(1, counter, &messages.concat());
             prop_assert!(far.handle_datagram(&bytes, now));
             while let Some(job) = far.poll_job(now) {
