@@ -4,13 +4,15 @@
 //! stands for a vault that is far away. Lines hold public keys only, the key file is private. It must not know datagrams,
 //! nor what crosses the link. FORMAT section 13. No step of the walk.
 
+mod counters;
+mod settings;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
-use lavatube_base::time::WallTime;
 use lavatube_base::{Instant, VaultId};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
@@ -18,7 +20,11 @@ use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
 use lavatube_format::pair_line::{self, PairLine, PairVault};
 use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{LinkEnd, LinkKey, SealError};
-use serde::{Deserialize, Serialize};
+
+use counters::first_counter;
+
+pub(crate) use counters::Counters;
+pub use settings::{LinkFile, OneWayFile, RateFile};
 
 use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
@@ -118,86 +124,6 @@ pub enum LinkError {
         /// Why.
         why: String,
     },
-}
-
-/// What a person may set of a link: `link.toml`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkFile {
-    /// The other end's line.
-    pub peer: String,
-    /// Where the other end listens: host:port. Learned from what comes in when it is not set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// `auto`: how fast to send is found out, and `rate_up_bit_s` is the most, if it is set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<RateFile>,
-    /// Bits a second that may leave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_up_bit_s: Option<u64>,
-    /// Bits a second that may come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_down_bit_s: Option<u64>,
-    /// A file of contacts, relative to this one; without it the link is always up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<PathBuf>,
-    /// What its times count from, in seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan_origin_unix_s: Option<u64>,
-    /// What a minute of a contact costs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_per_minute: Option<f64>,
-    /// What 10^9 bytes that leave cost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_per_gb: Option<f64>,
-    /// In what these costs are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<String>,
-    /// Whether anything can come back from the vault; without it, yes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub return_path: Option<bool>,
-    /// Where nothing can: what is provided for. A table; it stands last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub one_way: Option<OneWayFile>,
-}
-
-/// How the rate is set: `rate` of `link.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RateFile {
-    /// By what reports tell of delay and of what arrives.
-    Auto,
-}
-
-/// How objects are sent where no word comes back: `[one_way]` of `link.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OneWayFile {
-    /// Share of datagrams lost that is provided for.
-    pub loss: f64,
-    /// How many are lost at a time, on average.
-    pub burst: f64,
-    /// How probable it may be that one sending of an object does not arrive.
-    pub failure: f64,
-    /// In how many later contacts each object is sent once more.
-    pub repeats: u32,
-}
-
-impl Default for OneWayFile {
-    fn default() -> Self {
-        Self { loss: 0.05, burst: 1.0, failure: 1e-6, repeats: 1 }
-    }
-}
-
-impl OneWayFile {
-    fn check(self) -> Result<Self, &'static str> {
-        match self {
-            Self { loss, .. } if !(0.0..=0.6).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
-            Self { burst, .. } if !(1.0..=1e6).contains(&burst) => Err("one_way.burst is a number of datagrams from 1"),
-            Self { failure, .. } if !(1e-30..=0.5).contains(&failure) => Err("one_way.failure is from 1e-30 to 0.5"),
-            ok => Ok(ok),
-        }
-    }
 }
 
 /// One end of a link, with all that its daemon needs.
@@ -499,64 +425,6 @@ pub fn read_status(folder: &Path) -> Result<Option<(String, Duration)>, LinkErro
     }
 }
 
-/// Where counters begin that nobody remembers: a machine that takes the place of one that was lost, with the key of the
-/// recovery key, must not use those again that the other has used. Time has gone on faster than counters.
-fn first_counter(now: WallTime) -> u64 {
-    u64::try_from(now.s).unwrap_or(0).min(SECONDS_MAX) * COUNTERS_PER_SECOND
-}
-
-/// Which counters this end may have used, and the highest of the other end's that came in.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    path: PathBuf,
-    keys: String,
-    /// One past the highest that may have been used.
-    pub reserved: u64,
-    /// One past the highest that came in.
-    pub floor: u64,
-}
-
-impl Counters {
-    /// Where there are none for these keys, they begin at `first`.
-    fn open(path: PathBuf, keys: String, first: u64) -> Result<Self, LinkError> {
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(io_error(&path, &e)),
-        };
-        let mut words = text.split_whitespace();
-        if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
-            return Ok(Self { path, keys, reserved: first, floor: 0 });
-        }
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
-            return Err(unfit(&path, &"no counters of a link: pair both ends anew, with new keys"));
-        };
-        Ok(Self { path, keys, reserved, floor })
-    }
-
-    /// Reserves all up to `end`, durably.
-    pub fn reserve(&mut self, end: u64) -> Result<(), LinkError> {
-        //= FORMAT#F21 on disk before the first of them is used
-        self.reserved = self.reserved.max(end);
-        self.write()
-    }
-
-    /// Remembers what came in.
-    pub fn keep_floor(&mut self, floor: u64) -> Result<(), LinkError> {
-        if floor <= self.floor {
-            return Ok(());
-        }
-        self.floor = floor;
-        self.write()
-    }
-
-    fn write(&self) -> Result<(), LinkError> {
-        let text = format!("{} {} {}\n", self.keys, self.reserved, self.floor);
-        atomic::write(&self.path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&self.path, &e))
-    }
-}
-
 fn read_file(folder: &Path) -> Result<LinkFile, LinkError> {
     let path = folder.join(LINK_FILE);
     let text = match std::fs::read_to_string(&path) {
@@ -589,9 +457,6 @@ const DEPOSITORS_LINE: &str =
     "this is the line of a depositing machine, and no vault is here: give it that of the vault";
 /// What a link carries when nobody says: 20 Mbit/s.
 const RATE_BIT_S: u64 = 20_000_000;
-/// More datagrams a second than any link carries for years; a counter has 48 bits.
-const COUNTERS_PER_SECOND: u64 = 1 << 16;
-const SECONDS_MAX: u64 = (1 << 31) + (1 << 30);
 /// How often one asks for a line.
 const ASK_EVERY: Duration = Duration::from_secs(3);
 /// The most that is found out: more than the engine can do.
@@ -600,25 +465,6 @@ const RATE_AUTO_MOST_BIT_S: u64 = 10_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_are_never_used_twice_and_belong_to_a_pair_of_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("counters");
-        let open = |keys: &str| Counters::open(path.clone(), keys.into(), 7);
-        let mut counters = open("aa").unwrap();
-        assert_eq!((counters.reserved, counters.floor), (7, 0));
-        counters.reserve(1 << 20).unwrap();
-        counters.keep_floor(70).unwrap();
-        counters.keep_floor(60).unwrap();
-        let again = open("aa").unwrap();
-        assert_eq!((again.reserved, again.floor), (1 << 20, 70));
-        assert_eq!(open("bb").unwrap().reserved, 7);
-        for damaged in ["aa", "aa 5", "aa 5 x", "aa 5 6 7", "zz", "0"] {
-            std::fs::write(&path, damaged).unwrap();
-            assert!(open("aa").is_err(), "{damaged}");
-        }
-    }
 
     #[test]
     fn two_ends_are_paired_by_their_lines_and_no_others() {
