@@ -576,14 +576,11 @@ fn crumbs_are_kept_up_to_the_limit_and_no_further() {
 
 #[test]
 fn a_thousand_blocks_at_once_are_all_asked_about_after_a_silence() {
-    let channel = Way { dark: vec![(s_at(2.0), s_at(60.0))], ..way(0.3, 0.3) };
+    let cut = (Instant(2_000_000_000), Instant(60_000_000_000));
+    let channel = Way { dark: vec![cut], ..way(0.3, 0.3) };
     let mut dark = Dark::new(13, [channel.clone(), channel], [50 * MBIT; 2], |peer| peer.sessions_max = 5000);
     (0..4000).for_each(|key| dark.send(0, key, 1000, true));
     assert!(dark.run(dark.now + s(3600.0), Dark::is_delivered));
-}
-
-fn s_at(seconds: f64) -> Instant {
-    Instant(0) + s(seconds)
 }
 
 #[test]
