@@ -27,6 +27,7 @@ pub struct Driver {
     workshop: Workshop,
     link: Link<SymbolFiles>,
     counters: Counters,
+    first_life: bool,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     switched: bool,
@@ -55,6 +56,7 @@ impl Driver {
         }
         Ok(Self {
             link,
+            first_life: counters.is_new,
             counters,
             pairing: pairing.again()?,
             spare: pairing.recovered().map(Spare::new).transpose()?,
@@ -71,6 +73,11 @@ impl Driver {
     /// The engine, to be told things.
     pub fn link(&mut self) -> &mut Link<SymbolFiles> {
         &mut self.link
+    }
+
+    /// Whether no life before this one has sent anything.
+    pub fn is_first_life(&self) -> bool {
+        self.first_life
     }
 
     /// What time it is.

@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     pub reserved: u64,
     /// One past the highest that came in.
     pub floor: u64,
+    /// There were none before for these keys.
+    pub is_new: bool,
 }
 
 impl Counters {
@@ -37,13 +39,13 @@ impl Counters {
         };
         let mut words = text.split_whitespace();
         if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
-            return Ok(Self { path, keys, reserved: first, floor: 0 });
+            return Ok(Self { path, keys, reserved: first, floor: 0, is_new: true });
         }
         let mut number = || words.next().and_then(|word| word.parse().ok());
         let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
             return Err(unfit(&path, &"no counters of a link: pair both ends anew, with new keys"));
         };
-        Ok(Self { path, keys, reserved, floor })
+        Ok(Self { path, keys, reserved, floor, is_new: false })
     }
 
     /// Reserves all up to `end`, durably.
