@@ -592,7 +592,7 @@ fn a_silence_in_which_nobody_waits_for_anything_is_broken_by_a_question() {
             Content::Data(data) => data.mark.checkpoint().map(|c| (segment.session, c.number)),
             _ => None,
         };
-        segments(said).into_iter().filter_map(checkpoint).last()
+        segments(said).into_iter().filter_map(checkpoint).next_back()
     };
     let mut said = Vec::new();
     while asked(&said).is_none() {
