@@ -162,7 +162,7 @@ pub const LTP_REPORTS_MAX: usize = 1 << 10;
 pub const LTP_CHECKPOINTS_MAX: usize = 1 << 8;
 /// Reports in a row that say nothing new before a block is given up.
 pub const LTP_ROUNDS_MAX: u32 = 64;
-/// Most acknowledgements, reports and cancellations that wait to be sent to one LTP engine; more are lost, as on the link.
+/// Most answers and copies of questions that wait to be sent to one LTP engine; more are lost, as on the link.
 pub const LTP_CONTROL_MAX: usize = 1 << 12;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);

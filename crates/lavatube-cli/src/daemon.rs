@@ -67,7 +67,7 @@ impl Listener for Daemon<'_> {
         } else if self.words {
             let written = self.screen.say(&in_words(&told, self.screen));
             self.write(written);
-        } else if matches!(told, Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_)) {
+        } else if matches!(told, Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_) | Told::Recovered) {
             self.screen.warn(&in_words(&told, self.screen));
         }
     }
@@ -115,6 +115,9 @@ fn in_words(told: &Told, screen: &Screen) -> String {
         Told::Line(Line::Open) => "the link is open".into(),
         Told::Line(Line::Silent) => screen.ink(Ink::Yellow, "nobody answers; what waits is sent once somebody does"),
         Told::Line(Line::Shut) => "no contact now, by the plan".into(),
+        Told::Recovered => {
+            "the other end came with other keys: with those of the recovery key, or with its own again".into()
+        }
         Told::Waiting(n) => format!("{} to send", units::things(*n as u64, "object", "objects")),
         Told::Stored { kind: what, id, len } => {
             format!("stored    {} {} ({})", kind(*what), id.short(), units::bytes(*len))
@@ -138,6 +141,7 @@ fn in_json(told: &Told) -> Value {
         Told::Listening(address) => json!({ "event": "listening", "address": address.to_string() }),
         Told::Peer(address) => json!({ "event": "peer", "address": address.to_string() }),
         Told::Line(is) => json!({ "event": "line", "line": line(*is) }),
+        Told::Recovered => json!({ "event": "recovered" }),
         Told::Waiting(n) => json!({ "event": "waiting", "objects": n }),
         Told::Stored { kind: what, id, len } => {
             json!({ "event": "stored", "kind": kind(*what), "object": id.to_string(), "bytes": len })

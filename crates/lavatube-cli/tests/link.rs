@@ -376,6 +376,47 @@ fn a_spool_that_is_lost_is_noticed_by_the_next_backup() {
 }
 
 #[test]
+fn with_every_machine_lost_the_recovery_key_and_an_address_bring_everything_back() {
+    let pair = Pair::new(0x11ab);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 30, 4 << 20);
+    pair.machine.backup();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    let key = fs::read_to_string(pair.machine.path("keys/recovery-key.txt")).unwrap();
+    // All that is left is on paper.
+    for lost in ["keys", "vault", "state"] {
+        fs::rename(pair.machine.path(lost), pair.machine.path(&format!("lost-{lost}"))).unwrap();
+    }
+    fs::write(pair.machine.path("paper"), key).unwrap();
+    let mut import = pair.machine.command(&["key", "import-recovery"]);
+    import.stdin(fs::File::open(pair.machine.path("paper")).unwrap());
+    let imported = common::output(import);
+    assert!(imported.status.success(), "{}", common::show(&["key"], &imported));
+    pair.machine.json(&["pair", "--recover", &address, "--rate-up", "200000000", "--rate-down", "200000000"], 0);
+    let snapshots = pair.machine.json(&["snapshots", "--link-wait", "60"], 0);
+    assert_eq!(snapshots["snapshots"].as_array().unwrap().len(), 1);
+    let target = pair.machine.path("back");
+    let restore = ["restore", "latest", "--link-wait", "60", "--target", target.to_str().unwrap()];
+    pair.machine.json(&restore, 0);
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "from paper");
+
+    // The machine takes the place of the one that was lost.
+    fs::write(pair.machine.path("src/after"), chance.noise(300_000)).unwrap();
+    pair.machine.backup();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    // The lost one is found again, and is heard too.
+    for lost in ["keys", "vault", "state"] {
+        fs::remove_dir_all(pair.machine.path(lost)).unwrap();
+        fs::rename(pair.machine.path(&format!("lost-{lost}")), pair.machine.path(lost)).unwrap();
+    }
+    pair.knows(&address);
+    assert_eq!(pair.machine.json(&["ping", "--count", "1", "--link-wait", "60"], 0)["received"], 1);
+    vault.stop();
+}
+
+#[test]
 fn killed_at_either_end_it_goes_on() {
     let pair = Pair::new(0x11a2);
     let mut chance = Chance::new(pair.machine.seed);

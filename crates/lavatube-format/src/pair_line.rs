@@ -15,6 +15,8 @@ pub struct PairLine {
     pub link_key: [u8; 32],
     /// What the end with the vault tells of it; `None` from the end that deposits.
     pub vault: Option<PairVault>,
+    /// From an end that deposits: the X25519 public key of whoever comes with the recovery key, when all else is lost.
+    pub recovery: Option<[u8; 32]>,
 }
 
 /// A vault as its depositor must know it.
@@ -31,17 +33,25 @@ const PREFIX: &str = "LVTP1-";
 const CHECK_LEN: usize = 4;
 const DEPOSITOR: u8 = 1;
 const VAULT: u8 = 2;
+const DEPOSITOR_WITH_RECOVERY: u8 = 3;
 /// Longer than any line, however it is spaced.
 const CHARS_MAX: usize = 1024;
 
 impl PairLine {
     /// The line.
     pub fn encode(&self) -> String {
-        let mut bytes = vec![if self.vault.is_some() { VAULT } else { DEPOSITOR }];
+        let role = match (&self.vault, &self.recovery) {
+            (Some(_), _) => VAULT,
+            (None, None) => DEPOSITOR,
+            (None, Some(_)) => DEPOSITOR_WITH_RECOVERY,
+        };
+        let mut bytes = vec![role];
         bytes.extend_from_slice(&self.link_key);
         if let Some(vault) = &self.vault {
             bytes.extend_from_slice(&vault.id.0);
             bytes.extend_from_slice(&vault.key);
+        } else if let Some(recovery) = &self.recovery {
+            bytes.extend_from_slice(recovery);
         }
         bytes.extend_from_slice(&check(&bytes));
         let mut out = String::from(PREFIX);
@@ -87,17 +97,44 @@ impl PairLine {
         let covered = bytes.len().checked_sub(CHECK_LEN).map_or(&[][..], |end| &bytes[..end]);
         r.ensure(bytes.get(covered.len()..).is_some_and(|stored| *stored == check(covered)), UNLIKE_PRINTED)?;
         let role = r.u8()?;
-        r.ensure(role == DEPOSITOR || role == VAULT, "unknown role")?;
+        r.ensure((DEPOSITOR..=DEPOSITOR_WITH_RECOVERY).contains(&role), "unknown role")?;
         let link_key = r.array()?;
         let vault = match role {
             VAULT => Some(PairVault { id: VaultId(r.array()?), key: r.array()? }),
             _ => None,
         };
+        let recovery = if role == DEPOSITOR_WITH_RECOVERY { Some(r.array()?) } else { None };
         r.take(CHECK_LEN)?;
         r.finish()?;
-        Ok(Self { link_key, vault })
+        Ok(Self { link_key, vault, recovery })
     }
 }
+
+/// What anybody may send to a vault to be told its line: so long that the answer is not longer.
+pub fn question() -> [u8; QUESTION_LEN] {
+    let mut out = [0; QUESTION_LEN];
+    out[..QUESTION.len()].copy_from_slice(QUESTION);
+    out
+}
+
+/// The answer to a [`question`].
+pub fn answer(line: &PairLine) -> Vec<u8> {
+    [ANSWER, line.encode().as_bytes()].concat()
+}
+
+/// The line in an answer.
+///
+/// # Errors
+/// [`Malformed`] when it is none.
+pub fn read_answer(bytes: &[u8]) -> Result<PairLine, Malformed> {
+    let text = bytes.strip_prefix(ANSWER).and_then(|text| std::str::from_utf8(text).ok());
+    PairLine::decode(text.ok_or(Malformed { what: WHAT, at: 0, rule: "no answer of a vault" })?)
+}
+
+const QUESTION: &[u8; 8] = b"LVTPAIR?";
+const ANSWER: &[u8; 8] = b"LVTPAIR!";
+/// Length of a question.
+pub const QUESTION_LEN: usize = 256;
 
 /// How much of a line is there shows in its last bits, or in its check: to people that is one thing.
 const UNLIKE_PRINTED: &str = "the check does not fit: a character is missing or differs from what was printed";
@@ -112,9 +149,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn lines() -> [PairLine; 2] {
-        let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
-        [PairLine { link_key: [3; 32], vault: None }, PairLine { link_key: [4; 32], vault: Some(vault) }]
+    fn lines() -> [PairLine; 3] {
+        let vault = Some(PairVault { id: VaultId([1; 16]), key: [2; 32] });
+        let line = |n, vault, recovery| PairLine { link_key: [n; 32], vault, recovery };
+        [line(3, None, None), line(4, vault, None), line(5, None, Some([6; 32]))]
     }
 
     #[test]
@@ -135,10 +173,20 @@ mod tests {
         assert!(PairLine::decode(&format!("LVTP1-{}", "0".repeat(CHARS_MAX))).is_err());
     }
 
+    #[test]
+    fn a_vault_that_is_asked_answers_with_no_more_than_it_was_sent() {
+        let [_, vault, _] = lines();
+        let answer = answer(&vault);
+        assert_eq!(read_answer(&answer), Ok(vault));
+        assert!(answer.len() < question().len());
+        assert!(read_answer(&question()).is_err() && read_answer(&answer[..20]).is_err());
+    }
+
     proptest! {
         #[test]
         fn lines_survive(link_key: [u8; 32], id: [u8; 16], key: [u8; 32], has_vault: bool) {
-            let line = PairLine { link_key, vault: has_vault.then_some(PairVault { id: VaultId(id), key }) };
+            let vault = has_vault.then_some(PairVault { id: VaultId(id), key });
+            let line = PairLine { link_key, vault, recovery: (!has_vault).then_some(key) };
             prop_assert_eq!(PairLine::decode(&line.encode()), Ok(line));
         }
 

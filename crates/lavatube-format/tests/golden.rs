@@ -308,7 +308,11 @@ fn messages_of_the_link_are_as_ever() {
 #[test]
 fn pair_lines_are_as_ever() {
     let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
-    let all = [PairLine { link_key: [3; 32], vault: None }, PairLine { link_key: [4; 32], vault: Some(vault) }];
+    let line = |n, vault, recovery| PairLine { link_key: [n; 32], vault, recovery };
+    let all = [line(3, None, None), line(4, Some(vault), None)];
+    let recovery = line(5, None, Some([6; 32]));
+    golden("pair_line_recovery-v1.txt", format!("{}\n", recovery.encode()).as_bytes());
+    assert_eq!(PairLine::decode(&recovery.encode()), Ok(recovery));
     let text = all.each_ref().map(PairLine::encode);
     golden("pair_line-v1.txt", format!("{}\n{}\n", text[0], text[1]).as_bytes());
     assert_eq!(text.each_ref().map(|text| PairLine::decode(text)), all.map(Ok));

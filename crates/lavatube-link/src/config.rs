@@ -19,6 +19,8 @@ pub struct Config {
     pub floor: u64,
     /// When the link is up, and how fast.
     pub plan: ContactPlan,
+    /// The plan's rates are the most that may be sent; how fast is found out by what reports tell.
+    pub governed: bool,
     /// Share of datagrams lost, before it was measured.
     pub loss: f64,
     /// How bursty losses are, before it was measured: 1 for independent ones, twice their length for bursts.
@@ -70,7 +72,17 @@ impl OneWay {
 impl Config {
     /// Settings for a link of two ways of which nothing is known but keys and plan.
     pub fn new(key_out: Key, key_in: Key, plan: ContactPlan) -> Self {
-        Self { key_out, key_in, floor: 0, plan, loss: 0.01, dispersion: 2.0, one_way: None, listens_only: false }
+        Self {
+            key_out,
+            key_in,
+            floor: 0,
+            plan,
+            governed: false,
+            loss: 0.01,
+            dispersion: 2.0,
+            one_way: None,
+            listens_only: false,
+        }
     }
 }
 
@@ -80,6 +92,7 @@ impl std::fmt::Debug for Config {
         f.debug_struct("Config")
             .field("floor", &self.floor)
             .field("plan", &self.plan)
+            .field("governed", &self.governed)
             .field("loss", &self.loss)
             .field("dispersion", &self.dispersion)
             .field("one_way", &self.one_way)

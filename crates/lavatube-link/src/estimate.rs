@@ -29,12 +29,13 @@ impl Estimate {
     }
 
     /// A report: `received` datagrams up to `horizon`. `first` is this node's first counter: what came before is of a life that is forgotten.
-    pub fn heard(&mut self, horizon: u64, received: u32, first: u64) {
+    /// Returns how many datagrams it is about that the report before was not, and how many of them came, where that is known.
+    pub fn heard(&mut self, horizon: u64, received: u32, first: u64) -> Option<(u64, u64)> {
         let (from, before) = match self.last.replace((horizon, received)) {
             Some(last) => last,
-            None if received == 0 || horizon < first => return,
+            None if received == 0 || horizon < first => return None,
             // The peer may have been counting since long before us; then the first report is where we begin.
-            None if u64::from(received) > horizon - first + 1 => return,
+            None if u64::from(received) > horizon - first + 1 => return None,
             None => (first.wrapping_sub(1), 0),
         };
         let passed = horizon.wrapping_sub(from);
@@ -42,13 +43,14 @@ impl Estimate {
         if passed > u64::from(u32::MAX) || came > passed + LATE_MAX {
             // It counts from another beginning: the peer has restarted.
             self.sample = (0, 0);
-            return;
+            return None;
         }
         self.sample.0 += passed;
         self.sample.1 = (self.sample.1 + passed).saturating_sub(came);
         if self.sample.0 >= SAMPLE {
             self.learn();
         }
+        Some((passed, came))
     }
 
     fn learn(&mut self) {

@@ -169,6 +169,16 @@ impl Window {
     }
 }
 
+/// The counter of a datagram that was tagged with `key`, if it was: for whoever has another key in reserve. Nothing tells
+/// whether it is new.
+pub fn counter_under(key: &Key, bytes: &[u8]) -> Option<u64> {
+    let datagram = Datagram::decode(bytes).ok().filter(|d| d.key_id == key_id(key))?;
+    let mut tag = Vec::new();
+    h16_many(Some(key), &[datagram.tagged], &mut tag);
+    let same = u128::from_ne_bytes(*tag.first()?) ^ u128::from_ne_bytes(*datagram.tag) == 0;
+    same.then_some(datagram.counter)
+}
+
 fn key_id(key: &Key) -> u16 {
     let digest = h16(&[b"lavatube/1 link key", key]);
     u16::from_be_bytes([digest[0], digest[1]])

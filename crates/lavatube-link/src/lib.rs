@@ -65,6 +65,7 @@
 //! | `code`, `job` | the packet code; work that is done elsewhere |
 //! | `guard` | tags, counters, replay window |
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
+//! | `governor` | how fast, where nobody says |
 //! | `store` | the seam for symbols that came in |
 //! | `config`, `status` | what goes in at birth, what is told of it |
 //! | `ltp` | the other way across: LTP, for engines that are not ours |
@@ -75,6 +76,7 @@ mod config;
 mod contact;
 mod early;
 mod estimate;
+mod governor;
 mod guard;
 mod job;
 mod line;
@@ -91,7 +93,7 @@ pub mod tcpcl;
 
 pub use config::{Config, Margin, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
-pub use guard::Key;
+pub use guard::{Key, counter_under};
 pub use job::{Done, Job};
 pub use line::Line;
 pub use link::{Event, Link, SubmitError};

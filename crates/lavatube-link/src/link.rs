@@ -16,6 +16,7 @@ use lavatube_format::datagram::TAG_LEN;
 use crate::Config;
 use crate::contact::{Contact, ContactPlan};
 use crate::estimate::Estimate;
+use crate::governor::Governor;
 use crate::guard::{Drop, Opening, Sealing};
 use crate::job::{Done, Job, Outcome};
 use crate::line::{Line, Turn};
@@ -34,6 +35,9 @@ pub struct Link<S> {
     contact: Option<Contact>,
     contact_len_sent: u64,
     pacer: Pacer,
+    /// Where the rate is found out.
+    governed: bool,
+    governor: Option<Governor>,
     line: Line,
     /// Since when something that asks for an answer has had none.
     unanswered_since: Option<Instant>,
@@ -133,6 +137,8 @@ impl<S: SymbolStore> Link<S> {
             contact: None,
             contact_len_sent: 0,
             pacer: Pacer::new(0, now),
+            governed: config.governed && config.one_way.is_none(),
+            governor: None,
             line: Line::Shut,
             unanswered_since: None,
             probe_at: now,
@@ -245,7 +251,11 @@ impl<S: SymbolStore> Link<S> {
                 self.answered(now);
                 let next = self.sealing.counter();
                 self.sender.window = self.window();
-                self.sender.handle_report(&report, counter, next, now, &mut self.events);
+                let heard = self.sender.handle_report(&report, counter, next, now, &mut self.events);
+                if let (Some(governor), Some(heard)) = (&mut self.governor, heard) {
+                    governor.heard(heard, now);
+                    self.pacer.set_rate(governor.rate_bit_s());
+                }
             }
             Message::Probe(transfers) => self.receiver.handle_probe(transfers.iter(), now),
             Message::Cancel { transfer } => self.receiver.handle_cancel(transfer),
@@ -313,15 +323,26 @@ impl<S: SymbolStore> Link<S> {
         if let Some(contact) = contact {
             self.line = self.line.next(Turn::Open);
             self.pacer = Pacer::new(contact.rate_up_bit_s, now);
+            if self.governed {
+                let governor = Governor::new(contact.rate_up_bit_s, self.sender.estimate.loss(), now);
+                self.pacer.set_rate(governor.rate_bit_s());
+                self.governor = Some(governor);
+            }
             self.probes = 0;
             self.sender.window = self.window();
             self.sender.handle_opening(now, &mut self.events);
         }
     }
 
+    /// What is sent at most: as planned, or as found out.
+    fn rate_up(&self) -> u64 {
+        let planned = self.contact.map_or(0, |contact| contact.rate_up_bit_s);
+        self.governor.as_ref().map_or(planned, |governor| governor.rate_bit_s().min(planned))
+    }
+
     /// Bytes that fill the link for as long as an answer takes.
     fn window(&self) -> u64 {
-        let rate = self.contact.map_or(0, |contact| contact.rate_up_bit_s);
+        let rate = self.rate_up();
         let bits = u128::from(rate) * self.patience().as_millis() / 1000;
         u64::try_from(bits / 8).unwrap_or(u64::MAX)
     }
@@ -363,6 +384,9 @@ impl<S: SymbolStore> Link<S> {
         }
         let len = out.len() - start;
         self.pacer.sent(len, now);
+        if let Some(governor) = &mut self.governor {
+            governor.sent(len + PACKET_OWN_LEN);
+        }
         self.contact_len_sent += (len + PACKET_OWN_LEN) as u64;
         self.totals.datagrams_sent += 1;
         self.totals.len_sent += (len + PACKET_OWN_LEN) as u64;
@@ -455,7 +479,7 @@ impl<S: SymbolStore> Link<S> {
     }
 
     fn report_at(&self) -> Option<Instant> {
-        self.receiver.report_at(self.contact.map_or(0, |contact| contact.rate_up_bit_s))
+        self.receiver.report_at(self.rate_up())
     }
 
     /// How long an answer may take: a round trip, a quarter for what is slower today, and the while a report waits for its share of the way back.
@@ -498,6 +522,7 @@ impl<S: SymbolStore> Link<S> {
             contact: self.contact,
             next_contact: self.plan.next(now).copied(),
             contact_len_sent: self.contact_len_sent,
+            rate_up_bit_s: self.rate_up(),
             loss: self.sender.estimate.loss(),
             dispersion: self.sender.estimate.dispersion(),
             light: self.sender.estimate.round_trip().map(|there_and_back| there_and_back / 2),

@@ -27,6 +27,14 @@ impl Pacer {
         Self { rate_bit_s, through: now, ahead: cost(rate_bit_s, BURST * (DATAGRAM_LEN_MAX + PACKET_OWN_LEN)) }
     }
 
+    /// From now on at another rate; what was sent counts as it did.
+    pub fn set_rate(&mut self, rate_bit_s: u64) {
+        self.rate_bit_s = rate_bit_s;
+        // At a low rate a whole burst would be a queue of its own.
+        let burst = cost(rate_bit_s, BURST * (DATAGRAM_LEN_MAX + PACKET_OWN_LEN));
+        self.ahead = burst.min(AHEAD_MAX.max(cost(rate_bit_s, 2 * (DATAGRAM_LEN_MAX + PACKET_OWN_LEN))));
+    }
+
     /// Whether a datagram may leave now.
     pub fn is_open(&self, now: Instant) -> bool {
         self.rate_bit_s > 0 && self.through.since(now) < self.ahead
@@ -53,6 +61,8 @@ pub fn cost(rate_bit_s: u64, len: usize) -> Duration {
 
 /// Datagrams of full length in a burst.
 const BURST: usize = 64;
+/// How far ahead one may be where the rate is measured.
+const AHEAD_MAX: Duration = Duration::from_millis(4);
 const BATCH: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use lavatube_format::btpu::{ANNOUNCE_LEN, Report, SYMBOL_FRAMING_LEN, Standing, 
 
 use crate::code::Shape;
 use crate::estimate::Estimate;
+use crate::governor::Heard;
 use crate::job::Job;
 use crate::outgoing::{Block, Outgoing, State};
 use crate::{Event, OneWay, SubmitError};
@@ -157,6 +158,7 @@ impl Sender {
     }
 
     /// What the peer says came in; `counter` is that of the datagram it stood in, `next` the counter that we have not used yet.
+    /// Returns what it says of the link.
     pub fn handle_report(
         &mut self,
         report: &Report<'_>,
@@ -164,15 +166,15 @@ impl Sender {
         next: u64,
         now: Instant,
         events: &mut VecDeque<Event>,
-    ) {
+    ) -> Option<Heard> {
         let tally = report.tally;
         // Older reports say less; one about what we never sent is about another life of ours.
         if self.last_report.is_some_and(|last| counter <= last) || tally.horizon >= next {
-            return;
+            return None;
         }
         self.last_report = Some(counter);
-        self.pass(tally.horizon, tally.age_us, now);
-        self.estimate.heard(tally.horizon, tally.received, self.first_counter);
+        let round_trip = self.pass(tally.horizon, tally.age_us, now);
+        let known = self.estimate.heard(tally.horizon, tally.received, self.first_counter);
         for entry in report.entries() {
             let Some(rank) = self.transfers.get(&entry.transfer).copied() else { continue };
             let sigmas = self.sigmas(rank);
@@ -191,17 +193,25 @@ impl Sender {
             }
         }
         self.changed(events);
+        let age = Duration::from_micros(tally.age_us.into());
+        let (passed, came) = known.filter(|_| tally.age_us < u32::MAX)?;
+        let ns = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        Some(Heard { arrived: Instant(now.0.saturating_sub(ns)), round_trip, passed, came })
     }
 
-    /// Takes off the flight what the horizon has passed.
-    fn pass(&mut self, horizon: u64, age_us: u32, now: Instant) {
+    /// Takes off the flight what the horizon has passed. Returns how long its way there and back took, if that can be told.
+    fn pass(&mut self, horizon: u64, age_us: u32, now: Instant) -> Option<Duration> {
+        let mut round_trip = None;
         while let Some(flight) = self.flight.pop_front_if(|flight| flight.counter <= horizon) {
             self.land(flight);
             if flight.counter == horizon && age_us < u32::MAX {
                 let age = Duration::from_micros(u64::from(age_us));
-                self.estimate.took(now.since(flight.at).saturating_sub(age));
+                let took = now.since(flight.at).saturating_sub(age);
+                self.estimate.took(took);
+                round_trip = Some(took);
             }
         }
+        round_trip
     }
 
     fn land(&mut self, flight: Flight) {

@@ -20,6 +20,8 @@ pub struct Status {
     pub next_contact: Option<Contact>,
     /// Bytes of packets sent in this window.
     pub contact_len_sent: u64,
+    /// Bits of packets a second that may leave now: as planned, or as found out.
+    pub rate_up_bit_s: u64,
     /// Share of datagrams lost on the way out, as measured.
     pub loss: f64,
     /// Variance of these losses over that of independent ones.

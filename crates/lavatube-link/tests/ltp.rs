@@ -14,7 +14,7 @@ mod world;
 use std::time::Duration;
 
 use lavatube_base::Instant;
-use lavatube_base::limits::{BLOCK_LEN_MAX, DATAGRAM_LEN_MAX, LTP_PEERS_MAX};
+use lavatube_base::limits::{BLOCK_LEN_MAX, DATAGRAM_LEN_MAX, LTP_PEERS_MAX, LTP_STRETCHES_MAX};
 use lavatube_format::ltp::{
     Checkpoint, Content, Data, Mark, Reason, ReportHead, Segment, Segments, SessionId, put_cancel, put_data, put_report,
 };
@@ -557,6 +557,33 @@ fn memory_for_what_comes_in_is_limited_and_all_of_it_still_comes() {
     // The limit, and one block that may be finished; a vector that grows has up to twice its bytes.
     assert!(most <= 2 * ((1 << 20) + 700_000), "{most}");
     assert!(totals(&dark, 1).no_room > 0);
+}
+
+#[test]
+fn crumbs_are_kept_up_to_the_limit_and_no_further() {
+    let mut alone = Alone::new(|_| {});
+    // The last first, so that all others lie before it; then every second byte.
+    alone.piece(1, Mark::Red, 400_000, b"x");
+    let (crumbs, most) = (LTP_STRETCHES_MAX as u64 + 500, LTP_STRETCHES_MAX as u64);
+    (0..crumbs).for_each(|n| alone.piece(1, Mark::Red, 2 * n, b"x"));
+    let held = |alone: &Alone| alone.engine.status().peers[0].incoming[0].len;
+    assert_eq!(held(&alone), most);
+    // What fills a gap is still taken.
+    alone.piece(1, Mark::Red, 1, b"x");
+    assert_eq!(held(&alone), most + 1);
+    assert_eq!(alone.engine.status().peers[0].totals.no_room, 501);
+}
+
+#[test]
+fn a_thousand_blocks_at_once_are_all_asked_about_after_a_silence() {
+    let channel = Way { dark: vec![(s_at(2.0), s_at(60.0))], ..way(0.3, 0.3) };
+    let mut dark = Dark::new(13, [channel.clone(), channel], [50 * MBIT; 2], |peer| peer.sessions_max = 5000);
+    (0..4000).for_each(|key| dark.send(0, key, 1000, true));
+    assert!(dark.run(dark.now + s(3600.0), Dark::is_delivered));
+}
+
+fn s_at(seconds: f64) -> Instant {
+    Instant(0) + s(seconds)
 }
 
 #[test]

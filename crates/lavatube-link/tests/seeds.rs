@@ -231,6 +231,30 @@ fn a_busy_receiver_pushes_back_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_rate_that_nobody_wrote_down_is_found_out() {
+    for (mbit_s, loss) in [(20, 0.0), (20, 0.05), (100, 0.01)] {
+        let ways = [mbit_s, 5]
+            .map(|mbit| Way { own_len: 28, ..Way::new(mbit * 1_000_000, s(0.3)).losing(loss, Duration::ZERO) });
+        let plans = [ContactPlan::always(1_000_000_000, 5_000_000), ContactPlan::always(5_000_000, 1_000_000_000)];
+        let mut world = World::new(4, ways, plans, None);
+        let store = world.kill(0);
+        world.nodes[0].config.governed = true;
+        world.revive_with(0, store);
+        let blocks = mbit_s * 3;
+        (0..blocks).for_each(|key| world.submit(0, key, 1 << 20, 1));
+        let begin = world.now;
+        assert!(delivered(&mut world, s(200.0)));
+        all_as_sent(&world);
+        let ideal = (blocks << 20) as f64 * 8.0 / (0.956 * (1.0 - loss) * mbit_s as f64 * 1e6);
+        let took = world.now.since(begin).as_secs_f64();
+        let tally = world.channels[0].tally();
+        // Some seconds of finding out, then all of it; and hardly a packet dropped by a full queue.
+        assert!(took < 1.05 * ideal + 7.0, "{mbit_s} {loss}: {took} {ideal} {tally:?}");
+        assert!(tally.overflowed * 50 <= tally.offered, "{mbit_s} {loss}: {tally:?}");
+    }
+}
+
+#[test]
 fn one_way_blocks_arrive_without_a_word_coming_back() {
     let one_way = OneWay { loss: 0.05, burst: 1.0, failure: 1e-4, repeats: 0 };
     let mut dead = Way::new(u64::MAX, s(0.01));

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::Instant;
-use lavatube_link::{Event, Link, Status};
+use lavatube_format::pair_line;
+use lavatube_link::{Event, Key, Link, Status, counter_under};
+use lavatube_seal::LinkEnd;
 
 use crate::link_folder::{Counters, LinkError, Pairing, io_error};
 use crate::port::{Port, UdpPort};
@@ -19,11 +21,16 @@ use crate::workshop::Workshop;
 /// A link, on a port.
 pub struct Driver {
     port: Box<dyn Port>,
+    pairing: Pairing,
+    /// The other keys that the other end may come with.
+    spare: Option<Spare>,
     workshop: Workshop,
     link: Link<SymbolFiles>,
     counters: Counters,
+    first_life: bool,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
+    switched: bool,
     outgoing: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -42,22 +49,22 @@ impl Driver {
     ///
     /// # Errors
     /// [`LinkError`] when a file cannot be used.
-    pub fn on(pairing: &Pairing, port: Box<dyn Port>) -> Result<Self, LinkError> {
-        let mut counters = pairing.counters()?;
-        let start = counters.reserved;
-        counters.reserve(start + RESERVE)?;
-        let symbols = pairing.own_folder()?.join("symbols");
-        let store = SymbolFiles::open(&symbols).map_err(|e| io_error(&symbols, &e))?;
-        let mut config = pairing.config()?;
-        config.floor = counters.floor;
-        let link = Link::new(config, start..start + RESERVE, store, port.now());
+    pub fn on(pairing: &Pairing, mut port: Box<dyn Port>) -> Result<Self, LinkError> {
+        let (link, counters) = engine(pairing, port.now())?;
+        if pairing.end() == LinkEnd::Vault {
+            port.answers(&pair_line::question(), pair_line::answer(&pairing.line()?));
+        }
         Ok(Self {
             link,
+            first_life: counters.is_new,
             counters,
+            pairing: pairing.again()?,
+            spare: pairing.recovered().map(Spare::new).transpose()?,
             floor_kept_at: port.now(),
             workshop: Workshop::new(port.has_threads()).map_err(|e| io_error(pairing.folder(), &e))?,
             port,
             events: VecDeque::new(),
+            switched: false,
             outgoing: Vec::new(),
             ends: Vec::new(),
         })
@@ -66,6 +73,11 @@ impl Driver {
     /// The engine, to be told things.
     pub fn link(&mut self) -> &mut Link<SymbolFiles> {
         &mut self.link
+    }
+
+    /// Whether no life before this one has sent anything.
+    pub fn is_first_life(&self) -> bool {
+        self.first_life
     }
 
     /// What time it is.
@@ -122,6 +134,9 @@ impl Driver {
         let wait = if more || !self.events.is_empty() { Duration::ZERO } else { until.since(begin).max(REST) };
         self.port.wait_or_bell(wait, self.workshop.bell())?;
         self.receive();
+        if self.spare.as_ref().is_some_and(|spare| spare.heard) {
+            self.switch()?;
+        }
         let now = self.now();
         if now >= until {
             self.link.handle_timeout(now);
@@ -175,16 +190,71 @@ impl Driver {
     /// Takes in some of what came.
     fn receive(&mut self) {
         for _ in 0..BATCHES {
-            let link = &mut self.link;
-            if self.port.receive_many(&mut |datagrams, now| link.handle_datagrams(datagrams, now)) {
+            let (link, spare) = (&mut self.link, &mut self.spare);
+            let done = self.port.receive_many(&mut |datagrams, now| {
+                link.handle_datagrams(datagrams, now) || spare.as_mut().is_some_and(|spare| spare.hears(datagrams))
+            });
+            if done {
                 return;
             }
         }
     }
+
+    /// The other end came with its other keys: from now on they count, and those before are the spare ones.
+    fn switch(&mut self) -> Result<(), LinkError> {
+        self.keep_floor()?;
+        let Some(spare) = self.spare.take() else { return Ok(()) };
+        (self.link, self.counters) = engine(&spare.pairing, self.now())?;
+        self.spare = Some(Spare::new(std::mem::replace(&mut self.pairing, spare.pairing))?);
+        self.events.clear();
+        self.workshop = Workshop::new(self.port.has_threads()).map_err(|e| io_error(self.pairing.folder(), &e))?;
+        self.switched = true;
+        Ok(())
+    }
+
+    /// Whether the other end came with other keys since this was last asked: all that was under way is forgotten then.
+    pub fn switched(&mut self) -> bool {
+        std::mem::take(&mut self.switched)
+    }
+}
+
+/// The keys that do not count now.
+struct Spare {
+    pairing: Pairing,
+    key: Key,
+    /// Counters below came in before.
+    floor: u64,
+    /// The other end uses them.
+    heard: bool,
+}
+
+impl Spare {
+    fn new(pairing: Pairing) -> Result<Self, LinkError> {
+        let (key, floor) = (pairing.config()?.key_in, pairing.counters()?.floor);
+        Ok(Self { pairing, key, floor, heard: false })
+    }
+
+    fn hears(&mut self, datagrams: &[&[u8]]) -> bool {
+        let heard = datagrams.iter().filter_map(|d| counter_under(&self.key, d)).any(|counter| counter >= self.floor);
+        self.heard |= heard;
+        heard
+    }
+}
+
+/// The engine of a link, with counters that were reserved for it.
+fn engine(pairing: &Pairing, now: Instant) -> Result<(Link<SymbolFiles>, Counters), LinkError> {
+    let mut counters = pairing.counters()?;
+    let start = counters.reserved;
+    counters.reserve(start + RESERVE)?;
+    let symbols = pairing.own_folder()?.join("symbols");
+    let store = SymbolFiles::open(&symbols).map_err(|e| io_error(&symbols, &e))?;
+    let mut config = pairing.config()?;
+    config.floor = counters.floor;
+    Ok((Link::new(config, start..start + RESERVE, store, now), counters))
 }
 
 /// Counters reserved at a time.
-const RESERVE: u64 = 1 << 20;
+const RESERVE: u64 = 1 << 18;
 /// Batches sent before one looks whether any came in, and the other way round.
 const BATCHES: usize = 4;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.

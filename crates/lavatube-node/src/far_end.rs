@@ -177,6 +177,11 @@ impl FarEnd {
 
     /// Does what there is to do: for how long the driver may wait then.
     pub fn turn(&mut self, listener: &mut dyn Listener) -> Result<Duration, LinkError> {
+        if self.driver.switched() {
+            // Whoever comes with other keys remembers nothing of what was under way.
+            (self.outbox, self.parcels, self.handed) = Default::default();
+            listener.told(Told::Recovered);
+        }
         while let Some(event) = self.driver.event()? {
             self.handle(event, listener)?;
         }

@@ -6,13 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, ReadBody, Secret};
+use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, LinkBody, ReadBody, Secret};
 use lavatube_format::recovery::RecoveryError;
 use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
 use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root, SealError};
 use zeroize::Zeroizing;
 
-use crate::atomic::{PRIVATE, make_folders};
+use crate::atomic::{self, IfThere, PRIVATE, make_folders};
 use crate::entropy;
 use crate::keys_io::{KeyFileError, read_key_text, write_key_text};
 use crate::lock::{Lock, LockError, Mode};
@@ -156,8 +156,40 @@ impl Keyring {
         self.complete(root, label)
     }
 
+    /// Writes the link key of whoever has nothing but the recovery key, for a machine that takes the place of those that
+    /// were lost.
+    ///
+    /// # Errors
+    /// As [`Keyring::make`].
+    pub fn make_recovery_link(&self, root: &Root) -> Result<(), KeyringError> {
+        let _lock = self.lock()?;
+        if !self.recovery_link_path().exists() {
+            let (secret, _) = root.link_key().map_err(KeyringError::Make)?;
+            let body = LinkBody { x25519: secret }.encode();
+            write_key_text(&self.recovery_link_path(), &unlocked(KeyKind::Link, &body).encode())?;
+        }
+        Ok(())
+    }
+
+    /// Where [`Keyring::make_recovery_link`] writes it.
+    pub fn recovery_link_path(&self) -> PathBuf {
+        self.folder.join("recovery-link.key")
+    }
+
+    /// The public link key of whoever has nothing but the recovery key, if this machine knows it.
+    pub fn recovery_link(&self) -> Option<[u8; 32]> {
+        let text = std::fs::read_to_string(self.folder.join(RECOVERY_LINK)).ok()?;
+        let digits = text.trim().as_bytes().as_chunks::<2>().0;
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        digits.iter().map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
+    }
+
     fn complete(&self, root: &Root, label: &str) -> Result<(), KeyringError> {
         self.compare(root)?;
+        let (_, link) = root.link_key().map_err(KeyringError::Make)?;
+        let digits: String = link.public().iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = self.folder.join(RECOVERY_LINK);
+        atomic::write(&path, format!("{digits}\n").as_bytes(), IfThere::Replace).map_err(|e| self.failed(&e))?;
         if !self.read_path().exists() {
             let body = root.read_body(DEFAULT_TENANT).map_err(KeyringError::Make)?;
             write_key_text(&self.read_path(), &unlocked(KeyKind::Read, &body.encode()).encode())?;
@@ -261,6 +293,7 @@ fn open(path: &Path, kind: KeyKind, ask: AskPassphrase<'_>) -> Result<Zeroizing<
 }
 
 const LOCK_FILE: &str = "lock";
+const RECOVERY_LINK: &str = "recovery-link.pub";
 /// How long to wait for another command that makes keys in the same folder; that takes it a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 

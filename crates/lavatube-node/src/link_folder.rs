@@ -4,7 +4,11 @@
 //! stands for a vault that is far away. Lines hold public keys only, the key file is private. It must not know datagrams,
 //! nor what crosses the link. FORMAT section 13. No step of the walk.
 
+mod counters;
+mod settings;
+
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,20 +17,25 @@ use lavatube_base::{Instant, VaultId};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
-use lavatube_format::pair_line::{PairLine, PairVault};
+use lavatube_format::pair_line::{self, PairLine, PairVault};
 use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{LinkEnd, LinkKey, SealError};
-use serde::{Deserialize, Serialize};
+
+use counters::first_counter;
+
+pub(crate) use counters::Counters;
+pub use settings::{LinkFile, OneWayFile, RateFile};
 
 use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
-use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
 use crate::lock::LockError;
 use crate::words::plain;
+use crate::{clock, entropy};
 
 const KEY_FILE: &str = "link.key";
 const COUNTERS: &str = "counters";
+const RECOVERY_COUNTERS: &str = "counters-recovery";
 const STATUS: &str = "link/status.json";
 const STATUS_NEW: &str = "link/.status.json.new";
 
@@ -117,75 +126,6 @@ pub enum LinkError {
     },
 }
 
-/// What a person may set of a link: `link.toml`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkFile {
-    /// The other end's line.
-    pub peer: String,
-    /// Where the other end listens: host:port. Learned from what comes in when it is not set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// Bits a second that may leave.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_up_bit_s: Option<u64>,
-    /// Bits a second that may come.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_down_bit_s: Option<u64>,
-    /// A file of contacts, relative to this one; without it the link is always up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<PathBuf>,
-    /// What its times count from, in seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan_origin_unix_s: Option<u64>,
-    /// What a minute of a contact costs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_per_minute: Option<f64>,
-    /// What 10^9 bytes that leave cost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_per_gb: Option<f64>,
-    /// In what these costs are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<String>,
-    /// Whether anything can come back from the vault; without it, yes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub return_path: Option<bool>,
-    /// Where nothing can: what is provided for. A table; it stands last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub one_way: Option<OneWayFile>,
-}
-
-/// How objects are sent where no word comes back: `[one_way]` of `link.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OneWayFile {
-    /// Share of datagrams lost that is provided for.
-    pub loss: f64,
-    /// How many are lost at a time, on average.
-    pub burst: f64,
-    /// How probable it may be that one sending of an object does not arrive.
-    pub failure: f64,
-    /// In how many later contacts each object is sent once more.
-    pub repeats: u32,
-}
-
-impl Default for OneWayFile {
-    fn default() -> Self {
-        Self { loss: 0.05, burst: 1.0, failure: 1e-6, repeats: 1 }
-    }
-}
-
-impl OneWayFile {
-    fn check(self) -> Result<Self, &'static str> {
-        match self {
-            Self { loss, .. } if !(0.0..=0.6).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
-            Self { burst, .. } if !(1.0..=1e6).contains(&burst) => Err("one_way.burst is a number of datagrams from 1"),
-            Self { failure, .. } if !(1e-30..=0.5).contains(&failure) => Err("one_way.failure is from 1e-30 to 0.5"),
-            ok => Ok(ok),
-        }
-    }
-}
-
 /// One end of a link, with all that its daemon needs.
 pub struct Pairing {
     folder: PathBuf,
@@ -193,6 +133,8 @@ pub struct Pairing {
     key: LinkKey,
     peer: PairLine,
     vault: PairVault,
+    /// The other end comes with the recovery key.
+    is_recovery: bool,
     /// What a person has set.
     pub file: LinkFile,
 }
@@ -232,7 +174,7 @@ pub fn own_line(folder: &Path) -> Result<PairLine, LinkError> {
         }
     }
     let link_key = *read_key(folder)?.public();
-    Ok(PairLine { link_key, vault: own_vault(folder)? })
+    Ok(PairLine { link_key, vault: own_vault(folder)?, recovery: None })
 }
 
 /// The vault in `folder`, if there is one.
@@ -267,14 +209,62 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
         true => read_file(folder)?,
         false => LinkFile { peer: peer.encode(), ..LinkFile::default() },
     };
-    if PairLine::decode(&file.peer) != Ok(peer) {
+    if PairLine::decode(&file.peer).is_ok_and(|before| (before.link_key, before.vault) != (peer.link_key, peer.vault)) {
         return Err(LinkError::OtherPeer(folder.to_owned()));
     }
+    // A line may tell more than it did before.
+    file.peer = peer.encode();
     change(&mut file);
     let text = toml::to_string(&file).map_err(|e| unfit(&path, &e))?;
     let text = format!("# The other end of the link of this folder. It holds no secret.\n{text}");
     atomic::write(&path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&path, &e))?;
     Pairing::open(folder)
+}
+
+/// Makes `key` the link key of `folder`, where there is none yet: that of whoever has nothing but the recovery key.
+///
+/// # Errors
+/// [`LinkError`] when it has another one, or `key` cannot be read.
+pub fn take_key(folder: &Path, key: &Path) -> Result<(), LinkError> {
+    make_folders(folder, COMMON).map_err(|e| io_error(folder, &e))?;
+    let (path, text) = (folder.join(KEY_FILE), keys_io::read_key_text(key)?);
+    if path.exists() {
+        let same = *keys_io::read_key_text(&path)? == *text;
+        return if same { Ok(()) } else { Err(LinkError::OtherPeer(folder.to_owned())) };
+    }
+    Ok(keys_io::write_key_text(&path, &text)?)
+}
+
+/// Asks whoever listens at `address` for the line of its vault, until it answers or for so long. Nobody vouches for the answer
+/// but what the vault can show: it cannot show snapshots that the recovery key opens unless it has them.
+///
+/// # Errors
+/// [`LinkError::Address`] when nobody answers.
+pub fn ask_line(address: &str, patience: Duration) -> Result<PairLine, LinkError> {
+    let bad = |text: String| LinkError::Address { address: address.to_owned(), text };
+    let io = |e: io::Error| bad(plain(&e.to_string()));
+    let peer = address.to_socket_addrs().map_err(io)?.next().ok_or_else(|| bad("it has no address".into()))?;
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).map_err(io)?;
+    socket.set_read_timeout(Some(ASK_EVERY)).map_err(io)?;
+    let (begin, mut buffer) = (std::time::Instant::now(), [0; 2048]);
+    while begin.elapsed() < patience {
+        // One that is lost, or that nobody listens to now, is asked again.
+        let _ = socket.send_to(&pair_line::question(), peer);
+        let asked = std::time::Instant::now();
+        while asked.elapsed() < ASK_EVERY {
+            if let Ok((len, from)) = socket.recv_from(&mut buffer)
+                && from == peer
+                && let Ok(line) = pair_line::read_answer(&buffer[..len])
+            {
+                return Ok(line);
+            }
+        }
+    }
+    Err(bad("no vault answers there".into()))
 }
 
 fn end_of(folder: &Path) -> LinkEnd {
@@ -291,7 +281,7 @@ impl Pairing {
         let peer = PairLine::decode(&file.peer).map_err(|e| unfit(&path, &e))?;
         let vault = own_vault(folder)?.or(peer.vault).ok_or(LinkError::WrongEnd(DEPOSITORS_LINE))?;
         let key = read_key(folder)?;
-        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, file })
+        Ok(Self { folder: folder.to_owned(), end: end_of(folder), key, peer, vault, is_recovery: false, file })
     }
 
     /// Which end this is.
@@ -331,6 +321,7 @@ impl Pairing {
     pub(crate) fn config(&self) -> Result<Config, LinkError> {
         let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
         let mut config = Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?);
+        config.governed = self.file.rate.is_some();
         if let Some(OneWayFile { loss, burst, failure, .. }) = self.one_way()? {
             // What is repeated the near end knows, over restarts.
             config.one_way = Some(OneWay { loss, burst, failure, repeats: 0 });
@@ -348,6 +339,7 @@ impl Pairing {
         match (self.file.return_path, self.file.one_way) {
             (Some(true), Some(_)) => Err(unfit("with return_path = true there is no one_way")),
             (Some(true) | None, None) => Ok(None),
+            (_, _) if self.file.rate.is_some() => Err(unfit("where nothing comes back, no rate can be found out")),
             (_, one_way) => one_way.unwrap_or_default().check().map(Some).map_err(unfit),
         }
     }
@@ -357,7 +349,8 @@ impl Pairing {
     /// # Errors
     /// When it cannot be read.
     pub fn plan(&self) -> Result<ContactPlan, LinkError> {
-        let up = self.file.rate_up_bit_s.unwrap_or(RATE_BIT_S).max(1);
+        let unset = if self.file.rate.is_some() { RATE_AUTO_MOST_BIT_S } else { RATE_BIT_S };
+        let up = self.file.rate_up_bit_s.unwrap_or(unset).max(1);
         let down = self.file.rate_down_bit_s.unwrap_or(RATE_BIT_S);
         let Some(path) = &self.file.plan else { return Ok(ContactPlan::always(up, down)) };
         let path = self.folder.join(path);
@@ -366,6 +359,28 @@ impl Pairing {
         // Of ION's lines those between these two nodes count: the depositor is 1, the vault 2.
         let (here, there) = if self.end == LinkEnd::Depositor { (1, 2) } else { (2, 1) };
         ContactPlan::parse(&text, origin, here, there).map_err(|source| LinkError::Plan { path, source })
+    }
+
+    /// This end's line, for whoever asks: that of the vault.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn line(&self) -> Result<PairLine, LinkError> {
+        own_line(&self.folder)
+    }
+
+    /// The same, for another owner.
+    pub(crate) fn again(&self) -> Result<Self, LinkError> {
+        let key = read_key(&self.folder)?;
+        let (folder, file) = (self.folder.clone(), self.file.clone());
+        Ok(Self { folder, end: self.end, key, peer: self.peer, vault: self.vault, is_recovery: self.is_recovery, file })
+    }
+
+    /// The same link with whoever comes with the recovery key, at a vault that was told of it.
+    pub(crate) fn recovered(&self) -> Option<Self> {
+        let recovery = self.peer.recovery.filter(|key| self.end == LinkEnd::Vault && *key != self.peer.link_key)?;
+        let peer = PairLine { link_key: recovery, recovery: None, ..self.peer };
+        Some(Self { peer, is_recovery: true, ..self.again().ok()? })
     }
 
     /// The counters of this link.
@@ -378,7 +393,8 @@ impl Pairing {
             LinkEnd::Vault => (&self.peer.link_key, self.key.public()),
         };
         let keys: String = h16(&[depositor, vault]).iter().map(|b| format!("{b:02x}")).collect();
-        Counters::open(self.own_folder()?.join(COUNTERS), keys)
+        let name = if self.is_recovery { RECOVERY_COUNTERS } else { COUNTERS };
+        Counters::open(self.own_folder()?.join(name), keys, first_counter(clock::wall_now()))
     }
 }
 
@@ -406,57 +422,6 @@ pub fn read_status(folder: &Path) -> Result<Option<(String, Duration)>, LinkErro
         Ok(found) => Ok(Some(found)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(io_error(&path, &e)),
-    }
-}
-
-/// Which counters this end may have used, and the highest of the other end's that came in.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    path: PathBuf,
-    keys: String,
-    /// One past the highest that may have been used.
-    pub reserved: u64,
-    /// One past the highest that came in.
-    pub floor: u64,
-}
-
-impl Counters {
-    fn open(path: PathBuf, keys: String) -> Result<Self, LinkError> {
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(io_error(&path, &e)),
-        };
-        let mut words = text.split_whitespace();
-        if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
-            return Ok(Self { path, keys, reserved: 0, floor: 0 });
-        }
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
-            return Err(unfit(&path, &"no counters of a link: pair both ends anew, with new keys"));
-        };
-        Ok(Self { path, keys, reserved, floor })
-    }
-
-    /// Reserves all up to `end`, durably.
-    pub fn reserve(&mut self, end: u64) -> Result<(), LinkError> {
-        //= FORMAT#F21 on disk before the first of them is used
-        self.reserved = self.reserved.max(end);
-        self.write()
-    }
-
-    /// Remembers what came in.
-    pub fn keep_floor(&mut self, floor: u64) -> Result<(), LinkError> {
-        if floor <= self.floor {
-            return Ok(());
-        }
-        self.floor = floor;
-        self.write()
-    }
-
-    fn write(&self) -> Result<(), LinkError> {
-        let text = format!("{} {} {}\n", self.keys, self.reserved, self.floor);
-        atomic::write(&self.path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&self.path, &e))
     }
 }
 
@@ -492,29 +457,14 @@ const DEPOSITORS_LINE: &str =
     "this is the line of a depositing machine, and no vault is here: give it that of the vault";
 /// What a link carries when nobody says: 20 Mbit/s.
 const RATE_BIT_S: u64 = 20_000_000;
+/// How often one asks for a line.
+const ASK_EVERY: Duration = Duration::from_secs(3);
+/// The most that is found out: more than the engine can do.
+const RATE_AUTO_MOST_BIT_S: u64 = 10_000_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_are_never_used_twice_and_belong_to_a_pair_of_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("counters");
-        let open = |keys: &str| Counters::open(path.clone(), keys.into());
-        let mut counters = open("aa").unwrap();
-        assert_eq!((counters.reserved, counters.floor), (0, 0));
-        counters.reserve(1 << 20).unwrap();
-        counters.keep_floor(70).unwrap();
-        counters.keep_floor(60).unwrap();
-        let again = open("aa").unwrap();
-        assert_eq!((again.reserved, again.floor), (1 << 20, 70));
-        assert_eq!(open("bb").unwrap().reserved, 0);
-        for damaged in ["aa", "aa 5", "aa 5 x", "aa 5 6 7", "zz", "0"] {
-            std::fs::write(&path, damaged).unwrap();
-            assert!(open("aa").is_err(), "{damaged}");
-        }
-    }
 
     #[test]
     fn two_ends_are_paired_by_their_lines_and_no_others() {
@@ -527,7 +477,7 @@ mod tests {
         assert!(matches!(Pairing::open(&earth), Err(LinkError::NotPaired(_))));
         let vault = |key, id| {
             let vault = PairVault { id: VaultId([id; 16]), key: [2; 32] };
-            PairLine { link_key: key, vault: Some(vault) }.encode()
+            PairLine { link_key: key, vault: Some(vault), recovery: None }.encode()
         };
         let there = own_line(&other).unwrap().link_key;
         assert!(matches!(pair(&earth, &vault([0; 32], 1), |_| {}), Err(LinkError::Seal(_))));
@@ -547,7 +497,7 @@ mod tests {
         own_line(&earth).unwrap();
         let there = own_line(&other).unwrap().link_key;
         let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
-        pair(&earth, &PairLine { link_key: there, vault: Some(vault) }.encode(), |_| {}).unwrap();
+        pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
         let path = earth.join(LINK_FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         let with = |more: &str| {
@@ -568,9 +518,12 @@ mod tests {
         ] {
             assert!(with(bad).is_err(), "{bad}");
         }
+        // There is no other way to set a rate but numbers and this.
+        assert!(with("rate = \"auto\"").is_ok() && with("rate = \"fast\"").is_err());
         // What a person has set stays when the ends are paired again.
         with("return_path = false\n[one_way]\nburst = 7.5").unwrap();
-        let again = pair(&earth, &PairLine { link_key: there, vault: Some(vault) }.encode(), |_| {}).unwrap();
+        let again =
+            pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
         assert_eq!(again.one_way().unwrap().map(|one_way| one_way.burst), Some(7.5));
     }
 }

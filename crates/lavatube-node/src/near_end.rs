@@ -104,8 +104,8 @@ pub(crate) struct NearEnd {
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
-    /// Blocks that an earlier life may have sent in part.
-    resumes: usize,
+    /// What waited when this life began: an earlier one may have sent it in part.
+    resumes: Option<BTreeSet<ObjectId>>,
     /// How many objects were last said to wait.
     said: usize,
     /// Nothing waits any more, and the other end is given until then to hear that its last receipts are home.
@@ -134,6 +134,7 @@ impl NearEnd {
         let folder = state_folder(places, pairing.vault());
         let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
         let driver = driver(&pairing)?;
+        let first_life = driver.is_first_life();
         if let Some(address) = driver.address() {
             listener.told(Told::Listening(address));
         }
@@ -155,7 +156,8 @@ impl NearEnd {
             sent: open_sent(&pairing)?,
             listed_at: None,
             question: None,
-            resumes: WINDOW_BLOCKS,
+            // Before the first life there was none, and asking how far it came would cost a round trip.
+            resumes: first_life.then(BTreeSet::new),
             said: 0,
             lingers: None,
             deposits: true,
@@ -214,9 +216,13 @@ impl NearEnd {
     fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
         self.listed_at = Some(self.driver.now());
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
-        let Some(spool) = &self.spool else { return Ok(()) };
+        let Some(spool) = &self.spool else {
+            self.resumes.get_or_insert_default();
+            return Ok(());
+        };
         let all = spool.list().map_err(CourierError::from)?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        self.resumes.get_or_insert_with(|| here.clone());
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
         self.waybills.retain(|id, _| here.contains(id));
@@ -330,8 +336,7 @@ impl NearEnd {
         };
         let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
-        let resumed = self.resumes > 0;
-        self.resumes = self.resumes.saturating_sub(1);
+        let resumed = self.resumes.as_mut().is_some_and(|resumes| resumes.remove(&id));
         let priority = OBJECTS + self.urgency.get(&id).map_or(Priority::Normal, |p| *p) as u8;
         if self.driver.link().submit(block(key, priority, &message, resumed)).is_ok() {
             self.keys.insert(key, (kind, id, message.len() as u64));

@@ -84,6 +84,9 @@ pub trait Port {
         self.wait(wait)
     }
 
+    /// From now on `question` is answered by `answer`, whoever asks.
+    fn answers(&mut self, _question: &[u8], _answer: Vec<u8>) {}
+
     /// Where this end listens, if it is anywhere.
     fn address(&self) -> Option<SocketAddr>;
 
@@ -99,6 +102,9 @@ pub struct UdpPort {
     from: Option<SocketAddr>,
     /// The peer moved, or was heard for the first time.
     moved: bool,
+    /// A question that anybody may ask, and its answer.
+    answers: Option<(Vec<u8>, Vec<u8>)>,
+    answered_at: Option<Instant>,
 }
 
 impl UdpPort {
@@ -114,7 +120,14 @@ impl UdpPort {
             (None, _) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         };
         let bad = |e: io::Error| LinkError::Address { address: listen.to_string(), text: plain(&e.to_string()) };
-        Ok(Self { wire: Wire::bind(listen).map_err(bad)?, peer, from: None, moved: peer.is_some() })
+        Ok(Self {
+            wire: Wire::bind(listen).map_err(bad)?,
+            peer,
+            from: None,
+            moved: peer.is_some(),
+            answers: None,
+            answered_at: None,
+        })
     }
 
     fn poll(&self, fds: &mut [PollFd<'_>], wait: Duration) -> Result<(), LinkError> {
@@ -167,12 +180,26 @@ impl Port for UdpPort {
     }
 
     fn receive_many(&mut self, show: &mut dyn FnMut(&[&[u8]], Instant) -> bool) -> bool {
-        let (peer, moved) = (&mut self.peer, &mut self.moved);
-        self.wire.receive(|from, datagrams| {
+        let (peer, moved, answers) = (&mut self.peer, &mut self.moved, &self.answers);
+        let mut asked = None;
+        let all = self.wire.receive(|from, datagrams| {
+            if answers.as_ref().is_some_and(|(question, _)| datagrams.contains(&&question[..])) {
+                asked = Some(from);
+            }
             if show(datagrams, now()) && *peer != Some(from) {
                 (*peer, *moved) = (Some(from), true);
             }
-        })
+        });
+        let is_time = self.answered_at.is_none_or(|at| now().since(at) >= ANSWER_EVERY);
+        if let (Some(from), Some((_, answer)), true) = (asked, &self.answers, is_time) {
+            self.answered_at = Some(now());
+            self.wire.send(from, answer, &[answer.len()]);
+        }
+        all
+    }
+
+    fn answers(&mut self, question: &[u8], answer: Vec<u8>) {
+        self.answers = Some((question.to_vec(), answer));
     }
 
     fn has_threads(&self) -> bool {
@@ -227,4 +254,6 @@ pub(crate) fn timespec(wait: Duration) -> Timespec {
 }
 
 /// What the network may say of earlier datagrams before one looks elsewhere.
+/// A question that anybody may ask is answered at most so often.
+const ANSWER_EVERY: Duration = Duration::from_millis(100);
 const ERRORS_MAX: usize = 256;

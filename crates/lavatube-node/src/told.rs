@@ -17,6 +17,8 @@ pub enum Told {
     Peer(SocketAddr),
     /// The line is open, silent, or shut by the contact plan.
     Line(Line),
+    /// The other end came with other keys: those of the recovery key, or its own again.
+    Recovered,
     /// Objects wait to cross.
     Waiting(usize),
     /// The vault has stored an object.

@@ -8,6 +8,7 @@ use lavatube_format::key_file::{ReadBody, Secret};
 use lavatube_format::recovery::{self, RecoveryError};
 use zeroize::Zeroizing;
 
+use crate::LinkKey;
 use crate::error::SealError;
 use crate::kdf;
 use crate::read::{ReadKeys, read_public_of};
@@ -101,6 +102,16 @@ impl Root {
         ReadKeys::from_body(self.read_body(tenant)?)
     }
 
+    /// The link key of whoever has nothing but the recovery key.
+    ///
+    /// # Errors
+    /// As [`LinkKey::new`].
+    pub fn link_key(&self) -> Result<(Secret, LinkKey), SealError> {
+        let secret = self.derive("link/x25519");
+        let key = LinkKey::new(&secret)?;
+        Ok((secret, key))
+    }
+
     fn derive(&self, label: &str) -> Secret {
         let prk: Prk = kdf::extract(b"lavatube/1", self.0.bytes());
         kdf::expand32(&prk, &[label.as_bytes()])
@@ -126,7 +137,9 @@ mod tests {
             let t = root.tenant(name);
             all.extend([*t.psk.bytes(), *t.chunk_id_key.bytes(), *t.chunker_secret.bytes()]);
         }
-        all.extend(["read/x-wing", "authority/ed25519", "authority/ml-dsa-65"].map(|l| *root.derive(l).bytes()));
+        all.extend(
+            ["read/x-wing", "authority/ed25519", "authority/ml-dsa-65", "link/x25519"].map(|l| *root.derive(l).bytes()),
+        );
         let n = all.len();
         all.sort_unstable();
         all.dedup();

@@ -272,6 +272,7 @@ fn import(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
         );
     }
     keyring.make_from(&root, &process::host_name())?;
+    keyring.make_recovery_link(&root)?;
     let made = match before {
         (false, false) => "deposit.key and read.key",
         (true, _) => "read.key",
@@ -279,6 +280,7 @@ fn import(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
     };
     screen.tell(&format!("Made {made} in {}.", keyring.folder().display()))?;
     screen.tell("The next backup shows the new deposit key to the vault.")?;
+    screen.tell("Is the vault far away? `lavatube pair --recover HOST:PORT` finds it again.")?;
     screen.answer(&json!({ "done": "imported", "to": keyring.folder().to_string_lossy(), "exit": 0 }))?;
     Ok(End::Done)
 }

@@ -1,10 +1,15 @@
 //! `lavatube pair`: makes two machines the ends of a link. Must not know what keys do.
 
+use std::time::Duration;
+
+use lavatube_client::meter::Meter;
 use lavatube_node::embedded;
-use lavatube_node::link_folder;
+use lavatube_node::keyring::Keyring;
+use lavatube_node::link_folder::{self, LinkError};
 use serde_json::json;
 
 use crate::errors::{Condition, End, Failure};
+use crate::progress;
 use crate::screen::Screen;
 use crate::settings::Settings;
 
@@ -22,21 +27,29 @@ pub struct PairArgs {
     /// The line that the other end printed
     #[arg(value_name = "LINE", num_args = 0..)]
     line: Vec<String>,
+    /// All machines are lost: pair with the far vault that listens there, with the key that `lavatube key import-recovery`
+    /// made. The vault tells its line, unless one is given
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peer")]
+    recover: Option<String>,
+    /// With --recover: give up when the vault did not answer for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "recover")]
+    link_wait: u64,
     /// Where the other end listens; a vault learns it from what comes in
     #[arg(long, value_name = "HOST:PORT", requires = "line")]
     peer: Option<String>,
     /// Bits a second that may leave this end [default: 20000000]
-    #[arg(long, value_name = "BIT/S", requires = "line", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    #[arg(long, value_name = "BIT/S", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     rate_up: Option<u64>,
     /// Bits a second that may come in at this end [default: 20000000]
-    #[arg(long, value_name = "BIT/S", requires = "line", value_parser = clap::value_parser!(u64).range(..=1_000_000_000_000))]
+    #[arg(long, value_name = "BIT/S", value_parser = clap::value_parser!(u64).range(..=1_000_000_000_000))]
     rate_down: Option<u64>,
 }
 
 const EXAMPLES: &str = "Examples:
   lavatube pair                                     this end's line
   lavatube pair LVTP1-… --peer moon.example:4556    on the machine that backs up, with the vault's line
-  lavatube pair LVTP1-… --vault /srv/vault          at the vault, with the depositor's line";
+  lavatube pair LVTP1-… --vault /srv/vault          at the vault, with the depositor's line
+  lavatube pair --recover moon.example:4556         on a new machine, after `lavatube key import-recovery`";
 
 /// Prints this end's line, or stores the other's.
 ///
@@ -44,8 +57,26 @@ const EXAMPLES: &str = "Examples:
 /// When a line is none, or of the wrong end.
 pub fn run(args: &PairArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let folder = &settings.places.vault;
-    let line = args.line.concat();
-    let own = link_folder::own_line(folder)?;
+    let mut line = args.line.concat();
+    if line.is_empty() && args.recover.is_none() && (args.rate_up.is_some() || args.rate_down.is_some()) {
+        return Err(Failure::new(Condition::Usage, "rates are set when a line is given, or in link.toml"));
+    }
+    let keyring = Keyring::at(&settings.places.keys);
+    if let Some(address) = &args.recover {
+        if embedded::is_vault(folder) {
+            return Err(LinkError::VaultHere(folder.clone()).into());
+        }
+        if line.is_empty() {
+            let meter = Meter::default();
+            let ask = || link_folder::ask_line(address, Duration::from_secs(args.link_wait));
+            line = progress::during(screen, "asking the vault for its line", &meter, ask)?.encode();
+        }
+        link_folder::take_key(folder, &keyring.recovery_link_path())?;
+    }
+    let mut own = link_folder::own_line(folder)?;
+    if own.vault.is_none() {
+        own.recovery = keyring.recovery_link();
+    }
     let end = if embedded::is_vault(folder) { "vault" } else { "depositor" };
     if line.is_empty() {
         screen.say(&own.encode())?;
@@ -55,7 +86,7 @@ pub fn run(args: &PairArgs, settings: &Settings, screen: &Screen) -> Result<End,
                 .hint("such as 192.0.2.7:4556 or [2001:db8::7]:4556"));
         }
         let pairing = link_folder::pair(folder, &line, |file| {
-            file.address = args.peer.clone().or(file.address.take());
+            file.address = args.recover.clone().or(args.peer.clone()).or(file.address.take());
             file.rate_up_bit_s = args.rate_up.or(file.rate_up_bit_s);
             file.rate_down_bit_s = args.rate_down.or(file.rate_down_bit_s);
         })?;

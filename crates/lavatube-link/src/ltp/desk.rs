@@ -35,16 +35,22 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// To be said once, next.
+    /// To be said once, next: a question of a block that is on its way, of which each waits here once at most. Never dropped: it would never be
+    /// asked.
+    pub fn ask(&mut self, word: Word) {
+        self.next.push_back(word);
+    }
+
+    /// To be said once, next: an answer. Dropped if too much waits; the peer asks again.
     pub fn say(&mut self, word: Word) {
         if self.next.len() + self.later.len() < LTP_CONTROL_MAX {
             self.next.push_back(word);
         }
     }
 
-    /// To be said next and then again, `copies` times in all.
+    /// A question to be asked next and then again, `copies` times in all.
     pub fn repeat(&mut self, word: Word, copies: u32, now: Instant) {
-        self.say(word);
+        self.ask(word);
         for copy in 1..copies {
             if self.next.len() + self.later.len() < LTP_CONTROL_MAX {
                 self.serial += 1;
@@ -91,6 +97,11 @@ mod tests {
 
     const SESSION: SessionId = SessionId { engine: 1, number: 2 };
 
+    fn number(word: &Word) -> u64 {
+        let Word::Report { report, .. } = word else { panic!("all are reports here") };
+        *report
+    }
+
     fn word(report: u64) -> Word {
         Word::Report { session: SESSION, report }
     }
@@ -108,9 +119,19 @@ mod tests {
     }
 
     #[test]
-    fn as_many_words_wait_as_the_limit_says_and_no_more() {
+    fn as_many_answers_wait_as_the_limit_says_and_no_more() {
         let mut desk = Desk::default();
-        (0..LTP_CONTROL_MAX as u64 + 9).for_each(|n| desk.repeat(word(n), 2, Instant(0)));
+        (0..LTP_CONTROL_MAX as u64 + 9).for_each(|n| desk.say(word(n)));
         assert_eq!(std::iter::from_fn(|| desk.take(Instant(u64::MAX))).count(), LTP_CONTROL_MAX);
+    }
+
+    #[test]
+    fn no_question_is_dropped_but_copies_are() {
+        let mut desk = Desk::default();
+        let questions = 2 * LTP_CONTROL_MAX as u64;
+        (0..questions).for_each(|n| desk.repeat(word(n), 2, Instant(0)));
+        let said: Vec<_> = std::iter::from_fn(|| desk.take(Instant(u64::MAX))).collect();
+        let copies = said.len() - said.iter().map(number).collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!((said.len() - copies, copies <= LTP_CONTROL_MAX), (questions as usize, true));
     }
 }

@@ -8,7 +8,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use lavatube_base::Instant;
-use lavatube_base::limits::{DATAGRAM_LEN_MAX, LTP_CHECKPOINTS_MAX, LTP_REPORTS_MAX, LTP_ROUNDS_MAX};
+use lavatube_base::limits::{
+    DATAGRAM_LEN_MAX, LTP_CHECKPOINTS_MAX, LTP_REPORTS_MAX, LTP_ROUNDS_MAX, LTP_STRETCHES_MAX,
+};
 use lavatube_format::ltp::{Checkpoint, Data, Mark, Reason, Report, SessionId, put_data, room_for_data};
 
 use super::DEFER;
@@ -225,9 +227,12 @@ impl Export {
         }
         let first = self.lowest.is_none();
         let before = self.acked.len();
-        report.claims().for_each(|claim| {
-            self.acked.insert(claim);
-        });
+        for claim in report.claims() {
+            // What is claimed in crumbs is sent once more, rather than remembered.
+            if self.acked.stretches() < LTP_STRETCHES_MAX || !self.acked.is_apart(&claim) {
+                self.acked.insert(claim);
+            }
+        }
         self.barren = if self.acked.len() > before { 0 } else { self.barren + 1 };
         let this = (report.lower, report.number);
         self.lowest = Some(self.lowest.map_or(this, |lowest| lowest.min(this)));
@@ -345,7 +350,7 @@ impl Export {
                 self.turn(OutTurn::Answered);
             } else {
                 let reason = self.failed.unwrap_or(Reason::Retries);
-                desk.say(Word::Cancel { session, by_sender: true, reason });
+                desk.ask(Word::Cancel { session, by_sender: true, reason });
             }
         }
         let mut given_up = false;

@@ -203,9 +203,8 @@ impl Import {
         }
         let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
         let (start, end) = (index(piece.start), index(piece.end));
-        if end > room.max(self.bytes.len())
-            || self.held.stretches() >= LTP_STRETCHES_MAX && piece.start > self.held.end()
-        {
+        let scattered = self.held.stretches() >= LTP_STRETCHES_MAX && self.held.is_apart(piece);
+        if end > room.max(self.bytes.len()) || scattered {
             return false;
         }
         if start == self.bytes.len() {
@@ -403,7 +402,7 @@ impl Import {
                 self.turn(InTurn::Answered);
             } else {
                 let reason = self.failed.unwrap_or(Reason::Retries);
-                desk.say(Word::Cancel { session, by_sender: false, reason });
+                desk.ask(Word::Cancel { session, by_sender: false, reason });
             }
         }
     }

@@ -68,6 +68,12 @@ impl Ranges {
         range.start >= range.end || self.map.range(..=range.start).next_back().is_some_and(|(_, end)| *end >= range.end)
     }
 
+    /// Whether a stretch more would come of it: whether it touches none that is there.
+    pub fn is_apart(&self, range: &Range<u64>) -> bool {
+        let before = self.map.range(..=range.end).next_back();
+        before.is_none_or(|(_, end)| *end < range.start)
+    }
+
     /// What of `scope` is in it, in order.
     pub fn within(&self, scope: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.map.range(..scope.start).next_back().map(|(from, to)| (*from, *to));
@@ -127,9 +133,11 @@ mod tests {
             let (mut ranges, mut naive) = (Ranges::default(), BTreeSet::new());
             for (insert, start, len) in steps {
                 if insert {
-                    let before = naive.len();
+                    let (before, stretches) = (naive.len(), ranges.stretches());
+                    let apart = len > 0 && ranges.is_apart(&(start..start + len));
                     naive.extend(start..start + len);
                     prop_assert_eq!(ranges.insert(start..start + len), (naive.len() - before) as u64);
+                    prop_assert_eq!(apart, ranges.stretches() > stretches);
                 } else {
                     naive.retain(|at| !(start..start + len).contains(at));
                     ranges.remove(start..start + len);

@@ -57,7 +57,7 @@ impl Peer {
         let ended = failed.is_some() || state == Outgoing::Done && !export.is_failed();
         if let Some(reason) = failed {
             if state == Outgoing::GivingUp {
-                self.desk.say(Word::Cancel { session: export.id, by_sender: true, reason });
+                self.desk.ask(Word::Cancel { session: export.id, by_sender: true, reason });
             }
             self.totals.blocks_failed += 1;
             events.push_back(Event::Failed { peer, key, reason });
@@ -178,7 +178,7 @@ impl Peer {
         if let Some(reason) = import.take_failed() {
             self.totals.blocks_failed += 1;
             self.ages.remove(&import.age);
-            self.desk.say(Word::Cancel { session: import.id, by_sender: false, reason });
+            self.desk.ask(Word::Cancel { session: import.id, by_sender: false, reason });
             events.push_back(Event::Abandoned { peer, session: import.id, reason });
         }
         self.import_len = self.import_len + import.memory() - before;

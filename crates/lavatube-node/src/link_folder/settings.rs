@@ -1,0 +1,87 @@
+//! What a person may set of a link: `link.toml`.
+//!
+//! It must not know what its values do. FORMAT section 13.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a person may set of a link: `link.toml`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkFile {
+    /// The other end's line.
+    pub peer: String,
+    /// Where the other end listens: host:port. Learned from what comes in when it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// `auto`: how fast to send is found out, and `rate_up_bit_s` is the most, if it is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateFile>,
+    /// Bits a second that may leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_up_bit_s: Option<u64>,
+    /// Bits a second that may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_down_bit_s: Option<u64>,
+    /// A file of contacts, relative to this one; without it the link is always up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PathBuf>,
+    /// What its times count from, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_origin_unix_s: Option<u64>,
+    /// What a minute of a contact costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_minute: Option<f64>,
+    /// What 10^9 bytes that leave cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_per_gb: Option<f64>,
+    /// In what these costs are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// Whether anything can come back from the vault; without it, yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_path: Option<bool>,
+    /// Where nothing can: what is provided for. A table; it stands last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<OneWayFile>,
+}
+
+/// How the rate is set: `rate` of `link.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateFile {
+    /// By what reports tell of delay and of what arrives.
+    Auto,
+}
+
+/// How objects are sent where no word comes back: `[one_way]` of `link.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OneWayFile {
+    /// Share of datagrams lost that is provided for.
+    pub loss: f64,
+    /// How many are lost at a time, on average.
+    pub burst: f64,
+    /// How probable it may be that one sending of an object does not arrive.
+    pub failure: f64,
+    /// In how many later contacts each object is sent once more.
+    pub repeats: u32,
+}
+
+impl Default for OneWayFile {
+    fn default() -> Self {
+        Self { loss: 0.05, burst: 1.0, failure: 1e-6, repeats: 1 }
+    }
+}
+
+impl OneWayFile {
+    pub(super) fn check(self) -> Result<Self, &'static str> {
+        match self {
+            Self { loss, .. } if !(0.0..=0.6).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
+            Self { burst, .. } if !(1.0..=1e6).contains(&burst) => Err("one_way.burst is a number of datagrams from 1"),
+            Self { failure, .. } if !(1e-30..=0.5).contains(&failure) => Err("one_way.failure is from 1e-30 to 0.5"),
+            ok => Ok(ok),
+        }
+    }
+}
