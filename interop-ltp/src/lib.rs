@@ -170,13 +170,16 @@ fn theirs(socket: &UdpSocket, to: SocketAddr, plan: &Plan, stop: &AtomicBool) ->
     }
 }
 
+/// All datagrams: whether it is ours, and its bytes.
+type Kept = Mutex<Vec<(bool, Vec<u8>)>>;
+
 /// Carries datagrams from one socket to where the other leads, but for those that are lost, and keeps all.
 fn relay(
     from: &UdpSocket,
     out: &UdpSocket,
     to: SocketAddr,
     (lose_one_in, seed): (u64, u64),
-    (kept, is_ours): (&Mutex<Vec<(bool, Vec<u8>)>>, bool),
+    (kept, is_ours): (&Kept, bool),
     stop: &AtomicBool,
 ) {
     let (mut word, mut buffer) = (seed, vec![0; 65_536]);

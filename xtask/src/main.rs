@@ -33,7 +33,12 @@ const VERBS: &[Verb] = &[
         line: "the walls: floors, forbidden dependencies, citations, sizes, links, openings",
         run: tidy::run,
     },
-    Verb { name: "ci", args: "", line: "what CI runs: fmt, clippy, tidy, doc, deny, try, test", run: chores::ci },
+    Verb {
+        name: "ci",
+        args: "",
+        line: "what CI runs: fmt, clippy, tidy, doc, deny, try, test, interop",
+        run: chores::ci,
+    },
     Verb {
         name: "bench",
         args: "backup | link",

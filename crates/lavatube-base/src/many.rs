@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn many_hashes_are_what_each_is_alone() {
-        let bytes: Vec<u8> = (0..4000u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..4000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let lens = [0, 1, 1024, 1408, 1409, 1410, 1456, 1456, 1471, 1472, 1473, 1500, 2048, 2049];
         for n in [0, 1, 2, 5, 15, 16, 17, 40] {
             for shift in 0..lens.len() {

@@ -1,6 +1,6 @@
 //! Floor 1: the one room where bytes become values and values become bytes.
 //!
-//! One file per layout, each drawn in `docs/FORMAT.md` and nowhere else. Decoding takes any input without panicking and
+//! One file per layout, each drawn in `docs/FORMAT.md` and nowhere else (but for LTP, which its standard draws). Decoding takes any input without panicking and
 //! allocates nothing that the input has not paid for in length. This room must not know time, policy, keys, or where
 //! bytes come from.
 

@@ -1,6 +1,6 @@
 //! TCPCLv4, the messages of the TCP convergence layer: greeting, session, segments of transfers, acknowledgements.
 //!
-//! RFC 9174; it is drawn there, and `docs/FORMAT.md` section 14 says what of it we use. It exists so that the link reads a
+//! RFC 9174; it is drawn there, and `docs/FORMAT.md` section 15 says what of it we use. It exists so that the link reads a
 //! stream of bytes as it comes: [`head_len`] tells how many bytes a message needs, from those that are there, and no more
 //! than [`TCPCL_HEAD_LEN_MAX`] of them are ever gathered; the bytes of a segment are not among them. It must not know when to
 //! say what.

@@ -33,6 +33,25 @@ fn ran_s() -> f64 {
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
 }
 
+/// The far end takes datagrams in, stores what is whole, and its reports go home.
+fn receive(far: &mut Link<MemoryStore>, near: &mut Link<MemoryStore>, arrived: &[&[u8]], now: &dyn Fn() -> Instant) {
+    far.handle_datagrams(arrived, now());
+    while let Some(job) = far.poll_job(now()) {
+        far.finished(job.run(), now());
+    }
+    while let Some(event) = far.poll_event() {
+        if let Event::Received { id, .. } = event {
+            far.accepted(id, now());
+        }
+    }
+    far.handle_timeout(now());
+    let mut report = Vec::new();
+    while far.poll_transmit(now(), &mut report) {
+        near.handle_datagram(&report, now());
+        report.clear();
+    }
+}
+
 fn measure(block_len: usize, loss_percent: u64) {
     let blocks = (256 << 20) / block_len;
     let mut word = 1u64;
@@ -84,21 +103,7 @@ fn measure(block_len: usize, loss_percent: u64) {
             }
             from = *end;
         }
-        far.handle_datagrams(&arrived, now());
-        while let Some(job) = far.poll_job(now()) {
-            far.finished(job.run(), now());
-        }
-        while let Some(event) = far.poll_event() {
-            if let Event::Received { id, .. } = event {
-                far.accepted(id, now());
-            }
-        }
-        far.handle_timeout(now());
-        buffer.clear();
-        while far.poll_transmit(now(), &mut buffer) {
-            near.handle_datagram(&buffer, now());
-            buffer.clear();
-        }
+        receive(&mut far, &mut near, &arrived, &now);
         receiving += ran_s() - start;
     }
     let bits = (blocks * block_len * 8) as f64 / 1e9;

@@ -236,21 +236,24 @@ impl Governor {
                 }
             }
             State::Steady if busy && told => {
-                // Fast where the link is known to carry it, slowly beyond.
-                let below = self.carries.is_some_and(|carries| self.rate < carries * BELOW);
                 let room = 1.0 - waited.as_secs_f64() / target.as_secs_f64();
-                // Twice as fast for each so many round trips in which it has found no end.
-                self.quiet += rounds;
-                // It is told a round trip late, and the queue must hold what is too much until then.
-                let most = (target.as_secs_f64() / round_trip.as_secs_f64()).clamp(FASTER, FASTER_MOST);
-                let bold = (FASTER * (self.quiet / DOUBLES).exp2()).min(most);
-                self.rate *= 1.0 + if below { FASTER_BELOW.max(bold) } else { bold } * rounds * room.max(0.0);
+                self.faster(rounds, room.max(0.0), target.as_secs_f64() / round_trip.as_secs_f64());
                 self.rate += packet / round_trip.as_secs_f64().max(0.001) * rounds;
             }
             State::Starting | State::Steady => {}
         }
         self.waited = waited;
         self.rate = self.rate.clamp(LEAST_BIT_S, self.most.max(LEAST_BIT_S));
+    }
+
+    /// Fast where the link is known to carry it, slowly beyond: by a part each round trip, `bound` at most.
+    fn faster(&mut self, rounds: f64, room: f64, bound: f64) {
+        let below = self.carries.is_some_and(|carries| self.rate < carries * BELOW);
+        // Twice as fast for each so many round trips in which it has found no end. That is told a round trip late, and the
+        // queue must hold what is too much until then.
+        self.quiet += rounds;
+        let bold = (FASTER * (self.quiet / DOUBLES).exp2()).min(bound.clamp(FASTER, FASTER_MOST));
+        self.rate *= 1.0 + if below { FASTER_BELOW.max(bold) } else { bold } * rounds * room;
     }
 
     fn lower(&mut self, rate: f64, now: Instant) {

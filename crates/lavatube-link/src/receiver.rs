@@ -301,8 +301,11 @@ impl<S: SymbolStore> Receiver<S> {
             };
             if let Some((number, symbol)) = block.single.take() {
                 self.rebuild.pop_front();
-                let show = move |show: &mut dyn FnMut(u32, &[u8])| Ok(show(number, &symbol));
-                return Some(Job::rebuild(id, block.shape, Box::new(show)));
+                let symbols = move |show: &mut dyn FnMut(u32, &[u8])| {
+                    show(number, &symbol);
+                    Ok(())
+                };
+                return Some(Job::rebuild(id, block.shape, Box::new(symbols)));
             }
             let (shape, len) = (block.shape, block.shape.block_len());
             let in_hand = self.incoming.values().filter(|block| block.state == State::Whole || block.in_work);

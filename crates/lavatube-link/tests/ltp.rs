@@ -560,6 +560,61 @@ fn memory_for_what_comes_in_is_limited_and_all_of_it_still_comes() {
 }
 
 #[test]
+fn of_two_blocks_for_which_there_is_no_memory_the_older_becomes_whole() {
+    let mut alone = Alone::new(|peer| peer.import_len_max = 1000);
+    let end = Mark::BlockEnd(Checkpoint { number: 1, report: 0 });
+    alone.piece(1, Mark::Red, 0, &[1; 500]);
+    alone.piece(2, Mark::Red, 0, &[2; 500]);
+    alone.piece(2, end, 500, &[2; 100]);
+    assert!(alone.events().is_empty());
+    alone.piece(1, end, 500, &[1; 100]);
+    assert!(matches!(&alone.events()[..], [Event::Received { bytes, .. }] if *bytes == [1; 600]));
+    alone.piece(2, end, 500, &[2; 100]);
+    assert!(matches!(&alone.events()[..], [Event::Received { bytes, .. }] if *bytes == [2; 600]));
+}
+
+#[test]
+fn a_silence_in_which_nobody_waits_for_anything_is_broken_by_a_question() {
+    let mut alone = Alone::new(|_| {});
+    alone.engine.contact_opened(2, MBIT, alone.now);
+    let len = 2_000_000;
+    alone.engine.send(2, Block::bundles(1, vec![7; len])).unwrap();
+    let run = |alone: &mut Alone, seconds: u64| {
+        let mut said = Vec::new();
+        for _ in 0..seconds * 100 {
+            alone.wait(0.01);
+            said.extend(alone.said());
+        }
+        said
+    };
+    let asked = |said: &[Vec<u8>]| {
+        let checkpoint = |segment: Segment<'_>| match segment.content {
+            Content::Data(data) => data.mark.checkpoint().map(|c| (segment.session, c.number)),
+            _ => None,
+        };
+        segments(said).into_iter().filter_map(checkpoint).next_back()
+    };
+    let mut said = Vec::new();
+    while asked(&said).is_none() {
+        said = run(&mut alone, 1);
+    }
+    let (session, checkpoint) = asked(&said).unwrap();
+    let upper = len as u64;
+    report(&mut alone, session, ReportHead { number: 50, checkpoint, lower: 0, upper }, &[upper - 16..upper]);
+    // Nearly all is sent again, which takes a while, and meanwhile something is said to which no answer comes.
+    let stranger = SessionId { engine: 2, number: 9 };
+    run(&mut alone, 1);
+    alone.hear(|out| put_data(out, stranger, &Data { mark: Mark::Red, service: 77, offset: 0, bytes: b"x" }));
+    run(&mut alone, 8);
+    let status = &alone.engine.status().peers[0];
+    assert_eq!((status.line, status.outgoing[0].state), (Line::Silent, Outgoing::Resending));
+    let said = run(&mut alone, 20);
+    let (_, checkpoint) = asked(&said).expect("a question");
+    report(&mut alone, session, ReportHead { number: 51, checkpoint, lower: 0, upper }, &[0..upper]);
+    assert_eq!(alone.events(), [Event::Delivered { peer: 2, key: 1 }]);
+}
+
+#[test]
 fn crumbs_are_kept_up_to_the_limit_and_no_further() {
     let mut alone = Alone::new(|_| {});
     // The last first, so that all others lie before it; then every second byte.
@@ -576,14 +631,11 @@ fn crumbs_are_kept_up_to_the_limit_and_no_further() {
 
 #[test]
 fn a_thousand_blocks_at_once_are_all_asked_about_after_a_silence() {
-    let channel = Way { dark: vec![(s_at(2.0), s_at(60.0))], ..way(0.3, 0.3) };
+    let cut = (Instant(2_000_000_000), Instant(60_000_000_000));
+    let channel = Way { dark: vec![cut], ..way(0.3, 0.3) };
     let mut dark = Dark::new(13, [channel.clone(), channel], [50 * MBIT; 2], |peer| peer.sessions_max = 5000);
     (0..4000).for_each(|key| dark.send(0, key, 1000, true));
     assert!(dark.run(dark.now + s(3600.0), Dark::is_delivered));
-}
-
-fn s_at(seconds: f64) -> Instant {
-    Instant(0) + s(seconds)
 }
 
 #[test]

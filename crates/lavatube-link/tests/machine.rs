@@ -1,11 +1,14 @@
 //! One link by hand: what it takes and does not take, tells and does not tell.
 
+use std::time::Duration;
+
 use lavatube_base::digest::h16;
 use lavatube_base::limits::BLOCK_LEN_MAX;
 use lavatube_base::{BlockId, Instant};
 use lavatube_link::{
     Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols,
 };
+use proptest::prelude::*;
 
 const T0: Instant = Instant(1_000_000_000);
 
@@ -246,4 +249,65 @@ fn a_block_that_rotted_in_the_store_is_never_handed_out() {
     assert_eq!(far.totals().damaged, 1);
     let block = &far.status(T0).incoming[0];
     assert!(!block.whole && block.held < block.symbols, "it begins anew");
+}
+
+/// Tags what a peer that has the key, and its wits lost, might say.
+fn tagged(which: u8, counter: u64, messages: &[u8]) -> Vec<u8> {
+    let key = [which; 32];
+    let id = h16(&[b"lavatube/1 link key", &key]);
+    let mut out = [&id[..2], &counter.to_be_bytes()[2..], messages].concat();
+    let tag = *blake3::keyed_hash(&key, &out).as_bytes();
+    out.extend_from_slice(&tag[..16]);
+    out
+}
+
+/// A message of a type that there is, with whatever content.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let kind =
+        prop_oneof![Just(5u8), Just(0x70), Just(0x72), Just(0x78), Just(0x79), Just(0x7a), Just(0x7b), any::<u8>()];
+    // Few transfers and small numbers, so that messages are about the same things.
+    let small = prop_oneof![4 => 0u8..4, 1 => any::<u8>()];
+    (kind, proptest::collection::vec(small, 0..60)).prop_map(|(kind, content)| {
+        let len = content.len() as u8;
+        [&[kind, 0, 0, len], &content[..]].concat()
+    })
+}
+
+/// An announcement that may be believed.
+fn announcement() -> impl Strategy<Value = Vec<u8>> {
+    (0u32..3, 1u64..100_000, 0u8..3).prop_map(|(transfer, len, id)| {
+        let symbols = len.div_ceil(1436);
+        let symbol_len = len.div_ceil(symbols).next_multiple_of(2) as u16;
+        let head = [&[0x78, 0, 0, 31][..], &transfer.to_be_bytes(), &len.to_be_bytes(), &symbol_len.to_be_bytes()];
+        [&head.concat()[..], &[1], &[id; 16]].concat()
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_peer_makes_an_end_panic_or_forget_its_limits(
+        said in proptest::collection::vec(proptest::collection::vec(prop_oneof![message(), announcement()], 1..8), 1..40),
+    ) {
+        let mut far = link(2, 0..1 << 20, MemoryStore::default());
+        far.submit(block(7, &[3; 50_000])).unwrap();
+        far.supply(7, vec![3; 50_000]);
+        let mut now = T0;
+        for (counter, messages) in (0..).zip(&said) {
+            let bytes = tagged(1, counter, &messages.concat());
+            prop_assert!(far.handle_datagram(&bytes, now));
+            while let Some(job) = far.poll_job(now) {
+                far.finished(job.run(), now);
+            }
+            while let Some(event) = far.poll_event() {
+                if let Event::Wanted { key } = event {
+                    far.supply(key, vec![3; 50_000]);
+                }
+            }
+            prop_assert!(datagrams(&mut far, now).len() <= 64, "no more than a burst at once");
+            now = now + Duration::from_millis(300);
+            if far.poll_timeout(now).is_some_and(|at| at <= now) {
+                far.handle_timeout(now);
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Why: `speed` of `lavatube-link` has no sockets, no files, no threads. Two drivers in this process, and between them a relay that loses a
 //! share of the datagrams; the CPU time of each end is that of its threads. Run with
-//! `cargo run --release -p lavatube-node --example link_sockets -- FOLDER [MIB]`; the folder should be on a disk of the sort that
+//! `cargo run --release -p lavatube-node --example link_sockets -- FOLDER [MIB [MBIT/S [BLOCK MIB]]]`; the folder should be on a disk of the sort that
 //! symbols will lie on.
 
 use std::error::Error;
@@ -22,7 +22,6 @@ use lavatube_node::embedded::{self, DriveSpec};
 use lavatube_node::link_folder::{Pairing, own_line, pair};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 
-const BLOCK_LEN: usize = 8 << 20;
 /// More than the machine can do, so that nothing waits for the pacer.
 const RATE: u64 = 20_000_000_000;
 const WAIT: Duration = Duration::from_millis(20);
@@ -32,18 +31,19 @@ const BUFFERS: usize = 8;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let folder = args.next().ok_or("give a folder")?;
-    let blocks = args.next().map_or(Ok(1024), |mib| mib.parse::<usize>())? * (1 << 20) / BLOCK_LEN;
+    let len = args.next().map_or(Ok(1024), |mib| mib.parse::<usize>())? << 20;
     let rates = match args.next() {
         Some(rate) => vec![rate.parse::<u64>()? * 1_000_000],
         None => vec![1_000_000_000, RATE],
     };
+    let block_len = args.next().map_or(Ok(8), |mib| mib.parse::<usize>())? << 20;
     println!(
-        "{:>6} {:>10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12}",
-        "loss", "Gbit/s set", "Gbit/s", "near CPU s", "far CPU s", "jobs CPU s", "Gbit/CPU s", "sent/need"
+        "{:>6} {:>10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>9}",
+        "loss", "Gbit/s set", "Gbit/s", "near CPU s", "far CPU s", "jobs CPU s", "Gbit/CPU s", "sent/need", "peak MiB"
     );
     for rate in rates {
         for loss in [0.0, 0.01, 0.1] {
-            measure(Path::new(&folder), blocks, rate, loss)?;
+            measure(Path::new(&folder), (len / block_len, block_len), rate, loss)?;
         }
     }
     println!(
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(folder: &Path, blocks: usize, rate: u64, loss: f64) -> Result<(), Box<dyn Error>> {
+fn measure(folder: &Path, (blocks, block_len): (usize, usize), rate: u64, loss: f64) -> Result<(), Box<dyn Error>> {
     let folder = folder.join("link_sockets");
     let (near, far) = (folder.join("near"), folder.join("far"));
     let drive = |name: &str| DriveSpec {
@@ -73,6 +73,8 @@ fn measure(folder: &Path, blocks: usize, rate: u64, loss: f64) -> Result<(), Box
     let (relay_near, relay_far) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
     let [near_cpu, far_cpu, relay_cpu] = [const { AtomicU64::new(0) }; 3];
     let before = all_ns();
+    // Forgets the peak of the run before.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
     let (took, sent) = std::thread::scope(|scope| -> Result<_, Box<dyn Error>> {
         let address = relay_far.local_addr()?.to_string();
         let (tell, told) = std::sync::mpsc::channel();
@@ -82,17 +84,17 @@ fn measure(folder: &Path, blocks: usize, rate: u64, loss: f64) -> Result<(), Box
         let far_at = told.recv()?;
         scope.spawn(move || counted(relay_cpu, || relay(relay_near, relay_far, far_at, loss, stop)));
         let address = relay_near.local_addr()?.to_string();
-        let result = counted(&near_cpu, || send(&pairings[0], &address, blocks));
+        let result = counted(&near_cpu, || send(&pairings[0], &address, blocks, block_len));
         stop.store(true, Ordering::Relaxed);
         result.map_err(Into::into)
     })?;
     let all = (all_ns() - before) as f64 / 1e9;
-    let gbit = (blocks * BLOCK_LEN * 8) as f64 / 1e9;
+    let gbit = (blocks * block_len * 8) as f64 / 1e9;
     let cpu = |ns: &AtomicU64| ns.load(Ordering::Relaxed) as f64 / 1e9;
-    let need = (blocks * BLOCK_LEN) as f64 / (1436.0 / 1500.0) / (1.0 - loss);
+    let need = (blocks * block_len) as f64 / (1436.0 / 1500.0) / (1.0 - loss);
     let ours = all - cpu(&relay_cpu);
     println!(
-        "{:>4.0} % {:>10.1} {:>10.2} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>12.3}",
+        "{:>4.0} % {:>10.1} {:>10.2} {:>12.2} {:>12.2} {:>12.2} {:>12.2} {:>12.3} {:>9}",
         loss * 100.0,
         rate as f64 / 1e9,
         gbit / took.as_secs_f64(),
@@ -100,16 +102,17 @@ fn measure(folder: &Path, blocks: usize, rate: u64, loss: f64) -> Result<(), Box
         cpu(&far_cpu),
         ours - cpu(&near_cpu) - cpu(&far_cpu),
         gbit / ours,
-        sent as f64 / need
+        sent as f64 / need,
+        peak_mib()
     );
     std::fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
-fn send(pairing: &Pairing, peer: &str, blocks: usize) -> Result<(Duration, u64), String> {
+fn send(pairing: &Pairing, peer: &str, blocks: usize, block_len: usize) -> Result<(Duration, u64), String> {
     let mut driver = Driver::open(pairing, None, Some(peer)).map_err(|e| e.to_string())?;
     let mut word = 1u64;
-    let mut bytes = vec![0; BLOCK_LEN];
+    let mut bytes = vec![0; block_len];
     for chunk in bytes.chunks_exact_mut(8) {
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         chunk.copy_from_slice(&word.rotate_left(32).to_le_bytes());
@@ -120,7 +123,7 @@ fn send(pairing: &Pairing, peer: &str, blocks: usize) -> Result<(Duration, u64),
     };
     for key in 0..blocks as u64 {
         let id = BlockId(h16(&[&block(key)]));
-        let of = Block { key, priority: 1, len: BLOCK_LEN as u64, id, resumed: false };
+        let of = Block { key, priority: 1, len: block_len as u64, id, resumed: false };
         driver.link().submit(of).map_err(|e| e.to_string())?;
     }
     let (begin, mut delivered) = (Instant::now(), 0);
@@ -212,6 +215,13 @@ fn counted<T>(cpu: &AtomicU64, run: impl FnOnce() -> T) -> T {
     let out = run();
     cpu.store(own_ns() - before, Ordering::Relaxed);
     out
+}
+
+/// The most memory this process had: both ends, the relay, and the example's own two blocks.
+fn peak_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10
 }
 
 /// Nanoseconds this thread had a core.

@@ -48,6 +48,7 @@ impl Bottleneck {
         ((self.word >> 11) as f64 / (1u64 << 53) as f64) < self.loss
     }
 
+    #[expect(clippy::too_many_lines, reason = "a millisecond from its beginning to its end")]
     fn run(&mut self, seconds: u64, with_tcp: bool) -> Outcome {
         let light = self.light.as_millis() as u64;
         let at = |ms: u64| Instant(ms * 1_000_000);

@@ -176,6 +176,13 @@ fn a_long_bundle_goes_in_segments_that_are_acknowledged_one_by_one() {
     assert_eq!(events(&mut ours), []);
     feed(&mut ours, |out| put_ack(out, false, true, 0, 25));
     assert_eq!(events(&mut ours), [Event::Acknowledged { key: 7 }]);
+    // A peer that does not say that the last segment is the last one.
+    ours.submit(8, bundle(15, 0)).unwrap();
+    let _ = written(&mut ours, at(0));
+    feed(&mut ours, |out| put_ack(out, false, false, 1, 10));
+    assert_eq!(events(&mut ours), []);
+    feed(&mut ours, |out| put_ack(out, false, false, 1, 15));
+    assert_eq!(events(&mut ours), [Event::Acknowledged { key: 8 }]);
 }
 
 #[test]
