@@ -104,10 +104,40 @@ impl Estimate {
             let deviation = (each * (n + n * n / self.passed)).sqrt();
             n = (missing + sigmas * deviation) / (1.0 - loss);
         }
-        // Rounded down: for a block of one symbol, up would be twice. Neither negative nor beyond 2^53.
+        // Rounded down: of few symbols, one more is much more. Neither negative nor beyond 2^53.
         n.max(missing).floor() as u64
     }
+
+    /// The same for so few that no bell curve describes them, and so sure as three standard deviations are: a message is one symbol, and
+    /// the time that its loss costs is dearer than a second one. They are not sent together, so bursts do not count.
+    pub fn symbols_for_few(&self, missing: u32) -> u64 {
+        let loss = self.loss();
+        let loss = (loss + SURE * (loss * (1.0 - loss) / self.passed).sqrt()).min(LOSS_MAX);
+        if loss == 0.0 || missing == 0 {
+            return missing.into();
+        }
+        let mut n = missing;
+        // The chance that fewer than `missing` of n arrive.
+        let falls_short = |n: u32| {
+            let mut term = loss.powf(f64::from(n));
+            let mut sum = term;
+            for arrived in 1..missing {
+                term *= f64::from(n - arrived + 1) / f64::from(arrived) * (1.0 - loss) / loss;
+                sum += term;
+            }
+            sum
+        };
+        while falls_short(n) > FALLS_SHORT && n < missing + FEW_MORE_MAX {
+            n += 1;
+        }
+        n.into()
+    }
 }
+
+/// Standard deviations, and how often more of them happen.
+const SURE: f64 = 3.0;
+const FALLS_SHORT: f64 = 1.35e-3;
+const FEW_MORE_MAX: u32 = 32;
 
 /// More than this lost is an outage.
 const LOSS_MAX: f64 = 0.6;
@@ -168,6 +198,14 @@ mod tests {
         let n = Estimate::new(0.1, 1.0).symbols_for(5842, 0.0);
         assert_eq!(n, 6491);
         assert!(Estimate::new(0.1, 1.0).symbols_for(5842, 3.0) > n + 80);
+    }
+
+    #[test]
+    fn a_message_is_sent_twice_where_one_in_a_hundred_is_lost() {
+        let symbols = |loss, missing| Estimate::new(loss, 1.0).symbols_for_few(missing);
+        assert_eq!([0.0, 0.0001, 0.01, 0.05, 0.1, 0.3].map(|loss| symbols(loss, 1)), [1, 2, 2, 3, 4, 8]);
+        assert_eq!([0.01, 0.1].map(|loss| symbols(loss, 8)), [11, 15]);
+        assert_eq!((symbols(0.1, 0), Estimate::new(0.1, 400.0).symbols_for_few(1)), (0, 4));
     }
 
     #[test]

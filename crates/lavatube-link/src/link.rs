@@ -300,7 +300,9 @@ impl<S: SymbolStore> Link<S> {
             self.probe_at = now;
         }
         match self.line {
-            Line::Open if self.two_way => self.ask.append(&mut self.sender.overdue(patience, now)),
+            Line::Open if self.two_way => {
+                self.ask.append(&mut self.sender.overdue(patience, now, &mut self.events));
+            }
             Line::Silent if self.probe_at <= now => {
                 self.ask = self.sender.under_way().take(PROBE_ENTRIES_MAX).collect();
                 self.probe_at = now + PROBES_EVERY_MAX.min(patience * (1 << self.probes.min(PROBES_DOUBLED_MAX)));
