@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_report_sets_what_is_owed_and_does_not_add_to_it() {
-        let estimate = Estimate::new(0.0, 1.0);
+        let estimate = Estimate::new(0.0, 1.0, 200.0);
         let block = Block { key: 1, priority: 0, len: 14_360, id: BlockId([1; 16]), resumed: false };
         let mut out = Outgoing::new(block, Shape::of(14_360).unwrap(), 0);
         out.begin(9, &estimate, 0.0);
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn when_all_were_sent_they_are_sent_again_and_each_has_its_turn() {
-        let estimate = Estimate::new(0.0, 1.0);
+        let estimate = Estimate::new(0.0, 1.0, 200.0);
         let block = Block { key: 1, priority: 0, len: 3, id: BlockId([1; 16]), resumed: false };
         let mut out = Outgoing::new(block, Shape::of(3).unwrap(), 0);
         out.begin(9, &estimate, 0.0);

@@ -37,6 +37,8 @@ use crate::{clock, entropy};
 
 const KEY_FILE: &str = "link.key";
 const COUNTERS: &str = "counters";
+/// Datagrams that the weather of another day is worth.
+const WEATHER_WORTH: f64 = 400.0;
 const RECOVERY_COUNTERS: &str = "counters-recovery";
 const STATUS: &str = "link/status.json";
 const STATUS_NEW: &str = "link/.status.json.new";
@@ -325,7 +327,7 @@ impl Pairing {
         let mut config = Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?);
         config.governed = self.file.rate.is_some();
         if let Some((loss, dispersion)) = self.weather()?.known {
-            (config.loss, config.dispersion) = (loss, dispersion);
+            (config.loss, config.dispersion, config.worth) = (loss, dispersion, WEATHER_WORTH);
         }
         if let Some(OneWayFile { loss, burst, failure, .. }) = self.one_way()? {
             // What is repeated the near end knows, over restarts.
