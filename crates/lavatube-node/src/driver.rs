@@ -28,7 +28,6 @@ pub struct Driver {
     link: Link<SymbolFiles>,
     counters: Counters,
     weather: Weather,
-    first_life: bool,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     switched: bool,
@@ -57,7 +56,6 @@ impl Driver {
         }
         Ok(Self {
             link,
-            first_life: counters.is_new,
             counters,
             weather: pairing.weather()?,
             pairing: pairing.again()?,
@@ -75,11 +73,6 @@ impl Driver {
     /// The engine, to be told things.
     pub fn link(&mut self) -> &mut Link<SymbolFiles> {
         &mut self.link
-    }
-
-    /// Whether no life before this one has sent anything.
-    pub fn is_first_life(&self) -> bool {
-        self.first_life
     }
 
     /// What time it is.
