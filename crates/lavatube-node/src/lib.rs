@@ -44,6 +44,7 @@ pub mod told;
 pub mod waybill;
 
 mod attributes;
+mod begun;
 mod clerk;
 mod descend;
 mod mounts;
@@ -56,5 +57,5 @@ mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {
-    pub use lavatube_link::{Contact, Line, Status};
+    pub use lavatube_link::{Contact, Line, Stage, Status};
 }
