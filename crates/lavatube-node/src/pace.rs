@@ -100,7 +100,11 @@ mod tests {
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let seen = pace.seen();
-                (pace.wait(seen, Duration::ZERO), pace.wait(seen, Duration::ZERO), pace.wait(pace.seen(), Duration::ZERO))
+                (
+                    pace.wait(seen, Duration::ZERO),
+                    pace.wait(seen, Duration::ZERO),
+                    pace.wait(pace.seen(), Duration::ZERO),
+                )
             });
             while pace.may_run() != Some(true) {}
             pace.tell();

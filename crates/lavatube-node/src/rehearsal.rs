@@ -4,9 +4,10 @@
 //! can jump from one event to the next: a blackout of two weeks takes as long as the packets around it. It must not know what
 //! crosses. No step of the walk.
 
+mod sky;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::near_end::NearEnd;
 use crate::pace::Pace;
 use crate::port::{self, Port};
 use crate::told::Told;
+use sky::{Sky, Window};
 
 /// What is rehearsed.
 pub struct Plan<'p> {
@@ -146,82 +148,6 @@ pub struct Home {
     pub open: Duration,
     /// Bytes that were sent meanwhile: to the vault, and back.
     pub lens: [u64; 2],
-}
-
-/// The two channels, and the clock.
-struct Sky {
-    /// `None` when time is real.
-    clock: Option<Instant>,
-    channels: [Channel; 2],
-    /// Until when each end waits.
-    until: [Instant; 2],
-}
-
-impl Sky {
-    fn now(&self) -> Instant {
-        self.clock.unwrap_or_else(port::now)
-    }
-
-    /// Whether an end has something to do.
-    fn is_due(&self, end: usize) -> bool {
-        let arrives = self.channels[1 - end].poll_timeout();
-        arrives.into_iter().chain([self.until[end]]).any(|at| at <= self.now())
-    }
-
-    /// Lets time pass until then; a part of it when it is real.
-    fn advance(&mut self, to: Instant) {
-        match &mut self.clock {
-            Some(clock) => *clock = to.max(*clock),
-            None => std::thread::sleep(to.since(port::now()).min(NAP_MAX)),
-        }
-    }
-}
-
-/// The port of one end.
-struct Window {
-    sky: Rc<RefCell<Sky>>,
-    end: usize,
-}
-
-impl Port for Window {
-    fn now(&self) -> Instant {
-        self.sky.borrow().now()
-    }
-
-    fn has_peer(&self) -> bool {
-        true
-    }
-
-    fn send(&mut self, datagram: &[u8]) {
-        let mut sky = self.sky.borrow_mut();
-        let now = sky.now();
-        sky.channels[self.end].offer(datagram, now);
-    }
-
-    fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let mut sky = self.sky.borrow_mut();
-        let now = sky.now();
-        let datagram = sky.channels[1 - self.end].poll(now)?;
-        let len = datagram.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&datagram[..len]);
-        Some(len)
-    }
-
-    fn genuine(&mut self) {}
-
-    fn wait(&mut self, wait: Duration) -> Result<(), LinkError> {
-        let mut sky = self.sky.borrow_mut();
-        sky.until[self.end] = sky.now() + wait;
-        Ok(())
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn moved(&mut self) -> Option<SocketAddr> {
-        None
-    }
 }
 
 /// What an end has told.
@@ -406,7 +332,10 @@ impl<'p> Rehearsal<'p> {
         let pace = Arc::new(Pace::new(self.plan.fast));
         let (ended, outcome) = std::thread::scope(|scope| {
             let over = Over(Arc::clone(&pace));
-            let reader = scope.spawn(move || read(Arc::clone(&over.0)));
+            let reader = scope.spawn(move || {
+                let over = over;
+                read(Arc::clone(&over.0))
+            });
             let ended = self.turn_for(&pace, watch);
             // Who still waits is told that nothing comes any more.
             pace.end();
@@ -605,8 +534,6 @@ impl Drop for Over {
 
 /// How long an end may sleep that nothing can reach.
 const DARK_WAIT: Duration = Duration::from_secs(60);
-/// The longest sleep in real time: a signal to end is noticed after it.
-const NAP_MAX: Duration = Duration::from_millis(100);
 /// The far end is done with what arrived within this.
 const SETTLES: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -3,10 +3,7 @@
 //! Steps 1 to 21 of the walk in one go: keys, backup, both ends of the link, the vault, and home again. Must not know how
 //! any of them works.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,30 +11,24 @@ use clap::builder::PossibleValuesParser;
 use lavatube_channel::{PRESETS, Preset, Way, preset};
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::meter::Meter;
-use lavatube_client::restore::{Overwrite, RestoreRequest};
 use lavatube_client::source::Found;
 use lavatube_node::depositor::{self, Outcome, Places};
-use lavatube_node::far_vault::Tally;
-use lavatube_node::pace::Pace;
 use lavatube_node::pipeline::Effort;
-use lavatube_node::reader::{Reader, Side};
-use lavatube_node::rehearsal::{Blackout, Figures, Home, Plan, Rehearsal};
+use lavatube_node::rehearsal::{Blackout, Plan, Rehearsal};
 use lavatube_node::stage::{self, Stage};
 use lavatube_node::waybill::Priority;
 use lavatube_node::{clock, port, process};
-use serde_json::json;
 
-use crate::archive::{self, ReadArgs};
-use crate::compare::{self, Compared};
+use crate::compare::Compared;
 use crate::config::Config;
 use crate::drives::{self, ShapeArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
 use crate::roots::{self, Excluder, Ours};
-use crate::screen::{Ink, Screen};
+use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::verbs::version;
-use crate::{daemon, progress, units};
+use crate::{daemon, progress};
 
 use done::Done;
 use timeline::Timeline;
@@ -181,8 +172,7 @@ pub fn run(args: &RehearseArgs, settings: &Settings, screen: &Screen) -> Result<
     }
 
     let took = begin.elapsed();
-    let done =
-        Done { args, preset, way: &ways[0], outcome: &outcome, figures, home, compared, safe_here, took };
+    let done = Done { args, preset, way: &ways[0], outcome: &outcome, figures, home, compared, safe_here, took };
     done.show(screen)?;
     if folder.kept {
         screen.note(&done.where_it_is(&folder.path, &stage));

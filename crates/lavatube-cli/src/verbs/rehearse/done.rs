@@ -98,7 +98,8 @@ impl Done<'_> {
                 units::things(asked.requests, "request", "requests"),
                 units::things(asked.round_trips, "round trip", "round trips"),
             );
-            let carried = format!("{} over the link, {} to ask", units::bytes(home.lens[1]), units::bytes(home.lens[0]));
+            let carried =
+                format!("{} over the link, {} to ask", units::bytes(home.lens[1]), units::bytes(home.lens[0]));
             rows.push(("asked for", units::bytes(asked.len), how));
             rows.push(("brought back", timeline::long_span(home.took), carried));
         }

@@ -47,7 +47,19 @@ impl Timeline {
             bar
         });
         let (last, drawn) = (Progress::default(), None);
-        Self { screen, fast, bar, drawn, last, tenths: 0, silent: false, sent: false, one_way: false, failed: None, events: Vec::new() }
+        Self {
+            screen,
+            fast,
+            bar,
+            drawn,
+            last,
+            tenths: 0,
+            silent: false,
+            sent: false,
+            one_way: false,
+            failed: None,
+            events: Vec::new(),
+        }
     }
 
     /// Says which link it is.
@@ -75,8 +87,13 @@ impl Timeline {
     /// The backup is on this machine.
     pub fn safe_here(&mut self, outcome: &Outcome, took: Duration) -> Result<(), Failure> {
         self.screen.tell("")?;
-        self.screen.tell(&self.screen.ink(Ink::Dim, &format!("{:>13}  {:>15}", "time", if self.one_way { "sent" } else { "safe there" })))?;
+        self.screen.tell(
+            &self
+                .screen
+                .ink(Ink::Dim, &format!("{:>13}  {:>15}", "time", if self.one_way { "sent" } else { "safe there" })),
+        )?;
         let (files, stored) = (outcome.report.totals.files, outcome.stored_bytes);
+        self.last.len = stored;
         self.events.push(json!({ "at_s": 0.0, "event": "safe-here", "files": files, "stored_bytes": stored }));
         let text = format!(
             "{}: {}, sealed to {} in {}",
