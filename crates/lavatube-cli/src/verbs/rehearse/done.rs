@@ -94,7 +94,7 @@ impl Done<'_> {
         let mut rows = vec![("safe there", timeline::long_span(figures.took), first)];
         if let Some((home, asked)) = &self.home {
             let how = format!(
-                "in {}, {} one after the other; the rest was known here",
+                "in {} and {}; the rest was known here",
                 units::things(asked.requests, "request", "requests"),
                 units::things(asked.round_trips, "round trip", "round trips"),
             );
