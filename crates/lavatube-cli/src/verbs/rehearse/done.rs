@@ -217,8 +217,8 @@ impl Done<'_> {
             "objects": figures.objects,
             "bytes": figures.len,
             "safe_here_s": self.safe_here.as_secs_f64(),
-            "first_safe_there_s": figures.one_way.is_none().then(|| figures.first.as_secs_f64()),
-            "safe_there_s": figures.one_way.is_none().then(|| figures.took.as_secs_f64()),
+            "first_safe_there_s": figures.one_way.is_none().then_some(figures.first.as_secs_f64()),
+            "safe_there_s": figures.one_way.is_none().then_some(figures.took.as_secs_f64()),
             "one_way": figures.one_way.map(|way| json!({
                 "sent_s": figures.took.as_secs_f64(), "one_in": way.one_in, "stored_objects": way.stored,
                 "kept_objects": way.kept,
