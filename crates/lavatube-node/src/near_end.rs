@@ -25,12 +25,12 @@ use lavatube_link::{ContactPlan, Event};
 use lavatube_seal::LinkEnd;
 
 use crate::begun::Begun;
+use crate::carrier::Driver;
 use crate::clerk::Clerk;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
 use crate::desk::Desk;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::driver::Driver;
 use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
@@ -358,7 +358,10 @@ impl NearEnd {
                 self.outbox.done(key);
             }
             Event::Delivered { key } => {
-                if let Some((_, id, _)) = self.keys.remove(&key) {
+                if let Some((_, id, _)) = self.keys.remove(&key)
+                    // The vault's own word that it does not take it may have come first.
+                    && !matches!(self.objects.get(&id), Some(Progress::Stuck(_)))
+                {
                     self.objects.insert(id, Progress::Awaited(now));
                 }
                 self.outbox.done(key);
@@ -497,9 +500,9 @@ impl NearEnd {
             return;
         }
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
-        let now = self.driver.now();
+        let (now, patience) = (self.driver.now(), self.driver.link().patience());
         let late = |p: &&mut Progress| match p {
-            Progress::Awaited(at) => now.since(*at) >= PATIENCE + round_trip,
+            Progress::Awaited(at) => now.since(*at) >= patience + round_trip,
             Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
             _ => false,
         };
@@ -558,8 +561,6 @@ const WINDOW_LEN: u64 = 1 << 30;
 const CARD_LEN_MAX: u64 = 1 << 17;
 /// How often one looks whether something new waits.
 const LIST_EVERY: Duration = Duration::from_secs(2);
-/// How long a receipt may take after its object arrived, beside the way there and back.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How often one asks whether what travels on a disk has arrived.
 const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
