@@ -22,6 +22,8 @@ pub(crate) struct Clerk {
     desk: Desk,
     looked_at: Option<Instant>,
     open: BTreeMap<u64, Open>,
+    /// How often something was put on the desk, or taken from it.
+    news: u64,
 }
 
 struct Open {
@@ -43,12 +45,17 @@ enum What {
 impl Clerk {
     /// A clerk for the desk.
     pub fn new(desk: Desk) -> Self {
-        Self { desk, looked_at: None, open: BTreeMap::new() }
+        Self { desk, looked_at: None, open: BTreeMap::new(), news: 0 }
     }
 
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// How often whoever waits at the desk may have found something new there.
+    pub fn news(&self) -> u64 {
+        self.news
     }
 
     /// Looks for new errands and asks the vault for what is missing.
@@ -99,6 +106,7 @@ impl Clerk {
     }
 
     fn take_up(&mut self, number: u64) {
+        self.news += 1;
         let errand = match self.desk.errand(number) {
             Some(Errand::Fetch(parts)) => {
                 let missing: BTreeSet<Part> =
@@ -123,6 +131,7 @@ impl Clerk {
     pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<()> {
         let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else { return Ok(()) };
         *moved = Some(now);
+        self.news += 1;
         for sent in parts {
             let piece = piece_sent(sent);
             if missing.contains(&piece) {
@@ -147,6 +156,7 @@ impl Clerk {
             return Ok(());
         };
         let kind = page.kind;
+        self.news += 1;
         if page.objects.is_empty() && page.digest == self.desk.digest(kind) {
             self.desk.confirm_list(kind)?;
         } else {
@@ -193,6 +203,7 @@ impl Clerk {
     /// As [`Clerk::parcel`].
     pub fn echoed(&mut self, number: u64, took: Duration) -> io::Result<()> {
         if self.open.remove(&number).is_some() {
+            self.news += 1;
             self.desk.put_echo(number, took)?;
             self.desk.done(number);
         }

@@ -29,6 +29,7 @@ pub mod lock;
 pub mod ltp_port;
 pub mod near_end;
 pub mod own_link;
+pub mod pace;
 pub mod pipeline;
 pub mod port;
 pub mod process;

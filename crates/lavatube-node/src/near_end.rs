@@ -179,6 +179,16 @@ impl NearEnd {
         self.driver.keep_floor()
     }
 
+    /// From now on only does what commands want of the vault.
+    pub fn only_reads(&mut self) {
+        (self.deposits, self.lingers) = (false, None);
+    }
+
+    /// How often something came for commands that read.
+    pub fn news(&self) -> u64 {
+        self.clerk.news()
+    }
+
     /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
     pub fn turn(&mut self, once: bool, listener: &mut dyn Listener) -> Result<Option<Duration>, LinkError> {
         while let Some(event) = self.driver.event()? {
