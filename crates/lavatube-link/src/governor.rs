@@ -91,6 +91,8 @@ pub struct Governor {
     sent: u64,
     /// What was heard since the last step.
     step: Step,
+    /// Bits that came in the last step, and in how many seconds.
+    came: Option<(f64, f64)>,
     /// When the rate was last lowered, and since when it is crowded.
     lowered_at: Option<Instant>,
     crowded_since: Option<Instant>,
@@ -190,6 +192,7 @@ impl Governor {
             sent_bits: 0.0,
             sent: 0,
             step: Step::new(now, None),
+            came: None,
             lowered_at: None,
             crowded_since: None,
             carries: None,
@@ -270,6 +273,12 @@ impl Governor {
         let growth = waited.saturating_sub(self.waited).mul_f64(least.as_secs_f64() / took.max(0.001));
         let packet = if self.sent > 0 { self.sent_bits / self.sent as f64 } else { PACKET_BITS };
         let span = step.arrived.map(|before| arrived.since(before).as_secs_f64()).filter(|span| *span > 0.0);
+        // Over two steps: one of which this node heard late looks as if less had come, and the next as if more.
+        let came = span.map(|span| (step.came as f64 * packet, span));
+        let before = std::mem::replace(&mut self.came, came);
+        let both = came.map(|(bits, span)| before.map_or((bits, span), |(b, s)| (bits + b, span + s)));
+        // One step in which all was late is this node's own sleep, or the peer's; a queue is seen by the next one, too.
+        let stands = self.state == State::Starting || self.waited > target / 8;
         let round_trip = least + waited;
         Seen {
             now,
@@ -280,13 +289,13 @@ impl Governor {
             passed,
             lost,
             overflows,
-            crowded: waited > target || (waited > target / 4 && waited + growth > target) || overflows,
+            crowded: overflows || (stands && (waited > target || (waited > target / 4 && waited + growth > target))),
             busy: self.sent_bits >= BUSY * self.rate * took,
             // The effect of a lower rate is seen a round trip later, by a step that began then.
             told: self.lowered_at.is_none_or(|at| step.begin.since(at) >= round_trip),
             packet,
             // When a queue stands, just what the link carries.
-            arrives: span.map(|span| step.came as f64 * packet / span / (1.0 - self.weather)),
+            arrives: both.map(|(bits, span)| bits / span / (1.0 - self.weather)),
             rounds: (took / round_trip.as_secs_f64().max(0.001)).min(1.0),
         }
     }

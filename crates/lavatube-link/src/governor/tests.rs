@@ -10,6 +10,8 @@ struct Bottleneck {
     /// When we begin, and when the other leaves, in seconds.
     begins_s: u64,
     leaves_s: u64,
+    /// For so long each second we neither send nor hear: what was said then is heard late.
+    sleeps_ms: u64,
     /// Whose packet waits, and when it was sent.
     queue: VecDeque<(bool, u64)>,
     credit: f64,
@@ -67,6 +69,7 @@ impl Bottleneck {
             word: 7,
             begins_s,
             leaves_s,
+            sleeps_ms: 0,
             queue: VecDeque::new(),
             credit: 0.0,
         }
@@ -94,7 +97,8 @@ impl Bottleneck {
         let mut waits = Vec::new();
         for ms in 0..seconds * 1000 {
             let late = ms >= seconds * 500;
-            let begun = if ms >= self.begins_s * 1000 { 1.0 } else { 0.0 };
+            let asleep = ms % 1000 < self.sleeps_ms;
+            let begun = if ms >= self.begins_s * 1000 && !asleep { 1.0 } else { 0.0 };
             budget = (budget + begun * governor.rate_bit_s() as f64 / 1000.0).min(64.0 * (PACKET * 8) as f64);
             // Who comes first in a millisecond is chance: else one of both always finds the queue full.
             let mut due = (budget / (PACKET * 8) as f64) as u64;
@@ -155,8 +159,10 @@ impl Bottleneck {
             if ms % 50 == 0 && horizon.0 > 0 {
                 reports.push_back((ms + light, horizon, came));
             }
-            while let Some((_, (number, since, arrived), came)) = reports.pop_front_if(|(at, ..)| *at <= ms) {
+            while let Some((_, (number, since, arrived), came)) = reports.pop_front_if(|(at, ..)| *at <= ms && !asleep)
+            {
                 if number > last.0 {
+                    let arrived = if self.sleeps_ms > 0 { ms - light } else { arrived };
                     let round_trip = Some(Duration::from_millis(arrived - since + light));
                     let heard =
                         Heard { arrived: at(arrived), round_trip, passed: number - last.0, came: came - last.1 };
@@ -303,6 +309,15 @@ fn when_the_flow_beside_it_has_gone_the_queue_is_short_again() {
         assert!(outcome.ours > 0.95 && outcome.dropped < 0.001, "{case}");
         let target = (2 * light_ms / 8).clamp(15, 150);
         assert!(outcome.waited_ms <= target && outcome.waited_long_ms <= 3 * target, "{case}");
+    }
+}
+
+#[test]
+fn a_machine_that_is_busy_with_other_things_is_not_taken_for_a_queue() {
+    for (light_ms, loss) in [(50, 0.0), (50, 0.01), (300, 0.0)] {
+        let bottleneck = Bottleneck { sleeps_ms: 100, ..Bottleneck::new(20.0, 2 * light_ms, light_ms, loss) };
+        let outcome = { bottleneck }.run(200, Beside::Nobody);
+        assert!(outcome.ours > 0.7 && outcome.dropped < 0.001, "{light_ms} {loss}: {outcome:?}");
     }
 }
 
