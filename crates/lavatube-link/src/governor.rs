@@ -161,7 +161,7 @@ impl Dip {
             return Some(self);
         }
         let as_much = seen.arrives.is_some_and(|arrives| arrives >= AS_MUCH * self.arrives);
-        (as_much && seen.waited > seen.target).then(|| Self {
+        (as_much && seen.waited > seen.target).then_some(Self {
             since: seen.now,
             bits: self.bits * DIP_OF_WINDOW,
             ..self

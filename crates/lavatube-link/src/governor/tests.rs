@@ -303,8 +303,8 @@ fn when_the_flow_beside_it_has_gone_the_queue_is_short_again() {
     for (mbit_s, buffer_ms, light_ms) in
         [(20.0, 100, 50), (20.0, 600, 300), (20.0, 300, 300), (20.0, 200, 25), (5.0, 1000, 50)]
     {
-        let bottleneck = Bottleneck { leaves_s: 100, ..Bottleneck::new(mbit_s, buffer_ms, light_ms, 0.0) };
-        let outcome = { bottleneck }.run(240, Beside::Cubic);
+        let mut bottleneck = Bottleneck { leaves_s: 100, ..Bottleneck::new(mbit_s, buffer_ms, light_ms, 0.0) };
+        let outcome = bottleneck.run(240, Beside::Cubic);
         let case = format!("{mbit_s} {buffer_ms} {light_ms}: {outcome:?}");
         assert!(outcome.ours > 0.95 && outcome.dropped < 0.001, "{case}");
         let target = (2 * light_ms / 8).clamp(15, 150);
@@ -315,8 +315,8 @@ fn when_the_flow_beside_it_has_gone_the_queue_is_short_again() {
 #[test]
 fn a_machine_that_is_busy_with_other_things_is_not_taken_for_a_queue() {
     for (light_ms, loss) in [(50, 0.0), (50, 0.01), (300, 0.0)] {
-        let bottleneck = Bottleneck { sleeps_ms: 100, ..Bottleneck::new(20.0, 2 * light_ms, light_ms, loss) };
-        let outcome = { bottleneck }.run(200, Beside::Nobody);
+        let mut bottleneck = Bottleneck { sleeps_ms: 100, ..Bottleneck::new(20.0, 2 * light_ms, light_ms, loss) };
+        let outcome = bottleneck.run(200, Beside::Nobody);
         assert!(outcome.ours > 0.7 && outcome.dropped < 0.001, "{light_ms} {loss}: {outcome:?}");
     }
 }
