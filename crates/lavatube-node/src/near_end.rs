@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lavatube_base::limits::ASKED_MAX;
-use lavatube_base::{Denial, Instant, ObjectId, Verified};
+use lavatube_base::{Denial, Instant, ObjectId, Refusal, Verified};
 use lavatube_client::courier::CourierError;
 use lavatube_client::far::{ReceiptBytes, Signer};
 use lavatube_client::ledger::{self, LedgerError};
@@ -482,6 +482,10 @@ impl NearEnd {
                 self.objects.remove(&id);
             }
             return;
+        }
+        if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+            // It is there and is stored once it can be; nothing more is sent of it.
+            return listener.told(Told::NotNow { id, why });
         }
         self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
         listener.told(Told::Denied { id, why });
