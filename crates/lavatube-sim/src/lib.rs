@@ -22,6 +22,7 @@ pub mod chance;
 mod depositor;
 mod inspect;
 mod invariants;
+mod link;
 mod plan;
 mod reader;
 mod rounds;

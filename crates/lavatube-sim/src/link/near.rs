@@ -1,0 +1,337 @@
+//! The near end: drains the simulated spool over the link. Steps 7 and 17 of the walk.
+//!
+//! It must do what `lavatube_node::near_end` does for deposits, in the same order, so that what is learnt here holds there;
+//! there is no desk, no waybill and no diode. It must not know crashes: they unwind through it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lavatube_base::limits::{ASKED_MAX, CARD_LEN_MAX};
+use lavatube_base::{Denial, Instant, ObjectId, Verified};
+use lavatube_client::far::{ReceiptBytes, Signer};
+use lavatube_client::ledger::{self, LedgerError};
+use lavatube_client::spool::{Spool, SpoolKind};
+use lavatube_client::state::{State, read_all};
+use lavatube_format::manifest::SignedManifest;
+use lavatube_format::message::Message;
+use lavatube_format::receipt::Receipt;
+use lavatube_format::shard::ObjectKind;
+use lavatube_link::{Event, Line};
+
+use super::driver::{Driver, Outbox};
+use super::sky::Sky;
+use crate::invariants::carried::Watch;
+use crate::sabotage::Sabotage;
+use crate::seams::spool::SimSpool;
+use crate::seams::state::SimState;
+use crate::wires::Wires;
+
+/// Where an object of the spool is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Progress {
+    /// On its way, as the block of this name.
+    UnderWay(u64),
+    /// The other end has it, and its receipt is awaited since then.
+    Awaited(Instant),
+    /// It cannot be sent, because of this.
+    Stuck(String),
+}
+
+/// One life of the near end.
+pub struct Near {
+    /// What it is turned on.
+    pub driver: Driver,
+    outbox: Outbox,
+    spool: SimSpool,
+    state: SimState,
+    signer: Signer,
+    queue: VecDeque<(SpoolKind, ObjectId)>,
+    /// What was in the spool when it was looked at, as `DirectorySpool` remembers it.
+    listed: BTreeSet<ObjectId>,
+    objects: BTreeMap<ObjectId, Progress>,
+    keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
+    leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    listed_at: Option<Instant>,
+    question: Option<u64>,
+    resumes: Option<BTreeSet<ObjectId>>,
+    wires: Arc<Wires>,
+    sabotage: Option<Sabotage>,
+}
+
+impl Near {
+    /// The near end of a machine's `spool` and `state`.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn open(
+        driver: Driver,
+        spool: &SimSpool,
+        state: &SimState,
+        signer: Signer,
+        wires: &Arc<Wires>,
+        sabotage: Option<Sabotage>,
+    ) -> Result<Self, String> {
+        let mut end = Self {
+            resumes: driver.is_first_life().then(BTreeSet::new),
+            driver,
+            outbox: Outbox::default(),
+            spool: spool.clone(),
+            state: state.clone(),
+            signer,
+            queue: VecDeque::new(),
+            listed: BTreeSet::new(),
+            objects: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+            listed_at: None,
+            question: None,
+            wires: wires.clone(),
+            sabotage,
+        };
+        end.introduce()?;
+        Ok(end)
+    }
+
+    /// Does what there is to do.
+    ///
+    /// # Errors
+    /// When the process must end.
+    pub fn turn(&mut self, sky: &mut Sky, watch: &std::cell::RefCell<Watch>) -> Result<(), String> {
+        self.driver.wake(sky);
+        loop {
+            while let Some(event) = self.driver.event()? {
+                self.handle(event, watch)?;
+            }
+            let now = self.driver.now();
+            if self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
+                self.list()?;
+                self.ask();
+            }
+            let more = self.fill();
+            if !self.driver.send(sky)? && !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// When it wants to be turned, if nothing comes before: by its own clock. What is put into the spool is seen at the
+    /// next look; while nothing is awaited or nobody answers, looking is not worth
+    /// while.
+    pub fn timeout(&mut self, sky: &Sky) -> Option<Instant> {
+        let open = self.driver.status().line == Line::Open;
+        let awaits = self.objects.values().any(|progress| matches!(progress, Progress::Awaited(_)));
+        let every = if open && awaits { LIST_EVERY } else { DARK_EVERY };
+        let look = self.listed_at.map_or(self.driver.now(), |at| at + every);
+        Some(self.driver.timeout(sky).map_or(look, |at| at.min(look)))
+    }
+
+    /// The process ends in order.
+    pub fn close(self) {
+        self.driver.close();
+    }
+
+    /// How it is, for people.
+    pub fn account(&self) -> String {
+        let mut text = format!("the line is {:?}, {} wait", self.driver.status().line, self.queue.len());
+        self.objects.values().for_each(|progress| text += &format!(", {progress:?}"));
+        text
+    }
+
+    fn tell(&self, id: ObjectId, what: &str) {
+        self.wires.tell(|| format!("    near: {} {what}", self.wires.called(&id)));
+    }
+
+    fn introduce(&mut self) -> Result<(), String> {
+        for name in self.state.list("cards/").map_err(|e| e.to_string())? {
+            let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX as u64) else { continue };
+            let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
+            self.outbox.send(&mut self.driver, message.encode(0));
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<(), String> {
+        self.listed_at = Some(self.driver.now());
+        let all = self.spool.list().map_err(|e| e.to_string())?;
+        let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        self.resumes.get_or_insert_with(|| here.clone());
+        self.objects.retain(|id, _| here.contains(id));
+        self.leaves.retain(|id, _| here.contains(id));
+        let manifests: Vec<ObjectId> =
+            all.iter().filter(|(kind, _)| *kind == SpoolKind::Manifest).map(|(_, id)| *id).collect();
+        for id in &manifests {
+            if !self.leaves.contains_key(id) {
+                let bytes = self.spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
+                let signed = SignedManifest::decode(&bytes).ok();
+                let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
+                self.leaves.insert(*id, leaves.unwrap_or_default());
+            }
+        }
+        let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
+        self.queue.clear();
+        for manifest in manifests {
+            let packs = self.leaves.get(&manifest).into_iter().flatten().filter(|id| here.contains(id));
+            let packs = packs.map(|id| (SpoolKind::Pack, *id));
+            self.queue.extend(packs.chain([(SpoolKind::Manifest, manifest)]).filter(|(_, id)| seen.insert(*id)));
+        }
+        self.queue.extend(all.iter().filter(|(_, id)| seen.insert(*id)));
+        self.listed = here;
+        Ok(())
+    }
+
+    fn fill(&mut self) -> bool {
+        let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();
+        if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
+            return false;
+        }
+        let Some((kind, id)) = self.queue.pop_front() else { return false };
+        let bytes = match self.spool.get(kind, id) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                self.objects.insert(id, Progress::Stuck(e.to_string()));
+                return true;
+            }
+        };
+        let Some(object) = Verified::check(&bytes, id) else {
+            self.objects.insert(id, Progress::Stuck("it is not what it was".into()));
+            return true;
+        };
+        let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
+        let key = self.outbox.key();
+        let resumed = self.resumes.as_mut().is_some_and(|resumes| resumes.remove(&id));
+        if self.driver.submit(key, OBJECTS, &message, resumed) {
+            self.keys.insert(key, (kind, id, message.len() as u64));
+            self.objects.insert(id, Progress::UnderWay(key));
+        }
+        true
+    }
+
+    fn handle(&mut self, event: Event, watch: &std::cell::RefCell<Watch>) -> Result<(), String> {
+        let now = self.driver.now();
+        match event {
+            Event::Wanted { key } => self.supply(key),
+            Event::Delivered { key } => {
+                if let Some((kind, id, _)) = self.keys.remove(&key) {
+                    self.tell(id, "is delivered");
+                    watch.borrow_mut().delivered(id);
+                    if self.sabotage == Some(Sabotage::SpoolLetsGoUnreceipted) {
+                        self.spool.remove(kind, id).map_err(|e| e.to_string())?;
+                    }
+                    self.objects.insert(id, Progress::Awaited(now));
+                }
+                self.outbox.done(key);
+            }
+            Event::Refused { key } => {
+                if let Some((_, id, _)) = self.keys.remove(&key) {
+                    self.objects.entry(id).and_modify(|p| match p {
+                        Progress::Stuck(_) => {}
+                        other => *other = Progress::Stuck("the vault refuses it".into()),
+                    });
+                }
+                self.outbox.done(key);
+            }
+            Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
+                Ok(Message::Receipted(receipt)) => {
+                    self.receipted(&receipt)?;
+                    self.driver.accepted(id);
+                }
+                Ok(Message::Denied { id: object, denial, text }) => {
+                    self.denied(object, denial, text);
+                    self.driver.accepted(id);
+                }
+                _ => self.driver.refused(id),
+            },
+            Event::Spent { .. } | Event::Echoed { .. } | Event::ReserveCounters { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn supply(&mut self, key: u64) {
+        if let Some(message) = self.outbox.message(key) {
+            return self.driver.supply(key, message);
+        }
+        let Some((kind, id, len)) = self.keys.get(&key).copied() else { return self.driver.withdraw(key) };
+        let bytes = if self.listed.contains(&id) { self.spool.get(kind, id).ok() } else { None };
+        let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode(0));
+        match message.filter(|message| message.len() as u64 == len) {
+            Some(message) => self.driver.supply(key, message),
+            None => {
+                self.driver.withdraw(key);
+                self.keys.remove(&key);
+                self.objects.remove(&id);
+            }
+        }
+    }
+
+    fn receipted(&mut self, receipt: &Receipt) -> Result<(), String> {
+        let id = receipt.body.object;
+        let kind = match receipt.body.kind {
+            ObjectKind::Pack => SpoolKind::Pack,
+            ObjectKind::Manifest => SpoolKind::Manifest,
+            ObjectKind::DepositorCard => return Ok(()),
+        };
+        if !self.listed.contains(&id) {
+            self.tell(id, "is receipted, and does not wait");
+            return Ok(());
+        }
+        match ledger::note(&self.state, &self.signer, kind, id, &ReceiptBytes(receipt.encode())) {
+            Ok(()) => {}
+            Err(LedgerError::Unfit { .. }) => return Ok(()),
+            Err(e) => return Err(e.to_string()),
+        }
+        self.spool.remove(kind, id).map_err(|e| e.to_string())?;
+        self.tell(id, "is receipted");
+        self.listed.remove(&id);
+        if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
+            self.keys.remove(&key);
+            self.driver.withdraw(key);
+        }
+        if self.listed.is_empty() {
+            self.listed_at = None;
+        }
+        Ok(())
+    }
+
+    fn denied(&mut self, id: ObjectId, denial: Denial, why: String) {
+        self.tell(id, &format!("is denied: {why}"));
+        let Some(progress) = self.objects.get(&id) else { return };
+        if denial == Denial::Absent {
+            // It is sent again. What crosses just now was not there when it was asked for.
+            if matches!(progress, Progress::Awaited(_)) {
+                self.objects.remove(&id);
+            }
+            return;
+        }
+        self.objects.insert(id, Progress::Stuck(why));
+    }
+
+    fn ask(&mut self) {
+        if self.question.is_some_and(|key| self.outbox.has(key)) {
+            return;
+        }
+        let round_trip = self.driver.status().light.unwrap_or_default() * 2;
+        let now = self.driver.now();
+        let late = |p: &&mut Progress| matches!(p, Progress::Awaited(at) if now.since(*at) >= PATIENCE + round_trip);
+        let mut ids = Vec::new();
+        for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
+            self.wires.tell(|| format!("    near: {} is asked for", self.wires.called(id)));
+            ids.push(*id);
+            *progress = Progress::Awaited(now);
+        }
+        if !ids.is_empty() {
+            let question = Message::Asked(ids).encode(now.0);
+            self.question = self.outbox.send(&mut self.driver, question);
+        }
+    }
+}
+
+/// Priority of objects that are not urgent: messages go before them.
+const OBJECTS: u8 = 2;
+/// Blocks that are on their way at a time, and their bytes: fewer than in a real node, so that the window fills.
+const WINDOW_BLOCKS: usize = 8;
+const WINDOW_LEN: u64 = 1 << 30;
+const LIST_EVERY: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the spool is looked at while nothing can be sent.
+const DARK_EVERY: Duration = Duration::from_secs(60);
