@@ -5,6 +5,10 @@
 //! snapshot before the next, so that the first is whole as early as can be. Steps 7 and 17 of the walk. It
 //! must not know what objects hold.
 
+mod cards;
+mod order;
+mod receipts;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -21,7 +25,7 @@ use lavatube_format::manifest::SignedManifest;
 use lavatube_format::message::Message;
 use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{ContactPlan, Event};
+use lavatube_link::{ContactPlan, Event, Line};
 use lavatube_seal::LinkEnd;
 
 use crate::clerk::Clerk;
@@ -39,6 +43,9 @@ use crate::seed;
 use crate::sent::Sent;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
+use cards::Cards;
+use order::{Before, Order};
+use receipts::Receipts;
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
@@ -92,6 +99,9 @@ pub(crate) struct NearEnd {
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
     /// The packs of the manifests that wait.
     leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    order: Order,
+    cards: Cards,
+    receipts: Receipts,
     /// What is known of them.
     waybills: BTreeMap<ObjectId, Waybill>,
     /// How urgent the packs of those are that are so.
@@ -149,6 +159,9 @@ impl NearEnd {
             objects: BTreeMap::new(),
             keys: BTreeMap::new(),
             leaves: BTreeMap::new(),
+            order: Order::default(),
+            cards: Cards::default(),
+            receipts: Receipts::default(),
             waybills: BTreeMap::new(),
             urgency: BTreeMap::new(),
             lens: BTreeMap::new(),
@@ -192,6 +205,11 @@ impl NearEnd {
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();
+            if self.driver.status().line == Line::Open {
+                let mut order = std::mem::take(&mut self.order);
+                order.pass(LIST_EVERY, |id, before| self.before(id, before));
+                self.order = order;
+            }
             if once && self.clerk.is_idle() && self.is_over()? {
                 self.lingers = Some(now + LINGER);
                 return Ok(Some(LINGER_WAIT));
@@ -207,7 +225,9 @@ impl NearEnd {
         for name in self.state.list(CARDS).map_err(|e| io_error(self.state.folder(), &e))? {
             let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX) else { continue };
             let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
-            self.outbox.send(self.driver.link(), message.encode(0));
+            if let Some(key) = self.outbox.send(self.driver.link(), message.encode(0)) {
+                self.cards.sent(key, &card);
+            }
         }
         Ok(())
     }
@@ -225,6 +245,7 @@ impl NearEnd {
         self.resumes.get_or_insert_with(|| here.clone());
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
+        self.order.retain(&here);
         self.waybills.retain(|id, _| here.contains(id));
         self.lens.retain(|id, _| here.contains(id));
         let mut manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
@@ -237,6 +258,7 @@ impl NearEnd {
             if !self.leaves.contains_key(id) {
                 let bytes = spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
                 let signed = SignedManifest::decode(&bytes).ok();
+                signed.iter().for_each(|signed| self.order.learn(*id, signed));
                 let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
                 self.leaves.insert(*id, leaves.unwrap_or_default());
             }
@@ -315,13 +337,31 @@ impl NearEnd {
         listener.queue(&queue);
     }
 
+    /// How it is with a manifest that `id` follows.
+    fn before(&self, id: ObjectId, before: ObjectId) -> Before {
+        let urgency = |id: &ObjectId| self.urgency.get(id).map_or(Priority::Normal, |p| *p);
+        let comes = matches!(self.objects.get(&before), None | Some(Progress::UnderWay(_)));
+        let Some(packs) = self.leaves.get(&before).filter(|_| comes && urgency(&before) <= urgency(&id)) else {
+            return Before::Passed;
+        };
+        let is_left = |pack: &&ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_) | Progress::Travels(_)));
+        // Where no word comes back, nobody knows what is there.
+        if self.sent.is_some() || packs.iter().any(|pack| is_left(&pack)) {
+            return Before::Passed;
+        }
+        if packs.iter().any(|pack| self.lens.contains_key(pack)) { Before::Comes } else { Before::Lags }
+    }
+
     /// Hands the next object to the link when there is room; whether there may be more.
     fn fill(&mut self, listener: &mut dyn Listener) -> Result<bool, LinkError> {
         let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();
         if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
             return Ok(false);
         }
-        let (Some((kind, id)), Some(spool)) = (self.queue.pop_front(), &self.spool) else { return Ok(false) };
+        let waits =
+            |(kind, id): &(SpoolKind, ObjectId)| *kind == SpoolKind::Manifest && self.order.waits(*id, |b| self.before(*id, b));
+        let next = self.queue.iter().position(|object| !waits(object)).and_then(|at| self.queue.remove(at));
+        let (Some((kind, id)), Some(spool)) = (next, &self.spool) else { return Ok(false) };
         let bytes = match spool.get(kind, id) {
             Ok(bytes) => bytes,
             Err(e) => {
@@ -334,6 +374,10 @@ impl NearEnd {
             listener.told(Told::Damaged(id));
             return Ok(true);
         };
+        if let Some(why) = self.cards.refusal(object.bytes()).filter(|_| kind == SpoolKind::Manifest) {
+            self.objects.insert(id, Progress::Stuck(why.to_owned()));
+            return Ok(true);
+        }
         let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
         let resumed = self.resumes.as_mut().is_some_and(|resumes| resumes.remove(&id));
@@ -362,6 +406,9 @@ impl NearEnd {
             Event::Delivered { key } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
                     self.objects.insert(id, Progress::Awaited(now));
+                    if let Some(receipt) = self.receipts.of(id) {
+                        self.receipted(&receipt, listener)?;
+                    }
                 }
                 self.outbox.done(key);
             }
@@ -373,10 +420,14 @@ impl NearEnd {
                         other => *other = Progress::Stuck(why),
                     });
                 }
+                if self.cards.refused_block(key).is_some() {
+                    self.take_back_manifests();
+                }
                 self.outbox.done(key);
             }
             Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
                 Ok(Message::Receipted(receipt)) => {
+                    self.receipts.keep(&receipt);
                     self.receipted(&receipt, listener)?;
                     self.driver.link().accepted(id, now);
                 }
@@ -451,7 +502,9 @@ impl NearEnd {
             Err(e) => return Err(CourierError::from(e).into()),
         }
         spool.remove(kind, id).map_err(CourierError::from)?;
+        self.lens.remove(&id);
         if kind == SpoolKind::Manifest {
+            self.leaves.remove(&id);
             waybill::forget(self.state.folder(), id);
         }
         let left = spool.list().map_err(CourierError::from)?.len();
@@ -468,7 +521,13 @@ impl NearEnd {
     }
 
     fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
-        let Some(progress) = self.objects.get(&id) else { return };
+        let Some(progress) = self.objects.get(&id) else {
+            if self.cards.denied(id, &why).is_some() {
+                self.take_back_manifests();
+                listener.told(Told::Denied { id, why });
+            }
+            return;
+        };
         if denial == Denial::Absent {
             if matches!(progress, Progress::Travels(_)) {
                 return;
@@ -481,6 +540,17 @@ impl NearEnd {
         }
         self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
         listener.told(Told::Denied { id, why });
+    }
+
+    /// A card was refused: manifests on their way are looked at again.
+    fn take_back_manifests(&mut self) {
+        let manifests = self.keys.iter().filter(|(_, (kind, ..))| *kind == SpoolKind::Manifest);
+        for (key, id) in manifests.map(|(key, (_, id, _))| (*key, *id)).collect::<Vec<_>>() {
+            self.keys.remove(&key);
+            self.driver.link().withdraw(key);
+            self.objects.remove(&id);
+            self.queue.push_back((SpoolKind::Manifest, id));
+        }
     }
 
     /// Asks for receipts that are long in coming: they, or the other end's memory of them, may be lost.

@@ -116,11 +116,15 @@ impl Crossing {
         world.wires.tell(|| format!("  a calm crossing of {len} bytes, within {patience:?}"));
         self.begin(world, None, None);
         let (start, mut none) = (self.sky.now, VecDeque::new());
+        world.wires.tell(|| format!("  packets that came out so far: {:?}; {:?}", self.sky.delivered(), self.weather));
         while world.machine.spool.waiting() > 0 {
             if !self.step(world, start + patience, &mut none, Hardship::default())? {
                 let why = self.near.as_ref().map(Near::account).unwrap_or_default();
                 let left = world.machine.spool.waiting();
-                return Err(format!("{left} objects do not cross, though nothing strikes for {patience:?}: {why}"));
+                let packets = self.sky.delivered();
+                return Err(format!(
+                    "{left} objects do not cross, though nothing strikes for {patience:?}: {why}; packets that came out so far: {packets:?}"
+                ));
             }
         }
         let took = self.sky.now.since(start);

@@ -136,14 +136,11 @@ impl Driver {
     /// When counters cannot be reserved.
     pub fn event(&mut self) -> Result<Option<Event>, String> {
         loop {
-            match self.events.pop_front().or_else(|| self.link.poll_event()) {
+            self.gather();
+            match self.events.pop_front() {
                 Some(Event::ReserveCounters { end }) => {
                     self.disk.reserve(end + RESERVE)?;
                     self.link.reserved(end + RESERVE);
-                }
-                Some(Event::Received { id, priority, bytes }) => {
-                    self.watch.borrow_mut().given(self.end, id, &bytes);
-                    return Ok(Some(Event::Received { id, priority, bytes }));
                 }
                 other => return Ok(other),
             }
@@ -163,7 +160,15 @@ impl Driver {
             self.link.handle_timeout(self.now);
         }
         self.work();
+        self.gather();
+    }
+
+    /// Takes over what the engine tells, before it is told anything.
+    fn gather(&mut self) {
         while let Some(event) = self.link.poll_event() {
+            if let Event::Received { id, bytes, .. } = &event {
+                self.watch.borrow_mut().given(self.end, *id, bytes);
+            }
             self.events.push_back(event);
         }
     }
@@ -196,9 +201,7 @@ impl Driver {
             datagram.clear();
         }
         self.work();
-        while let Some(event) = self.link.poll_event() {
-            self.events.push_back(event);
-        }
+        self.gather();
         if self.now.since(self.floor_kept_at) >= FLOOR_EVERY {
             self.keep_floor()?;
         }
@@ -236,7 +239,9 @@ impl Driver {
         let before = self.changeable();
         if !self.link.handle_datagram(datagram, self.now) {
             if self.changeable() != before {
-                self.watch.borrow_mut().blame("a datagram that was refused has changed the session".into());
+                let (before, after) = (Box::new(before), self.changeable());
+                let what = format!("a datagram that was refused has changed the session: {before:?} -> {after:?}");
+                self.watch.borrow_mut().blame(what);
             }
             return;
         }

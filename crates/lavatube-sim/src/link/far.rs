@@ -25,9 +25,10 @@ use crate::wires::Wires;
 /// Opens the vault as it is now.
 pub type Opener = Box<dyn Fn() -> Option<Vault>>;
 
-/// A manifest whose packs are under way.
+/// A manifest whose packs are under way, or the card of whoever made it.
 struct HeldManifest {
     missing: BTreeSet<ObjectId>,
+    is_strange: bool,
     bytes: Vec<u8>,
 }
 
@@ -141,14 +142,14 @@ impl Far {
                 let stored = match self.store(kind, object) {
                     Ok(receipt) => {
                         self.stored(block, object.id(), &receipt)?;
-                        kind == ObjectKind::Pack
+                        true
                     }
                     Err(e) => {
                         self.not_stored(block, object.id(), e.denial(), e.to_string());
                         false
                     }
                 };
-                if stored { self.release(object.id()) } else { Ok(()) }
+                if stored { self.release(kind, object.id()) } else { Ok(()) }
             }
             Ok(Message::Asked(ids)) => {
                 let answers: Vec<_> = ids.into_iter().map(|id| self.answer(id, turn)).collect();
@@ -194,10 +195,15 @@ impl Far {
         match self.store(ObjectKind::Manifest, object) {
             Ok(receipt) => self.stored(block, id, &receipt),
             Err(DepositError::MissingPacks { missing }) => {
-                if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
-                    self.held.insert(block, HeldManifest { missing: missing.into_iter().collect(), bytes });
-                }
+                let missing = missing.into_iter().collect();
+                self.hold(block, HeldManifest { missing, is_strange: false, bytes });
                 self.tell(id, "is held for its packs");
+                self.finish(block, Verdict::Held, Vec::new());
+                Ok(())
+            }
+            Err(DepositError::UnknownDepositor(_)) => {
+                self.hold(block, HeldManifest { missing: BTreeSet::new(), is_strange: true, bytes });
+                self.tell(id, "is held for the card of its depositor");
                 self.finish(block, Verdict::Held, Vec::new());
                 Ok(())
             }
@@ -246,12 +252,20 @@ impl Far {
         Ok(())
     }
 
-    /// Takes the manifests in whose last pack this was.
-    fn release(&mut self, pack: ObjectId) -> Result<(), String> {
+    fn hold(&mut self, block: BlockId, manifest: HeldManifest) {
+        if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
+            self.held.insert(block, manifest);
+        }
+    }
+
+    /// Takes the manifests that this pack or card was the last to be missing for.
+    fn release(&mut self, kind: ObjectKind, id: ObjectId) -> Result<(), String> {
         self.held.values_mut().for_each(|held| {
-            held.missing.remove(&pack);
+            held.missing.remove(&id);
+            held.is_strange &= kind != ObjectKind::DepositorCard;
         });
-        let whole: Vec<BlockId> = self.held.iter().filter(|(_, h)| h.missing.is_empty()).map(|(id, _)| *id).collect();
+        let is_whole = |held: &HeldManifest| held.missing.is_empty() && !held.is_strange;
+        let whole: Vec<BlockId> = self.held.iter().filter(|(_, h)| is_whole(h)).map(|(id, _)| *id).collect();
         for block in whole {
             if let Some(held) = self.held.remove(&block) {
                 self.manifest(block, held.bytes)?;

@@ -52,8 +52,12 @@ pub struct Near {
     objects: BTreeMap<ObjectId, Progress>,
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
     leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    follows: BTreeMap<ObjectId, Vec<ObjectId>>,
+    /// For how long a manifest has waited for one that lags behind its packs.
+    waited: BTreeMap<ObjectId, Duration>,
     listed_at: Option<Instant>,
     question: Option<u64>,
+    receipts: BTreeMap<ObjectId, Receipt>,
     resumes: Option<BTreeSet<ObjectId>>,
     wires: Arc<Wires>,
     sabotage: Option<Sabotage>,
@@ -84,8 +88,11 @@ impl Near {
             objects: BTreeMap::new(),
             keys: BTreeMap::new(),
             leaves: BTreeMap::new(),
+            follows: BTreeMap::new(),
+            waited: BTreeMap::new(),
             listed_at: None,
             question: None,
+            receipts: BTreeMap::new(),
             wires: wires.clone(),
             sabotage,
         };
@@ -107,6 +114,11 @@ impl Near {
             if self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
                 self.list()?;
                 self.ask();
+                if self.driver.status().line == Line::Open {
+                    let lags = |id: &ObjectId| self.before(*id).any(|packs_wait| !packs_wait);
+                    let lag: Vec<ObjectId> = self.leaves.keys().copied().filter(lags).collect();
+                    lag.into_iter().for_each(|id| *self.waited.entry(id).or_default() += LIST_EVERY);
+                }
             }
             let more = self.fill();
             if !self.driver.send(sky)? && !more {
@@ -121,7 +133,8 @@ impl Near {
     pub fn timeout(&mut self, sky: &Sky) -> Option<Instant> {
         let open = self.driver.status().line == Line::Open;
         let awaits = self.objects.values().any(|progress| matches!(progress, Progress::Awaited(_)));
-        let every = if open && awaits { LIST_EVERY } else { DARK_EVERY };
+        let lags = !self.queue.is_empty();
+        let every = if open && (awaits || lags) { LIST_EVERY } else { DARK_EVERY };
         let look = self.listed_at.map_or(self.driver.now(), |at| at + every);
         Some(self.driver.timeout(sky).map_or(look, |at| at.min(look)))
     }
@@ -158,12 +171,15 @@ impl Near {
         self.resumes.get_or_insert_with(|| here.clone());
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
+        self.waited.retain(|id, _| here.contains(id));
         let manifests: Vec<ObjectId> =
             all.iter().filter(|(kind, _)| *kind == SpoolKind::Manifest).map(|(_, id)| *id).collect();
         for id in &manifests {
             if !self.leaves.contains_key(id) {
                 let bytes = self.spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
                 let signed = SignedManifest::decode(&bytes).ok();
+                let follows = signed.as_ref().map(|s| s.manifest.follows().collect());
+                self.follows.insert(*id, follows.unwrap_or_default());
                 let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
                 self.leaves.insert(*id, leaves.unwrap_or_default());
             }
@@ -180,12 +196,31 @@ impl Near {
         Ok(())
     }
 
+    /// Of the manifests that `id` follows and that are not there yet: whether some pack of theirs waits.
+    fn before(&self, id: ObjectId) -> impl Iterator<Item = bool> + '_ {
+        let follows = self.follows.get(&id).into_iter().flatten();
+        follows.filter_map(|before| {
+            let comes = matches!(self.objects.get(before), None | Some(Progress::UnderWay(_)));
+            let packs = self.leaves.get(before).filter(|_| comes)?;
+            let is_stuck = |pack: &ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_)));
+            (!packs.iter().any(is_stuck)).then(|| packs.iter().any(|pack| self.listed.contains(pack)))
+        })
+    }
+
+    /// Whether a manifest waits for one that it follows.
+    fn waits(&self, id: ObjectId) -> bool {
+        let waited = self.waited.get(&id).copied().unwrap_or_default();
+        self.before(id).any(|packs_wait| packs_wait || waited < LAGS_MAX)
+    }
+
     fn fill(&mut self) -> bool {
         let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();
         if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
             return false;
         }
-        let Some((kind, id)) = self.queue.pop_front() else { return false };
+        let waits = |(kind, id): &(SpoolKind, ObjectId)| *kind == SpoolKind::Manifest && self.waits(*id);
+        let next = self.queue.iter().position(|object| !waits(object)).and_then(|at| self.queue.remove(at));
+        let Some((kind, id)) = next else { return false };
         let bytes = match self.spool.get(kind, id) {
             Ok(bytes) => bytes,
             Err(e) => {
@@ -219,6 +254,9 @@ impl Near {
                         self.spool.remove(kind, id).map_err(|e| e.to_string())?;
                     }
                     self.objects.insert(id, Progress::Awaited(now));
+                    if let Some(receipt) = self.receipts.get(&id).cloned() {
+                        self.receipted(&receipt)?;
+                    }
                 }
                 self.outbox.done(key);
             }
@@ -233,6 +271,7 @@ impl Near {
             }
             Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
                 Ok(Message::Receipted(receipt)) => {
+                    self.receipts.insert(receipt.body.object, receipt.clone());
                     self.receipted(&receipt)?;
                     self.driver.accepted(id);
                 }
@@ -283,6 +322,7 @@ impl Near {
         self.spool.remove(kind, id).map_err(|e| e.to_string())?;
         self.tell(id, "is receipted");
         self.listed.remove(&id);
+        self.leaves.remove(&id);
         if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
             self.keys.remove(&key);
             self.driver.withdraw(key);
@@ -332,6 +372,7 @@ const OBJECTS: u8 = 2;
 const WINDOW_BLOCKS: usize = 8;
 const WINDOW_LEN: u64 = 1 << 30;
 const LIST_EVERY: Duration = Duration::from_secs(2);
+const LAGS_MAX: Duration = Duration::from_secs(900);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often the spool is looked at while nothing can be sent.
 const DARK_EVERY: Duration = Duration::from_secs(60);
