@@ -5,6 +5,7 @@
 //! snapshot before the next, so that the first is whole as early as can be. Steps 7 and 17 of the walk. It
 //! must not know what objects hold.
 
+mod answers;
 mod cards;
 mod order;
 mod receipts;
@@ -14,16 +15,13 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lavatube_base::limits::ASKED_MAX;
-use lavatube_base::{Denial, Instant, ObjectId, Verified};
+use lavatube_base::{Instant, ObjectId, Verified};
 use lavatube_client::courier::CourierError;
-use lavatube_client::far::{ReceiptBytes, Signer};
-use lavatube_client::ledger::{self, LedgerError};
+use lavatube_client::far::Signer;
 use lavatube_client::spool::{Spool, SpoolKind};
 use lavatube_client::state::{State, read_all};
 use lavatube_format::manifest::SignedManifest;
 use lavatube_format::message::Message;
-use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::ObjectKind;
 use lavatube_link::{ContactPlan, Event, Line};
 use lavatube_seal::LinkEnd;
@@ -482,103 +480,6 @@ impl NearEnd {
         }
     }
 
-    /// A receipt came home: once it is in the ledger, the spool lets go.
-    fn receipted(&mut self, receipt: &Receipt, listener: &mut dyn Listener) -> Result<(), LinkError> {
-        let id = receipt.body.object;
-        let kind = match receipt.body.kind {
-            ObjectKind::Pack => SpoolKind::Pack,
-            ObjectKind::Manifest => SpoolKind::Manifest,
-            ObjectKind::DepositorCard => return Ok(()),
-        };
-        let Some(spool) = self.spool.as_mut().filter(|spool| spool.waiting(kind).any(|waits| waits == id)) else {
-            return Ok(());
-        };
-        match ledger::note(&self.state, &self.signer, kind, id, &ReceiptBytes(receipt.encode())) {
-            Ok(()) => {}
-            Err(e @ LedgerError::Unfit { .. }) => {
-                listener.told(Told::Nonsense(e.to_string()));
-                return Ok(());
-            }
-            Err(e) => return Err(CourierError::from(e).into()),
-        }
-        spool.remove(kind, id).map_err(CourierError::from)?;
-        self.lens.remove(&id);
-        if kind == SpoolKind::Manifest {
-            self.leaves.remove(&id);
-            waybill::forget(self.state.folder(), id);
-        }
-        let left = spool.list().map_err(CourierError::from)?.len();
-        self.said = left;
-        if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
-            self.keys.remove(&key);
-            self.driver.link().withdraw(key);
-        }
-        listener.told(Told::Receipted { kind: kind.object_kind(), id, left });
-        if left == 0 {
-            self.listed_at = None;
-        }
-        Ok(())
-    }
-
-    fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
-        let Some(progress) = self.objects.get(&id) else {
-            if self.cards.denied(id, &why).is_some() {
-                self.take_back_manifests();
-                listener.told(Told::Denied { id, why });
-            }
-            return;
-        };
-        if denial == Denial::Absent {
-            if matches!(progress, Progress::Travels(_)) {
-                return;
-            }
-            // It is sent again. What crosses just now was not there when it was asked for.
-            if matches!(progress, Progress::Awaited(_)) {
-                self.objects.remove(&id);
-            }
-            return;
-        }
-        self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
-        listener.told(Told::Denied { id, why });
-    }
-
-    /// A card was refused: manifests on their way are looked at again.
-    fn take_back_manifests(&mut self) {
-        let manifests = self.keys.iter().filter(|(_, (kind, ..))| *kind == SpoolKind::Manifest);
-        for (key, id) in manifests.map(|(key, (_, id, _))| (*key, *id)).collect::<Vec<_>>() {
-            self.keys.remove(&key);
-            self.driver.link().withdraw(key);
-            self.objects.remove(&id);
-            self.queue.push_back((SpoolKind::Manifest, id));
-        }
-    }
-
-    /// Asks for receipts that are long in coming: they, or the other end's memory of them, may be lost.
-    fn ask(&mut self) {
-        if self.question.is_some_and(|key| self.outbox.has(key)) {
-            return;
-        }
-        let round_trip = self.driver.status().light.unwrap_or_default() * 2;
-        let now = self.driver.now();
-        let late = |p: &&mut Progress| match p {
-            Progress::Awaited(at) => now.since(*at) >= PATIENCE + round_trip,
-            Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
-            _ => false,
-        };
-        let mut ids = Vec::new();
-        for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
-            ids.push(*id);
-            *progress = match progress {
-                Progress::Travels(_) => Progress::Travels(Some(now)),
-                _ => Progress::Awaited(now),
-            };
-        }
-        if !ids.is_empty() {
-            let question = Message::Asked(ids).encode(self.driver.now().0);
-            self.question = self.outbox.send(self.driver.link(), question);
-        }
-    }
-
     /// Whether nothing waits any more; an error when what waits cannot be sent.
     fn is_over(&self) -> Result<bool, LinkError> {
         let waiting = self.spool.as_ref().map_or(Ok(Vec::new()), Spool::list).map_err(CourierError::from)?;
@@ -620,10 +521,6 @@ const WINDOW_LEN: u64 = 1 << 30;
 const CARD_LEN_MAX: u64 = 1 << 17;
 /// How often one looks whether something new waits.
 const LIST_EVERY: Duration = Duration::from_secs(2);
-/// How long a receipt may take after its object arrived, beside the way there and back.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often one asks whether what travels on a disk has arrived.
-const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
 const LINGER_WAIT: Duration = Duration::from_millis(20);

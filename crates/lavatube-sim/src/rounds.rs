@@ -297,6 +297,7 @@ impl World {
             && let Some(older) = self.older_state.take()
         {
             self.wires.tell(|| "  an older copy of the machine's STATE is put back".into());
+            self.forgot = true;
             self.machine.state.put_back(older);
         }
         if chance.per_mille(300) {

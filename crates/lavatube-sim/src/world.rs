@@ -75,6 +75,8 @@ pub struct World {
     pub logs: BTreeMap<WallTime, Log>,
     /// What the machine's state was some time ago, to be put back one day.
     pub older_state: Option<BTreeMap<String, Vec<u8>>>,
+    /// The machine has lost its state, or got an older one back: it may not know what its own manifests are.
+    pub forgot: bool,
     /// What is planted.
     pub sabotage: Option<Sabotage>,
     /// Whose receipts count.
@@ -145,6 +147,7 @@ impl World {
             reported: Vec::new(),
             logs: BTreeMap::new(),
             older_state: None,
+            forgot: false,
             sabotage,
             vault: Signer { vault: VaultId([0; 16]), key: [0; 32] },
             crossing: None,
@@ -269,6 +272,7 @@ impl World {
         let spooled = self.machine.spool.waiting() > 0;
         self.reported.iter_mut().filter(|r| spooled && r.promise == Promise::SafeHere).for_each(|r| r.is_due = false);
         self.crossing.iter_mut().for_each(Crossing::lose_machine);
+        self.forgot = true;
         self.machine.state.wipe();
         self.machine.spool.wipe();
         // What it knew of the spool is gone with that.

@@ -236,11 +236,13 @@ impl Driver {
 
     /// Somebody throws a datagram at this end. Nothing but counts may change, unless `may_be_new`.
     pub fn suffer(&mut self, datagram: &[u8], may_be_new: bool, sky: &mut Sky) {
+        // What time brings is not the datagram's doing.
+        self.link.handle_timeout(self.now);
         let before = self.changeable();
         if !self.link.handle_datagram(datagram, self.now) {
             if self.changeable() != before {
-                let (before, after) = (Box::new(before), self.changeable());
-                let what = format!("a datagram that was refused has changed the session: {before:?} -> {after:?}");
+                let after = self.changeable();
+                let what = format!("a datagram that was refused has changed the session: {before:?} became {after:?}");
                 self.watch.borrow_mut().blame(what);
             }
             return;

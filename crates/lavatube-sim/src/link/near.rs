@@ -146,7 +146,9 @@ impl Near {
 
     /// How it is, for people.
     pub fn account(&self) -> String {
-        let mut text = format!("the line is {:?}, {} wait", self.driver.status().line, self.queue.len());
+        let status = self.driver.status();
+        let mut text = format!("the line is {:?}, {} wait", status.line, self.queue.len());
+        text += &format!(", {:?}, {:?}, {} sent", status.totals, status.outgoing, status.rate_up_bit_s);
         self.objects.values().for_each(|progress| text += &format!(", {progress:?}"));
         text
     }
