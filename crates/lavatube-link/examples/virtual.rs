@@ -31,7 +31,7 @@ fn main() {
     for loss in [0.0, 0.01, 0.05, 0.1] {
         show(&Case { blocks: 32, block_len: 8 << 20, rates: (100, 100), loss, burst: 1.0, target: 1.03 }, 5);
     }
-    show(&Case { blocks: 32, block_len: 8 << 20, rates: (100, 100), loss: 0.02, burst: 50.0, target: 1.10 }, 5);
+    show(&Case { blocks: 32, block_len: 8 << 20, rates: (100, 100), loss: 0.02, burst: 50.0, target: 1.10 }, 20);
     for loss in [0.0, 0.01, 0.05, 0.1] {
         show(&Case { blocks: 1, block_len: 8 << 20, rates: (20, 2), loss, burst: 1.0, target: 1.05 }, 20);
     }

@@ -25,6 +25,8 @@ pub struct Config {
     pub loss: f64,
     /// How bursty losses are, before it was measured: 1 for independent ones, twice their length for bursts.
     pub dispersion: f64,
+    /// How many datagrams this belief is worth: few when nothing was ever measured, and then more is sent of the first blocks.
+    pub worth: f64,
     /// There is no way back.
     pub one_way: Option<OneWay>,
     /// There is no way there either: nothing is ever sent.
@@ -80,6 +82,7 @@ impl Config {
             governed: false,
             loss: 0.01,
             dispersion: 2.0,
+            worth: 40.0,
             one_way: None,
             listens_only: false,
         }
@@ -95,6 +98,7 @@ impl std::fmt::Debug for Config {
             .field("governed", &self.governed)
             .field("loss", &self.loss)
             .field("dispersion", &self.dispersion)
+            .field("worth", &self.worth)
             .field("one_way", &self.one_way)
             .field("listens_only", &self.listens_only)
             .finish_non_exhaustive()

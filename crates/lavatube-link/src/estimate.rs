@@ -21,11 +21,11 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Before the first report: a loss and a dispersion that were configured.
-    pub fn new(loss: f64, dispersion: f64) -> Self {
+    /// Before the first report: a loss and a dispersion that are believed, as if `worth` datagrams had shown them.
+    pub fn new(loss: f64, dispersion: f64, worth: f64) -> Self {
         let loss = loss.clamp(0.0, LOSS_MAX);
         let dispersion = dispersion.clamp(1.0, DISPERSION_MAX);
-        Self { passed: PRIOR, lost: PRIOR * loss, dispersion, round_trip: None, sample: (0, 0), last: None }
+        Self { passed: worth, lost: worth * loss, dispersion, round_trip: None, sample: (0, 0), last: None }
     }
 
     /// A report: `received` datagrams up to `horizon`. `first` is this node's first counter: what came before is of a life that is forgotten.
@@ -102,23 +102,65 @@ impl Estimate {
         // A fixed point; the first steps bring it within a symbol.
         for _ in 0..5 {
             let deviation = (each * (n + n * n / self.passed)).sqrt();
-            n = (missing + sigmas * deviation) / (1.0 - loss);
+            n = (missing + self.skewed(sigmas, n) * deviation) / (1.0 - loss);
         }
-        // Rounded down: for a block of one symbol, up would be twice. Neither negative nor beyond 2^53.
+        // Rounded down: of few symbols, one more is much more. Neither negative nor beyond 2^53.
         n.max(missing).floor() as u64
     }
+
+    /// Standard deviations that are as rare for `n` symbols as `sigmas` are on a bell curve: where few bursts make up the losses, much more
+    /// is not much rarer (Cornish and Fisher's first term, for bursts that come at random and are of geometric length).
+    fn skewed(&self, sigmas: f64, n: f64) -> f64 {
+        let (dispersion, lost) = (self.dispersion(), n * self.loss());
+        if sigmas <= 1.0 || lost <= 0.0 {
+            return sigmas;
+        }
+        let burst = f64::midpoint(dispersion, 1.0);
+        let skewness = (6.0 * burst * (burst - 1.0) + 1.0) / (lost.sqrt() * dispersion.powf(1.5));
+        (sigmas + (sigmas * sigmas - 1.0) / 6.0 * skewness).min(SIGMAS_MAX)
+    }
+
+    /// The same for so few that no bell curve describes them, and so sure as three standard deviations are: a message is one symbol, and
+    /// the time that its loss costs is dearer than a second one. They are not sent together, so bursts do not count.
+    pub fn symbols_for_few(&self, missing: u32) -> u64 {
+        let loss = self.loss();
+        let loss = (loss + SURE * (loss * (1.0 - loss) / self.passed).sqrt()).min(LOSS_MAX);
+        if loss == 0.0 || missing == 0 {
+            return missing.into();
+        }
+        let mut n = missing;
+        // The chance that fewer than `missing` of n arrive.
+        let falls_short = |n: u32| {
+            let mut term = loss.powf(f64::from(n));
+            let mut sum = term;
+            for arrived in 1..missing {
+                term *= f64::from(n - arrived + 1) / f64::from(arrived) * (1.0 - loss) / loss;
+                sum += term;
+            }
+            sum
+        };
+        while falls_short(n) > FALLS_SHORT && n < missing + FEW_MORE_MAX {
+            n += 1;
+        }
+        n.into()
+    }
 }
+
+/// Beyond that, bytes are dearer than the time of a second round.
+const SIGMAS_MAX: f64 = 5.0;
+/// Standard deviations, and how often more of them happen.
+const SURE: f64 = 3.0;
+const FALLS_SHORT: f64 = 1.35e-3;
+const FEW_MORE_MAX: u32 = 32;
 
 /// More than this lost is an outage.
 const LOSS_MAX: f64 = 0.6;
 /// Bursts longer than about half of this are outages.
 const DISPERSION_MAX: f64 = 400.0;
-/// Datagrams that what was configured is worth.
-const PRIOR: f64 = 200.0;
 /// Datagrams over which the past is forgotten.
 const MEMORY: f64 = 20_000.0;
 /// Datagrams in a sample: fewer say little about bursts.
-const SAMPLE: u64 = 200;
+const SAMPLE: u64 = 400;
 /// Datagrams that may come later than the horizon that passed them.
 const LATE_MAX: u64 = 1 << 16;
 
@@ -128,7 +170,7 @@ mod tests {
 
     /// Reports every 400 datagrams, of which `lost(i)` are lost.
     fn fed(lost: impl Fn(u32) -> u32) -> Estimate {
-        let mut estimate = Estimate::new(0.01, 1.0);
+        let mut estimate = Estimate::new(0.01, 1.0, 200.0);
         let mut received = 0;
         for i in 0..500 {
             received += 400 - lost(i);
@@ -163,16 +205,24 @@ mod tests {
 
     #[test]
     fn without_loss_as_many_are_sent_as_are_missing() {
-        assert_eq!(Estimate::new(0.0, 1.0).symbols_for(5842, 3.0), 5842);
-        assert_eq!(Estimate::new(0.3, 1.0).symbols_for(0, 0.0), 0);
-        let n = Estimate::new(0.1, 1.0).symbols_for(5842, 0.0);
+        assert_eq!(Estimate::new(0.0, 1.0, 200.0).symbols_for(5842, 3.0), 5842);
+        assert_eq!(Estimate::new(0.3, 1.0, 200.0).symbols_for(0, 0.0), 0);
+        let n = Estimate::new(0.1, 1.0, 200.0).symbols_for(5842, 0.0);
         assert_eq!(n, 6491);
-        assert!(Estimate::new(0.1, 1.0).symbols_for(5842, 3.0) > n + 80);
+        assert!(Estimate::new(0.1, 1.0, 200.0).symbols_for(5842, 3.0) > n + 80);
+    }
+
+    #[test]
+    fn a_message_is_sent_twice_where_one_in_a_hundred_is_lost() {
+        let symbols = |loss, missing| Estimate::new(loss, 1.0, 200.0).symbols_for_few(missing);
+        assert_eq!([0.0, 0.0001, 0.01, 0.05, 0.1, 0.3].map(|loss| symbols(loss, 1)), [1, 2, 2, 3, 4, 8]);
+        assert_eq!([0.01, 0.1].map(|loss| symbols(loss, 8)), [11, 15]);
+        assert_eq!((symbols(0.1, 0), Estimate::new(0.1, 400.0, 200.0).symbols_for_few(1)), (0, 4));
     }
 
     #[test]
     fn the_shortest_way_is_the_way() {
-        let mut estimate = Estimate::new(0.0, 1.0);
+        let mut estimate = Estimate::new(0.0, 1.0, 200.0);
         [2700, 2600, 2650].into_iter().for_each(|ms| estimate.took(Duration::from_millis(ms)));
         let ms = estimate.round_trip().unwrap().as_millis();
         assert!((2600..2610).contains(&ms), "{ms}");

@@ -128,7 +128,7 @@ impl<S: SymbolStore> Link<S> {
     /// A link whose counters in `reserved` were put on disk, and whose incoming symbols lie in `store`. `reserved` must begin at the end of the range of the life before.
     pub fn new(config: Config, reserved: Range<u64>, store: S, now: Instant) -> Self {
         assert!(config.key_in != config.key_out, "each direction has a key of its own");
-        let estimate = Estimate::new(config.loss, config.dispersion);
+        let estimate = Estimate::new(config.loss, config.dispersion, config.worth);
         let mut link = Self {
             sender: Sender::new(reserved.start, estimate, config.one_way),
             sealing: Sealing::new(config.key_out, reserved),
@@ -300,7 +300,9 @@ impl<S: SymbolStore> Link<S> {
             self.probe_at = now;
         }
         match self.line {
-            Line::Open if self.two_way => self.ask.append(&mut self.sender.overdue(patience, now)),
+            Line::Open if self.two_way => {
+                self.ask.append(&mut self.sender.overdue(patience, now, &mut self.events));
+            }
             Line::Silent if self.probe_at <= now => {
                 self.ask = self.sender.under_way().take(PROBE_ENTRIES_MAX).collect();
                 self.probe_at = now + PROBES_EVERY_MAX.min(patience * (1 << self.probes.min(PROBES_DOUBLED_MAX)));

@@ -104,8 +104,9 @@ pub struct Outgoing {
     pub state: State,
     /// The sender's number for it, once it has begun.
     pub transfer: u32,
-    /// Symbols to be sent now.
+    /// Symbols to be sent now, and symbols to be sent a little later unless a report says otherwise: bursts are short.
     pub owed: u64,
+    pub later: u64,
     /// Symbols sent, and how many of them a horizon has passed.
     pub sent: u64,
     pub passed: u64,
@@ -115,6 +116,8 @@ pub struct Outgoing {
     cursor: usize,
     /// What the last report said is missing.
     pub missing: u32,
+    /// Each symbol was sent: the peer has most of those that are sent again.
+    exhausted: bool,
     /// An announcement is due before the next symbol.
     pub unannounced: bool,
     /// Its bytes and repair symbols, while they are in memory.
@@ -142,11 +145,13 @@ impl Outgoing {
             state: State::Waiting,
             transfer: 0,
             owed: 0,
+            later: 0,
             sent: 0,
             passed: 0,
             fresh: 0,
             cursor: 0,
             missing,
+            exhausted: false,
             unannounced: true,
             bytes: None,
             repairs: Vec::new(),
@@ -171,7 +176,8 @@ impl Outgoing {
         self.missing = missing;
         // With nothing under way, no symbol from `next` on is there, whoever sent it: what an outage took, what an earlier life left.
         let next = usize::try_from(next).unwrap_or(usize::MAX);
-        if self.sent == self.passed && next < self.shape.symbols() {
+        self.exhausted = next >= self.shape.symbols();
+        if self.sent == self.passed && !self.exhausted {
             self.cursor = next;
         }
         self.owe(estimate, sigmas);
@@ -180,9 +186,42 @@ impl Outgoing {
 
     /// Sets what is owed: what is missing, less what is under way and will probably arrive.
     pub fn owe(&mut self, estimate: &Estimate, sigmas: f64) {
-        let under_way = self.sent - self.passed;
-        let symbols = self.provided.unwrap_or_else(|| estimate.symbols_for(self.missing, sigmas));
-        self.owed = symbols.saturating_sub(under_way);
+        let (under_way, missing) = (self.sent - self.passed, u64::from(self.missing));
+        let few = self.is_small() && sigmas > 0.0;
+        let symbols = self.provided.unwrap_or_else(|| match few {
+            true => estimate.symbols_for_few(self.missing),
+            false => self.in_vain(estimate.symbols_for(self.missing, sigmas)),
+        });
+        let owed = symbols.saturating_sub(under_way);
+        self.owed = if few && self.provided.is_none() { owed.min(missing) } else { owed };
+        self.later = owed - self.owed;
+    }
+
+    /// How many are to be sent so that so many of them are new to the peer.
+    fn in_vain(&self, symbols: u64) -> u64 {
+        let (all, missing) = (self.shape.symbols() as u64, u64::from(self.missing));
+        let unheld = (self.shape.r() as u64 + missing).min(all);
+        if self.exhausted { (symbols * all).div_ceil(unheld).min(all) } else { symbols }
+    }
+
+    /// Whether a round trip is dearer than all of its symbols.
+    pub fn is_small(&self) -> bool {
+        self.shape.k() <= SMALL
+    }
+
+    /// What was to be sent a little later is due.
+    pub fn due(&mut self) {
+        self.owed = self.later.min(self.missing.into());
+        self.later -= self.owed;
+        self.state = self.state.next(Happening::Owed);
+    }
+
+    /// What was sent is taken for lost, though nobody says so: it is sent once more.
+    pub fn once_more(&mut self, estimate: &Estimate) {
+        self.owed = self.missing.into();
+        self.later = estimate.symbols_for_few(self.missing).saturating_sub(self.owed);
+        (self.unannounced, self.fresh) = (true, 0);
+        self.state = self.state.next(Happening::Owed);
     }
 
     /// The peer wants nothing of it for now.
@@ -303,6 +342,8 @@ impl Outgoing {
     }
 }
 
+/// Symbols of a message, or of a pack of almost nothing.
+const SMALL: usize = 16;
 /// Symbols that come before their announcement are kept there, so it need not be repeated as soon as can be.
 const ANNOUNCE_AFTER: [u64; 3] = [1, 4, 16];
 /// An announcement is as long as a symbol is every 1024 bytes or so: one in 64 costs a thousandth.
@@ -345,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_report_sets_what_is_owed_and_does_not_add_to_it() {
-        let estimate = Estimate::new(0.0, 1.0);
+        let estimate = Estimate::new(0.0, 1.0, 200.0);
         let block = Block { key: 1, priority: 0, len: 14_360, id: BlockId([1; 16]), resumed: false };
         let mut out = Outgoing::new(block, Shape::of(14_360).unwrap(), 0);
         out.begin(9, &estimate, 0.0);
@@ -376,7 +417,7 @@ mod tests {
 
     #[test]
     fn when_all_were_sent_they_are_sent_again_and_each_has_its_turn() {
-        let estimate = Estimate::new(0.0, 1.0);
+        let estimate = Estimate::new(0.0, 1.0, 200.0);
         let block = Block { key: 1, priority: 0, len: 3, id: BlockId([1; 16]), resumed: false };
         let mut out = Outgoing::new(block, Shape::of(3).unwrap(), 0);
         out.begin(9, &estimate, 0.0);

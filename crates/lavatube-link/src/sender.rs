@@ -184,6 +184,9 @@ impl Sender {
             match entry.standing {
                 Standing::Missing(missing) => out.heard(missing, entry.next, &self.estimate, sigmas),
                 Standing::Hold => out.hold(),
+                // What is under way may be what it asks for.
+                Standing::Unknown if out.is_small() && out.sent > out.passed => {}
+                Standing::Unknown if out.is_small() && out.state != State::Asking => out.once_more(&self.estimate),
                 Standing::Unknown => out.forgotten(),
                 Standing::Kept | Standing::Refused => {
                     let kept = entry.standing == Standing::Kept;
@@ -339,6 +342,10 @@ impl Sender {
 
     /// Standard deviations of bad luck to provide for: many when the link would be idle while a second round is under way.
     fn sigmas(&self, rank: Rank) -> f64 {
+        // Others wait for a message.
+        if rank.0 == 0 {
+            return SIGMAS_LAST;
+        }
         let busy = |out: &&Outgoing| matches!(out.state, State::Waiting | State::Sending);
         let behind = self.queue.range((Bound::Excluded(rank), Bound::Unbounded)).map(|(_, out)| out).filter(busy);
         let (mut blocks, mut len) = (0, 0);
@@ -415,16 +422,33 @@ impl Sender {
         Some(out)
     }
 
-    /// Transfers that nothing was heard of for `patience` since they were last sent of, doubling with each question.
-    pub fn overdue(&mut self, patience: Duration, now: Instant) -> Vec<u32> {
-        let mut due = Vec::new();
+    /// Transfers that nothing was heard of for `patience` since they were last sent of, doubling with each question. Small blocks are sent
+    /// once more beside the question, and what was to be sent later of others is.
+    pub fn overdue(&mut self, patience: Duration, now: Instant, events: &mut VecDeque<Event>) -> Vec<u32> {
+        let (mut due, mut any) = (Vec::new(), false);
         for (transfer, rank) in &self.transfers {
             let Some(out) = self.queue.get_mut(rank).filter(|out| deadline(out, patience).is_some_and(|at| at <= now))
             else {
                 continue;
             };
+            any = true;
+            if out.later > 0 && out.state == State::Resting {
+                out.due();
+                continue;
+            }
             out.asked += 1;
-            due.push(*transfer);
+            match out.state {
+                // Its announcement asks.
+                State::Asking => (out.unannounced, out.quiet_since) = (true, now),
+                State::Resting if out.is_small() => out.once_more(&self.estimate),
+                _ => {}
+            }
+            if out.state != State::Asking {
+                due.push(*transfer);
+            }
+        }
+        if any {
+            self.changed(events);
         }
         due
     }
@@ -449,6 +473,9 @@ impl Sender {
 }
 
 fn deadline(out: &Outgoing, patience: Duration) -> Option<Instant> {
+    if out.later > 0 && out.state == State::Resting {
+        return Some(out.quiet_since + SPREAD);
+    }
     let waits = matches!(out.state, State::Asking | State::Resting | State::Holding);
     waits.then(|| out.quiet_since + patience * (1 << out.asked.min(BACKOFF_MAX)))
 }
@@ -460,6 +487,8 @@ fn fly(flight: &mut VecDeque<Flight>, new: Flight) {
     }
 }
 
+/// Between symbols of which one is to be enough: few bursts are longer.
+const SPREAD: Duration = Duration::from_millis(150);
 /// Bytes of a probe about one transfer.
 const PROBE_LEN: usize = 8;
 /// How far down the queue one looks: past all that are under way, and some.

@@ -13,7 +13,7 @@ use lavatube_format::pair_line;
 use lavatube_link::{Event, Key, Link, Status, counter_under};
 use lavatube_seal::LinkEnd;
 
-use crate::link_folder::{Counters, LinkError, Pairing, io_error};
+use crate::link_folder::{Counters, LinkError, Pairing, Weather, io_error};
 use crate::port::{Port, UdpPort};
 use crate::symbol_files::SymbolFiles;
 use crate::workshop::Workshop;
@@ -27,7 +27,7 @@ pub struct Driver {
     workshop: Workshop,
     link: Link<SymbolFiles>,
     counters: Counters,
-    first_life: bool,
+    weather: Weather,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     switched: bool,
@@ -56,8 +56,8 @@ impl Driver {
         }
         Ok(Self {
             link,
-            first_life: counters.is_new,
             counters,
+            weather: pairing.weather()?,
             pairing: pairing.again()?,
             spare: pairing.recovered().map(Spare::new).transpose()?,
             floor_kept_at: port.now(),
@@ -73,11 +73,6 @@ impl Driver {
     /// The engine, to be told things.
     pub fn link(&mut self) -> &mut Link<SymbolFiles> {
         &mut self.link
-    }
-
-    /// Whether no life before this one has sent anything.
-    pub fn is_first_life(&self) -> bool {
-        self.first_life
     }
 
     /// What time it is.
@@ -155,7 +150,11 @@ impl Driver {
     /// When it cannot be written.
     pub fn keep_floor(&mut self) -> Result<(), LinkError> {
         self.floor_kept_at = self.now();
-        self.counters.keep_floor(self.status().floor)
+        let status = self.status();
+        if status.totals.datagrams_sent >= MEASURED {
+            self.weather.keep(status.loss, status.dispersion);
+        }
+        self.counters.keep_floor(status.floor)
     }
 
     fn work(&mut self) {
@@ -259,5 +258,7 @@ const RESERVE: u64 = 1 << 18;
 const BATCHES: usize = 4;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.
 const REST: Duration = Duration::from_micros(50);
+/// Datagrams that say something about the weather.
+const MEASURED: u64 = 400;
 /// How often the floor goes to the disk.
 const FLOOR_EVERY: Duration = Duration::from_secs(1);

@@ -43,6 +43,7 @@ pub mod told;
 pub mod waybill;
 
 mod attributes;
+mod begun;
 mod clerk;
 mod descend;
 mod mounts;

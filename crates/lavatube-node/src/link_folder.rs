@@ -6,6 +6,7 @@
 
 mod counters;
 mod settings;
+mod weather;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -25,6 +26,7 @@ use counters::first_counter;
 
 pub(crate) use counters::Counters;
 pub use settings::{LinkFile, OneWayFile, RateFile};
+pub(crate) use weather::Weather;
 
 use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
@@ -35,6 +37,8 @@ use crate::{clock, entropy};
 
 const KEY_FILE: &str = "link.key";
 const COUNTERS: &str = "counters";
+/// Datagrams that the weather of another day is worth.
+const WEATHER_WORTH: f64 = 400.0;
 const RECOVERY_COUNTERS: &str = "counters-recovery";
 const STATUS: &str = "link/status.json";
 const STATUS_NEW: &str = "link/.status.json.new";
@@ -322,6 +326,9 @@ impl Pairing {
         let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
         let mut config = Config::new(*keys.outbound.bytes(), *keys.inbound.bytes(), self.plan()?);
         config.governed = self.file.rate.is_some();
+        if let Some((loss, dispersion)) = self.weather()?.known {
+            (config.loss, config.dispersion, config.worth) = (loss, dispersion, WEATHER_WORTH);
+        }
         if let Some(OneWayFile { loss, burst, failure, .. }) = self.one_way()? {
             // What is repeated the near end knows, over restarts.
             config.one_way = Some(OneWay { loss, burst, failure, repeats: 0 });
@@ -381,6 +388,14 @@ impl Pairing {
         let recovery = self.peer.recovery.filter(|key| self.end == LinkEnd::Vault && *key != self.peer.link_key)?;
         let peer = PairLine { link_key: recovery, recovery: None, ..self.peer };
         Some(Self { peer, is_recovery: true, ..self.again().ok()? })
+    }
+
+    /// What was measured of this link.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub(crate) fn weather(&self) -> Result<Weather, LinkError> {
+        Ok(Weather::open(self.own_folder()?.join("weather")))
     }
 
     /// The counters of this link.

@@ -26,6 +26,7 @@ use lavatube_format::shard::ObjectKind;
 use lavatube_link::{ContactPlan, Event, Line};
 use lavatube_seal::LinkEnd;
 
+use crate::begun::Begun;
 use crate::clerk::Clerk;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
 use crate::desk::Desk;
@@ -112,8 +113,8 @@ pub(crate) struct NearEnd {
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
-    /// What waited when this life began: an earlier one may have sent it in part.
-    resumes: Option<BTreeSet<ObjectId>>,
+    /// What an earlier life may have sent in part, and what this one does.
+    begun: Begun,
     /// How many objects were last said to wait.
     said: usize,
     /// Nothing waits any more, and the other end is given until then to hear that its last receipts are home.
@@ -142,7 +143,8 @@ impl NearEnd {
         let folder = state_folder(places, pairing.vault());
         let state = DirectoryState::open(&folder).map_err(|e| io_error(&folder, &e))?;
         let driver = driver(&pairing)?;
-        let first_life = driver.is_first_life();
+        let path = pairing.own_folder()?.join("begun");
+        let begun = Begun::open(path.clone()).map_err(|e| io_error(&path, &e))?;
         if let Some(address) = driver.address() {
             listener.told(Told::Listening(address));
         }
@@ -167,8 +169,7 @@ impl NearEnd {
             sent: open_sent(&pairing)?,
             listed_at: None,
             question: None,
-            // Before the first life there was none, and asking how far it came would cost a round trip.
-            resumes: first_life.then(BTreeSet::new),
+            begun,
             said: 0,
             lingers: None,
             deposits: true,
@@ -234,13 +235,10 @@ impl NearEnd {
     fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
         self.listed_at = Some(self.driver.now());
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
-        let Some(spool) = &self.spool else {
-            self.resumes.get_or_insert_default();
-            return Ok(());
-        };
+        let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
-        self.resumes.get_or_insert_with(|| here.clone());
+        self.begun.retain(&here).map_err(|e| io_error(self.state.folder(), &e))?;
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
         self.order.retain(&here);
@@ -378,7 +376,7 @@ impl NearEnd {
         }
         let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
-        let resumed = self.resumes.as_mut().is_some_and(|resumes| resumes.remove(&id));
+        let resumed = self.begun.was_before(id);
         let priority = OBJECTS + self.urgency.get(&id).map_or(Priority::Normal, |p| *p) as u8;
         if self.driver.link().submit(block(key, priority, &message, resumed)).is_ok() {
             self.keys.insert(key, (kind, id, message.len() as u64));
@@ -390,7 +388,7 @@ impl NearEnd {
     fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
         let now = self.driver.now();
         match event {
-            Event::Wanted { key } => self.supply(key),
+            Event::Wanted { key } => self.supply(key)?,
             Event::Spent { key, one_in } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
                     self.objects.insert(id, Progress::Sent);
@@ -461,12 +459,17 @@ impl NearEnd {
         Ok(())
     }
 
-    fn supply(&mut self, key: u64) {
+    fn supply(&mut self, key: u64) -> Result<(), LinkError> {
         if let Some(message) = self.outbox.message(key) {
             let message = message.to_vec();
-            return self.driver.link().supply(key, message);
+            self.driver.link().supply(key, message);
+            return Ok(());
         }
-        let Some((kind, id, len)) = self.keys.get(&key).copied() else { return self.driver.link().withdraw(key) };
+        let Some((kind, id, len)) = self.keys.get(&key).copied() else {
+            self.driver.link().withdraw(key);
+            return Ok(());
+        };
+        self.begun.note(id).map_err(|e| io_error(self.state.folder(), &e))?;
         let bytes = self.spool.as_ref().and_then(|spool| spool.get(kind, id).ok());
         let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode(0));
         match message.filter(|message| message.len() as u64 == len) {
@@ -478,6 +481,7 @@ impl NearEnd {
                 self.objects.remove(&id);
             }
         }
+        Ok(())
     }
 
     /// Whether nothing waits any more; an error when what waits cannot be sent.

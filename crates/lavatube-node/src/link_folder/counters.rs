@@ -25,8 +25,6 @@ pub(crate) struct Counters {
     pub reserved: u64,
     /// One past the highest that came in.
     pub floor: u64,
-    /// There were none before for these keys.
-    pub is_new: bool,
 }
 
 impl Counters {
@@ -39,13 +37,13 @@ impl Counters {
         };
         let mut words = text.split_whitespace();
         if words.next().is_none_or(|of| of != keys) && (text.is_empty() || text.split_whitespace().count() == 3) {
-            return Ok(Self { path, keys, reserved: first, floor: 0, is_new: true });
+            return Ok(Self { path, keys, reserved: first, floor: 0 });
         }
         let mut number = || words.next().and_then(|word| word.parse().ok());
         let (Some(reserved), Some(floor), None) = (number(), number(), words.next()) else {
             return Err(unfit(&path, &"no counters of a link: pair both ends anew, with new keys"));
         };
-        Ok(Self { path, keys, reserved, floor, is_new: false })
+        Ok(Self { path, keys, reserved, floor })
     }
 
     /// Reserves all up to `end`, durably.
