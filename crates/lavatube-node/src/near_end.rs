@@ -340,7 +340,8 @@ impl NearEnd {
         let Some(packs) = self.leaves.get(&before).filter(|_| comes && urgency(&before) <= urgency(&id)) else {
             return Before::Passed;
         };
-        let is_left = |pack: &&ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_) | Progress::Travels(_)));
+        let is_left =
+            |pack: &&ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_) | Progress::Travels(_)));
         // Where no word comes back, nobody knows what is there.
         if self.sent.is_some() || packs.iter().any(|pack| is_left(&pack)) {
             return Before::Passed;
@@ -354,8 +355,9 @@ impl NearEnd {
         if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
             return Ok(false);
         }
-        let waits =
-            |(kind, id): &(SpoolKind, ObjectId)| *kind == SpoolKind::Manifest && self.order.waits(*id, |b| self.before(*id, b));
+        let waits = |(kind, id): &(SpoolKind, ObjectId)| {
+            *kind == SpoolKind::Manifest && self.order.waits(*id, |b| self.before(*id, b))
+        };
         let next = self.queue.iter().position(|object| !waits(object)).and_then(|at| self.queue.remove(at));
         let (Some((kind, id)), Some(spool)) = (next, &self.spool) else { return Ok(false) };
         let bytes = match spool.get(kind, id) {

@@ -24,8 +24,8 @@ use crate::atlas::Atlas;
 use crate::book::Book;
 use crate::chance::Chance;
 use crate::depositor::Machine;
-use crate::link::crossing::Crossing;
 use crate::link::Opener;
+use crate::link::crossing::Crossing;
 use crate::plan::Plan;
 use crate::sabotage::Sabotage;
 use crate::seams::drive::SimDrive;
@@ -202,9 +202,7 @@ impl World {
     /// What opens the vault as a process does, whenever, without the drives that are away then.
     pub fn opener(&self, away: &Rc<RefCell<BTreeSet<usize>>>) -> Opener {
         let (drives, away, signer) = (self.drives.clone(), away.clone(), self.signer);
-        Box::new(move || {
-            open(&drives, &away.borrow(), EdSigner::from_seed(&signer).ok()).ok().map(|(vault, _)| vault)
-        })
+        Box::new(move || open(&drives, &away.borrow(), EdSigner::from_seed(&signer).ok()).ok().map(|(vault, _)| vault))
     }
 
     /// Opens the vault as an onlooker, who leaves no trace, without the drives of `away`.

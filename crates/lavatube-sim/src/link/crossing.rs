@@ -226,7 +226,7 @@ impl Crossing {
                     None => {
                         let driver = self.driver(0)?;
                         let (spool, state) = (&world.machine.spool, &world.machine.state);
-                        let near = Near::open(driver, spool, state, world.vault, &world.wires, world.sabotage)?;
+                        let near = Near::open(driver, &self.disks[0], spool, state, world.vault, &world.wires, world.sabotage)?;
                         self.near.insert(near)
                     }
                 };
@@ -290,7 +290,11 @@ impl Crossing {
         self.note(end);
         self.figures.deaths += 1;
         world.wires.kill();
-        if end == 0 { self.near = None } else { self.far = None }
+        if end == 0 {
+            self.near = None
+        } else {
+            self.far = None
+        }
         world.wires.end();
         match (end, power) {
             (_, false) => self.disks[end].lose_process(),
@@ -316,7 +320,8 @@ impl Crossing {
 
     /// Counts what an end received that dies now.
     fn note(&mut self, end: usize) {
-        let driver = if end == 0 { self.near.as_ref().map(|e| &e.driver) } else { self.far.as_ref().map(|e| &e.driver) };
+        let driver =
+            if end == 0 { self.near.as_ref().map(|e| &e.driver) } else { self.far.as_ref().map(|e| &e.driver) };
         let [came, needless] = driver.map(Driver::symbols).unwrap_or_default();
         let [all, all_needless] = &mut self.figures.symbols;
         (*all, *all_needless) = (*all + came, *all_needless + needless);
@@ -370,7 +375,8 @@ impl Crossing {
             }
             _ => may_be_new = from != end && self.watch.borrow().may_be_new(end, &datagram),
         }
-        let driver = if end == 0 { self.near.as_mut().map(|e| &mut e.driver) } else { self.far.as_mut().map(|e| &mut e.driver) };
+        let driver =
+            if end == 0 { self.near.as_mut().map(|e| &mut e.driver) } else { self.far.as_mut().map(|e| &mut e.driver) };
         if let Some(driver) = driver {
             driver.suffer(&datagram, may_be_new, &mut self.sky);
         }

@@ -5,7 +5,7 @@
 //! sent again. A kill takes what was not written, a power cut also any part of what was not synced. It must not know
 //! what the blocks are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_base::{BlockId, ObjectId};
@@ -25,6 +25,10 @@ struct Media {
     /// How many of these are durable.
     kept_durable: usize,
     symbols: BTreeMap<BlockId, BTreeMap<u32, Vec<u8>>>,
+    /// Objects that were begun to be sent, and how many of them are durable.
+    begun: Vec<ObjectId>,
+    begun_durable: usize,
+    weather: Option<(f64, f64)>,
 }
 
 /// The disk of one end; clones are the same disk.
@@ -123,6 +127,46 @@ impl LinkDisk {
         Ok(())
     }
 
+    /// Objects that an earlier life began to send.
+    pub fn begun(&self) -> BTreeSet<ObjectId> {
+        let mut media = self.media();
+        media.begun_durable = media.begun.len();
+        media.begun.iter().copied().collect()
+    }
+
+    /// Notes that an object is begun to be sent.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn begin(&self, id: ObjectId) -> Result<(), String> {
+        if self.media().begun.contains(&id) {
+            return Ok(());
+        }
+        let go = self.wires.act("note a begun object", self.end, 0).map_err(|halt| failed(halt).0)?;
+        if go.torn.is_none() {
+            self.media().begun.push(id);
+        }
+        go.done();
+        Ok(())
+    }
+
+    /// Only these still wait to be sent.
+    pub fn retain_begun(&self, here: &BTreeSet<ObjectId>) {
+        let mut media = self.media();
+        media.begun.retain(|id| here.contains(id));
+        media.begun_durable = media.begun.len();
+    }
+
+    /// Share of datagrams lost, and how bursty losses are, as an earlier life measured it.
+    pub fn weather(&self) -> Option<(f64, f64)> {
+        self.media().weather
+    }
+
+    /// Remembers that.
+    pub fn keep_weather(&self, loss: f64, dispersion: f64) {
+        self.media().weather = Some((loss, dispersion));
+    }
+
     /// The process died; what it wrote is with the system.
     pub fn lose_process(&self) {
         let mut media = self.media();
@@ -141,6 +185,8 @@ impl LinkDisk {
         let left = media.kept_durable + chance.index(media.kept.len() - media.kept_durable + 1);
         media.kept.truncate(left);
         media.kept_durable = left;
+        let left = media.begun_durable + chance.index(media.begun.len() - media.begun_durable + 1);
+        media.begun.truncate(left);
         let loses = *chance.pick(&[0, 100, 1000]);
         media.symbols.values_mut().for_each(|slots| slots.retain(|_, _| !chance.per_mille(loses)));
     }
@@ -148,11 +194,6 @@ impl LinkDisk {
     /// The symbols, for a new life of the end, which has so many files open at most.
     pub fn symbols(&self, open_max: usize) -> SimSymbols {
         SimSymbols { disk: self.clone(), open_max, open: BTreeMap::new(), pending: None, calls: 0 }
-    }
-
-    /// Bytes of symbols that lie here.
-    pub fn symbols_len(&self) -> usize {
-        self.media().symbols.values().flat_map(BTreeMap::values).map(Vec::len).sum()
     }
 }
 

@@ -23,7 +23,6 @@ pub struct Driver {
     end: usize,
     link: Link<SimSymbols>,
     disk: LinkDisk,
-    first_life: bool,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
     /// Jobs that are being done, and until when.
@@ -52,18 +51,19 @@ impl Driver {
     ) -> Result<Self, String> {
         let now = sky.clock(end);
         let (start, floor) = disk.counters();
-        let first_life = start == 0;
         disk.reserve(start + RESERVE)?;
         let keys = [[1; 32], [2; 32]];
         let mut config = Config::new(keys[end], keys[1 - end], weather.plan(end));
         (config.governed, config.floor) = (weather.governed, floor);
+        if let Some((loss, dispersion)) = disk.weather() {
+            (config.loss, config.dispersion) = (loss, dispersion);
+        }
         watch.borrow_mut().born(end, disk.floor());
         let link = Link::new(config, start..start + RESERVE, disk.symbols(weather.open_max), now);
         Ok(Self {
             end,
             link,
             disk: disk.clone(),
-            first_life,
             floor_kept_at: now,
             events: VecDeque::new(),
             jobs: Vec::new(),
@@ -73,11 +73,6 @@ impl Driver {
             timeout: Some(now),
             now,
         })
-    }
-
-    /// Whether no life before this one has sent anything.
-    pub fn is_first_life(&self) -> bool {
-        self.first_life
     }
 
     /// What time it is here.
@@ -224,7 +219,11 @@ impl Driver {
 
     fn keep_floor(&mut self) -> Result<(), String> {
         self.floor_kept_at = self.now;
-        self.disk.keep_floor(self.status().floor)
+        let status = self.status();
+        if status.totals.datagrams_sent >= MEASURED {
+            self.disk.keep_weather(status.loss, status.dispersion);
+        }
+        self.disk.keep_floor(status.floor)
     }
 
     /// The process ends in order.
@@ -307,6 +306,8 @@ impl Outbox {
 
 /// Counters reserved at a time: fewer than a real driver takes, so that ranges end.
 const RESERVE: u64 = (1 << 16) + 1000;
+/// Datagrams that say something about the weather.
+const MEASURED: u64 = 400;
 const FLOOR_EVERY: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_micros(50);
 const ALONE: Duration = Duration::from_secs(60);

@@ -19,6 +19,7 @@ use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::ObjectKind;
 use lavatube_link::{Event, Line};
 
+use super::disk::LinkDisk;
 use super::driver::{Driver, Outbox};
 use super::sky::Sky;
 use crate::invariants::carried::Watch;
@@ -58,7 +59,9 @@ pub struct Near {
     listed_at: Option<Instant>,
     question: Option<u64>,
     receipts: BTreeMap<ObjectId, Receipt>,
-    resumes: Option<BTreeSet<ObjectId>>,
+    /// What an earlier life began to send, as far as this one has not.
+    begun: BTreeSet<ObjectId>,
+    disk: LinkDisk,
     wires: Arc<Wires>,
     sabotage: Option<Sabotage>,
 }
@@ -70,6 +73,7 @@ impl Near {
     /// When the state fails.
     pub fn open(
         driver: Driver,
+        disk: &LinkDisk,
         spool: &SimSpool,
         state: &SimState,
         signer: Signer,
@@ -77,7 +81,8 @@ impl Near {
         sabotage: Option<Sabotage>,
     ) -> Result<Self, String> {
         let mut end = Self {
-            resumes: driver.is_first_life().then(BTreeSet::new),
+            begun: disk.begun(),
+            disk: disk.clone(),
             driver,
             outbox: Outbox::default(),
             spool: spool.clone(),
@@ -170,7 +175,8 @@ impl Near {
         self.listed_at = Some(self.driver.now());
         let all = self.spool.list().map_err(|e| e.to_string())?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
-        self.resumes.get_or_insert_with(|| here.clone());
+        self.disk.retain_begun(&here);
+        self.begun.retain(|id| here.contains(id));
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
         self.waited.retain(|id, _| here.contains(id));
@@ -236,7 +242,7 @@ impl Near {
         };
         let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
-        let resumed = self.resumes.as_mut().is_some_and(|resumes| resumes.remove(&id));
+        let resumed = self.begun.remove(&id);
         if self.driver.submit(key, OBJECTS, &message, resumed) {
             self.keys.insert(key, (kind, id, message.len() as u64));
             self.objects.insert(id, Progress::UnderWay(key));
@@ -247,7 +253,7 @@ impl Near {
     fn handle(&mut self, event: Event, watch: &std::cell::RefCell<Watch>) -> Result<(), String> {
         let now = self.driver.now();
         match event {
-            Event::Wanted { key } => self.supply(key),
+            Event::Wanted { key } => self.supply(key)?,
             Event::Delivered { key } => {
                 if let Some((kind, id, _)) = self.keys.remove(&key) {
                     self.tell(id, "is delivered");
@@ -288,11 +294,16 @@ impl Near {
         Ok(())
     }
 
-    fn supply(&mut self, key: u64) {
+    fn supply(&mut self, key: u64) -> Result<(), String> {
         if let Some(message) = self.outbox.message(key) {
-            return self.driver.supply(key, message);
+            self.driver.supply(key, message);
+            return Ok(());
         }
-        let Some((kind, id, len)) = self.keys.get(&key).copied() else { return self.driver.withdraw(key) };
+        let Some((kind, id, len)) = self.keys.get(&key).copied() else {
+            self.driver.withdraw(key);
+            return Ok(());
+        };
+        self.disk.begin(id)?;
         let bytes = if self.listed.contains(&id) { self.spool.get(kind, id).ok() } else { None };
         let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode(0));
         match message.filter(|message| message.len() as u64 == len) {
@@ -303,6 +314,7 @@ impl Near {
                 self.objects.remove(&id);
             }
         }
+        Ok(())
     }
 
     fn receipted(&mut self, receipt: &Receipt) -> Result<(), String> {
