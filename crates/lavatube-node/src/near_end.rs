@@ -219,13 +219,16 @@ impl NearEnd {
         Ok(Some(if more { Duration::ZERO } else { IDLE_WAIT }))
     }
 
-    /// Sends this machine's cards first: a vault takes no manifest from a depositor it does not know.
+    /// Sends this machine's cards first, those that are new: a vault takes no manifest from a depositor it does not know.
     fn introduce(&mut self) -> Result<(), LinkError> {
         for name in self.state.list(CARDS).map_err(|e| io_error(self.state.folder(), &e))? {
+            if self.cards.has(&name) {
+                continue;
+            }
             let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX) else { continue };
             let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
             if let Some(key) = self.outbox.send(self.driver.link(), message.encode(0)) {
-                self.cards.sent(key, &card);
+                self.cards.sent(&name, key, &card);
             }
         }
         Ok(())
@@ -234,6 +237,7 @@ impl NearEnd {
     /// Looks what waits.
     fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
         self.listed_at = Some(self.driver.now());
+        self.introduce()?;
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
         let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;

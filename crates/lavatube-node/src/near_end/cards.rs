@@ -13,7 +13,8 @@ use lavatube_format::manifest::SignedManifest;
 /// The cards that were sent, and those of them that were refused.
 #[derive(Debug, Default)]
 pub(super) struct Cards {
-    sent: Vec<Sent>,
+    /// By the names of their files.
+    sent: BTreeMap<String, Option<Sent>>,
     /// Why, by depositor.
     refused: BTreeMap<DepositorId, String>,
 }
@@ -26,23 +27,28 @@ struct Sent {
 }
 
 impl Cards {
-    /// A card is on its way, as the block of this name.
-    pub fn sent(&mut self, key: u64, card: &[u8]) {
-        if let Ok(signed) = SignedCard::decode(card) {
-            self.sent.push(Sent { key, id: Verified::hash(card).id(), depositor: signed.card.id() });
-        }
+    /// Whether the card in the file of this name was sent.
+    pub fn has(&self, name: &str) -> bool {
+        self.sent.contains_key(name)
+    }
+
+    /// The card in the file of this name is on its way, as the block of this key.
+    pub fn sent(&mut self, name: &str, key: u64, card: &[u8]) {
+        let id = Verified::hash(card).id();
+        let sent = SignedCard::decode(card).ok().map(|signed| Sent { key, id, depositor: signed.card.id() });
+        self.sent.insert(name.to_owned(), sent);
     }
 
     /// The block of this name was refused: whose card it was, if it was one.
     pub fn refused_block(&mut self, key: u64) -> Option<DepositorId> {
-        let depositor = self.sent.iter().find(|sent| sent.key == key)?.depositor;
+        let depositor = self.sent.values().flatten().find(|sent| sent.key == key)?.depositor;
         self.refused.entry(depositor).or_insert_with(|| format!("the vault refuses the card of depositor {depositor}"));
         Some(depositor)
     }
 
     /// The vault does not take this object: whose card it is, if it is one.
     pub fn denied(&mut self, id: ObjectId, why: &str) -> Option<DepositorId> {
-        let depositor = self.sent.iter().find(|sent| sent.id == id)?.depositor;
+        let depositor = self.sent.values().flatten().find(|sent| sent.id == id)?.depositor;
         self.refused.insert(depositor, format!("the vault refuses the card of depositor {depositor}: {why}"));
         Some(depositor)
     }

@@ -226,7 +226,15 @@ impl Crossing {
                     None => {
                         let driver = self.driver(0)?;
                         let (spool, state) = (&world.machine.spool, &world.machine.state);
-                        let near = Near::open(driver, &self.disks[0], spool, state, world.vault, &world.wires, world.sabotage)?;
+                        let near = Near::open(
+                            driver,
+                            &self.disks[0],
+                            spool,
+                            state,
+                            world.vault,
+                            &world.wires,
+                            world.sabotage,
+                        )?;
                         self.near.insert(near)
                     }
                 };

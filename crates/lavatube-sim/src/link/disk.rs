@@ -127,6 +127,11 @@ impl LinkDisk {
         Ok(())
     }
 
+    /// Symbols of a block that lie here.
+    pub fn held(&self, block: BlockId) -> usize {
+        self.media().symbols.get(&block).map_or(0, BTreeMap::len)
+    }
+
     /// Objects that an earlier life began to send.
     pub fn begun(&self) -> BTreeSet<ObjectId> {
         let mut media = self.media();
@@ -290,4 +295,4 @@ fn failed(halt: Halt) -> StoreError {
 }
 
 /// Symbols written at a time.
-const PENDING_MAX: usize = 32;
+pub const PENDING_MAX: usize = 32;

@@ -91,6 +91,12 @@ impl Driver {
         [totals.symbols_received, totals.symbols_needless]
     }
 
+    /// Blocks of several symbols that come in, and how many symbols of each are held.
+    pub fn held(&self) -> Vec<(BlockId, usize)> {
+        let several = self.status().incoming.into_iter().filter(|block| block.symbols > 1 && !block.waits);
+        several.map(|block| (block.id, usize::try_from(block.held).unwrap_or(usize::MAX))).collect()
+    }
+
     /// Submits a block of these bytes; whether there was room for it.
     pub fn submit(&mut self, key: u64, priority: u8, bytes: &[u8], resumed: bool) -> bool {
         let id = BlockId(h16(&[bytes]));

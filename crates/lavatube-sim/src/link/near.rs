@@ -59,6 +59,8 @@ pub struct Near {
     listed_at: Option<Instant>,
     question: Option<u64>,
     receipts: BTreeMap<ObjectId, Receipt>,
+    /// Names of cards that were sent.
+    cards: BTreeSet<String>,
     /// What an earlier life began to send, as far as this one has not.
     begun: BTreeSet<ObjectId>,
     disk: LinkDisk,
@@ -98,6 +100,7 @@ impl Near {
             listed_at: None,
             question: None,
             receipts: BTreeMap::new(),
+            cards: BTreeSet::new(),
             wires: wires.clone(),
             sabotage,
         };
@@ -153,7 +156,7 @@ impl Near {
     pub fn account(&self) -> String {
         let status = self.driver.status();
         let mut text = format!("the line is {:?}, {} wait", status.line, self.queue.len());
-        text += &format!(", {:?}, {:?}, {} sent", status.totals, status.outgoing, status.rate_up_bit_s);
+        text += &format!(", {:?}", status.outgoing);
         self.objects.values().for_each(|progress| text += &format!(", {progress:?}"));
         text
     }
@@ -164,15 +167,21 @@ impl Near {
 
     fn introduce(&mut self) -> Result<(), String> {
         for name in self.state.list("cards/").map_err(|e| e.to_string())? {
+            if self.cards.contains(&name) {
+                continue;
+            }
             let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX as u64) else { continue };
             let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
-            self.outbox.send(&mut self.driver, message.encode(0));
+            if self.outbox.send(&mut self.driver, message.encode(0)).is_some() {
+                self.cards.insert(name);
+            }
         }
         Ok(())
     }
 
     fn list(&mut self) -> Result<(), String> {
         self.listed_at = Some(self.driver.now());
+        self.introduce()?;
         let all = self.spool.list().map_err(|e| e.to_string())?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
         self.disk.retain_begun(&here);
