@@ -37,13 +37,3 @@ fn every_planted_bug_of_the_link_is_found() {
         println!("{sabotage:?}: seed {seed}: {wrong}");
     }
 }
-
-/// As without a link: nothing hangs on a random id where nothing is damaged or missing.
-#[test]
-fn a_seed_over_a_link_gives_the_same_trace_twice() {
-    for seed in 1..=20 {
-        let plan = Plan { spare: 0, damage: 0, moods: 0, missing: 0, away: 0, loss: 0, ..plan(seed) };
-        let [a, b] = [(); 2].map(|()| live_as(seed, plan, SETTINGS));
-        assert_eq!((a.calls, a.trace), (b.calls, b.trace), "seed {seed}");
-    }
-}

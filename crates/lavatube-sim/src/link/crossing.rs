@@ -13,7 +13,7 @@ use lavatube_base::{Instant, ObjectId};
 use lavatube_client::ledger;
 
 use super::blows::{self, Blow};
-use super::disk::LinkDisk;
+use super::disk::{LinkDisk, PENDING_MAX};
 use super::driver::Driver;
 use super::far::Far;
 use super::near::Near;
@@ -298,6 +298,7 @@ impl Crossing {
         self.note(end);
         self.figures.deaths += 1;
         world.wires.kill();
+        let held = self.driver_of(end).map(Driver::held).unwrap_or_default();
         if end == 0 {
             self.near = None
         } else {
@@ -305,7 +306,14 @@ impl Crossing {
         }
         world.wires.end();
         match (end, power) {
-            (_, false) => self.disks[end].lose_process(),
+            (_, false) => {
+                self.disks[end].lose_process();
+                let lost = held.iter().map(|(block, held)| held.saturating_sub(self.disks[end].held(*block)));
+                // What was not written yet, and what a disk that failed once did not take.
+                if lost.sum::<usize>() > 2 * PENDING_MAX + 2 {
+                    self.watch.borrow_mut().blame(format!("{} lost more symbols than a kill may cost", name(end)));
+                }
+            }
             (0, true) => {
                 world.machine.state.lose_power(&mut self.chance);
                 world.machine.spool.lose_power(&mut self.chance);
@@ -326,11 +334,13 @@ impl Crossing {
         Duration::from_millis(10 + self.chance.below(most))
     }
 
+    fn driver_of(&self, end: usize) -> Option<&Driver> {
+        if end == 0 { self.near.as_ref().map(|e| &e.driver) } else { self.far.as_ref().map(|e| &e.driver) }
+    }
+
     /// Counts what an end received that dies now.
     fn note(&mut self, end: usize) {
-        let driver =
-            if end == 0 { self.near.as_ref().map(|e| &e.driver) } else { self.far.as_ref().map(|e| &e.driver) };
-        let [came, needless] = driver.map(Driver::symbols).unwrap_or_default();
+        let [came, needless] = self.driver_of(end).map(Driver::symbols).unwrap_or_default();
         let [all, all_needless] = &mut self.figures.symbols;
         (*all, *all_needless) = (*all + came, *all_needless + needless);
     }
