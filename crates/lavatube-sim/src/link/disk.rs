@@ -286,7 +286,6 @@ impl SymbolStore for SimSymbols {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn failed(halt: Halt) -> StoreError {
     StoreError(match halt {
         Halt::Dead => "the process is dead".into(),
