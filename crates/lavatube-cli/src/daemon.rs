@@ -3,17 +3,19 @@
 //! In words on a terminal, as a JSON object a line when that was asked for, else only warnings. Must not know how a link
 //! works.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use lavatube_base::ObjectId;
 use lavatube_format::shard::ObjectKind;
 use lavatube_node::far_end::Listener;
 use lavatube_node::link_folder;
 use lavatube_node::queue::Waiting;
-use lavatube_node::status::{Contact, Line, Status};
+use lavatube_node::status::{Contact, Line, Stage, Status};
 use lavatube_node::told::Told;
 use lavatube_node::waybill::Priority;
 use lavatube_node::{clock, signals};
@@ -31,6 +33,8 @@ pub struct Daemon<'s> {
     /// What waits, and what was counted when last asked.
     queue: Vec<Waiting>,
     counted: Option<(Instant, u64, u64)>,
+    /// What the vault cannot store now, and why.
+    held: BTreeMap<ObjectId, String>,
     folder: PathBuf,
     /// The first failure to write: nobody listens any more.
     pub failed: Option<Failure>,
@@ -41,7 +45,7 @@ impl<'s> Daemon<'s> {
     pub fn new(settings: &Settings, screen: &'s Screen) -> Self {
         let words = !screen.json && !screen.quiet && stdout().is_terminal();
         let folder = settings.places.vault.clone();
-        Self { screen, words, queue: Vec::new(), counted: None, folder, failed: None }
+        Self { screen, words, queue: Vec::new(), counted: None, held: BTreeMap::new(), folder, failed: None }
     }
 
     fn write(&mut self, written: Result<(), Failure>) {
@@ -59,6 +63,15 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
 
 impl Listener for Daemon<'_> {
     fn told(&mut self, told: Told) {
+        match &told {
+            Told::NotNow { id, why } if self.held.len() < HELD_SHOWN_MAX => {
+                self.held.insert(*id, why.clone());
+            }
+            Told::Receipted { id, .. } | Told::Stored { id, .. } => {
+                self.held.remove(id);
+            }
+            _ => {}
+        }
         if self.screen.json {
             let mut value = in_json(&told);
             value["time"] = date::rfc3339(clock::wall_now()).into();
@@ -67,7 +80,10 @@ impl Listener for Daemon<'_> {
         } else if self.words {
             let written = self.screen.say(&in_words(&told, self.screen));
             self.write(written);
-        } else if matches!(told, Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_) | Told::Recovered) {
+        } else if matches!(
+            told,
+            Told::NotNow { .. } | Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_) | Told::Recovered
+        ) {
             self.screen.warn(&in_words(&told, self.screen));
         }
     }
@@ -83,6 +99,8 @@ impl Listener for Daemon<'_> {
             value["measured"] =
                 json!({ "up_bit_s": rate(totals.len_sent, sent), "down_bit_s": rate(totals.len_received, received) });
         }
+        let held = self.held.iter().map(|(id, why)| json!({ "object": id.to_string(), "reason": why }));
+        value["held"] = held.collect();
         value["queue"] = self.queue.iter().map(waiting_in_json).collect();
         let _ = link_folder::write_status(&self.folder, &value.to_string());
     }
@@ -123,6 +141,7 @@ fn in_words(told: &Told, screen: &Screen) -> String {
             format!("stored    {} {} ({})", kind(*what), id.short(), units::bytes(*len))
         }
         Told::Held { id, why } => format!("held      {}: {why}", id.short()),
+        Told::NotNow { id, why } => format!("the vault cannot store object {} now, and tries again: {why}", id.short()),
         Told::Denied { id, why } => format!("the vault does not take object {}: {why}", id.short()),
         Told::Receipted { kind: what, id, left } => {
             format!("{}  {} {}; {left} left", screen.ink(Ink::Green, "receipted"), kind(*what), id.short())
@@ -147,6 +166,7 @@ fn in_json(told: &Told) -> Value {
             json!({ "event": "stored", "kind": kind(*what), "object": id.to_string(), "bytes": len })
         }
         Told::Held { id, why } => json!({ "event": "held", "object": id.to_string(), "reason": why }),
+        Told::NotNow { id, why } => json!({ "event": "not_now", "object": id.to_string(), "reason": why }),
         Told::Denied { id, why } => json!({ "event": "denied", "object": id.to_string(), "reason": why }),
         Told::Receipted { kind: what, id, left } => {
             json!({ "event": "receipted", "kind": kind(*what), "object": id.to_string(), "left": left })
@@ -173,13 +193,21 @@ fn waiting_in_json(waiting: &Waiting) -> Value {
 /// What `lavatube link status` shows.
 fn status_in_json(status: &Status) -> Value {
     let (queued, left): (u64, u64) = status.outgoing.iter().fold((0, 0), |(n, bytes), block| {
-        let missing = u64::from(block.missing).min(block.symbols);
+        let held = block.stage == Stage::Holding;
+        let missing = if held { 0 } else { u64::from(block.missing).min(block.symbols) };
         (n + 1, bytes + block.len * missing / block.symbols.max(1))
     });
     let totals = &status.totals;
     let blocks = status.outgoing.iter().take(BLOCKS_SHOWN_MAX);
     let blocks = blocks.map(|b| {
-        json!({ "bytes": b.len, "priority": b.priority, "symbols": b.symbols, "missing": b.missing, "sent": b.sent })
+        json!({
+            "bytes": b.len,
+            "priority": b.priority,
+            "symbols": b.symbols,
+            "missing": b.missing,
+            "sent": b.sent,
+            "held": b.stage == Stage::Holding,
+        })
     });
     let unix_s = |at: lavatube_base::Instant| at.0 / 1_000_000_000;
     let contact = |c: Contact| {
@@ -211,3 +239,5 @@ fn status_in_json(status: &Status) -> Value {
 
 /// Blocks on their way that are shown one by one.
 const BLOCKS_SHOWN_MAX: usize = 20;
+/// Objects that the vault cannot store now, of which one is told why.
+const HELD_SHOWN_MAX: usize = 20;

@@ -466,6 +466,41 @@ fn a_manifest_that_overtook_its_packs_is_answered_when_they_are_there() {
 }
 
 #[test]
+fn a_vault_that_cannot_store_now_says_so_here_and_stores_later() {
+    let pair = Pair::new(0x11ab);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 5, 300_000);
+    pair.machine.backup();
+    let before = pair.machine.json(&["status"], 0);
+    assert_eq!((&before["backups"], &before["receipted"], &before["link"]), (&1.into(), &0.into(), &Value::Null));
+    let mut drives: Vec<_> =
+        fs::read_dir(pair.far().join("drives")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    drives.truncate(3);
+    let away = |drive: &PathBuf| pair.machine.path("away").join(drive.file_name().unwrap());
+    fs::create_dir(pair.machine.path("away")).unwrap();
+    drives.iter().for_each(|drive| fs::rename(drive, away(drive)).unwrap());
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    let status = |verb: &[&str]| pair.machine.json(verb, 0);
+    assert!(wait_until(LONG, || status(&["status"])["held"].as_u64() > Some(0)), "{:#}", status(&["status"]));
+    let held = &status(&["link", "status"])["held"][0];
+    assert!(held["reason"].as_str().is_some_and(|why| !why.is_empty()), "{held:#}");
+    assert_ne!(pair.spooled(), 0);
+    drives.iter().for_each(|drive| fs::rename(away(drive), drive).unwrap());
+    assert!(wait_until(LONG, || pair.spooled() == 0), "{} left", pair.spooled());
+    assert!(wait_until(LONG, || status(&["status"])["held"] == 0));
+    let after = status(&["status"]);
+    assert_eq!((&after["receipted"], &after["waiting"], &after["checked"]), (&1.into(), &0.into(), &Value::Null));
+    // What a check over the link saw is remembered; it read no data.
+    pair.machine.json(&["check"], 0);
+    let checked = status(&["status"]);
+    assert_eq!((&checked["checked"]["snapshots"], &checked["still_there"]), (&1.into(), &Value::Null));
+    node.stop();
+    vault.stop();
+    pair.is_whole_there("after its drives were away");
+}
+
+#[test]
 fn backups_are_taken_while_the_node_drains() {
     let pair = Pair::new(0x11a6);
     let mut chance = Chance::new(pair.machine.seed);

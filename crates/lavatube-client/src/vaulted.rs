@@ -282,6 +282,14 @@ impl Copied {
     }
 }
 
+/// The manifests that went out from here, of which the state has copies.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn sent(state: &dyn State) -> Result<BTreeSet<ObjectId>, StateError> {
+    Ok(copies(state)?.into_iter().filter(|(_, copied)| copied.is_own()).map(|(id, _)| id).collect())
+}
+
 /// Copies of manifests in the state.
 pub(crate) fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, Copied>, StateError> {
     let mut out = BTreeMap::new();

@@ -8,7 +8,7 @@ use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord, Verdict, WHOLE_SHARE};
 
 use crate::depositor::{DepositorError, Places, open_state, state_folder};
-use crate::embedded;
+use crate::link_folder;
 
 const LAST: &str = "checks/last";
 const READ: &str = "checks/read";
@@ -63,7 +63,7 @@ pub fn keep_turn(state: &dyn State, turn: Turn) -> Result<(), StateError> {
 /// # Errors
 /// When the state's files fail.
 pub fn remembered(places: &Places) -> Result<Remembered, DepositorError> {
-    let folder = state_folder(places, embedded::vault_id(&places.vault)?);
+    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
     if !folder.exists() {
         return Ok(Remembered::default());
     }

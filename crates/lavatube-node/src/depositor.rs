@@ -17,11 +17,13 @@ use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
 use lavatube_client::delivery::Delivery;
 use lavatube_client::doubt;
 use lavatube_client::far::Far;
+use lavatube_client::ledger;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::{State, StateError, write_all};
+use lavatube_client::vaulted;
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
@@ -336,6 +338,19 @@ fn backup_for_far(
 /// When the spool cannot be read.
 pub fn spooled(state: &Path) -> Result<Vec<(SpoolKind, ObjectId)>, DepositorError> {
     Ok(DirectorySpool::peek(&spool_folder(state)).map_err(CourierError::from)?)
+}
+
+/// How many backups of this machine went out to the vault of a folder of state, and how many of them it has signed for.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn crossed(state: &Path) -> Result<(usize, usize), DepositorError> {
+    if !state.exists() {
+        return Ok((0, 0));
+    }
+    let state = open_state(state)?;
+    let sent = vaulted::sent(&state)?;
+    Ok((sent.len(), ledger::receipted(&state, &sent)?.len()))
 }
 
 /// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the

@@ -18,9 +18,11 @@ use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::heads::Heads;
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::State;
+use lavatube_format::check_record::CheckRecord;
 use lavatube_format::message::Part;
 use lavatube_format::shard::ObjectKind;
 
+use crate::checks;
 use crate::depositor::{CARDS, DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::desk::{Desk, Errand, parts_of, pieces_of};
 use crate::directory_spool::DirectorySpool;
@@ -119,6 +121,14 @@ impl FarVault {
             link: OwnLink::start(places, Errands::Read)?,
             _lock: lock,
         })
+    }
+
+    /// Remembers what a check found.
+    ///
+    /// # Errors
+    /// When the state's files fail.
+    pub fn keep_check(&self, record: &CheckRecord) -> Result<(), DepositorError> {
+        Ok(checks::keep(&self.state, record)?)
     }
 
     /// What was asked for.

@@ -56,5 +56,5 @@ mod workshop;
 
 /// How a link is, as its engine says.
 pub mod status {
-    pub use lavatube_link::{Contact, Line, Status};
+    pub use lavatube_link::{Contact, Line, Stage, Status};
 }

@@ -30,11 +30,18 @@ pub enum Told {
         /// Its bytes.
         len: u64,
     },
-    /// The vault holds an object until it can be stored.
+    /// The vault holds a manifest until its packs are there.
     Held {
         /// The object.
         id: ObjectId,
         /// What is missing.
+        why: String,
+    },
+    /// The vault cannot store an object now, for want of room or of drives: it holds it and tries again.
+    NotNow {
+        /// The object.
+        id: ObjectId,
+        /// What is wrong there.
         why: String,
     },
     /// The vault does not take an object.

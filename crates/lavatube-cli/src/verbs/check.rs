@@ -187,6 +187,9 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
     let Opened::Reader(reader) = opened else { return Ok(End::Done) };
     let mut found = Found { far: true, waiting: archive::waiting(settings)?, ..Found::default() };
     look_inside(reader, &mut found, settings, screen)?;
+    if let Some(Err(e)) = reader.side.far().map(|far| far.keep_check(&found.record())) {
+        screen.warn(&format!("that this check was done could not be noted: {e}"));
+    }
     found.show(screen)?;
     screen.answer(&found.answer())?;
     Ok(found.end())

@@ -2,6 +2,8 @@
 //!
 //! Must not know how a vault finds out.
 
+mod far;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use lavatube_node::clock;
 use lavatube_node::depositor;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
+use lavatube_node::link_folder;
 use lavatube_node::lock::{Lock, Mode};
 use lavatube_vault::{DriveState, DriveStatus, OpenReport, Status};
 use serde_json::json;
@@ -24,7 +27,8 @@ use crate::{date, units};
 
 /// Show how vault, drives and this machine are.
 ///
-/// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that, and what it found is remembered.
+/// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that, and what it found is remembered. Of a vault at
+/// the other end of a link it shows what is known here: what waits, what the vault has signed for, and how the link is.
 /// The exit status is 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
 /// last check, or the last that read data, found data lost.
 ///
@@ -32,7 +36,8 @@ use crate::{date, units};
 /// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and still_there
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
-/// last that read data, `age` in seconds.
+/// last that read data, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
+/// age_s}, waiting, there_unix_s, held, backups and those of them receipted, last, checked, still_there, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}
@@ -54,7 +59,7 @@ struct Found {
 impl Found {
     /// Whether the last check, or the last that read data, found data lost.
     fn remembers_loss(&self) -> bool {
-        [self.checks.last, self.checks.read].into_iter().flatten().any(|c| c.verdict == Verdict::Lost)
+        remembers_loss(&self.checks)
     }
 
     fn end(&self) -> End {
@@ -80,6 +85,9 @@ impl Found {
 /// # Errors
 /// When there is no vault or it cannot be opened.
 pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    if link_folder::is_far(&settings.places.vault) {
+        return far::run(settings, screen);
+    }
     let found = look(settings)?;
     let status = &found.status;
     let keyring = Keyring::at(&settings.places.keys);
@@ -110,24 +118,10 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         n => format!("{}, safe here only", units::things(n as u64, "object", "objects")),
     };
     screen.say(&format!("  waiting     {waiting}"))?;
-    let never = |what: &str| format!("never looked at from this machine: `{what}` does");
-    let checked = found.checks.last.map_or(never("lavatube check"), |c| looked(&c, found.now));
-    screen.say(&format!("  checked     {checked}"))?;
-    let read = found.checks.read.map_or(never("lavatube check --read-data"), |c| looked(&c, found.now));
-    let is_lost = found.checks.read.is_some_and(|c| c.verdict == Verdict::Lost);
-    let head = if is_lost { screen.ink(Ink::Red, "not there  ") } else { "still there".to_owned() };
-    screen.say(&format!("  {head} {read}"))?;
-    if found.remembers_loss() {
-        screen.say(
-            "              `lavatube check --read-data` names the files, and takes this back if they can be had again",
-        )?;
+    for line in remember(&found.checks, found.now, false, screen) {
+        screen.say(&line)?;
     }
-    if keyring.recovery_path().exists() {
-        screen.warn(&format!(
-            "the recovery key still lies in {}: print it, keep it far away, delete the file",
-            keyring.recovery_path().display()
-        ));
-    }
+    warn_of_recovery_key(&keyring, screen);
     screen.answer(&answer(&found, &keyring, settings, end))?;
     Ok(end)
 }
@@ -146,6 +140,40 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let last = last_backup(&state);
     let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
     Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, now })
+}
+
+/// Whether the last check, or the last that read data, found data lost.
+fn remembers_loss(checks: &Remembered) -> bool {
+    [checks.last, checks.read].into_iter().flatten().any(|c| c.verdict == Verdict::Lost)
+}
+
+/// What the last checks saw; of a vault that is `far` no data are read for a check from here.
+fn remember(checks: &Remembered, now: WallTime, far: bool, screen: &Screen) -> Vec<String> {
+    let never = |what: &str| format!("never looked at from this machine: `{what}` does");
+    let read = if far {
+        "lavatube check --read-data` at the vault's machine, or `lavatube restore"
+    } else {
+        "lavatube check --read-data"
+    };
+    let checked = checks.last.map_or(never("lavatube check"), |c| looked(&c, now));
+    let is_lost = checks.read.is_some_and(|c| c.verdict == Verdict::Lost);
+    let head = if is_lost { screen.ink(Ink::Red, "not there  ") } else { "still there".to_owned() };
+    let seen = checks.read.map_or(never(read), |c| looked(&c, now));
+    let mut lines = vec![format!("  checked     {checked}"), format!("  {head} {seen}")];
+    if remembers_loss(checks) {
+        let text = "`lavatube check --read-data` names the files, and takes this back if they can be had again";
+        lines.push(format!("              {text}"));
+    }
+    lines
+}
+
+fn warn_of_recovery_key(keyring: &Keyring, screen: &Screen) {
+    if keyring.recovery_path().exists() {
+        screen.warn(&format!(
+            "the recovery key still lies in {}: print it, keep it far away, delete the file",
+            keyring.recovery_path().display()
+        ));
+    }
 }
 
 /// When this machine last finished a backup: its newest copy of a manifest. The records in the vault would need the read
@@ -287,6 +315,15 @@ fn check_to_json(check: &CheckRecord, now: WallTime) -> serde_json::Value {
     })
 }
 
+fn keys_in_json(keyring: &Keyring) -> serde_json::Value {
+    json!({
+        "path": keyring.folder().to_string_lossy(),
+        "deposit": keyring.can_deposit(),
+        "read": keyring.read_path().exists(),
+        "recovery_file": keyring.recovery_path().exists().then(|| keyring.recovery_path().to_string_lossy().into_owned()),
+    })
+}
+
 fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> serde_json::Value {
     let status = &found.status;
     let drive = |d: &DriveStatus| {
@@ -319,12 +356,7 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "last": found.last.map(date::rfc3339),
         "checked": found.checks.last.map(|c| check_to_json(&c, found.now)),
         "still_there": found.checks.read.map(|c| check_to_json(&c, found.now)),
-        "keys": {
-            "path": keyring.folder().to_string_lossy(),
-            "deposit": keyring.can_deposit(),
-            "read": keyring.read_path().exists(),
-            "recovery_file": keyring.recovery_path().exists().then(|| keyring.recovery_path().to_string_lossy().into_owned()),
-        },
+        "keys": keys_in_json(keyring),
         "state": settings.places.state.to_string_lossy(),
         "config": settings.config_file.as_ref().map(|c| c.to_string_lossy()),
         "exit": end.status(),

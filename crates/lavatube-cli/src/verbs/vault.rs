@@ -22,7 +22,7 @@ enum Action {
     /// before you check or repair the vault. Killed at any moment and started again, it goes on where it was.
     ///
     /// On a terminal it prints a line for each thing that happens; with --json an object a line, with `event` (listening, peer,
-    /// line, stored, held, denied, nonsense) and `time`; else only warnings.
+    /// line, stored, held, not_now, denied, nonsense) and `time`; else only warnings.
     #[command(after_help = EXAMPLES)]
     Serve {
         /// Where to listen

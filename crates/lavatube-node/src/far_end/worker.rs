@@ -77,11 +77,13 @@ pub(super) struct Worker {
     kept: Kept,
     /// Beside what the link holds, so that they are taken as soon as their last pack is.
     held: BTreeMap<BlockId, HeldManifest>,
+    /// When the depositor was told that an object is held for want of room or drives.
+    told: BTreeMap<ObjectId, Instant>,
 }
 
 impl Worker {
     pub fn new(folder: &Path, vault: EmbeddedVault, kept: Kept) -> Self {
-        Self { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new() }
+        Self { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     /// Works until nobody wants anything any more.
@@ -200,7 +202,7 @@ impl Worker {
     fn deposit(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>) -> BlockDone {
         match self.store(kind, object) {
             Ok(receipt) => self.stored(block, kind, object, &receipt),
-            Err(e) => not_stored(block, object.id(), e.denial(), e.to_string()),
+            Err(e) => self.not_stored(block, object.id(), e.denial(), e.to_string()),
         }
     }
 
@@ -217,14 +219,21 @@ impl Worker {
                 self.hold(block, HeldManifest { missing, is_strange: false, bytes });
                 done
             }
-            // It has overtaken the card of whoever made it. If none comes, its maker is told that of the card.
+            // It has overtaken the card of whoever made it.
             Err(e @ DepositError::UnknownDepositor(_)) => {
                 let mut done = BlockDone::new(block, Verdict::Held);
-                done.told.push(Told::Held { id, why: e.to_string() });
+                let why = e.to_string();
+                if self.held.contains_key(&block) && self.may_tell(id) {
+                    // Not only for a moment.
+                    done.messages.push(Message::Denied { id, denial: Denial::Away, text: why.clone() }.encode(now().0));
+                    done.told.push(Told::NotNow { id, why });
+                } else {
+                    done.told.push(Told::Held { id, why });
+                }
                 self.hold(block, HeldManifest { missing: BTreeSet::new(), is_strange: true, bytes });
                 done
             }
-            Err(e) => not_stored(block, id, e.denial(), e.to_string()),
+            Err(e) => self.not_stored(block, id, e.denial(), e.to_string()),
         }
     }
 
@@ -281,22 +290,41 @@ impl Worker {
         let held: Vec<_> = whole.into_iter().filter_map(|id| Some((id, self.held.remove(&id)?))).collect();
         held.into_iter().map(|(block, held)| self.manifest(block, held.bytes)).collect()
     }
-}
 
-/// What to do with an object that was not stored: hold it when that may change, else say so.
-fn not_stored(block: BlockId, id: ObjectId, denial: Denial, why: String) -> BlockDone {
-    if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+    /// What to do with an object that was not stored: hold it when that may change, else say so.
+    fn not_stored(&mut self, block: BlockId, id: ObjectId, denial: Denial, why: String) -> BlockDone {
+        let denied = Message::Denied { id, denial, text: why.clone() };
+        if !matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+            let mut done = BlockDone::new(block, Verdict::Refused);
+            done.messages.push(denied.encode(0));
+            done.told.push(Told::Denied { id, why });
+            return done;
+        }
         let mut done = BlockDone::new(block, Verdict::Held);
-        done.told.push(Told::Held { id, why });
-        return done;
+        // It is tried again every few seconds, and said now and then, in words that the link has not carried yet.
+        if self.may_tell(id) {
+            done.messages.push(denied.encode(now().0));
+            done.told.push(Told::NotNow { id, why });
+        }
+        done
     }
-    let mut done = BlockDone::new(block, Verdict::Refused);
-    done.messages.push(Message::Denied { id, denial, text: why.clone() }.encode(0));
-    done.told.push(Told::Denied { id, why });
-    done
+
+    /// Whether it is time to tell the depositor that an object is held.
+    fn may_tell(&mut self, id: ObjectId) -> bool {
+        let at = now();
+        self.told.retain(|_, told| at.since(*told) < TELL_HELD_EVERY);
+        let is_time = !self.told.contains_key(&id) && self.told.len() < TELL_HELD_MAX;
+        if is_time {
+            self.told.insert(id, at);
+        }
+        is_time
+    }
 }
 
 /// Manifests held in memory beside what the link holds of them.
 const HELD_MANIFESTS_MAX: usize = 4;
 /// A vault whose drives are away is opened anew at most so often.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
+/// How often a depositor is told that an object is held, and of how many objects at a time.
+const TELL_HELD_EVERY: Duration = Duration::from_secs(600);
+const TELL_HELD_MAX: usize = 64;

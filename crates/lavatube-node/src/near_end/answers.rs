@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use lavatube_base::limits::ASKED_MAX;
-use lavatube_base::{Denial, ObjectId};
+use lavatube_base::{Denial, ObjectId, Refusal};
 use lavatube_client::courier::CourierError;
 use lavatube_client::far::ReceiptBytes;
 use lavatube_client::ledger::{self, LedgerError};
@@ -77,6 +77,10 @@ impl NearEnd {
                 self.objects.remove(&id);
             }
             return;
+        }
+        if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+            // It is there and is stored once it can be; nothing more is sent of it.
+            return listener.told(Told::NotNow { id, why });
         }
         self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
         listener.told(Told::Denied { id, why });

@@ -49,6 +49,8 @@ pub struct Far {
     opened: Instant,
     disk: LinkDisk,
     held: BTreeMap<BlockId, HeldManifest>,
+    /// When the depositor was told that an object is held.
+    told: BTreeMap<ObjectId, Instant>,
     book: Arc<Book>,
     wires: Arc<Wires>,
     sabotage: Option<Sabotage>,
@@ -80,6 +82,7 @@ impl Far {
             driver,
             disk: disk.clone(),
             held: BTreeMap::new(),
+            told: BTreeMap::new(),
             book: book.clone(),
             wires: wires.clone(),
             sabotage,
@@ -202,9 +205,15 @@ impl Far {
                 Ok(())
             }
             Err(DepositError::UnknownDepositor(_)) => {
+                let mut messages = Vec::new();
+                if self.held.contains_key(&block) && self.may_tell(id) {
+                    let text = "its depositor is not known".into();
+                    let denied = Message::Denied { id, denial: Denial::Away, text };
+                    messages.push(denied.encode(self.driver.now().0));
+                }
                 self.hold(block, HeldManifest { missing: BTreeSet::new(), is_strange: true, bytes });
                 self.tell(id, "is held for the card of its depositor");
-                self.finish(block, Verdict::Held, Vec::new());
+                self.finish(block, Verdict::Held, messages);
                 Ok(())
             }
             Err(e) => {
@@ -252,6 +261,17 @@ impl Far {
         Ok(())
     }
 
+    /// Whether it is time to tell the depositor that an object is held.
+    fn may_tell(&mut self, id: ObjectId) -> bool {
+        let at = self.driver.now();
+        self.told.retain(|_, told| at.since(*told) < TELL_HELD_EVERY);
+        let is_time = !self.told.contains_key(&id) && self.told.len() < TELL_HELD_MAX;
+        if is_time {
+            self.told.insert(id, at);
+        }
+        is_time
+    }
+
     fn hold(&mut self, block: BlockId, manifest: HeldManifest) {
         if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
             self.held.insert(block, manifest);
@@ -278,7 +298,11 @@ impl Far {
     fn not_stored(&mut self, block: BlockId, id: ObjectId, denial: Denial, text: String) {
         if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
             self.tell(id, &format!("is held: {text}"));
-            return self.finish(block, Verdict::Held, Vec::new());
+            let mut messages = Vec::new();
+            if self.may_tell(id) {
+                messages.push(Message::Denied { id, denial, text }.encode(self.driver.now().0));
+            }
+            return self.finish(block, Verdict::Held, messages);
         }
         self.tell(id, &format!("is refused: {text}"));
         self.finish(block, Verdict::Refused, vec![Message::Denied { id, denial, text }.encode(0)]);
@@ -287,6 +311,8 @@ impl Far {
 
 /// Manifests held in memory beside what the link holds of them.
 const HELD_MANIFESTS_MAX: usize = 4;
+const TELL_HELD_EVERY: Duration = Duration::from_secs(600);
+const TELL_HELD_MAX: usize = 64;
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
 /// How much too early a planted bug accepts.
 const EARLY: Duration = Duration::from_secs(2);

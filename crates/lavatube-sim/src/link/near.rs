@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lavatube_base::limits::{ASKED_MAX, CARD_LEN_MAX};
-use lavatube_base::{Denial, Instant, ObjectId, Verified};
+use lavatube_base::{Denial, Instant, ObjectId, Refusal, Verified};
 use lavatube_client::far::{ReceiptBytes, Signer};
 use lavatube_client::ledger::{self, LedgerError};
 use lavatube_client::spool::{Spool, SpoolKind};
@@ -366,7 +366,10 @@ impl Near {
             }
             return;
         }
-        self.objects.insert(id, Progress::Stuck(why));
+        // It is stored once it can be.
+        if !matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+            self.objects.insert(id, Progress::Stuck(why));
+        }
     }
 
     fn ask(&mut self) {

@@ -1,5 +1,7 @@
 //! The state of a link in words. Must not know how a link works.
 
+use std::collections::BTreeSet;
+
 use lavatube_base::time::WallTime;
 use lavatube_node::clock;
 use serde_json::Value;
@@ -38,6 +40,7 @@ pub(super) fn lines(status: &Value, screen: &Screen) -> Vec<String> {
         ),
     ));
     let mut out: Vec<String> = rows.into_iter().map(|(name, value)| format!("{name:<11} {value}")).collect();
+    out.extend(held(status, screen));
     out.extend(queue(status, screen));
     out.extend(deficits(status, screen));
     out
@@ -98,17 +101,30 @@ fn queue(status: &Value, screen: &Screen) -> Vec<String> {
     lines
 }
 
+/// What the vault cannot store now, once for each reason.
+fn held(status: &Value, screen: &Screen) -> Vec<String> {
+    let all = status["held"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let reasons: BTreeSet<&str> = all.iter().filter_map(|held| held["reason"].as_str()).collect();
+    let of = |reason: &str| {
+        let n = all.iter().filter(|held| held["reason"] == reason).count();
+        let text = format!("{} there cannot be stored now: {reason}", units::things(n as u64, "object", "objects"));
+        format!("held        {}", screen.ink(Ink::Yellow, &text))
+    };
+    reasons.into_iter().map(of).collect()
+}
+
 /// What is missing of each block that is on its way.
 fn deficits(status: &Value, screen: &Screen) -> Vec<String> {
     let all = status["outgoing"]["first"].as_array().map(Vec::as_slice).unwrap_or_default();
     if all.is_empty() {
         return Vec::new();
     }
-    let mut lines = vec![screen.ink(Ink::Bold, "on its way     size   symbols      sent   missing there")];
+    let mut lines = vec![screen.ink(Ink::Bold, "on its way     size   symbols      sent     missing there")];
     for block in all.iter().take(SHOWN_MAX) {
         let count = |name: &str| units::count(number(&block[name]));
         let size = units::bytes(number(&block["bytes"]));
-        lines.push(format!("  {size:>17} {:>9} {:>9} {:>15}", count("symbols"), count("sent"), count("missing")));
+        let missing = if block["held"] == true { "there, not stored".to_owned() } else { count("missing") };
+        lines.push(format!("  {size:>17} {:>9} {:>9} {missing:>17}", count("symbols"), count("sent")));
     }
     more(all.len(), &mut lines);
     lines
