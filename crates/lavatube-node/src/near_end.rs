@@ -350,7 +350,10 @@ impl NearEnd {
         if self.sent.is_some() || packs.iter().any(|pack| is_left(&pack)) {
             return Before::Passed;
         }
-        if packs.iter().any(|pack| self.lens.contains_key(pack)) { Before::Comes } else { Before::Lags }
+        // One that was not sent yet waits itself.
+        let is_sent = self.objects.contains_key(&before);
+        let lags = is_sent && !packs.iter().any(|pack| self.lens.contains_key(pack));
+        if lags { Before::Lags } else { Before::Comes }
     }
 
     /// Hands the next object to the link when there is room; whether there may be more.
@@ -534,3 +537,6 @@ const LIST_EVERY: Duration = Duration::from_secs(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
 const LINGER_WAIT: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! In such a world (`link = 1` in its plan) backups go to the spool, and between them the spool crosses. Either end may die
 //! at any change of anything on its disks, or at any moment between. Steps 7 to 13 and 17 of the walk.
 //!
+//! What is due at one time is done in the order of ids, and those of manifests are random: two lives of a seed are alike, but
+//! not to the letter. There is no diode here, nor anybody who reads over the link: the link's own tests have the one.
+//!
 //! | file | is |
 //! |---|---|
 //! | `weather`, `blows` | what the link is like, and what strikes: from the seed |

@@ -213,14 +213,15 @@ impl Near {
         Ok(())
     }
 
-    /// Of the manifests that `id` follows and that are not there yet: whether some pack of theirs waits.
+    /// Of the manifests that `id` follows and that are not there yet: whether they, or some pack of theirs, wait.
     fn before(&self, id: ObjectId) -> impl Iterator<Item = bool> + '_ {
         let follows = self.follows.get(&id).into_iter().flatten();
         follows.filter_map(|before| {
             let comes = matches!(self.objects.get(before), None | Some(Progress::UnderWay(_)));
             let packs = self.leaves.get(before).filter(|_| comes)?;
             let is_stuck = |pack: &ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_)));
-            (!packs.iter().any(is_stuck)).then(|| packs.iter().any(|pack| self.listed.contains(pack)))
+            let is_sent = self.objects.contains_key(before);
+            (!packs.iter().any(is_stuck)).then(|| !is_sent || packs.iter().any(|pack| self.listed.contains(pack)))
         })
     }
 
