@@ -45,7 +45,7 @@ fn strangers(folder: &Path) -> Stage {
 
 fn back_up(stage: &Stage, root: &Path) {
     let request = Request {
-        roots: vec![root.as_os_str().as_encoded_bytes().to_vec()],
+        roots: vec![root.as_os_str().as_encoded_bytes()[1..].to_vec()],
         exclude: &|_, _| false,
         one_file_system: false,
         read_all: false,
