@@ -17,7 +17,7 @@ fn short_seeds_over_a_link_end_well() {
     let asked = std::env::var("LAVATUBE_SIM_SEED").unwrap_or_default();
     let first: u64 = if asked.is_empty() { 1 } else { asked.parse().expect("LAVATUBE_SIM_SEED is a number") };
     let mut snapshots = 0;
-    for seed in first..first + 60 {
+    for seed in first..first + 40 {
         let ended = live_as(seed, plan(seed), SETTINGS);
         if let Some(wrong) = ended.wrong {
             let again = format!("--seed {seed} --rounds {} --scenario link -v", SETTINGS.rounds);
@@ -25,7 +25,7 @@ fn short_seeds_over_a_link_end_well() {
         }
         snapshots += ended.snapshots;
     }
-    assert!(snapshots > 120, "the worlds are not all in ruins: {snapshots} snapshots");
+    assert!(snapshots > 80, "the worlds are not all in ruins: {snapshots} snapshots");
 }
 
 #[test]
