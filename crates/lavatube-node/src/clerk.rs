@@ -11,8 +11,9 @@ use lavatube_base::Instant;
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_format::message::{Message, Page, Part, Sent};
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{Line, Link, SymbolStore};
+use lavatube_link::Line;
 
+use crate::carrier::Carrier;
 use crate::desk::{Desk, Errand, parts_of, piece_sent, pieces_of};
 use crate::outbox::Outbox;
 
@@ -61,7 +62,7 @@ impl Clerk {
     ///
     /// # Errors
     /// When the desk cannot be read.
-    pub fn turn<S: SymbolStore>(&mut self, link: &mut Link<S>, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
+    pub fn turn(&mut self, link: &mut dyn Carrier, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
         if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
             return Ok(());
         }
@@ -83,7 +84,7 @@ impl Clerk {
             return Ok(());
         }
         let status = link.status(now);
-        let patience = PATIENCE + 2 * status.light.unwrap_or_default();
+        let patience = link.patience() + 2 * status.light.unwrap_or_default();
         // While blocks come in they may be what is waited for.
         let quiet = status.line == Line::Open && status.incoming.is_empty();
         for (number, open) in &mut self.open {
@@ -212,7 +213,5 @@ impl Clerk {
 
 /// How often the desk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long an answer may take to begin, beside the way there and back.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Most objects of a list that are held while its pages come in.
 const LISTS_MAX: usize = 1 << 27;

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod atomic;
+pub mod carrier;
 pub mod checks;
 pub mod clock;
 pub mod depositor;
@@ -15,6 +16,7 @@ pub mod directory_source;
 pub mod directory_spool;
 pub mod directory_state;
 pub mod driver;
+pub mod dtn_link;
 pub mod embedded;
 pub mod entropy;
 pub mod far_end;

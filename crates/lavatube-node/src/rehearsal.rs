@@ -20,9 +20,9 @@ use lavatube_client::courier::CourierError;
 use lavatube_client::spool::Spool;
 use lavatube_link::{Line, Status};
 
+use crate::carrier::Driver;
 use crate::depositor::{Places, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
-use crate::driver::Driver;
 use crate::far_end::{FarEnd, Listener};
 use crate::link_folder::{self, LinkError, Pairing};
 use crate::near_end::NearEnd;
