@@ -3,6 +3,7 @@
 
     cargo xtask bench link [--mib 16] [--rate 100] [--delay 1280] [--loss 0,0.1,1] [--own-loss 5,10] [--peers rsync,restic,borg] [--runs 1]
     cargo xtask bench link --kill 12 [--mib 256] [--loss 1]
+    cargo xtask bench link --neighbour cubic,bbr [--rate 20] [--rtt 100,600] [--loss 0,1] [--queue 1] [--spans 30,60,20] [--first ours]
 
 Root only: the link is lavatube-emulator between two network namespaces (scripts/emulated-link). The bytes are incompressible.
 Peers work over ssh, as their users have it; what is missing on PATH is skipped, loudly. T is what nobody can beat:
@@ -11,8 +12,13 @@ first backup ever over this link, of which nothing is known, and of a second one
 
 With --kill N, either daemon is killed with signal 9, N times in all, at random moments of a transfer. At each death of the vault everything
 that was receipted must lie on its drives; at the end all must have crossed, be restored and compared, and few bytes may have crossed twice.
+
+With --neighbour, a node with `rate = "auto"` and one TCP flow of iperf3 share one link whose queue holds --queue times what is in flight in a
+round trip. One is alone, then both, then the other is alone, for so many seconds each (--spans); of each span the first part is left out
+(ten round trips, or a third). Rates are of IP packets as they arrive, counted there in the same way for both; how long packets wait is what
+pings beside them took beyond the round trip.
 """
-import argparse, filecmp, json, os, pathlib, random, re, shutil, statistics, subprocess, sys, tempfile, threading, time
+import argparse, collections, filecmp, json, os, pathlib, random, re, shutil, statistics, subprocess, sys, tempfile, threading, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LINK = str(ROOT / "scripts" / "emulated-link")
@@ -50,8 +56,8 @@ def stats():
 class Link:
     """The emulated link, up for as long as the block lasts."""
 
-    def __init__(self, args, loss):
-        self.options = ["--rate", str(args.rate), "--delay", str(args.delay), "--loss", str(loss), "--seed", str(args.seed)]
+    def __init__(self, args, loss, *more):
+        self.options = ["--rate", str(args.rate), "--delay", str(args.delay), "--loss", str(loss), "--seed", str(args.seed), *more]
 
     def __enter__(self):
         run([LINK, "up", *self.options])
@@ -335,10 +341,149 @@ def kill(args, work):
     print("\nEverything crossed, was restored and compared; what was receipted lay on all drives at each death of the vault.")
 
 
+# Runs on the moon: prints, ten times a second, the time and the bytes of UDP and of TCP packets that arrived since.
+COUNTER = """
+import socket, sys, time
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+tap.bind((sys.argv[1], 0x0800))
+tap.settimeout(0.05)
+tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+told, count = time.monotonic(), {6: 0, 17: 0}
+while True:
+    try:
+        packet = tap.recv(64)
+        if len(packet) >= 20 and packet[16:20] == socket.inet_aton(sys.argv[2]) and packet[9] in count:
+            count[packet[9]] += int.from_bytes(packet[2:4], "big")
+    except TimeoutError:
+        pass
+    now = time.monotonic()
+    if now - told >= 0.1:
+        print(now, count[17], count[6], flush=True)
+        told, count = now, {6: 0, 17: 0}
+"""
+
+
+class Watch:
+    """What arrives on the moon and how long pings take, for as long as the block lasts."""
+
+    def __init__(self, args):
+        self.args, self.arrived, self.pings = args, [], []
+
+    def __enter__(self):
+        device = f"lt1{os.environ.get('LAVATUBE_LINK', '')}"
+        self.children = []
+        self.listen(moon(sys.executable, "-c", COUNTER, device, MOON),
+                    lambda line: self.arrived.append(tuple(map(float, line.split()))))
+        self.listen(earth("ping", "-n", "-i", "0.1", MOON), self.ping)
+        return self
+
+    def ping(self, line):
+        if found := re.search(r"time=([\d.]+) ms", line):
+            self.pings.append((time.monotonic(), float(found[1]) - 2 * self.args.delay))
+
+    def listen(self, command, hear):
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.children.append(child)
+        threading.Thread(target=lambda: [hear(line) for line in child.stdout], daemon=True).start()
+
+    def __exit__(self, *_):
+        for child in self.children:
+            child.terminate()
+            child.wait()
+
+    def between(self, start, end):
+        """Mbit/s of ours and of TCP, and ms that packets waited: at the middle, and at the worst of twenty."""
+        ours, tcp = (sum(row[which] for row in self.arrived if start <= row[0] < end) * 8e-6 / (end - start) for which in (1, 2))
+        waits = sorted(wait for at, wait in self.pings if start <= at < end) or [float("nan")]
+        return ours, tcp, max(0, waits[len(waits) // 2]), max(0, waits[len(waits) * 95 // 100])
+
+
+def jain(*shares):
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares)) if any(shares) else 0
+
+
+def beside(args, work, source, loss, control):
+    """One neighbour on one link: rows of `Watch.between` for ours alone, both, and TCP alone."""
+    pair = Lavatube(tempfile.mkdtemp(dir=work), args.lavatube, 50 * args.rate)
+    settings = pathlib.Path(pair.near["LAVATUBE_VAULT"], "link.toml")
+    settings.write_text('rate = "auto"\n' + settings.read_text())
+    pair.call(pair.near, "backup", "--quiet", source)
+    spans = [float(span) for span in args.spans.split(",")]
+    queue = args.queue * 2 * args.delay
+    with Link(args, loss, "--queue", str(queue)):
+        for host in (earth, moon):
+            # Room for more than the link and its queue hold; and nothing remembered of the flow before.
+            run(host("sysctl", "-qw", "net.ipv4.tcp_rmem=4096 4194304 67108864", "net.ipv4.tcp_wmem=4096 4194304 67108864",
+                     "net.ipv4.tcp_no_metrics_save=1"))
+        server = subprocess.Popen(moon("iperf3", "-s", "-1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        pair.serve()
+
+        def tcp(seconds):
+            command = earth("iperf3", "-c", MOON, "-C", control, "-t", str(seconds))
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        marks = []
+        with Watch(args) as watch:
+            time.sleep(1)
+            marks.append(time.monotonic())
+            if args.first == "ours":
+                pair.drain()
+                time.sleep(spans[0])
+                client = tcp(spans[1] + spans[2] + 5)
+            else:
+                client = tcp(spans[0] + spans[1])
+                time.sleep(spans[0])
+                pair.drain()
+            marks.append(time.monotonic())
+            time.sleep(spans[1])
+            marks.append(time.monotonic())
+            early = pair.node.poll() is not None
+            if args.first == "ours":
+                pair.node.terminate()
+            time.sleep(spans[2])
+            marks.append(time.monotonic())
+            if early or pair.bad or (args.first != "ours" and pair.node.poll() is not None):
+                sys.exit(f"the node ended with {pair.node.returncode} before it should, {pair.left} objects left, {pair.bad}")
+        pair.end()
+        for child in (client, server):
+            child.terminate()
+            child.wait()
+    shutil.rmtree(pair.work)
+    rows = []
+    for start, end in zip(marks, marks[1:]):
+        rows.append(watch.between(start + max(20 * args.delay / 1000, (end - start) / 3), end))
+    if args.trace:
+        for at, ours, tcp in watch.arrived:
+            print(f"trace {at - marks[0]:.1f} {ours * 8e-5:.2f} {tcp * 8e-5:.2f}")
+    return rows if args.first == "ours" else rows[::-1]
+
+
+def neighbour(args, work):
+    source = noise(f"{work}/source", args.mib)
+    if not (shutil.which("iperf3") and shutil.which("ping")):
+        sys.exit("bench link --neighbour: iperf3 or ping is missing (Debian: iperf3, iputils-ping)")
+    here = pathlib.Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    print(f"\n{args.rate} Mbit/s, a queue of {args.queue} round trips, {args.first} first, spans of {args.spans} s; shares of the link, ms waited: middle / 95 %\n")
+    print("| RTT ms | loss | TCP | ours alone | waited | TCP alone | waited | ours beside | TCP beside | ours / TCP | Jain | waited |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for rtt in [float(rtt) for rtt in args.rtt.split(",")]:
+        args.delay = rtt / 2
+        for loss in [float(p) for p in args.loss.split(",") if p]:
+            for control in args.neighbour.split(","):
+                if control not in here:
+                    print(f"\n!!!! SKIPPED: {control}: this kernel does not have it\n")
+                    continue
+                alone, both, tcp = beside(args, work, source, loss, control)
+                share = lambda mbit: f"{100 * mbit / args.rate:.1f} %"
+                wait = lambda row: f"{row[2]:.0f} / {row[3]:.0f}"
+                print(f"| {rtt:g} | {loss:g} % | {control} | {share(alone[0])} | {wait(alone)} | {share(tcp[1])} | {wait(tcp)} | {share(both[0])} | "
+                      f"{share(both[1])} | {both[0] / max(both[1], 1e-9):.2f} | {jain(*both[:2]):.3f} | {wait(both)} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mib", type=int)
-    parser.add_argument("--rate", type=float, default=100, help="Mbit/s, both ways")
+    parser.add_argument("--rate", type=float, help="Mbit/s, both ways [100; with a neighbour 20]")
     parser.add_argument("--delay", type=float, default=1280, help="ms, one way")
     parser.add_argument("--loss", default=None, help="percents, separated by commas")
     parser.add_argument("--own-loss", default="5,10", help="the same, for lavatube alone")
@@ -347,13 +492,20 @@ def main():
     parser.add_argument("--limit", type=float, default=600, help="seconds after which one is given up")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill", type=int, metavar="N")
+    parser.add_argument("--neighbour", metavar="NAMES", nargs="?", const="cubic", help="TCP's congestion controls, separated by commas [cubic]")
+    parser.add_argument("--rtt", default="100,600", help="ms, separated by commas, with a neighbour")
+    parser.add_argument("--queue", type=float, default=1, help="what waits at most, in round trips, with a neighbour")
+    parser.add_argument("--spans", default="30,60,20", help="seconds alone, both, and the other alone, with a neighbour")
+    parser.add_argument("--first", choices=["ours", "tcp"], default="ours", help="who begins, with a neighbour")
+    parser.add_argument("--trace", action="store_true", help="print Mbit/s of ours and TCP ten times a second, with a neighbour")
     parser.add_argument("--lavatube", help="the program [default: built from here]")
     parser.add_argument("--work", help="a folder for what is made")
     args = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench link: only root may make network devices")
-    args.mib = args.mib or (256 if args.kill else 16)
-    args.loss = args.loss if args.loss is not None else ("1" if args.kill else "0,0.1,1")
+    args.mib = args.mib or (256 if args.kill or args.neighbour else 16)
+    args.rate = args.rate or (20 if args.neighbour else 100)
+    args.loss = args.loss if args.loss is not None else ("1" if args.kill else "0,1" if args.neighbour else "0,0.1,1")
     if not args.lavatube:
         run(["cargo", "build", "--release", "-p", "lavatube-cli", "-p", "lavatube-emulator"], cwd=ROOT)
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -362,7 +514,7 @@ def main():
     os.environ.setdefault("LAVATUBE_LINK", "bench")
     with tempfile.TemporaryDirectory(dir=args.work, prefix="lavatube-bench-") as work:
         try:
-            (kill if args.kill else compare)(args, work)
+            (kill if args.kill else neighbour if args.neighbour else compare)(args, work)
         finally:
             run([LINK, "down"])
 

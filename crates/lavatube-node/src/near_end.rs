@@ -27,12 +27,12 @@ use lavatube_link::{ContactPlan, Event, Line};
 use lavatube_seal::LinkEnd;
 
 use crate::begun::Begun;
+use crate::carrier::Driver;
 use crate::clerk::Clerk;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
 use crate::desk::Desk;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::driver::Driver;
 use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
@@ -188,6 +188,16 @@ impl NearEnd {
         }
         listener.status(&self.driver.status());
         self.driver.keep_floor()
+    }
+
+    /// From now on only does what commands want of the vault.
+    pub fn only_reads(&mut self) {
+        (self.deposits, self.lingers) = (false, None);
+    }
+
+    /// How often something came for commands that read.
+    pub fn news(&self) -> u64 {
+        self.clerk.news()
     }
 
     /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
@@ -409,7 +419,10 @@ impl NearEnd {
                 self.outbox.done(key);
             }
             Event::Delivered { key } => {
-                if let Some((_, id, _)) = self.keys.remove(&key) {
+                if let Some((_, id, _)) = self.keys.remove(&key)
+                    // The vault's own word that it does not take it may have come first.
+                    && !matches!(self.objects.get(&id), Some(Progress::Stuck(_)))
+                {
                     self.objects.insert(id, Progress::Awaited(now));
                     if let Some(receipt) = self.receipts.of(id) {
                         self.receipted(&receipt, listener)?;

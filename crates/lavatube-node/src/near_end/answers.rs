@@ -103,9 +103,9 @@ impl NearEnd {
             return;
         }
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
-        let now = self.driver.now();
+        let (now, patience) = (self.driver.now(), self.driver.link().patience());
         let late = |p: &&mut Progress| match p {
-            Progress::Awaited(at) => now.since(*at) >= PATIENCE + round_trip,
+            Progress::Awaited(at) => now.since(*at) >= patience + round_trip,
             Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
             _ => false,
         };
@@ -124,7 +124,5 @@ impl NearEnd {
     }
 }
 
-/// How long a receipt may take after its object arrived, beside the way there and back.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How often one asks whether what travels on a disk has arrived.
 const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
