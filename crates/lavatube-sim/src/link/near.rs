@@ -265,7 +265,9 @@ impl Near {
         match event {
             Event::Wanted { key } => self.supply(key)?,
             Event::Delivered { key } => {
-                if let Some((kind, id, _)) = self.keys.remove(&key) {
+                if let Some((kind, id, _)) = self.keys.remove(&key)
+                    && !matches!(self.objects.get(&id), Some(Progress::Stuck(_)))
+                {
                     self.tell(id, "is delivered");
                     watch.borrow_mut().delivered(id);
                     if self.sabotage == Some(Sabotage::SpoolLetsGoUnreceipted) {
