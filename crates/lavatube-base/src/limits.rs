@@ -116,6 +116,12 @@ pub const TRANSFERS_MAX: usize = 2 * INCOMING_MAX;
 pub const EARLY_MAX: usize = 512;
 /// Most echo requests on their way, and most answers that wait to be sent.
 pub const ECHOES_MAX: usize = 16;
+/// Most connections of other nodes where bundles carry what crosses,
+pub const DTN_SESSIONS_MAX: usize = 4;
+/// bundles of the other end whose numbers are remembered, so that none is taken twice,
+pub const BUNDLES_SEEN_MAX: usize = 1 << 12;
+/// and longest payload of a stranger's bundle that is answered.
+pub const ECHO_BUNDLE_LEN_MAX: usize = 64 << 10;
 /// Most blocks remembered as stored, so that what comes late is answered and not stored twice.
 pub const KEPT_MAX: usize = 1 << 14;
 /// Counters behind the highest one among which the link tells new datagrams from replayed ones.

@@ -29,6 +29,11 @@ pub struct Preset {
 }
 
 impl Preset {
+    /// Whether nothing comes back.
+    pub fn is_one_way(&self) -> bool {
+        self.rates_bit_s.1 == 0
+    }
+
     /// The two directions, from `start` on: to the vault, and back. The seed says which contacts fail.
     pub fn ways(&self, start: Instant, seed: u64) -> [Way; 2] {
         let (up, down) = self.rates_bit_s;

@@ -101,6 +101,7 @@ impl Listener for Daemon<'_> {
         }
         let held = self.held.iter().map(|(id, why)| json!({ "object": id.to_string(), "reason": why }));
         value["held"] = held.collect();
+        value["carrier"] = link_folder::carrier_name(&self.folder).unwrap_or("native").into();
         value["queue"] = self.queue.iter().map(waiting_in_json).collect();
         let _ = link_folder::write_status(&self.folder, &value.to_string());
     }

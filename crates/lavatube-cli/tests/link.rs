@@ -79,6 +79,15 @@ impl Pair {
         self.machine.json(&["pair", &line, "--peer", address], 0);
     }
 
+    /// Lets bundles carry what crosses.
+    fn over_bundles(&self) {
+        for folder in [self.machine.vault(), self.far()] {
+            let file = folder.join("link.toml");
+            let text = fs::read_to_string(&file).unwrap();
+            fs::write(&file, text + "\n[dtn]\ncarrier = \"tcpcl\"\npatience_s = 3\n").unwrap();
+        }
+    }
+
     fn start_node(&self, address: &str) -> Running {
         Running(self.machine.start(&["node", "--once", "--peer", address, "--lock-wait", "20"]))
     }
@@ -498,6 +507,40 @@ fn a_vault_that_cannot_store_now_says_so_here_and_stores_later() {
     node.stop();
     vault.stop();
     pair.is_whole_there("after its drives were away");
+}
+
+#[test]
+fn over_bundles_the_same_crosses_and_is_read_back() {
+    let pair = Pair::new(0x11ac);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 60, 800_000);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    vault.stop();
+    pair.over_bundles();
+    pair.machine.backup();
+    let (mut vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    let answer = pair.machine.json(&["ping", "--count", "2", "--link-wait", "30"], 0);
+    assert_eq!(answer["received"], 2, "{answer:#}");
+    // Killed and started again at either end.
+    for _ in 0..3 {
+        let node = pair.start_node(&address);
+        std::thread::sleep(Duration::from_millis(chance.below(300) as u64));
+        node.kill();
+        vault.kill();
+        vault = pair.serve(&address).0;
+    }
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0), "{} left", pair.spooled());
+    assert_eq!(pair.spooled(), 0);
+    assert_eq!(pair.machine.json(&["link", "status"], 0)["carrier"], "tcpcl");
+    // What was never here before is asked for over the same network.
+    fs::remove_dir_all(pair.machine.state()).unwrap();
+    let target = pair.machine.path("over");
+    pair.machine.json(&["restore", "latest", "--target", target.to_str().unwrap(), "--link-wait", "60"], 0);
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "over bundles");
+    vault.stop();
+    pair.is_whole_there("over bundles");
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Link<S> {
     events: VecDeque<Event>,
     /// Transfers to be asked about.
     ask: Vec<u32>,
+    /// Whether anybody is there is to be asked, though there is no transfer to ask about.
+    asks_anybody: bool,
     /// Echo requests to be sent, those under way, and nonces to be sent back.
     echo_requests: VecDeque<u64>,
     echoes_under_way: VecDeque<(u64, Instant)>,
@@ -148,6 +150,7 @@ impl<S: SymbolStore> Link<S> {
             receiver: Receiver::new(store),
             events: VecDeque::new(),
             ask: Vec::new(),
+            asks_anybody: false,
             echo_requests: VecDeque::new(),
             echoes_under_way: VecDeque::new(),
             echo_replies: VecDeque::new(),
@@ -305,6 +308,8 @@ impl<S: SymbolStore> Link<S> {
             }
             Line::Silent if self.probe_at <= now => {
                 self.ask = self.sender.under_way().take(PROBE_ENTRIES_MAX).collect();
+                // Of blocks that wait nothing can be asked, and without an answer none of them ever begins.
+                self.asks_anybody = self.ask.is_empty() && self.sender.blocks().next().is_some();
                 self.probe_at = now + PROBES_EVERY_MAX.min(patience * (1 << self.probes.min(PROBES_DOUBLED_MAX)));
                 self.probes += 1;
             }
@@ -427,10 +432,10 @@ impl<S: SymbolStore> Link<S> {
             put_cancel(out, transfer);
         }
         let fit = (end - out.len()).saturating_sub(SMALL) / 4;
-        if fit > 0 && !self.ask.is_empty() {
+        if fit > 0 && (!self.ask.is_empty() || self.asks_anybody) {
             let rest = self.ask.split_off(self.ask.len().min(fit.min(PROBE_ENTRIES_MAX)));
             put_probe(out, self.ask.iter().copied());
-            self.ask = rest;
+            (self.ask, self.asks_anybody) = (rest, false);
             asks = true;
         }
         asks
@@ -463,7 +468,8 @@ impl<S: SymbolStore> Link<S> {
         let paid = |contact: Contact| contact.budget.is_none_or(|budget| self.contact_len_sent + room <= budget);
         if !self.listens_only && self.contact.is_some_and(paid) && self.sealing.left() > 0 {
             let opens = self.pacer.opens_at();
-            let control = !self.echo_requests.is_empty() || !self.echo_replies.is_empty() || !self.ask.is_empty();
+            let control = !self.echo_requests.is_empty() || !self.echo_replies.is_empty();
+            let control = control || !self.ask.is_empty() || self.asks_anybody;
             if control || (self.line == Line::Open && self.sender.is_ready()) {
                 sooner(opens);
             }

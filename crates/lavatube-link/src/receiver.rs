@@ -506,13 +506,14 @@ pub fn report_gap(rate_bit_s: u64, len: usize) -> Duration {
 
 /// The latest ids of a kind, up to a limit.
 #[derive(Debug, Default)]
-struct Remembered {
+pub struct Remembered {
     ids: BTreeSet<BlockId>,
     order: VecDeque<BlockId>,
 }
 
 impl Remembered {
-    fn insert(&mut self, id: BlockId) {
+    /// Remembers one more.
+    pub fn insert(&mut self, id: BlockId) {
         if self.ids.insert(id) {
             self.order.push_back(id);
         }
@@ -523,7 +524,8 @@ impl Remembered {
         }
     }
 
-    fn contains(&self, id: BlockId) -> bool {
+    /// Whether it is remembered.
+    pub fn contains(&self, id: BlockId) -> bool {
         self.ids.contains(&id)
     }
 }

@@ -6,7 +6,7 @@ use lavatube_base::digest::h16;
 use lavatube_base::limits::BLOCK_LEN_MAX;
 use lavatube_base::{BlockId, Instant};
 use lavatube_link::{
-    Block, Config, ContactPlan, Event, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols,
+    Block, Config, ContactPlan, Event, Line, Link, MemoryStore, StoreError, SubmitError, SymbolStore, Symbols,
 };
 use proptest::prelude::*;
 
@@ -178,6 +178,37 @@ fn an_echo_comes_back_with_its_time() {
     let later = Instant(T0.0 + 2_600_000_000);
     carry(&mut far, &mut near, T0, later);
     assert!(events(&mut near).contains(&Event::Echoed { nonce: 42, took: later.since(T0) }));
+}
+
+#[test]
+fn a_line_that_fell_silent_over_a_question_is_found_open_again_by_a_block_that_comes_later() {
+    let (mut near, mut far) =
+        (link(1, 0..1 << 20, MemoryStore::default()), link(2, 0..1 << 20, MemoryStore::default()));
+    near.ping(42);
+    // Nobody is there, and nothing is under way that one could ask about.
+    assert_eq!(datagrams(&mut near, T0).len(), 1);
+    let mut now = Instant(T0.0 + 3_600_000_000_000);
+    near.handle_timeout(now);
+    assert_eq!(near.status(now).line, Line::Silent);
+    near.submit(block(7, b"moon")).expect("a block");
+    assert_eq!(events(&mut near), [Event::Wanted { key: 7 }]);
+    near.supply(7, b"moon".to_vec());
+    for _ in 0..100 {
+        carry(&mut near, &mut far, now, now);
+        for event in events(&mut far) {
+            if let Event::Received { id, .. } = event {
+                far.accepted(id, now);
+            }
+        }
+        carry(&mut far, &mut near, now, now);
+        if events(&mut near).contains(&Event::Delivered { key: 7 }) {
+            return;
+        }
+        now = Instant(now.0 + 10_000_000_000);
+        near.handle_timeout(now);
+        far.handle_timeout(now);
+    }
+    panic!("the block is never sent: {:?}", near.status(now));
 }
 
 #[test]

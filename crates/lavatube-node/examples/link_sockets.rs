@@ -17,7 +17,7 @@ use lavatube_base::BlockId;
 use lavatube_base::digest::h16;
 use lavatube_base::sign::PairPublic;
 use lavatube_link::{Block, Event};
-use lavatube_node::driver::Driver;
+use lavatube_node::carrier::Driver;
 use lavatube_node::embedded::{self, DriveSpec};
 use lavatube_node::link_folder::{Pairing, own_line, pair};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
@@ -137,7 +137,7 @@ fn send(pairing: &Pairing, peer: &str, blocks: usize, block_len: usize) -> Resul
         }
         driver.pump(WAIT).map_err(|e| e.to_string())?;
     }
-    Ok((begin.elapsed(), driver.link().totals().len_sent))
+    Ok((begin.elapsed(), driver.status().totals.len_sent))
 }
 
 fn receive(pairing: &Pairing, peer: &str, tell: &Sender<SocketAddr>, stop: &AtomicBool) {

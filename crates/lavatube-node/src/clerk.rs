@@ -11,8 +11,9 @@ use lavatube_base::Instant;
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_format::message::{Message, Page, Part, Sent};
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{Line, Link, SymbolStore};
+use lavatube_link::Line;
 
+use crate::carrier::Carrier;
 use crate::desk::{Desk, Errand, parts_of, piece_sent, pieces_of};
 use crate::outbox::Outbox;
 
@@ -21,6 +22,8 @@ pub(crate) struct Clerk {
     desk: Desk,
     looked_at: Option<Instant>,
     open: BTreeMap<u64, Open>,
+    /// How often something was put on the desk, or taken from it.
+    news: u64,
 }
 
 struct Open {
@@ -42,7 +45,7 @@ enum What {
 impl Clerk {
     /// A clerk for the desk.
     pub fn new(desk: Desk) -> Self {
-        Self { desk, looked_at: None, open: BTreeMap::new() }
+        Self { desk, looked_at: None, open: BTreeMap::new(), news: 0 }
     }
 
     /// Whether there is nothing to do.
@@ -50,11 +53,16 @@ impl Clerk {
         self.open.is_empty()
     }
 
+    /// How often whoever waits at the desk may have found something new there.
+    pub fn news(&self) -> u64 {
+        self.news
+    }
+
     /// Looks for new errands and asks the vault for what is missing.
     ///
     /// # Errors
     /// When the desk cannot be read.
-    pub fn turn<S: SymbolStore>(&mut self, link: &mut Link<S>, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
+    pub fn turn(&mut self, link: &mut dyn Carrier, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
         if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
             return Ok(());
         }
@@ -76,7 +84,7 @@ impl Clerk {
             return Ok(());
         }
         let status = link.status(now);
-        let patience = PATIENCE + 2 * status.light.unwrap_or_default();
+        let patience = link.patience() + 2 * status.light.unwrap_or_default();
         // While blocks come in they may be what is waited for.
         let quiet = status.line == Line::Open && status.incoming.is_empty();
         for (number, open) in &mut self.open {
@@ -98,6 +106,7 @@ impl Clerk {
     }
 
     fn take_up(&mut self, number: u64) {
+        self.news += 1;
         let errand = match self.desk.errand(number) {
             Some(Errand::Fetch(parts)) => {
                 let missing: BTreeSet<Part> =
@@ -122,6 +131,7 @@ impl Clerk {
     pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<()> {
         let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else { return Ok(()) };
         *moved = Some(now);
+        self.news += 1;
         for sent in parts {
             let piece = piece_sent(sent);
             if missing.contains(&piece) {
@@ -146,6 +156,7 @@ impl Clerk {
             return Ok(());
         };
         let kind = page.kind;
+        self.news += 1;
         if page.objects.is_empty() && page.digest == self.desk.digest(kind) {
             self.desk.confirm_list(kind)?;
         } else {
@@ -192,6 +203,7 @@ impl Clerk {
     /// As [`Clerk::parcel`].
     pub fn echoed(&mut self, number: u64, took: Duration) -> io::Result<()> {
         if self.open.remove(&number).is_some() {
+            self.news += 1;
             self.desk.put_echo(number, took)?;
             self.desk.done(number);
         }
@@ -201,7 +213,5 @@ impl Clerk {
 
 /// How often the desk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long an answer may take to begin, beside the way there and back.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Most objects of a list that are held while its pages come in.
 const LISTS_MAX: usize = 1 << 27;

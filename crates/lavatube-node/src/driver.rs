@@ -19,7 +19,7 @@ use crate::symbol_files::SymbolFiles;
 use crate::workshop::Workshop;
 
 /// A link, on a port.
-pub struct Driver {
+pub struct NativeDriver {
     port: Box<dyn Port>,
     pairing: Pairing,
     /// The other keys that the other end may come with.
@@ -35,7 +35,7 @@ pub struct Driver {
     ends: Vec<usize>,
 }
 
-impl Driver {
+impl NativeDriver {
     /// A driver of the link of `pairing` on this computer's network, at `listen`; `peer` is where the other end is said to be.
     ///
     /// # Errors

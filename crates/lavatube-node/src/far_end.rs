@@ -18,7 +18,7 @@ use lavatube_base::{BlockId, Instant};
 use lavatube_link::{Event, Line, Status};
 use lavatube_seal::LinkEnd;
 
-use crate::driver::Driver;
+use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};

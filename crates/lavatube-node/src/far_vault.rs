@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::directory_state::DirectoryState;
 use crate::link_folder::Pairing;
 use crate::lock::{Lock, Mode};
 use crate::own_link::{Errands, OwnLink};
+use crate::pace::Pace;
 
 /// How a far vault is to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +52,8 @@ pub struct FarVault {
     known: Mutex<Known>,
     tally: Tally,
     link: Option<OwnLink>,
+    /// Where a rehearsal turns the link.
+    pace: Option<Arc<Pace>>,
     _lock: Lock,
 }
 
@@ -70,6 +73,9 @@ struct Known {
 pub struct Tally {
     asked_len: AtomicU64,
     errands: AtomicU64,
+    rounds: AtomicU64,
+    /// Something was asked for, and nothing was waited for since.
+    is_asking: AtomicBool,
     waiting: AtomicBool,
 }
 
@@ -82,6 +88,11 @@ impl Tally {
     /// How many requests that took.
     pub fn errands(&self) -> u64 {
         self.errands.load(Ordering::Relaxed)
+    }
+
+    /// How often something was asked for only after an answer had been waited for: round trips, one after the other.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// Whether something is waited for now.
@@ -119,8 +130,14 @@ impl FarVault {
             known: Mutex::new(known),
             tally: Tally::default(),
             link: OwnLink::start(places, Errands::Read)?,
+            pace: None,
             _lock: lock,
         })
+    }
+
+    /// A rehearsal turns the link, at this pace.
+    pub fn keep_pace(&mut self, pace: Arc<Pace>) {
+        self.pace = Some(pace);
     }
 
     /// Remembers what a check found.
@@ -194,6 +211,9 @@ impl FarVault {
 
     fn ask(&self, errand: &Errand) -> Result<u64, FarError> {
         self.tally.errands.fetch_add(1, Ordering::Relaxed);
+        if !self.tally.is_asking.swap(true, Ordering::Relaxed) {
+            self.tally.rounds.fetch_add(1, Ordering::Relaxed);
+        }
         self.desk.ask(errand).map_err(|e| away(&format!("what is wanted of it cannot be written down: {e}")))
     }
 
@@ -203,6 +223,7 @@ impl FarVault {
         let came = self.link.as_ref().map_or(0, OwnLink::received);
         let mut quiet_since = (begin, came);
         loop {
+            let seen = self.pace.as_ref().map(|pace| pace.seen());
             if let Some(there) = what() {
                 self.tally.waiting.store(false, Ordering::Relaxed);
                 return Ok(there);
@@ -218,7 +239,15 @@ impl FarVault {
                 return Err(away(&format!("nothing came for {} s", patience.as_secs())));
             }
             self.tally.waiting.store(begin.elapsed() >= SOON, Ordering::Relaxed);
-            thread::sleep(LOOK_EVERY);
+            self.tally.is_asking.store(false, Ordering::Relaxed);
+            match (&self.pace, seen) {
+                (Some(pace), Some(seen)) => {
+                    if !pace.wait(seen, LOOK_EVERY) {
+                        return Err(away("its link is turned no more"));
+                    }
+                }
+                _ => thread::sleep(LOOK_EVERY),
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod atomic;
+pub mod carrier;
 pub mod checks;
 pub mod clock;
 pub mod depositor;
@@ -15,6 +16,7 @@ pub mod directory_source;
 pub mod directory_spool;
 pub mod directory_state;
 pub mod driver;
+pub mod dtn_link;
 pub mod embedded;
 pub mod entropy;
 pub mod far_end;
@@ -27,6 +29,7 @@ pub mod lock;
 pub mod ltp_port;
 pub mod near_end;
 pub mod own_link;
+pub mod pace;
 pub mod pipeline;
 pub mod port;
 pub mod process;

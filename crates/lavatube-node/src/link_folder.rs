@@ -20,12 +20,12 @@ use lavatube_format::Malformed;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
 use lavatube_format::pair_line::{self, PairLine, PairVault};
 use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
-use lavatube_seal::{LinkEnd, LinkKey, SealError};
+use lavatube_seal::{BundleKeys, LinkEnd, LinkKey, SealError};
 
 use counters::first_counter;
 
 pub(crate) use counters::Counters;
-pub use settings::{LinkFile, OneWayFile, RateFile};
+pub use settings::{CarrierFile, DtnFile, LinkFile, OneWayFile, RateFile};
 pub(crate) use weather::Weather;
 
 use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
@@ -351,6 +351,28 @@ impl Pairing {
         }
     }
 
+    /// How bundles carry what crosses; `None` where the native link does.
+    ///
+    /// # Errors
+    /// When `link.toml` says what makes no sense.
+    pub(crate) fn dtn(&self) -> Result<Option<DtnFile>, LinkError> {
+        let unfit = |text: &'static str| unfit(&self.folder.join(LINK_FILE), &text);
+        let Some(dtn) = self.file.dtn.clone() else { return Ok(None) };
+        if self.one_way()?.is_some() {
+            return Err(unfit("where nothing comes back, TCPCL carries nothing"));
+        }
+        dtn.check().map(Some).map_err(unfit)
+    }
+
+    /// The keys of bundles: of those that leave, and of those that come.
+    ///
+    /// # Errors
+    /// When they cannot be agreed on.
+    pub(crate) fn bundle_keys(&self) -> Result<[BundleKeys; 2], LinkError> {
+        let keys = self.key.agree(self.end, &self.peer.link_key, self.vault.id)?;
+        Ok([BundleKeys::of(keys.outbound.bytes()), BundleKeys::of(keys.inbound.bytes())])
+    }
+
     /// The contact plan.
     ///
     /// # Errors
@@ -411,6 +433,17 @@ impl Pairing {
         let name = if self.is_recovery { RECOVERY_COUNTERS } else { COUNTERS };
         Counters::open(self.own_folder()?.join(name), keys, first_counter(clock::wall_now()))
     }
+}
+
+/// What carries what crosses the link of `folder`, for people.
+///
+/// # Errors
+/// When its `link.toml` cannot be read.
+pub fn carrier_name(folder: &Path) -> Result<&'static str, LinkError> {
+    Ok(match read_file(folder)?.dtn.map(|dtn| dtn.carrier) {
+        None => "native",
+        Some(CarrierFile::Tcpcl) => "tcpcl",
+    })
 }
 
 /// What a running daemon says of itself: written for people, read by nobody who decides.

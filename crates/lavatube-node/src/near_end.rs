@@ -5,32 +5,34 @@
 //! snapshot before the next, so that the first is whole as early as can be. Steps 7 and 17 of the walk. It
 //! must not know what objects hold.
 
+mod answers;
+mod cards;
+mod order;
+mod receipts;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lavatube_base::limits::ASKED_MAX;
-use lavatube_base::{Denial, Instant, ObjectId, Refusal, Verified};
+use lavatube_base::{Instant, ObjectId, Verified};
 use lavatube_client::courier::CourierError;
-use lavatube_client::far::{ReceiptBytes, Signer};
-use lavatube_client::ledger::{self, LedgerError};
+use lavatube_client::far::Signer;
 use lavatube_client::spool::{Spool, SpoolKind};
 use lavatube_client::state::{State, read_all};
 use lavatube_format::manifest::SignedManifest;
 use lavatube_format::message::Message;
-use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{ContactPlan, Event};
+use lavatube_link::{ContactPlan, Event, Line};
 use lavatube_seal::LinkEnd;
 
 use crate::begun::Begun;
+use crate::carrier::Driver;
 use crate::clerk::Clerk;
 use crate::depositor::{CARDS, Places, spool_folder, state_folder};
 use crate::desk::Desk;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::driver::Driver;
 use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
@@ -40,6 +42,9 @@ use crate::seed;
 use crate::sent::Sent;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
+use cards::Cards;
+use order::{Before, Order};
+use receipts::Receipts;
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
@@ -93,6 +98,9 @@ pub(crate) struct NearEnd {
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
     /// The packs of the manifests that wait.
     leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    order: Order,
+    cards: Cards,
+    receipts: Receipts,
     /// What is known of them.
     waybills: BTreeMap<ObjectId, Waybill>,
     /// How urgent the packs of those are that are so.
@@ -151,6 +159,9 @@ impl NearEnd {
             objects: BTreeMap::new(),
             keys: BTreeMap::new(),
             leaves: BTreeMap::new(),
+            order: Order::default(),
+            cards: Cards::default(),
+            receipts: Receipts::default(),
             waybills: BTreeMap::new(),
             urgency: BTreeMap::new(),
             lens: BTreeMap::new(),
@@ -179,6 +190,16 @@ impl NearEnd {
         self.driver.keep_floor()
     }
 
+    /// From now on only does what commands want of the vault.
+    pub fn only_reads(&mut self) {
+        (self.deposits, self.lingers) = (false, None);
+    }
+
+    /// How often something came for commands that read.
+    pub fn news(&self) -> u64 {
+        self.clerk.news()
+    }
+
     /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
     pub fn turn(&mut self, once: bool, listener: &mut dyn Listener) -> Result<Option<Duration>, LinkError> {
         while let Some(event) = self.driver.event()? {
@@ -193,6 +214,11 @@ impl NearEnd {
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();
+            if self.driver.status().line == Line::Open {
+                let mut order = std::mem::take(&mut self.order);
+                order.pass(LIST_EVERY, |id, before| self.before(id, before));
+                self.order = order;
+            }
             if once && self.clerk.is_idle() && self.is_over()? {
                 self.lingers = Some(now + LINGER);
                 return Ok(Some(LINGER_WAIT));
@@ -203,12 +229,17 @@ impl NearEnd {
         Ok(Some(if more { Duration::ZERO } else { IDLE_WAIT }))
     }
 
-    /// Sends this machine's cards first: a vault takes no manifest from a depositor it does not know.
+    /// Sends this machine's cards first, those that are new: a vault takes no manifest from a depositor it does not know.
     fn introduce(&mut self) -> Result<(), LinkError> {
         for name in self.state.list(CARDS).map_err(|e| io_error(self.state.folder(), &e))? {
+            if self.cards.has(&name) {
+                continue;
+            }
             let Ok(Some(card)) = read_all(&self.state, &name, CARD_LEN_MAX) else { continue };
             let message = Message::Deposit { kind: ObjectKind::DepositorCard, object: &card };
-            self.outbox.send(self.driver.link(), message.encode(0));
+            if let Some(key) = self.outbox.send(self.driver.link(), message.encode(0)) {
+                self.cards.sent(&name, key, &card);
+            }
         }
         Ok(())
     }
@@ -216,6 +247,7 @@ impl NearEnd {
     /// Looks what waits.
     fn list(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
         self.listed_at = Some(self.driver.now());
+        self.introduce()?;
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
         let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;
@@ -223,6 +255,7 @@ impl NearEnd {
         self.begun.retain(&here).map_err(|e| io_error(self.state.folder(), &e))?;
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
+        self.order.retain(&here);
         self.waybills.retain(|id, _| here.contains(id));
         self.lens.retain(|id, _| here.contains(id));
         let mut manifests: Vec<ObjectId> = spool.waiting(SpoolKind::Manifest).collect();
@@ -235,6 +268,7 @@ impl NearEnd {
             if !self.leaves.contains_key(id) {
                 let bytes = spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
                 let signed = SignedManifest::decode(&bytes).ok();
+                signed.iter().for_each(|signed| self.order.learn(*id, signed));
                 let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
                 self.leaves.insert(*id, leaves.unwrap_or_default());
             }
@@ -313,13 +347,36 @@ impl NearEnd {
         listener.queue(&queue);
     }
 
+    /// How it is with a manifest that `id` follows.
+    fn before(&self, id: ObjectId, before: ObjectId) -> Before {
+        let urgency = |id: &ObjectId| self.urgency.get(id).map_or(Priority::Normal, |p| *p);
+        let comes = matches!(self.objects.get(&before), None | Some(Progress::UnderWay(_)));
+        let Some(packs) = self.leaves.get(&before).filter(|_| comes && urgency(&before) <= urgency(&id)) else {
+            return Before::Passed;
+        };
+        let is_left =
+            |pack: &&ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_) | Progress::Travels(_)));
+        // Where no word comes back, nobody knows what is there.
+        if self.sent.is_some() || packs.iter().any(|pack| is_left(&pack)) {
+            return Before::Passed;
+        }
+        // One that was not sent yet waits itself.
+        let is_sent = self.objects.contains_key(&before);
+        let lags = is_sent && !packs.iter().any(|pack| self.lens.contains_key(pack));
+        if lags { Before::Lags } else { Before::Comes }
+    }
+
     /// Hands the next object to the link when there is room; whether there may be more.
     fn fill(&mut self, listener: &mut dyn Listener) -> Result<bool, LinkError> {
         let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();
         if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
             return Ok(false);
         }
-        let (Some((kind, id)), Some(spool)) = (self.queue.pop_front(), &self.spool) else { return Ok(false) };
+        let waits = |(kind, id): &(SpoolKind, ObjectId)| {
+            *kind == SpoolKind::Manifest && self.order.waits(*id, |b| self.before(*id, b))
+        };
+        let next = self.queue.iter().position(|object| !waits(object)).and_then(|at| self.queue.remove(at));
+        let (Some((kind, id)), Some(spool)) = (next, &self.spool) else { return Ok(false) };
         let bytes = match spool.get(kind, id) {
             Ok(bytes) => bytes,
             Err(e) => {
@@ -332,6 +389,10 @@ impl NearEnd {
             listener.told(Told::Damaged(id));
             return Ok(true);
         };
+        if let Some(why) = self.cards.refusal(object.bytes()).filter(|_| kind == SpoolKind::Manifest) {
+            self.objects.insert(id, Progress::Stuck(why.to_owned()));
+            return Ok(true);
+        }
         let message = Message::Deposit { kind: kind.object_kind(), object: object.bytes() }.encode(0);
         let key = self.outbox.key();
         let resumed = self.begun.was_before(id);
@@ -358,8 +419,14 @@ impl NearEnd {
                 self.outbox.done(key);
             }
             Event::Delivered { key } => {
-                if let Some((_, id, _)) = self.keys.remove(&key) {
+                if let Some((_, id, _)) = self.keys.remove(&key)
+                    // The vault's own word that it does not take it may have come first.
+                    && !matches!(self.objects.get(&id), Some(Progress::Stuck(_)))
+                {
                     self.objects.insert(id, Progress::Awaited(now));
+                    if let Some(receipt) = self.receipts.of(id) {
+                        self.receipted(&receipt, listener)?;
+                    }
                 }
                 self.outbox.done(key);
             }
@@ -371,37 +438,12 @@ impl NearEnd {
                         other => *other = Progress::Stuck(why),
                     });
                 }
+                if self.cards.refused_block(key).is_some() {
+                    self.take_back_manifests();
+                }
                 self.outbox.done(key);
             }
-            Event::Received { id, bytes, .. } => match Message::decode(&bytes) {
-                Ok(Message::Receipted(receipt)) => {
-                    self.receipted(&receipt, listener)?;
-                    self.driver.link().accepted(id, now);
-                }
-                Ok(Message::Denied { id: object, denial, text }) => {
-                    self.denied(object, denial, text, listener);
-                    self.driver.link().accepted(id, now);
-                }
-                Ok(Message::Parcel { request, parts }) => {
-                    // What cannot be put down is asked for again.
-                    let put = self.clerk.parcel(request, &parts, now);
-                    self.driver.link().accepted(id, now);
-                    put.map_err(|e| io_error(self.state.folder(), &e))?;
-                }
-                Ok(Message::Listed(page)) => {
-                    let put = self.clerk.listed(page, now);
-                    self.driver.link().accepted(id, now);
-                    put.map_err(|e| io_error(self.state.folder(), &e))?;
-                }
-                Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
-                    listener.told(Told::Nonsense("a message that only depositors send".into()));
-                    self.driver.link().refused(id, now);
-                }
-                Err(e) => {
-                    listener.told(Told::Nonsense(e.to_string()));
-                    self.driver.link().refused(id, now);
-                }
-            },
+            Event::Received { id, bytes, .. } => self.message(id, &bytes, listener)?,
             Event::Echoed { nonce, took } => {
                 self.clerk.echoed(nonce, took).map_err(|e| io_error(self.state.folder(), &e))?;
             }
@@ -433,88 +475,6 @@ impl NearEnd {
             }
         }
         Ok(())
-    }
-
-    /// A receipt came home: once it is in the ledger, the spool lets go.
-    fn receipted(&mut self, receipt: &Receipt, listener: &mut dyn Listener) -> Result<(), LinkError> {
-        let id = receipt.body.object;
-        let kind = match receipt.body.kind {
-            ObjectKind::Pack => SpoolKind::Pack,
-            ObjectKind::Manifest => SpoolKind::Manifest,
-            ObjectKind::DepositorCard => return Ok(()),
-        };
-        let Some(spool) = self.spool.as_mut().filter(|spool| spool.waiting(kind).any(|waits| waits == id)) else {
-            return Ok(());
-        };
-        match ledger::note(&self.state, &self.signer, kind, id, &ReceiptBytes(receipt.encode())) {
-            Ok(()) => {}
-            Err(e @ LedgerError::Unfit { .. }) => {
-                listener.told(Told::Nonsense(e.to_string()));
-                return Ok(());
-            }
-            Err(e) => return Err(CourierError::from(e).into()),
-        }
-        spool.remove(kind, id).map_err(CourierError::from)?;
-        if kind == SpoolKind::Manifest {
-            waybill::forget(self.state.folder(), id);
-        }
-        let left = spool.list().map_err(CourierError::from)?.len();
-        self.said = left;
-        if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
-            self.keys.remove(&key);
-            self.driver.link().withdraw(key);
-        }
-        listener.told(Told::Receipted { kind: kind.object_kind(), id, left });
-        if left == 0 {
-            self.listed_at = None;
-        }
-        Ok(())
-    }
-
-    fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
-        let Some(progress) = self.objects.get(&id) else { return };
-        if denial == Denial::Absent {
-            if matches!(progress, Progress::Travels(_)) {
-                return;
-            }
-            // It is sent again. What crosses just now was not there when it was asked for.
-            if matches!(progress, Progress::Awaited(_)) {
-                self.objects.remove(&id);
-            }
-            return;
-        }
-        if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
-            // It is there and is stored once it can be; nothing more is sent of it.
-            return listener.told(Told::NotNow { id, why });
-        }
-        self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
-        listener.told(Told::Denied { id, why });
-    }
-
-    /// Asks for receipts that are long in coming: they, or the other end's memory of them, may be lost.
-    fn ask(&mut self) {
-        if self.question.is_some_and(|key| self.outbox.has(key)) {
-            return;
-        }
-        let round_trip = self.driver.status().light.unwrap_or_default() * 2;
-        let now = self.driver.now();
-        let late = |p: &&mut Progress| match p {
-            Progress::Awaited(at) => now.since(*at) >= PATIENCE + round_trip,
-            Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
-            _ => false,
-        };
-        let mut ids = Vec::new();
-        for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
-            ids.push(*id);
-            *progress = match progress {
-                Progress::Travels(_) => Progress::Travels(Some(now)),
-                _ => Progress::Awaited(now),
-            };
-        }
-        if !ids.is_empty() {
-            let question = Message::Asked(ids).encode(self.driver.now().0);
-            self.question = self.outbox.send(self.driver.link(), question);
-        }
     }
 
     /// Whether nothing waits any more; an error when what waits cannot be sent.
@@ -558,10 +518,9 @@ const WINDOW_LEN: u64 = 1 << 30;
 const CARD_LEN_MAX: u64 = 1 << 17;
 /// How often one looks whether something new waits.
 const LIST_EVERY: Duration = Duration::from_secs(2);
-/// How long a receipt may take after its object arrived, beside the way there and back.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often one asks whether what travels on a disk has arrived.
-const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(400);
 const LINGER_WAIT: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests;

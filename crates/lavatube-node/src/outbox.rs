@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use lavatube_base::BlockId;
 use lavatube_base::digest::h16;
-use lavatube_link::{Block, Link, SymbolStore};
+use lavatube_link::Block;
+
+use crate::carrier::Carrier;
 
 /// Short messages on their way out, and the names of all blocks of this end.
 #[derive(Debug, Default)]
@@ -23,7 +25,7 @@ impl Outbox {
     }
 
     /// Sends a short message before all else. Returns its name, or `None` when too many wait: the other end will ask.
-    pub fn send<S: SymbolStore>(&mut self, link: &mut Link<S>, message: Vec<u8>) -> Option<u64> {
+    pub fn send(&mut self, link: &mut dyn Carrier, message: Vec<u8>) -> Option<u64> {
         if self.messages.len() >= MESSAGES_MAX {
             return None;
         }

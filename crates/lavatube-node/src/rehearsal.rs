@@ -4,11 +4,13 @@
 //! can jump from one event to the next: a blackout of two weeks takes as long as the packets around it. It must not know what
 //! crosses. No step of the walk.
 
+mod sky;
+
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -18,14 +20,16 @@ use lavatube_client::courier::CourierError;
 use lavatube_client::spool::Spool;
 use lavatube_link::{Line, Status};
 
+use crate::carrier::Driver;
 use crate::depositor::{Places, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
-use crate::driver::Driver;
 use crate::far_end::{FarEnd, Listener};
 use crate::link_folder::{self, LinkError, Pairing};
 use crate::near_end::NearEnd;
+use crate::pace::Pace;
 use crate::port::{self, Port};
 use crate::told::Told;
+use sky::{Sky, Window};
 
 /// What is rehearsed.
 pub struct Plan<'p> {
@@ -74,6 +78,14 @@ pub enum Moment {
     },
     /// About each second: how it goes.
     Progress(Progress),
+    /// All of it was sent to where no word comes back.
+    Sent,
+    /// What was sent is asked for again.
+    Asks,
+    /// About each second while it comes: bytes that came back, and bits a second since the last time.
+    Comes(u64, f64),
+    /// All that was asked for is here.
+    Home,
 }
 
 /// How it goes.
@@ -81,7 +93,7 @@ pub enum Moment {
 pub struct Progress {
     /// Bytes that wait for the vault, or have waited.
     pub len: u64,
-    /// Bytes whose receipts are home.
+    /// Bytes whose receipts are home; where none come, those that were sent.
     pub len_receipted: u64,
     /// Objects whose receipts are not.
     pub left: usize,
@@ -110,92 +122,32 @@ pub struct Figures {
     pub first: Duration,
     /// What became of packets: to the vault, and back.
     pub tallies: [Tally; 2],
+    /// Where no word comes back: what is known all the same.
+    pub one_way: Option<OneWay>,
     /// Symbols sent, how many of them once more, and those that came and were not needed.
     pub symbols: [u64; 3],
 }
 
-/// Drains the spool of `plan.near` into the vault of `plan.far`; `None` when it was stopped.
-///
-/// # Errors
-/// [`LinkError`] as the two ends have it, and when the link never lets all of it through.
-pub fn run(plan: &Plan<'_>, watch: &mut dyn FnMut(Duration, Moment)) -> Result<Option<Figures>, LinkError> {
-    Rehearsal::open(plan)?.run(plan, watch)
+/// What is known of a crossing from which no word comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneWay {
+    /// The chance that something did not arrive is at most one in so many, if losses are no worse than provided for.
+    pub one_in: u64,
+    /// Objects that the vault stored, as only somebody over there can see.
+    pub stored: usize,
+    /// Objects that still wait here, because nobody has receipted them.
+    pub kept: usize,
 }
 
-/// The two channels, and the clock.
-struct Sky {
-    /// `None` when time is real.
-    clock: Option<Instant>,
-    channels: [Channel; 2],
-    /// Until when each end waits.
-    until: [Instant; 2],
-}
-
-impl Sky {
-    fn now(&self) -> Instant {
-        self.clock.unwrap_or_else(port::now)
-    }
-
-    /// Whether an end has something to do.
-    fn is_due(&self, end: usize) -> bool {
-        let arrives = self.channels[1 - end].poll_timeout();
-        arrives.into_iter().chain([self.until[end]]).any(|at| at <= self.now())
-    }
-
-    /// Lets time pass until then; a part of it when it is real.
-    fn advance(&mut self, to: Instant) {
-        match &mut self.clock {
-            Some(clock) => *clock = to.max(*clock),
-            None => std::thread::sleep(to.since(port::now()).min(NAP_MAX)),
-        }
-    }
-}
-
-/// The port of one end.
-struct Window {
-    sky: Rc<RefCell<Sky>>,
-    end: usize,
-}
-
-impl Port for Window {
-    fn now(&self) -> Instant {
-        self.sky.borrow().now()
-    }
-
-    fn has_peer(&self) -> bool {
-        true
-    }
-
-    fn send(&mut self, datagram: &[u8]) {
-        let mut sky = self.sky.borrow_mut();
-        let now = sky.now();
-        sky.channels[self.end].offer(datagram, now);
-    }
-
-    fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let mut sky = self.sky.borrow_mut();
-        let now = sky.now();
-        let datagram = sky.channels[1 - self.end].poll(now)?;
-        let len = datagram.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&datagram[..len]);
-        Some(len)
-    }
-
-    fn genuine(&mut self) {}
-
-    fn wait(&mut self, wait: Duration) -> Result<(), LinkError> {
-        let mut sky = self.sky.borrow_mut();
-        sky.until[self.end] = sky.now() + wait;
-        Ok(())
-    }
-
-    fn address(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn moved(&mut self) -> Option<SocketAddr> {
-        None
-    }
+/// What the way home came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Home {
+    /// From the first question to the last answer.
+    pub took: Duration,
+    /// How much of this the link was open.
+    pub open: Duration,
+    /// Bytes that were sent meanwhile: to the vault, and back.
+    pub lens: [u64; 2],
 }
 
 /// What an end has told.
@@ -226,7 +178,9 @@ impl Ear {
     }
 }
 
-struct Rehearsal {
+/// A rehearsal that has begun.
+pub struct Rehearsal<'p> {
+    plan: &'p Plan<'p>,
     sky: Rc<RefCell<Sky>>,
     near: NearEnd,
     far: FarEnd,
@@ -245,10 +199,22 @@ struct Rehearsal {
     open: Duration,
     told_at: Instant,
     told_len: u64,
+    start: Instant,
+    /// What had come back before something was asked for.
+    asked_after: Option<u64>,
+    /// The spool of the near end.
+    folder: PathBuf,
+    /// Where no word comes back: what was sent, with the chance that it did not arrive, and what the vault stored.
+    sent: Option<BTreeMap<ObjectId, f64>>,
+    stored: BTreeSet<ObjectId>,
 }
 
-impl Rehearsal {
-    fn open(plan: &Plan<'_>) -> Result<Self, LinkError> {
+impl<'p> Rehearsal<'p> {
+    /// Opens both ends.
+    ///
+    /// # Errors
+    /// [`LinkError`] as the two ends have it.
+    pub fn open(plan: &'p Plan<'p>) -> Result<Self, LinkError> {
         let start = if plan.fast { plan.start } else { port::now() };
         let [there, back] = plan.ways.clone();
         let channels = [Channel::new(there, plan.seed), Channel::new(back, !plan.seed)];
@@ -267,8 +233,10 @@ impl Rehearsal {
                 waiting.insert(id, spool.len(id).map_err(CourierError::from)?.unwrap_or(0));
             }
         }
+        let is_one_way = Pairing::open(&plan.near.vault)?.one_way()?.is_some();
         let (objects, len) = (waiting.len(), waiting.values().sum());
         Ok(Self {
+            plan,
             sky,
             near,
             far,
@@ -285,50 +253,161 @@ impl Rehearsal {
             open: Duration::ZERO,
             told_at: start,
             told_len: 0,
+            start,
+            asked_after: None,
+            folder,
+            sent: is_one_way.then(BTreeMap::new),
+            stored: BTreeSet::new(),
         })
     }
 
-    fn run(mut self, plan: &Plan<'_>, watch: &mut dyn FnMut(Duration, Moment)) -> Result<Option<Figures>, LinkError> {
-        let start = self.turned;
+    /// Drains the spool of the near end into the vault of the far one; `None` when it was stopped.
+    ///
+    /// # Errors
+    /// [`LinkError`] as the two ends have it, and when the link never lets all of it through.
+    pub fn drain(&mut self, watch: &mut dyn FnMut(Duration, Moment)) -> Result<Option<Figures>, LinkError> {
+        let plan = self.plan;
         let mut blackouts = plan.blackouts.iter().peekable();
-        let mut watch = |at: Instant, moment| watch(at.since(start), moment);
         if self.is_open {
-            watch(start, Moment::Opens);
+            self.tell(self.start, watch, Moment::Opens);
         }
         loop {
             if plan.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            if !self.turn()? {
+            if !self.turn(true)? {
                 break;
             }
-            let now = self.sky.borrow().now();
-            self.note(now, &mut watch);
+            let now = self.now();
+            self.note(now, watch);
             let crossed = self.sky.borrow().channels[0].tally().len_delivered;
             let share = crossed as f64 / self.len.max(1) as f64;
             if let Some(blackout) = blackouts.next_if(|b| share >= b.after) {
                 self.darken(now, blackout.lasts);
-                watch(now, Moment::Darkens(blackout.lasts));
+                self.tell(now, watch, Moment::Darkens(blackout.lasts));
             }
-            if now.since(start) >= REHEARSAL_MAX {
-                let why = format!("a rehearsal ends after {} days", REHEARSAL_MAX.as_secs() / 86_400);
-                return Err(LinkError::Stuck { count: self.waiting.len(), why });
-            }
-            let mut sky = self.sky.borrow_mut();
-            let arrivals = sky.channels.iter().filter_map(Channel::poll_timeout).chain(self.turns);
-            let next = arrivals.chain(sky.until).min().unwrap_or(now);
-            sky.advance(next);
+            self.pass()?;
         }
-        let now = self.sky.borrow().now();
-        self.note(now, &mut watch);
-        Ok(Some(self.figures(start)))
+        if self.sent.is_some() {
+            self.note(self.now(), watch);
+            self.tell(self.now(), watch, Moment::Sent);
+            self.arrive(watch)?;
+        }
+        self.note(self.now(), watch);
+        Ok(Some(self.figures(self.start)?))
+    }
+
+    /// Lets what is on its way arrive: no word says that it has.
+    fn arrive(&mut self, watch: &mut dyn FnMut(Duration, Moment)) -> Result<(), LinkError> {
+        let light = self.plan.ways[0].light;
+        let until = self.now() + self.sky.borrow().channels[0].backlog(self.now()) + light + SETTLES;
+        while self.now() < until && !self.plan.stop.load(Ordering::Relaxed) {
+            self.sky.borrow_mut().until[0] = until;
+            if self.sky.borrow().is_due(1) {
+                let wait = self.far.turn(&mut self.ears[1])?;
+                self.far.driver.pump(wait)?;
+            }
+            self.note(self.now(), watch);
+            self.pass()?;
+        }
+        Ok(())
+    }
+
+    /// Turns the link while `read` asks the vault over it, on a thread of its own and with no more than this pace; `None`
+    /// when it was stopped. In played time, reading itself takes no time.
+    ///
+    /// # Errors
+    /// [`LinkError`] as the two ends have it, and when the link never lets all of it through.
+    pub fn read<R: Send>(
+        &mut self,
+        watch: &mut dyn FnMut(Duration, Moment),
+        read: impl FnOnce(Arc<Pace>) -> R + Send,
+    ) -> Result<Option<(Home, R)>, LinkError> {
+        let begin = self.now();
+        let lens = self.lens();
+        self.near.only_reads();
+        (self.asked_after, self.told_at, self.told_len) = (Some(lens[1]), begin, lens[1]);
+        (self.open, self.turned) = (Duration::ZERO, begin);
+        self.tell(begin, watch, Moment::Asks);
+        let pace = Arc::new(Pace::new(self.plan.fast));
+        let (ended, outcome) = std::thread::scope(|scope| {
+            let over = Over(Arc::clone(&pace));
+            let reader = scope.spawn(move || {
+                let over = over;
+                read(Arc::clone(&over.0))
+            });
+            let ended = self.turn_for(&pace, watch);
+            // Who still waits is told that nothing comes any more.
+            pace.end();
+            (ended, reader.join())
+        });
+        let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if !ended? {
+            return Ok(None);
+        }
+        let (now, after) = (self.now(), self.lens());
+        self.note(now, watch);
+        self.tell(now, watch, Moment::Home);
+        let open = self.open + if self.is_open { now.since(self.turned) } else { Duration::ZERO };
+        let home = Home { took: now.since(begin), open, lens: [after[0] - lens[0], after[1] - lens[1]] };
+        Ok(Some((home, outcome)))
+    }
+
+    /// Turns the link until the reader is done; `false` when it was stopped.
+    fn turn_for(&mut self, pace: &Pace, watch: &mut dyn FnMut(Duration, Moment)) -> Result<bool, LinkError> {
+        let mut news = self.near.news();
+        loop {
+            if self.plan.stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            match pace.may_run() {
+                None => return Ok(true),
+                Some(false) => continue,
+                Some(true) => {}
+            }
+            self.turn(false)?;
+            self.note(self.now(), watch);
+            if self.near.news() == news {
+                self.pass()?;
+            } else {
+                news = self.near.news();
+                pace.tell();
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.sky.borrow().now()
+    }
+
+    /// Bytes that were sent so far, to the vault and back.
+    fn lens(&self) -> [u64; 2] {
+        self.sky.borrow().channels.each_ref().map(|channel| channel.tally().len_offered)
+    }
+
+    fn tell(&self, at: Instant, watch: &mut dyn FnMut(Duration, Moment), moment: Moment) {
+        watch(at.since(self.start), moment);
+    }
+
+    /// Lets time pass until something happens.
+    fn pass(&self) -> Result<(), LinkError> {
+        let mut sky = self.sky.borrow_mut();
+        let now = sky.now();
+        if now.since(self.start) >= REHEARSAL_MAX {
+            let why = format!("a rehearsal ends after {} days", REHEARSAL_MAX.as_secs() / 86_400);
+            return Err(LinkError::Stuck { count: self.waiting.len(), why });
+        }
+        let arrivals = sky.channels.iter().filter_map(Channel::poll_timeout).chain(self.turns);
+        let next = arrivals.chain(sky.until).min().unwrap_or(now);
+        sky.advance(next);
+        Ok(())
     }
 
     /// Turns the ends that have something to do; whether the near one goes on.
-    fn turn(&mut self) -> Result<bool, LinkError> {
+    fn turn(&mut self, once: bool) -> Result<bool, LinkError> {
         let [near, far] = &mut self.ears;
         if self.sky.borrow().is_due(0) {
-            let Some(wait) = self.near.turn(true, near)? else { return Ok(false) };
+            let Some(wait) = self.near.turn(once, near)? else { return Ok(false) };
             self.near.driver.pump(near.wait(wait))?;
         }
         if self.sky.borrow().is_due(1) {
@@ -339,24 +418,42 @@ impl Rehearsal {
     }
 
     /// Tells what has happened.
-    fn note(&mut self, now: Instant, watch: &mut dyn FnMut(Instant, Moment)) {
+    fn note(&mut self, now: Instant, watch: &mut dyn FnMut(Duration, Moment)) {
         if self.turns.is_some_and(|at| at <= now) {
             self.weather(now, watch);
         }
         for (end, ear) in self.ears.iter_mut().enumerate() {
             for told in ear.told.drain(..) {
-                if let Told::Receipted { id, .. } = told
-                    && let Some(len) = self.waiting.remove(&id)
-                {
+                // Where no word comes back, what was sent is all that is known here.
+                let done = match (&told, &mut self.sent) {
+                    (Told::Receipted { id, .. }, None) => Some(*id),
+                    (Told::Sent { id, one_in }, Some(sent)) => {
+                        sent.insert(*id, 1.0 / (*one_in).max(1) as f64);
+                        Some(*id)
+                    }
+                    (Told::Stored { id, .. }, _) => {
+                        self.stored.insert(*id);
+                        None
+                    }
+                    _ => None,
+                };
+                if let Some(len) = done.and_then(|id| self.waiting.remove(&id)) {
                     self.len_receipted += len;
                     self.first.get_or_insert(now);
                     self.last = now;
                 }
-                watch(now, Moment::Told { far: end == 1, told });
+                watch(now.since(self.start), Moment::Told { far: end == 1, told });
             }
         }
         let since = now.since(self.told_at);
-        if since >= TELL_EVERY {
+        if since >= TELL_EVERY
+            && let Some(before) = self.asked_after
+        {
+            let len = self.sky.borrow().channels[1].tally().len_delivered;
+            let rate_bit_s = 8.0 * len.saturating_sub(self.told_len) as f64 / since.as_secs_f64();
+            (self.told_at, self.told_len) = (now, len);
+            self.tell(now, watch, Moment::Comes(len.saturating_sub(before), rate_bit_s));
+        } else if since >= TELL_EVERY {
             let sky = self.sky.borrow();
             let len = sky.channels[0].tally().len_delivered;
             let progress = Progress {
@@ -369,12 +466,13 @@ impl Rehearsal {
                 line: self.ears[0].line,
             };
             (self.told_at, self.told_len) = (now, len);
-            watch(now, Moment::Progress(progress));
+            drop(sky);
+            self.tell(now, watch, Moment::Progress(progress));
         }
     }
 
     /// Contacts open and close, blackouts end.
-    fn weather(&mut self, now: Instant, watch: &mut dyn FnMut(Instant, Moment)) {
+    fn weather(&mut self, now: Instant, watch: &mut dyn FnMut(Duration, Moment)) {
         let sky = self.sky.borrow();
         let is_open = sky.channels[0].is_open(now);
         self.turns = sky.channels[0].turns_after(now);
@@ -384,8 +482,9 @@ impl Rehearsal {
         if self.is_open {
             self.open += now.since(self.turned);
         }
+        drop(sky);
         (self.is_open, self.turned) = (is_open, now);
-        watch(now, if is_open { Moment::Opens } else { Moment::Closes });
+        self.tell(now, watch, if is_open { Moment::Opens } else { Moment::Closes });
     }
 
     fn darken(&mut self, now: Instant, lasts: Duration) {
@@ -398,10 +497,21 @@ impl Rehearsal {
         self.turns = sky.channels[0].turns_after(now);
     }
 
-    fn figures(&self, start: Instant) -> Figures {
+    fn one_way(&self) -> Result<Option<OneWay>, LinkError> {
+        let Some(sent) = &self.sent else { return Ok(None) };
+        let chance: f64 = sent.values().sum();
+        let spool = DirectorySpool::beside(&self.folder).map_err(CourierError::from)?;
+        let kept = spool.map_or(Ok(Vec::new()), |spool| spool.list()).map_err(CourierError::from)?.len();
+        let stored = sent.keys().filter(|id| self.stored.contains(id)).count();
+        // Rounded down, so that no more is said than is known.
+        Ok(Some(OneWay { one_in: (1.0 / chance.max(1e-18)) as u64, stored, kept }))
+    }
+
+    fn figures(&self, start: Instant) -> Result<Figures, LinkError> {
         let (sent, came) = (self.near.driver.status().totals, self.far.driver.status().totals);
         let open = if self.is_open { self.open + self.last.since(self.turned) } else { self.open };
-        Figures {
+        Ok(Figures {
+            one_way: self.one_way()?,
             objects: self.objects - self.waiting.len(),
             len: self.len_receipted,
             took: self.last.since(start),
@@ -409,14 +519,23 @@ impl Rehearsal {
             first: self.first.unwrap_or(self.last).since(start),
             tallies: self.sky.borrow().channels.each_ref().map(Channel::tally),
             symbols: [sent.symbols_sent, sent.symbols_resent, came.symbols_needless],
-        }
+        })
+    }
+}
+
+/// Ends the pace, also when the reader panics.
+struct Over(Arc<Pace>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
 /// How long an end may sleep that nothing can reach.
 const DARK_WAIT: Duration = Duration::from_secs(60);
-/// The longest sleep in real time: a signal to end is noticed after it.
-const NAP_MAX: Duration = Duration::from_millis(100);
+/// The far end is done with what arrived within this.
+const SETTLES: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Longer than any link is planned for; who waits longer waits for ever.
 const REHEARSAL_MAX: Duration = Duration::from_secs(1000 * 86_400);

@@ -12,7 +12,7 @@ use lavatube_channel::Way;
 
 use crate::atomic::{self, COMMON, IfThere};
 use crate::depositor::{self, DepositorError, Places, VaultPlan};
-use crate::link_folder::{self, LinkError, Pairing, io_error};
+use crate::link_folder::{self, LinkError, OneWayFile, Pairing, io_error};
 
 /// The two machines of a rehearsal.
 #[derive(Debug, Clone)]
@@ -57,14 +57,25 @@ impl Stage {
             }
             let peer = Pairing::open(folder)?.file.peer;
             link_folder::pair(folder, &peer, |file| {
-                file.rate_up_bit_s = Some(out.rate_bit_s);
-                file.rate_down_bit_s = Some(coming.rate_bit_s);
+                file.rate_up_bit_s = Some(out.rate_bit_s).filter(|_| !is_shut(out));
+                file.rate_down_bit_s = Some(coming.rate_bit_s).filter(|_| !is_shut(coming));
+                if is_shut(back) {
+                    // As a careful person would: for twice what the link is said to lose.
+                    let usual = OneWayFile::default();
+                    let loss = (2.0 * there.loss).clamp(usual.loss, LOSS_MOST);
+                    (file.return_path, file.one_way) = (Some(false), Some(OneWayFile { loss, ..usual }));
+                }
                 file.plan_origin_unix_s = plan.as_ref().map(|_| origin.0 / SECOND);
                 file.plan = plan.map(|_| PLAN.into());
             })?;
         }
         Ok(())
     }
+}
+
+/// Whether nothing ever passes this way.
+fn is_shut(way: &Way) -> bool {
+    way.dark.contains(&(Instant(0), Instant(u64::MAX)))
 }
 
 /// The promised contacts of one end, or `None` when the link is always up.
@@ -84,6 +95,8 @@ fn plan_text(out: &Way, coming: &Way, origin: Instant) -> Option<String> {
     Some(text)
 }
 
+/// The most loss that can be provided for.
+const LOSS_MOST: f64 = 0.6;
 /// The file of the plan, in the folder of either end.
 const PLAN: &str = "contacts.txt";
 /// As far as contacts are planned, and how many at most.

@@ -2,8 +2,8 @@
 //! talks TCP to foreign nodes.
 //!
 //! Plain calls on one thread: [`TcpclPort::pump`] writes, waits and reads, [`TcpclPort::event`] tells what came of it. A
-//! bundle that came in stays unacknowledged until its owner has stored it. It must not know what a bundle is. No step of the
-//! walk yet: the daemons do not use it so far.
+//! bundle that came in stays unacknowledged until its owner has stored it. It must not know what a bundle is.
+//! No step of the walk, which takes the native way.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -57,6 +57,10 @@ impl TcpclListener {
         let listener = TcpListener::bind(address).map_err(bad)?;
         listener.set_nonblocking(true).map_err(bad)?;
         Ok(Self { listener, node: node.to_owned() })
+    }
+
+    pub(crate) fn socket(&self) -> &TcpListener {
+        &self.listener
     }
 
     /// Where it listens.
@@ -140,6 +144,28 @@ impl TcpclPort {
     /// A bundle that came in is no bundle, or one that will never be taken.
     pub fn refused(&mut self, transfer: u64) {
         self.session.refused(transfer, lavatube_format::tcpcl::Refusal::NotAcceptable);
+    }
+
+    /// There is no room for a bundle that came in: its sender shall try again later.
+    pub fn busy(&mut self, transfer: u64) {
+        self.session.refused(transfer, lavatube_format::tcpcl::Refusal::NoResources);
+    }
+
+    /// What the connection waits for, and until when; nothing when the session takes nothing and has nothing to write.
+    pub(crate) fn waits_for(&self) -> (&TcpStream, PollFlags, Option<Instant>) {
+        let mut flags = PollFlags::empty();
+        if self.session.wants_input() {
+            flags |= PollFlags::IN;
+        }
+        if self.written < self.outgoing.len() {
+            flags |= PollFlags::OUT;
+        }
+        let at = if self.taken < self.incoming.len() && self.session.wants_input() {
+            Some(clock::now())
+        } else {
+            self.session.poll_timeout()
+        };
+        (&self.stream, flags, at)
     }
 
     /// The session is to end when what is under way has been answered.
@@ -247,7 +273,7 @@ fn fault(address: &str, e: &io::Error) -> TcpclError {
     TcpclError { address: address.to_owned(), text: plain(&e.to_string()) }
 }
 
-fn timespec(wait: Duration) -> Timespec {
+pub(crate) fn timespec(wait: Duration) -> Timespec {
     Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() }
 }
 

@@ -22,7 +22,7 @@ pub use chunk_id::{ChunkIdKey, Opened};
 pub use deposit::DepositKeys;
 pub use error::SealError;
 pub use lavatube_format::key_file::Secret;
-pub use link::{LinkEnd, LinkKey, LinkKeys};
+pub use link::{BundleKeys, LinkEnd, LinkKey, LinkKeys};
 pub use pack::{PackKeys, PackOpener};
 pub use read::{ReadKeys, Reads, Unwrap, verify_manifest};
 pub use root::{Root, TenantSecrets};

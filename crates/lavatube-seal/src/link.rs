@@ -1,7 +1,7 @@
 //! The keys of a link (FORMAT section 13): each end has a static X25519 key, and both derive the same two keys from them, one
 //! for each direction.
 //!
-//! They tag datagrams and nothing else: what crosses the link is sealed already, and whoever learns a link key can at worst
+//! They tag datagrams, and keys of bundles are made of them, and nothing else: what crosses the link is sealed already, and whoever learns a link key can at worst
 //! keep the link busy. It must not know datagrams or files.
 
 use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
@@ -33,6 +33,22 @@ pub struct LinkKeys {
     pub outbound: Secret,
     /// Tags what the other end sends.
     pub inbound: Secret,
+}
+
+/// The two keys of the bundles of one direction.
+pub struct BundleKeys {
+    /// Signs.
+    pub mac: Secret,
+    /// Encrypts.
+    pub cipher: Secret,
+}
+
+impl BundleKeys {
+    /// Those that go with `direction`, one of [`LinkKeys`].
+    pub fn of(direction: &[u8; 32]) -> Self {
+        let prk = kdf::extract(b"lavatube/1 bundles", direction);
+        Self { mac: kdf::expand32(&prk, &[b"mac"]), cipher: kdf::expand32(&prk, &[b"cipher"]) }
+    }
 }
 
 impl LinkKey {

@@ -3,6 +3,7 @@
 //! It must do what `lavatube_node::depositor::backup` does, in the same order, so that what is learnt here holds there. It
 //! must not know crashes: they unwind through it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lavatube_base::Verified;
@@ -15,7 +16,7 @@ use lavatube_client::doubt;
 use lavatube_client::far::Far;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
-use lavatube_client::session::{self, Recovered, SessionError};
+use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
 use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::DepositKeys;
 use lavatube_vault::{DepositError, OpenError};
@@ -111,17 +112,66 @@ pub fn backup(
     doubt::settle(state, far, &drained, &mut courier, &mut catalog)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
-    let delivery = Delivery::new(open.keys.session(), state, courier, &meter);
+    let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, false, &meter)?;
+    Ok(Outcome { report, promise, recovered, drained })
+}
+
+/// Takes a snapshot into the spool, for a vault at the other end of a link, as `lavatube_node::depositor` does there.
+///
+/// # Errors
+/// [`RunError`]; what was put into the spool before the error is kept for the next run.
+pub fn backup_for_far(
+    machine: &Machine,
+    source: &SimSource,
+    request: &Request<'_>,
+    chance: &mut Chance,
+    wires: &Arc<Wires>,
+) -> Result<Outcome, RunError> {
+    let state = &machine.state;
+    keep_card(state, &machine.deposit.card().encode())?;
+    let mut spool = machine.spool.reopen();
+    let mut courier = Courier::new(None, &mut spool, state);
+    let mut catalog = Catalog::open(state)?;
+    let mut dice = |out: &mut [u8]| {
+        chance.fill(out);
+        if out.len() == 32 {
+            wires.keep_secret("a session's secret", out);
+        }
+    };
+    let mut chain = Chain::known(state, &machine.deposit)?;
+    let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
+    let open = session::begin(state, &machine.deposit, &mut dice)?;
+    let waiting = machine.spool.ids();
+    doubt::account(state, &waiting, &BTreeSet::new(), &mut courier, &mut catalog)?;
+    let meter = Meter::default();
+    let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, true, &meter)?;
+    Ok(Outcome { report, promise, recovered, drained: Drained::default() })
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a backup consists of")]
+fn take<'a>(
+    machine: &'a Machine,
+    source: &SimSource,
+    request: &Request<'_>,
+    open: &OpenSession,
+    catalog: &mut Catalog<'a>,
+    chain: &mut Chain,
+    courier: Courier<'a>,
+    far: bool,
+    meter: &'a Meter,
+) -> Result<(Report, Promise), RunError> {
+    let state = &machine.state;
+    let delivery = Delivery::new(open.keys.session(), state, courier, meter).keeping_heads(far);
     let line = Line::new(Packer::new(open.keys.clone()), delivery)?;
     let mut front = line.front();
-    let prepared = backup::prepare(source, request, &machine.deposit, state, &mut catalog, &mut front, &meter)?;
+    let prepared = backup::prepare(source, request, &machine.deposit, state, catalog, &mut front, meter)?;
     let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
     let (packed, mut courier) = line.finish(&ask)?;
-    session::finish(state, &machine.deposit, &open, &packed.packs, packed.found, &mut chain, &mut courier)?;
+    session::finish(state, &machine.deposit, open, &packed.packs, packed.found, chain, &mut courier)?;
     let report = prepared.complete()?;
     session::close(state)?;
     let promise = courier.promise();
-    Ok(Outcome { report, promise, recovered, drained })
+    Ok((report, promise))
 }
 
 /// Keeps a copy of the depositor's card, as `lavatube_node` does.

@@ -1,9 +1,9 @@
-//! Floor 4: the real client and vault in one thread, one seed and virtual time.
+//! Floor 4: the real client, link and vault in one thread, one seed and virtual time.
 //!
 //! A seed draws a [`World`]: its drives, its source, its hardships, and when who dies. The world lives through rounds of
 //! torment, in which nothing may ever be wrong, and a calm, in which all must become well; `invariants/` says what wrong
-//! and well are. What fails is found again by its seed. Walks all of docs/WALK.md but the link, whose place a perfect
-//! channel takes.
+//! and well are. What fails is found again by its seed. Walks all of docs/WALK.md. Where the plan says so (`link = 1`), the
+//! vault is far and everything crosses a link; elsewhere a function call takes its place.
 //!
 //! | file | is |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `wires`, `book` | clock, trace and fuse; what left the depositor and what was receipted |
 //! | `seams/` | source, sink, state, spool, drive, pipeline and far side, with all the faults their contracts allow |
 //! | `depositor`, `reader` | the rooms composed as `lavatube-node` composes them |
+//! | `link/` | both ends of a link on the real engine, and the dark between them |
 //! | `atlas` | physical faults, within what redundancy promises |
 //! | `world`, `rounds`, `inspect` | what there is, what happens, and the onlooker who compares |
 //! | `invariants/` | what must hold, one checker a file |
@@ -22,6 +23,7 @@ pub mod chance;
 mod depositor;
 mod inspect;
 mod invariants;
+mod link;
 mod plan;
 mod reader;
 mod rounds;

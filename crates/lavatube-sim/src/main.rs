@@ -5,12 +5,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use lavatube_sim::{Plan, SCENARIOS, Settings, Telling, live_as};
+use lavatube_sim::{Plan, SCENARIOS, Sabotage, Settings, Telling, live_as};
 
 const USAGE: &str = "\
-lavatube-sim --seed N [--rounds N] [--count N] [--scenario NAME] [--set NAME=NUMBER]... [-v|-vv]
+lavatube-sim --seed N [--rounds N] [--count N] [--scenario NAME] [--set NAME=NUMBER]... [--plant BUG] [-v|-vv]
   --scenario  fixes part of the plan: scenarios/NAME.toml
   --set       fixes one line of it
+  --plant     plants a bug, by its name in crates/lavatube-sim/src/sabotage.rs
   -v, -vv     tells the story, and every call that is traced";
 
 struct Asked {
@@ -29,7 +30,7 @@ fn asked() -> Result<Asked, String> {
         match &word[..] {
             "-v" => asked.settings.telling = Telling::Story,
             "-vv" => asked.settings.telling = Telling::EveryCall,
-            "--seed" | "--rounds" | "--count" | "--scenario" | "--set" => {
+            "--seed" | "--rounds" | "--count" | "--scenario" | "--set" | "--plant" => {
                 let value = words.next().ok_or_else(|| format!("{word} wants a value\n{USAGE}"))?;
                 asked.take(&word, &value)?;
             }
@@ -47,6 +48,12 @@ impl Asked {
             "--rounds" => return number().map(|n| self.settings.rounds = n),
             "--count" => return number().map(|n| self.count = n),
             "--set" => value,
+            "--plant" => {
+                let all = Sabotage::ALL.into_iter().chain(Sabotage::OF_LINK);
+                let found = all.into_iter().find(|s| format!("{s:?}") == value);
+                self.settings.sabotage = Some(found.ok_or_else(|| format!("there is no bug {value:?} to plant"))?);
+                return Ok(());
+            }
             _ => {
                 let found = SCENARIOS.iter().find(|s| s.0 == value);
                 found.ok_or_else(|| format!("there is no scenario {value:?}\n{USAGE}"))?.1

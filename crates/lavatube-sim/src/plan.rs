@@ -12,6 +12,7 @@ pub const SCENARIOS: &[(&str, &str)] = &[
     ("away", include_str!("../../../scenarios/away.toml")),
     ("restless", include_str!("../../../scenarios/restless.toml")),
     ("losses", include_str!("../../../scenarios/losses.toml")),
+    ("link", include_str!("../../../scenarios/link.toml")),
     ("beyond_promise", include_str!("../../../scenarios/beyond_promise.toml")),
 ];
 
@@ -47,6 +48,8 @@ pub struct Plan {
     pub loss: u64,
     /// Whether damage may go beyond what redundancy promises: 0 or 1.
     pub beyond_promise: u64,
+    /// Whether the vault is far, at the other end of a link: 0 or 1. What the link is like is drawn apart.
+    pub link: u64,
 }
 
 impl Plan {
@@ -71,6 +74,7 @@ impl Plan {
             repair: some(&[150, 500]),
             loss: some(&[0, 0, 120]),
             beyond_promise: 0,
+            link: 0,
         }
     }
 
@@ -100,6 +104,7 @@ impl Plan {
                 "repair" => plan.repair = value,
                 "loss" => plan.loss = value,
                 "beyond_promise" => plan.beyond_promise = value,
+                "link" => plan.link = value,
                 _ => return Err(wrong()),
             }
         }

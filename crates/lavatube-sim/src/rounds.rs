@@ -129,6 +129,9 @@ impl World {
             self.wires.tell(|| format!("  drive {slot} is in a mood: {mood:?}"));
             self.drives[slot].platter().mood = mood;
         }
+        if self.plan.link == 1 {
+            return self.torment_far(&away, chance);
+        }
         let hardship = self.hardship(chance);
         let card = self.machine.deposit.card().encode();
         let admitted = self.book.has_receipt(Verified::hash(&card).id());
@@ -146,6 +149,20 @@ impl World {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A backup into the spool, and a crossing of what waits there, each under its own hardship.
+    fn torment_far(&mut self, away: &BTreeSet<usize>, chance: &mut Chance) -> Verdict {
+        let hardship = self.hardship(chance);
+        let came = self.backup(&BTreeSet::new(), hardship, chance)?;
+        if let (Err(e), true) = (came, hardship == Hardship::default()) {
+            return Err(format!("a backup that met no hardship failed: {e}"));
+        }
+        let receipted = self.receipted();
+        let hardship = self.hardship(chance);
+        self.cross(away, hardship)?;
+        self.drives.iter().for_each(|d| d.platter().mood = Mood::Sound);
+        growing::nothing_destroyed(&self.drives, &receipted)
     }
 
     /// Takes a backup. The inner value is what came of it, if the process lived and succeeded.
@@ -176,6 +193,9 @@ impl World {
         };
         let mut entropy = Chance::named(self.seed, "entropy", chance.draw());
         let out = self.run("backup", hardship, chance, |world| -> Result<Outcome, RunError> {
+            if world.plan.link == 1 {
+                return depositor::backup_for_far(&world.machine, &world.source, &request, &mut entropy, &world.wires);
+            }
             let (vault, _) = world.open(away)?;
             let far = SimFar::new(vault, &world.book);
             depositor::backup(&world.machine, &far, &world.source, &request, &mut entropy, &world.wires)
@@ -277,6 +297,7 @@ impl World {
             && let Some(older) = self.older_state.take()
         {
             self.wires.tell(|| "  an older copy of the machine's STATE is put back".into());
+            self.forgot = true;
             self.machine.state.put_back(older);
         }
         if chance.per_mille(300) {
@@ -289,7 +310,9 @@ impl World {
         let ease = Hardship::default();
         self.repair(ease, chance)?.ok_or("the vault cannot be opened to repair it")?;
         let promise = self.backup(&BTreeSet::new(), ease, chance)?.map_err(|e| format!("the backup failed: {e}"))?;
-        if promise != Promise::SafeThere {
+        if self.plan.link == 1 {
+            self.cross_calmly()?;
+        } else if promise != Promise::SafeThere {
             return Err("the backup went to the spool though all drives are there".into());
         }
         let repaired = self.repair(ease, chance)?.ok_or("the vault cannot be opened to repair it")?;

@@ -16,15 +16,34 @@ pub enum Sabotage {
     StateForgetsCommits,
     /// The file system does not stamp some changes.
     ChangesLeaveNoStamp,
+    /// An end of the link says that counters are reserved on its disk, and they are not yet.
+    CountersAreReservedLate,
+    /// An end of the link does not remember over a restart which datagrams came in.
+    ReplaysCount,
+    /// The far end accepts a block before what is in it is stored.
+    FarEndAcceptsEarly,
+    /// The near end's spool lets go when the link has delivered, without the vault's receipt.
+    SpoolLetsGoUnreceipted,
+    /// Symbols that came in are in memory only.
+    SymbolsAreNotWritten,
 }
 
 impl Sabotage {
-    /// All of them.
+    /// Those of the seams that every world has.
     pub const ALL: [Self; 5] = [
         Self::DrivesForgetSyncs,
         Self::DrivesReadStale,
         Self::SpoolForgets,
         Self::StateForgetsCommits,
         Self::ChangesLeaveNoStamp,
+    ];
+
+    /// Those of a link: for worlds that have one.
+    pub const OF_LINK: [Self; 5] = [
+        Self::CountersAreReservedLate,
+        Self::ReplaysCount,
+        Self::FarEndAcceptsEarly,
+        Self::SpoolLetsGoUnreceipted,
+        Self::SymbolsAreNotWritten,
     ];
 }

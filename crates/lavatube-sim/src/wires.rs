@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use lavatube_base::ObjectId;
 use lavatube_base::time::WallTime;
 
 /// The payload of the panic by which a simulated process dies.
@@ -134,6 +135,11 @@ impl Wires {
         let mut inner = self.inner();
         (inner.fuse, inner.fault, inner.dead) = (None, None, false);
         inner.calls
+    }
+
+    /// The process dies between two calls: whatever is called while it goes answers that it is dead.
+    pub fn kill(&self) {
+        self.inner().dead = true;
     }
 
     /// Whether the process lives: for calls that leave no trace.
@@ -269,6 +275,11 @@ impl Wires {
     /// The label of an object whose id depends on a random signature; `None` for a pack.
     pub fn label(&self, id: &str) -> Option<String> {
         self.inner().labels.get(id).cloned()
+    }
+
+    /// The name of an object for people.
+    pub fn called(&self, id: &ObjectId) -> String {
+        self.label(&id.to_string()).unwrap_or_else(|| format!("pack {}", id.short()))
     }
 
     /// Bytes that must never leave the machine in clear.

@@ -4,14 +4,17 @@
 //! begin, perhaps die, and leave behind what the seams kept. It must not know in which order things happen: that is the
 //! loop's.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use lavatube_base::sign::EdSigner;
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, DriveId, ObjectId, VaultId};
 use lavatube_client::courier::Promise;
+use lavatube_client::far::Signer;
 use lavatube_format::drive_card::SlotCard;
 use lavatube_format::key_file::Secret;
 use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root};
@@ -21,6 +24,8 @@ use crate::atlas::Atlas;
 use crate::book::Book;
 use crate::chance::Chance;
 use crate::depositor::Machine;
+use crate::link::Opener;
+use crate::link::crossing::Crossing;
 use crate::plan::Plan;
 use crate::sabotage::Sabotage;
 use crate::seams::drive::SimDrive;
@@ -70,8 +75,14 @@ pub struct World {
     pub logs: BTreeMap<WallTime, Log>,
     /// What the machine's state was some time ago, to be put back one day.
     pub older_state: Option<BTreeMap<String, Vec<u8>>>,
+    /// The machine has lost its state, or got an older one back: it may not know what its own manifests are.
+    pub forgot: bool,
     /// What is planted.
     pub sabotage: Option<Sabotage>,
+    /// Whose receipts count.
+    pub vault: Signer,
+    /// The link to the vault, where it is far.
+    pub crossing: Option<Crossing>,
     root: Root,
     signer: [u8; 32],
     crashes: u64,
@@ -122,7 +133,7 @@ impl World {
         };
         let source = SimSource::new(seed, &roots, (plan.tick, plan.restless), &wires, sabotage);
         let drives: Vec<SimDrive> = (0..plan.drives()).map(|n| SimDrive::new(n, seed, &wires, sabotage)).collect();
-        let world = Self {
+        let mut world = Self {
             seed,
             plan,
             wires,
@@ -136,18 +147,22 @@ impl World {
             reported: Vec::new(),
             logs: BTreeMap::new(),
             older_state: None,
+            forgot: false,
             sabotage,
+            vault: Signer { vault: VaultId([0; 16]), key: [0; 32] },
+            crossing: None,
             root,
             signer: seeds[1],
             crashes: 0,
             machines: 0,
             lengths: BTreeMap::new(),
         };
-        world.create(&mut chance)?;
+        world.vault = world.create(&mut chance)?;
+        world.crossing = (plan.link == 1).then(|| Crossing::new(&world));
         Ok(world)
     }
 
-    fn create(&self, chance: &mut Chance) -> Result<(), String> {
+    fn create(&self, chance: &mut Chance) -> Result<Signer, String> {
         let mut id = || {
             let mut out = [0; 16];
             chance.fill(&mut out);
@@ -168,7 +183,8 @@ impl World {
         let authority = self.read.authority_public().clone();
         let (k, m) = (self.plan.k, self.plan.m);
         let new = NewVault { vault, k, m, authority, signer: self.signer()?, drives };
-        Vault::create(new).map(drop).map_err(|e| e.to_string())
+        let vault = Vault::create(new).map_err(|e| e.to_string())?;
+        Ok(Signer { vault: vault.id(), key: vault.vault_key() })
     }
 
     fn signer(&self) -> Result<EdSigner, String> {
@@ -180,11 +196,13 @@ impl World {
     /// # Errors
     /// As [`Vault::open`].
     pub fn open(&self, away: &BTreeSet<usize>) -> Result<(Vault, OpenReport), OpenError> {
-        let drive = |(slot, drive): (usize, &SimDrive)| -> Option<Box<dyn Drive>> {
-            drive.platter().reopen();
-            (!away.contains(&slot)).then(|| Box::new(drive.clone()) as Box<dyn Drive>)
-        };
-        Vault::open(self.drives.iter().enumerate().map(drive).collect(), self.signer().ok())
+        open(&self.drives, away, self.signer().ok())
+    }
+
+    /// What opens the vault as a process does, whenever, without the drives that are away then.
+    pub fn opener(&self, away: &Rc<RefCell<BTreeSet<usize>>>) -> Opener {
+        let (drives, away, signer) = (self.drives.clone(), away.clone(), self.signer);
+        Box::new(move || open(&drives, &away.borrow(), EdSigner::from_seed(&signer).ok()).ok().map(|(vault, _)| vault))
     }
 
     /// Opens the vault as an onlooker, who leaves no trace, without the drives of `away`.
@@ -229,10 +247,16 @@ impl World {
         }
     }
 
-    /// The power fails: whatever was not durable has happened or not.
-    fn lose_power(&mut self) {
+    /// The power of the drives fails.
+    pub fn cut_drives(&mut self) {
         self.crashes += 1;
         self.drives.iter().for_each(|d| d.lose_power(self.crashes));
+    }
+
+    /// The power fails: whatever was not durable has happened or not.
+    fn lose_power(&mut self) {
+        self.cut_drives();
+        self.crossing.iter_mut().for_each(Crossing::lose_power);
         let mut chance = Chance::named(self.seed, "power", self.crashes);
         self.machine.state.lose_power(&mut chance);
         self.machine.spool.lose_power(&mut chance);
@@ -245,6 +269,8 @@ impl World {
     pub fn lose_machine(&mut self, new_key: bool) -> Result<(), String> {
         let spooled = self.machine.spool.waiting() > 0;
         self.reported.iter_mut().filter(|r| spooled && r.promise == Promise::SafeHere).for_each(|r| r.is_due = false);
+        self.crossing.iter_mut().for_each(Crossing::lose_machine);
+        self.forgot = true;
         self.machine.state.wipe();
         self.machine.spool.wipe();
         // What it knew of the spool is gone with that.
@@ -260,6 +286,18 @@ impl World {
     pub fn receipted(&self) -> BTreeSet<ObjectId> {
         self.book.known().into_iter().filter(|k| k.receipt.is_some()).map(|k| k.id).collect()
     }
+}
+
+fn open(
+    drives: &[SimDrive],
+    away: &BTreeSet<usize>,
+    signer: Option<EdSigner>,
+) -> Result<(Vault, OpenReport), OpenError> {
+    let drive = |(slot, drive): (usize, &SimDrive)| -> Option<Box<dyn Drive>> {
+        drive.platter().reopen();
+        (!away.contains(&slot)).then(|| Box::new(drive.clone()) as Box<dyn Drive>)
+    };
+    Vault::open(drives.iter().enumerate().map(drive).collect(), signer)
 }
 
 fn new_keys(root: &Root, wires: &Wires, seed: u64, machine: u64) -> Result<DepositKeys, String> {

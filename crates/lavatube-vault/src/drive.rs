@@ -53,7 +53,8 @@ pub trait Drive: Send + Sync {
     /// [`DriveError`]; then nothing was staged by this call.
     fn put(&self, name: &str, parts: &[&[u8]], mode: PutMode) -> Result<(), DriveError>;
 
-    /// Stages bytes at the end of a file, which need not exist yet.
+    /// Stages bytes at the end of a file, which need not exist yet. With the next sync all of the file is durable, also what an
+    /// earlier process appended and did not sync.
     ///
     /// # Errors
     /// [`DriveError`]; then some of the bytes may be at its end.

@@ -189,13 +189,16 @@ impl Vault {
         merged.bytes == bytes && merged.check == self.journal.check
     }
 
-    /// Brings every writable drive's journal up to date, and settles all.
+    /// Syncs what was found on the drives, brings every writable drive's journal up to date, and settles all.
     ///
     /// # Errors
     /// [`StoreError::Shortfall`] when too few drives took it; [`StoreError::Confused`] after an append that failed before.
     pub(crate) fn settle_journal(&mut self) -> Result<(), StoreError> {
         if self.journal.confused {
             return Err(StoreError::Confused);
+        }
+        if self.journal.settled == 0 && self.journal.last > 0 {
+            self.firm_up();
         }
         let behind: Vec<usize> = self.writable().into_iter().filter(|&s| !self.journal.current[s]).collect();
         if !behind.is_empty() {
@@ -212,6 +215,19 @@ impl Vault {
         }
         self.journal.image = None;
         self.count_settled()
+    }
+
+    /// Syncs what the copies said when they were opened: whoever appended it may have been killed before that, and what is
+    /// seen in a file is not yet on its drive.
+    fn firm_up(&mut self) {
+        for slot in self.writable() {
+            if self.journal.current[slot] {
+                self.journal.current[slot] = self.on_drive(slot, |d| {
+                    d.append(JOURNAL, &[])?;
+                    d.sync()
+                });
+            }
+        }
     }
 
     /// Appends records on every writable drive, syncs, and takes them into the index.

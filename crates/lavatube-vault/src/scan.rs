@@ -2,7 +2,7 @@
 //!
 //! Reads one header per shard file and nothing else. Step 20 of the walk, on a bad day.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::limits::SHARD_BLOCK_LEN;
 use lavatube_base::{ObjectId, VaultId};
@@ -17,6 +17,7 @@ use crate::{Drive, DriveError};
 /// generation with most shards.
 pub(crate) fn scan(vault: VaultId, slots: &[Slot]) -> BTreeMap<ObjectId, Entry> {
     let mut found: BTreeMap<(ObjectId, u32), Entry> = BTreeMap::new();
+    let mut further: BTreeMap<(ObjectId, u32), Vec<(u8, u8)>> = BTreeMap::new();
     for (slot, place) in (0u8..).zip(slots) {
         let Some(drive) = place.reader() else { continue };
         let mut names = Vec::new();
@@ -41,13 +42,19 @@ pub(crate) fn scan(vault: VaultId, slots: &[Slot]) -> BTreeMap<ObjectId, Entry> 
                 continue;
             }
             let known = &mut entry.slots[usize::from(index)];
+            if *known != NO_SLOT {
+                // What an attempt has left that did not end, or a drive that was exchanged: as good as the other.
+                further.entry((object, header.generation)).or_default().push((index, slot));
+            }
             if *known == NO_SLOT || header.drive == place.card.drive {
-                *known = slot;
+                let before = std::mem::replace(known, slot);
+                further.entry((object, header.generation)).and_modify(|all| all.push((index, before)));
             }
         }
     }
     let mut best: BTreeMap<ObjectId, Entry> = BTreeMap::new();
-    for ((object, _), entry) in found {
+    for ((object, generation), mut entry) in found {
+        spread(&mut entry, further.get(&(object, generation)).map_or(&[], Vec::as_slice));
         let rank = |e: &Entry| (is_readable(e), if is_readable(e) { 0 } else { shards_of(e) });
         // Generations come ascending: an equal one is newer.
         if best.get(&object).is_none_or(|known| rank(&entry) >= rank(known)) {
@@ -55,6 +62,43 @@ pub(crate) fn scan(vault: VaultId, slots: &[Slot]) -> BTreeMap<ObjectId, Entry> 
         }
     }
     best
+}
+
+/// Of shards that lie on one drive all but one are forgotten, if the others are enough to read the object: mending writes
+/// them to drives of their own. `further` are other places of shards, by index and slot; they are taken where that helps.
+fn spread(entry: &mut Entry, further: &[(u8, u8)]) {
+    let taken: Vec<u8> = entry.slots.iter().copied().filter(|slot| *slot != NO_SLOT).collect();
+    if taken.iter().collect::<BTreeSet<_>>().len() == taken.len() {
+        return;
+    }
+    let mut places: Vec<Vec<u8>> =
+        entry.slots.iter().map(|slot| Vec::from_iter(Some(*slot).filter(|slot| *slot != NO_SLOT))).collect();
+    for (index, slot) in further {
+        places[usize::from(*index)].extend(Some(*slot).filter(|slot| *slot != NO_SLOT));
+    }
+    let mut holders = BTreeMap::new();
+    let alone =
+        (0..places.len()).filter(|index| find_place(*index, &places, &mut holders, &mut BTreeSet::new())).count();
+    if alone >= entry.geometry.k() {
+        entry.slots.fill(NO_SLOT);
+    }
+    for (slot, index) in holders {
+        entry.slots[index] = slot;
+    }
+}
+
+/// Finds a slot of its own for a shard, moving others if need be; whether there is one.
+fn find_place(index: usize, places: &[Vec<u8>], holders: &mut BTreeMap<u8, usize>, tried: &mut BTreeSet<u8>) -> bool {
+    for slot in &places[index] {
+        if tried.insert(*slot) {
+            let holder = holders.get(slot).copied();
+            if holder.is_none_or(|other| find_place(other, places, holders, tried)) {
+                holders.insert(*slot, index);
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Whether the entry names enough shards to read the object.

@@ -81,6 +81,35 @@ fn an_object_with_a_receipt_survives_a_crash_at_any_operation_and_none_is_half_t
 }
 
 #[test]
+fn what_a_killed_process_appended_is_synced_before_it_is_receipted() {
+    let mut world = World::new(6);
+    let objects: Vec<Vec<u8>> = [4096, 20_000, 5_000, 70_001].iter().map(|n| world.chance.bytes(*n)).collect();
+    drop(world.create(4, 2));
+    let blank = world.images();
+    let (mut vault, _) = world.open();
+    world.power.lock().unwrap().used = 0;
+    work(&mut vault, &objects);
+    let operations = world.power.lock().unwrap().used;
+    for left in 0..=operations {
+        world.restore(&blank);
+        let (mut vault, _) = world.open();
+        world.power.lock().unwrap().left = left;
+        let mut receipts = work(&mut vault, &objects);
+        drop(vault);
+        // Only the process dies; the next one is asked for the same, and then the power fails.
+        world.drives.iter().for_each(world::MemoryDrive::kill);
+        world.power.lock().unwrap().left = usize::MAX;
+        let (mut vault, _) = world.open();
+        for (n, object) in objects.iter().enumerate() {
+            receipts.extend(vault.receipt_for(Verified::hash(object).id()).map(|receipt| (n, receipt)));
+        }
+        drop(vault);
+        world.drives.iter().for_each(|d| d.lose_power(Crash::None, &mut Chance(1)));
+        check_after(&world, &objects, &receipts, &format!("killed after {left} of {operations}"));
+    }
+}
+
+#[test]
 fn two_drives_that_die_after_the_crash_take_no_receipted_object_with_them() {
     let mut world = World::new(6);
     let objects: Vec<Vec<u8>> = [4096, 20_000, 5_000, 7_001].iter().map(|n| world.chance.bytes(*n)).collect();

@@ -3,8 +3,6 @@
 //! Steps 1 to 21 of the walk in one go: keys, backup, both ends of the link, the vault, and home again. Must not know how
 //! any of them works.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,30 +11,30 @@ use clap::builder::PossibleValuesParser;
 use lavatube_channel::{PRESETS, Preset, Way, preset};
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::meter::Meter;
-use lavatube_client::restore::{Overwrite, RestoreRequest};
 use lavatube_client::source::Found;
 use lavatube_node::depositor::{self, Outcome, Places};
 use lavatube_node::pipeline::Effort;
-use lavatube_node::rehearsal::{self, Blackout, Figures};
+use lavatube_node::rehearsal::{Blackout, Plan, Rehearsal};
 use lavatube_node::stage::{self, Stage};
 use lavatube_node::waybill::Priority;
 use lavatube_node::{clock, port, process};
-use serde_json::json;
 
-use crate::archive::{self, ReadArgs};
-use crate::compare::{self, Compared};
+use crate::compare::Compared;
 use crate::config::Config;
 use crate::drives::{self, ShapeArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
 use crate::roots::{self, Excluder, Ours};
-use crate::screen::{Ink, Screen};
+use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::verbs::version;
-use crate::{daemon, progress, units};
+use crate::{daemon, progress};
 
+use done::Done;
 use timeline::Timeline;
 
+mod done;
+mod home;
 mod timeline;
 
 /// Rehearse a mission on this machine: back up, cross a link that does not exist, restore, compare.
@@ -47,13 +45,16 @@ mod timeline;
 /// restored from the far vault and compared with PATH. Nothing of this machine is touched, and no rights are needed. The
 /// folder takes about four times the size of PATH, and is removed at the end unless --keep names it.
 ///
-/// With --fast time is played too, so that weeks take minutes. The restore reads the vault's folder where it lies: it does
-/// not cross the link. Losses and failing contacts of the links are assumptions to rehearse with.
+/// The restore is that of the machine that backed up: it asks the far vault over the same link. Where no word comes back
+/// (diode), the end says with what chance everything arrived, and what is restored is read in the vault's folder, as a
+/// person over there would. With --fast time is played
+/// too, so that weeks take minutes. Losses and failing contacts of the links are assumptions to rehearse with.
 ///
-/// JSON fields: link, about, seed, fast, objects, bytes, safe_here_s (real time), first_safe_there_s, safe_there_s, open_s
+/// JSON fields: link, about, seed, fast, objects, bytes, safe_here_s (real time), first_safe_there_s, safe_there_s (null
+/// where no receipt comes back), one_way (null, or {sent_s, one_in, stored_objects, kept_objects}), open_s
 /// (of it, the link was open), ideal_s, efficiency, up and down {packets, bytes, lost, overflowed, shut, delivered}, symbols
-/// {sent, resent, needless}, timeline [{at_s, event, …}], restored {files, bytes, differences [{path, what}]}, folder,
-/// seconds (real time), exit.
+/// {sent, resent, needless}, timeline [{at_s, event, …}], restored {files, bytes, differences [{path, what}], seconds,
+/// open_s, asked_bytes, requests, round_trips, up_bytes, down_bytes}, folder, seconds (real time), exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RehearseArgs {
@@ -86,10 +87,10 @@ const EXAMPLES: &str = "Examples:
   lavatube rehearse ~/photos --link lunar-optical --blackout 14d@50% --fast
   lavatube rehearse ~/photos --link polar-station --loss 5% --seed 7 --fast --json";
 
-/// Links to rehearse with: those with a way back for receipts.
+/// Links to rehearse with.
 fn links() -> PossibleValuesParser {
     let value = |preset: &Preset| clap::builder::PossibleValue::new(preset.name).help(preset.about);
-    PossibleValuesParser::new(PRESETS.iter().filter(|p| p.rates_bit_s.1 > 0).map(value))
+    PossibleValuesParser::new(PRESETS.iter().map(value))
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -136,7 +137,7 @@ pub fn run(args: &RehearseArgs, settings: &Settings, screen: &Screen) -> Result<
     let start = if args.fast { START } else { port::now() };
     let ways = ways(start);
     stage.promise(&ways, start)?;
-    let plan = rehearsal::Plan {
+    let plan = Plan {
         near: &stage.near,
         far: &stage.far.vault,
         ways: ways.clone(),
@@ -147,16 +148,31 @@ pub fn run(args: &RehearseArgs, settings: &Settings, screen: &Screen) -> Result<
         stop: &stop,
     };
     timeline.safe_here(&outcome, safe_here)?;
-    let figures = rehearsal::run(&plan, &mut |at, moment| timeline.show(at, &moment))?;
-    timeline.end()?;
-    let Some(figures) = figures else { return Err(interrupted()) };
-    let compared = come_home(&folder.path, &stage, &roots, settings, screen)?;
+    let mut rehearsal = Rehearsal::open(&plan)?;
+    let mut watch = |at, moment| timeline.show(at, &moment);
+    let figures = rehearsal.drain(&mut watch)?.ok_or_else(interrupted)?;
+    let back = folder.path.join("back");
+    let mut home = None;
+    if preset.is_one_way() {
+        // Nobody can ask: the ends let go, and somebody over there looks.
+        drop(rehearsal);
+        timeline.end()?;
+        if figures.one_way.is_some_and(|way| way.stored == figures.objects) {
+            home::look(&back, &stage.far, settings, screen)?;
+        }
+    } else {
+        let came = rehearsal.read(&mut watch, |pace| home::ask(&back, &stage.near, pace, settings));
+        timeline.end()?;
+        let (came, asked) = came?.ok_or_else(interrupted)?;
+        home = Some((came, asked?));
+    }
+    let compared = if back.exists() { home::compare_all(&folder.path, &back, &roots)? } else { Compared::default() };
     if stop.load(Ordering::Relaxed) {
         return Err(interrupted());
     }
 
-    let done =
-        Done { args, preset, way: &ways[0], outcome: &outcome, figures, compared, safe_here, took: begin.elapsed() };
+    let took = begin.elapsed();
+    let done = Done { args, preset, way: &ways[0], outcome: &outcome, figures, home, compared, safe_here, took };
     done.show(screen)?;
     if folder.kept {
         screen.note(&done.where_it_is(&folder.path, &stage));
@@ -224,61 +240,6 @@ fn back_up(
     Ok((roots, outcome))
 }
 
-/// Restores from the far vault, and compares.
-fn come_home(
-    folder: &Path,
-    stage: &Stage,
-    roots: &[Vec<u8>],
-    settings: &Settings,
-    screen: &Screen,
-) -> Result<Compared, Failure> {
-    let far = Settings {
-        places: stage.far.clone(),
-        config: Config::default(),
-        config_file: None,
-        lock_wait: Duration::ZERO,
-        passphrase_file: None,
-        here: settings.here.clone(),
-    };
-    let reader = archive::open(&far, &ReadArgs::default(), "lavatube rehearse", false)?;
-    let session = archive::session(&reader, screen)?;
-    let named = archive::named(&session, b"latest")?;
-    let back = folder.join("back");
-    std::fs::create_dir(&back).map_err(|e| io(&back, &e))?;
-    let request = RestoreRequest {
-        snapshot: named.listed.place.id,
-        inside: None,
-        select: &|_, _| true,
-        overwrite: Overwrite::Never,
-        doubt: false,
-        booted: clock::booted(),
-    };
-    let meter = Meter::default();
-    progress::during(screen, "restoring", &meter, || {
-        session.restore(&back, request, b"", settings.workers(), &meter).map_err(Failure::from)
-    })?;
-    let roots: Vec<PathBuf> = roots.iter().map(|r| Path::new("/").join(OsString::from_vec(r.clone()))).collect();
-    let above = common_parent(&roots);
-    let mut all = Compared::default();
-    for was in &roots {
-        let is = back.join(was.strip_prefix(&above).unwrap_or(was));
-        let found = compare::trees(was, &is).map_err(|e| io(was, &e))?;
-        all.files += found.files;
-        all.bytes += found.bytes;
-        all.differences.extend(found.differences);
-    }
-    // What lies in what was backed up was left out of it.
-    all.differences.retain(|(path, _)| !path.starts_with(folder));
-    Ok(all)
-}
-
-/// The folder that all lie in: a restore puts its content into the target.
-fn common_parent(roots: &[PathBuf]) -> PathBuf {
-    let mut above = roots.first().and_then(|root| root.parent()).unwrap_or(Path::new("/")).to_owned();
-    while !roots.iter().all(|root| root.parent().is_none_or(|parent| parent.starts_with(&above))) && above.pop() {}
-    above
-}
-
 fn io(path: &Path, e: &std::io::Error) -> Failure {
     Failure::new(Condition::Io, format!("{}: {}", path.display(), roots::plain(e)))
 }
@@ -312,160 +273,10 @@ impl Drop for Folder {
     }
 }
 
-/// A rehearsal that came to its end, to be told.
-struct Done<'a> {
-    args: &'a RehearseArgs,
-    preset: &'a Preset,
-    way: &'a Way,
-    outcome: &'a Outcome,
-    figures: Figures,
-    compared: Compared,
-    safe_here: Duration,
-    took: Duration,
-}
-
-impl Done<'_> {
-    /// What nobody can beat: every packet full, every loss made good by one more packet, and one way there and back.
-    fn ideal(&self) -> Duration {
-        let bits = 8.0 * self.figures.len as f64 / PAYLOAD_SHARE;
-        Duration::from_secs_f64(bits / (1.0 - self.way.loss) / self.way.rate_bit_s as f64) + self.way.light * 2
-    }
-
-    fn efficiency(&self) -> f64 {
-        self.ideal().as_secs_f64() / self.figures.open.as_secs_f64().max(0.001)
-    }
-
-    /// Differences are the mission's failure, unless the backup said that it could not take everything.
-    fn failure(&self) -> Option<Failure> {
-        let first = self.compared.differences.first().filter(|_| self.end() == End::Done)?;
-        let count = units::things(self.compared.differences.len() as u64, "difference", "differences");
-        let what =
-            format!("{count} between what went and what came back, the first {}: {}", first.0.display(), first.1);
-        let hint = "if it was changed meanwhile, rehearse with something that is left alone; else report it";
-        Some(Failure::new(Condition::Lost, what).hint(hint))
-    }
-
-    fn end(&self) -> End {
-        let report = &self.outcome.report;
-        if report.totals.skipped > 0 || report.changed_count > 0 { End::Partly } else { End::Done }
-    }
-
-    fn show(&self, screen: &Screen) -> Result<(), Failure> {
-        let (figures, [up, down]) = (&self.figures, self.figures.tallies);
-        let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
-        let mut lost = format!("{:.2} % of them lost", percent(up.lost, up.lost + up.delivered));
-        for (n, why) in [(up.shut, "sent while the link was shut"), (up.overflowed, "dropped at its entrance")] {
-            lost.push_str(&if n > 0 { format!(", {} {why}", units::count(n)) } else { String::new() });
-        }
-        let [sent, resent, needless] = figures.symbols;
-        let rows = [
-            ("safe here", units::span(self.safe_here), "of real time: the backup was on this machine".to_owned()),
-            (
-                "safe there",
-                timeline::long_span(figures.took),
-                format!("the first object after {}", timeline::long_span(figures.first)),
-            ),
-            (
-                "link open",
-                timeline::long_span(figures.open),
-                format!("{:.1} % of what an open link can do", 100.0 * self.efficiency()),
-            ),
-            (
-                "ideal",
-                timeline::long_span(self.ideal()),
-                "nothing can be faster at this rate, light time and loss".to_owned(),
-            ),
-            ("crossed", units::bytes(figures.len), units::things(figures.objects as u64, "object", "objects")),
-            ("sent there", units::bytes(up.len_offered), format!("in {} packets, {lost}", units::count(up.offered))),
-            ("sent back", units::bytes(down.len_offered), format!("in {} packets", units::count(down.offered))),
-            (
-                "sent again",
-                format!("{:.2} %", percent(resent, sent)),
-                format!("of what was sent; {:.2} % came in and was not needed", percent(needless, sent)),
-            ),
-            (
-                "came home",
-                units::bytes(self.compared.bytes),
-                format!("{}, {}", units::things(self.compared.files, "file", "files"), self.verdict()),
-            ),
-            ("real time", units::span(self.took), String::new()),
-        ];
-        screen.tell("")?;
-        for (name, value, note) in rows {
-            let line = format!("  {name:<11} {value:>12}  {}", screen.ink(Ink::Dim, &note));
-            screen.tell(line.trim_end())?;
-        }
-        if self.compared.differences.is_empty() {
-            let kept = screen.ink(Ink::Green, "every promise kept");
-            screen.tell(&format!("{kept}: all receipts are home, and what came back is what went."))?;
-            screen.tell("The restore read the vault's folder where it lies; it did not cross the link.")?;
-        }
-        Ok(())
-    }
-
-    fn verdict(&self) -> String {
-        match self.compared.differences.len() {
-            0 => "compared byte by byte with what went".into(),
-            n => format!("with {}", units::things(n as u64, "difference", "differences")),
-        }
-    }
-
-    fn where_it_is(&self, folder: &Path, stage: &Stage) -> String {
-        let Places { vault, state, keys } = &stage.far;
-        format!(
-            "note: everything is in {}. To look into the far vault:\n  lavatube snapshots --vault {} --state {} --keys {}",
-            folder.display(),
-            vault.display(),
-            state.display(),
-            keys.display()
-        )
-    }
-
-    fn answer(&self, timeline: &Timeline, folder: Option<&PathBuf>) -> serde_json::Value {
-        let figures = &self.figures;
-        let [up, down] = figures.tallies.map(|t| {
-            json!({
-                "packets": t.offered, "bytes": t.len_offered, "lost": t.lost, "overflowed": t.overflowed, "shut": t.shut,
-                "delivered": t.delivered,
-            })
-        });
-        let differences = self.compared.differences.iter();
-        let differences = differences.map(|(path, what)| json!({ "path": path.to_string_lossy(), "what": what }));
-        json!({
-            "link": self.preset.name,
-            "about": self.preset.about,
-            "seed": self.args.seed,
-            "fast": self.args.fast,
-            "objects": figures.objects,
-            "bytes": figures.len,
-            "safe_here_s": self.safe_here.as_secs_f64(),
-            "first_safe_there_s": figures.first.as_secs_f64(),
-            "safe_there_s": figures.took.as_secs_f64(),
-            "open_s": figures.open.as_secs_f64(),
-            "ideal_s": self.ideal().as_secs_f64(),
-            "efficiency": self.efficiency(),
-            "up": up,
-            "down": down,
-            "symbols": { "sent": figures.symbols[0], "resent": figures.symbols[1], "needless": figures.symbols[2] },
-            "timeline": timeline.events,
-            "restored": {
-                "files": self.compared.files,
-                "bytes": self.compared.bytes,
-                "differences": differences.collect::<Vec<_>>(),
-            },
-            "folder": folder.map(|f| f.to_string_lossy()),
-            "seconds": self.took.as_secs_f64(),
-            "exit": self.end().status(),
-        })
-    }
-}
-
 /// When played time begins: some moment, always the same.
 const START: lavatube_base::Instant = lavatube_base::Instant(1_800_000_000 * 1_000_000_000);
 /// What IP and UDP add to a datagram.
 const PACKET_OWN_LEN: u64 = 28;
-/// What a full packet holds of a pack.
-const PAYLOAD_SHARE: f64 = 1436.0 / 1500.0;
 const BLACKOUT_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 #[cfg(test)]

@@ -62,9 +62,10 @@ impl BlockDone {
     }
 }
 
-/// A manifest whose packs are under way.
+/// A manifest whose packs are under way, or the card of whoever made it.
 struct HeldManifest {
     missing: BTreeSet<ObjectId>,
+    is_strange: bool,
     bytes: Vec<u8>,
 }
 
@@ -103,8 +104,8 @@ impl Worker {
         let len = bytes.len();
         let (done, stored) = self.handle(block, bytes);
         let mut all = vec![BlockDone { len, ..done }];
-        if let Some(pack) = stored {
-            all.extend(self.release(pack));
+        if let Some((kind, id)) = stored {
+            all.extend(self.release(kind, id));
         }
         all.into_iter().map(Done::Block).collect()
     }
@@ -148,8 +149,8 @@ impl Worker {
         firsts.zip(objects.chunks(LISTED_MAX)).map(|(first, objects)| page(first, objects)).collect()
     }
 
-    /// Does what a block asks for; with the pack that was stored, if one was.
-    fn handle(&mut self, block: BlockId, bytes: Vec<u8>) -> (BlockDone, Option<ObjectId>) {
+    /// Does what a block asks for; with the pack or card that was stored, if one was.
+    fn handle(&mut self, block: BlockId, bytes: Vec<u8>) -> (BlockDone, Option<(ObjectKind, ObjectId)>) {
         let turn = Message::turn(&bytes);
         match Message::decode(&bytes) {
             Ok(Message::Deposit { kind: ObjectKind::Manifest, object }) => {
@@ -159,8 +160,8 @@ impl Worker {
             Ok(Message::Deposit { kind, object }) => {
                 let object = Verified::hash(object);
                 let done = self.deposit(block, kind, object);
-                let stored = matches!(done.verdict, Verdict::Accepted) && kind == ObjectKind::Pack;
-                (done, stored.then_some(object.id()))
+                let stored = matches!(done.verdict, Verdict::Accepted);
+                (done, stored.then_some((kind, object.id())))
             }
             Ok(Message::Asked(ids)) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
@@ -214,9 +215,22 @@ impl Worker {
             Err(DepositError::MissingPacks { missing }) => {
                 let mut done = BlockDone::new(block, Verdict::Held);
                 done.told.push(Told::Held { id, why: format!("{} of its packs are under way", missing.len()) });
-                if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
-                    self.held.insert(block, HeldManifest { missing: missing.into_iter().collect(), bytes });
+                let missing = missing.into_iter().collect();
+                self.hold(block, HeldManifest { missing, is_strange: false, bytes });
+                done
+            }
+            // It has overtaken the card of whoever made it.
+            Err(e @ DepositError::UnknownDepositor(_)) => {
+                let mut done = BlockDone::new(block, Verdict::Held);
+                let why = e.to_string();
+                if self.held.contains_key(&block) && self.may_tell(id) {
+                    // Not only for a moment.
+                    done.messages.push(Message::Denied { id, denial: Denial::Away, text: why.clone() }.encode(now().0));
+                    done.told.push(Told::NotNow { id, why });
+                } else {
+                    done.told.push(Told::Held { id, why });
                 }
+                self.hold(block, HeldManifest { missing: BTreeSet::new(), is_strange: true, bytes });
                 done
             }
             Err(e) => self.not_stored(block, id, e.denial(), e.to_string()),
@@ -259,12 +273,20 @@ impl Worker {
         done
     }
 
-    /// Takes the manifests in whose last pack this was.
-    fn release(&mut self, pack: ObjectId) -> Vec<BlockDone> {
+    fn hold(&mut self, block: BlockId, manifest: HeldManifest) {
+        if self.held.len() < HELD_MANIFESTS_MAX || self.held.contains_key(&block) {
+            self.held.insert(block, manifest);
+        }
+    }
+
+    /// Takes the manifests that this pack or card was the last to be missing for.
+    fn release(&mut self, kind: ObjectKind, id: ObjectId) -> Vec<BlockDone> {
         self.held.values_mut().for_each(|held| {
-            held.missing.remove(&pack);
+            held.missing.remove(&id);
+            held.is_strange &= kind != ObjectKind::DepositorCard;
         });
-        let whole: Vec<BlockId> = self.held.iter().filter(|(_, h)| h.missing.is_empty()).map(|(id, _)| *id).collect();
+        let is_whole = |held: &HeldManifest| held.missing.is_empty() && !held.is_strange;
+        let whole: Vec<BlockId> = self.held.iter().filter(|(_, h)| is_whole(h)).map(|(id, _)| *id).collect();
         let held: Vec<_> = whole.into_iter().filter_map(|id| Some((id, self.held.remove(&id)?))).collect();
         held.into_iter().map(|(block, held)| self.manifest(block, held.bytes)).collect()
     }

@@ -45,7 +45,71 @@ pub struct LinkFile {
     /// Where nothing can: what is provided for. A table; it stands last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_way: Option<OneWayFile>,
+    /// Bundles carry what crosses, instead of the native link. A table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtn: Option<DtnFile>,
 }
+
+/// How bundles carry what crosses: `[dtn]` of `link.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DtnFile {
+    /// What the bundles cross.
+    pub carrier: CarrierFile,
+    /// This end's node number; without it, 1 at the depositor's and 2 at the vault's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u32>,
+    /// The other end's; without it, 2 at the depositor's and 1 at the vault's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_node: Option<u32>,
+    /// Where other nodes may connect: host:port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Which node to connect to: host:port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<String>,
+    /// How long a bundle is of use, in seconds.
+    #[serde(default = "lifetime_s")]
+    pub lifetime_s: u64,
+    /// How long an answer may take before one asks again, in seconds.
+    #[serde(default = "patience_s")]
+    pub patience_s: u64,
+}
+
+/// What bundles cross: `carrier` of `[dtn]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CarrierFile {
+    /// TCPCLv4 (RFC 9174).
+    Tcpcl,
+}
+
+fn lifetime_s() -> u64 {
+    30 * 24 * 60 * 60
+}
+
+fn patience_s() -> u64 {
+    60
+}
+
+impl DtnFile {
+    pub(super) fn check(self) -> Result<Self, &'static str> {
+        match &self {
+            Self { node: Some(0 | u32::MAX), .. } | Self { peer_node: Some(0 | u32::MAX), .. } => {
+                Err("dtn.node and dtn.peer_node are numbers of nodes, from 1")
+            }
+            Self { lifetime_s: 0, .. } | Self { patience_s: 0, .. } => {
+                Err("dtn.lifetime_s and dtn.patience_s are seconds, from 1")
+            }
+            Self { lifetime_s, patience_s, .. } if (*lifetime_s).max(*patience_s) > SPAN_MAX_S => {
+                Err("dtn.lifetime_s and dtn.patience_s are at most a hundred years")
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+const SPAN_MAX_S: u64 = 100 * 366 * 24 * 60 * 60;
 
 /// How the rate is set: `rate` of `link.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -42,12 +42,12 @@ pub fn whole(vault: &Vault, report: &OpenReport) -> Verdict {
 }
 
 /// Manifests, packs and trees are sound. A backup joined whatever ends the chain of `own` had: of those whose key is gone,
-/// nobody can.
+/// nobody can, nor of those that their machine has forgotten.
 ///
 /// # Errors
 /// What is not.
-pub fn sound(structure: &Structure, own: DepositorId) -> Verdict {
-    let borne = |f: &&ChainFault| matches!(f, ChainFault::Forked { depositor, .. } if *depositor != own);
+pub fn sound(structure: &Structure, own: Option<DepositorId>) -> Verdict {
+    let borne = |f: &&ChainFault| matches!(f, ChainFault::Forked { depositor, .. } if Some(*depositor) != own);
     if let Some(fault) = structure.chain.iter().find(|f| !borne(f)) {
         return Err(format!("the chain of manifests is not as it should be: {fault}"));
     }

@@ -9,9 +9,11 @@
 //! | `growing` | no run of a depositor or a repair removes or changes an intact shard of a receipted object |
 //! | `sealed` | no secret and no content is in clear on a drive or in the spool |
 //! | `numbered` | no pack number has two contents, no session two notes |
+//! | `carried` | no counter twice, no block but as it was sent, nothing acknowledged that is not stored, no forgery believed |
 //! | `calm` | once nothing strikes any more, a backup succeeds and everything becomes whole |
 
 pub mod calm;
+pub mod carried;
 pub mod exact;
 pub mod growing;
 pub mod numbered;

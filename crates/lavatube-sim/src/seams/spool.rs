@@ -3,7 +3,7 @@
 //! What is put counts after a sync, wholly or not at all after a crash before it; a removal is durable at the next sync,
 //! so that a crash may bring an object back. It must not know what the objects are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_base::{ObjectId, Verified};
@@ -80,6 +80,16 @@ impl SimSpool {
     /// Number of objects that wait.
     pub fn waiting(&self) -> usize {
         self.media().live.len()
+    }
+
+    /// Bytes that wait.
+    pub fn waiting_len(&self) -> u64 {
+        self.media().live.values().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
+    /// Objects that wait, for an onlooker.
+    pub fn ids(&self) -> BTreeSet<ObjectId> {
+        self.media().live.values().map(|(id, _)| *id).collect()
     }
 
     /// The name of an object in trace and story.

@@ -62,6 +62,8 @@ pub struct Power {
 pub struct State {
     pub files: Files,
     staged: Vec<Effect>,
+    /// What is durable of files that a process has appended to that was killed before it synced.
+    durable: Files,
     pub dead: bool,
     pub full: bool,
     /// Takes everything and keeps nothing: for measuring what the vault itself costs.
@@ -101,6 +103,8 @@ impl MemoryDrive {
     pub fn lose_power(&self, crash: Crash, chance: &mut Chance) {
         let mut state = self.state.lock().unwrap();
         let staged = std::mem::take(&mut state.staged);
+        let durable = std::mem::take(&mut state.durable);
+        state.files.extend(durable);
         for effect in staged {
             let happens = match crash {
                 Crash::None => false,
@@ -118,6 +122,18 @@ impl MemoryDrive {
                 }
                 effect if happens => apply(&mut state.files, effect),
                 _ => {}
+            }
+        }
+    }
+
+    /// The process that writes is killed: what it put is gone, what it appended is with the system.
+    pub fn kill(&self) {
+        let mut state = self.state.lock().unwrap();
+        for effect in std::mem::take(&mut state.staged) {
+            if let Effect::Append(name, _) = &effect {
+                let before = state.files.get(name).cloned().unwrap_or_default();
+                state.durable.entry(name.clone()).or_insert(before);
+                apply(&mut state.files, effect);
             }
         }
     }
@@ -173,12 +189,20 @@ impl Drive for MemoryDrive {
         if state.fail_sync {
             return Err(DriveError::Io("input/output error".into()));
         }
-        staged.into_iter().for_each(|effect| apply(&mut state.files, effect));
+        for effect in staged {
+            if let Effect::Put(name, _) | Effect::Append(name, _) = &effect {
+                state.durable.remove(name);
+            }
+            apply(&mut state.files, effect);
+        }
         Ok(())
     }
 
     fn abandon(&self) {
-        self.state.lock().unwrap().staged.clear();
+        // The dead abandon nothing.
+        if self.power.lock().unwrap().left > 0 {
+            self.state.lock().unwrap().staged.retain(|effect| !matches!(effect, Effect::Put(..)));
+        }
     }
 
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {

@@ -12,6 +12,9 @@ use crate::{date, units};
 /// What a status says, a line each.
 pub(super) fn lines(status: &Value, screen: &Screen) -> Vec<String> {
     let mut rows = vec![("line", line(status, screen)), ("contact", contact(status))];
+    if status["carrier"] == "tcpcl" {
+        rows.push(("carrier", "bundles over TCPCLv4".into()));
+    }
     let rate = |of: &Value, name: &str| units::bit_rate(number(&of[name]));
     if status["contact"].is_object() {
         let contact = &status["contact"];

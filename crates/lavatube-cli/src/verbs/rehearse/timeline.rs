@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lavatube_base::ObjectId;
 use lavatube_channel::{Preset, Way};
 use lavatube_node::depositor::Outcome;
 use lavatube_node::rehearsal::{Moment, Progress};
@@ -26,6 +27,10 @@ pub struct Timeline {
     /// Tenths of all bytes that were told of.
     tenths: u64,
     silent: bool,
+    /// An object was sent to where no word comes back.
+    sent: bool,
+    /// Nothing comes back.
+    one_way: bool,
     /// The first failure to write.
     failed: Option<Failure>,
     /// For `--json`.
@@ -42,13 +47,27 @@ impl Timeline {
             bar
         });
         let (last, drawn) = (Progress::default(), None);
-        Self { screen, fast, bar, drawn, last, tenths: 0, silent: false, failed: None, events: Vec::new() }
+        Self {
+            screen,
+            fast,
+            bar,
+            drawn,
+            last,
+            tenths: 0,
+            silent: false,
+            sent: false,
+            one_way: false,
+            failed: None,
+            events: Vec::new(),
+        }
     }
 
     /// Says which link it is.
-    pub fn introduce(&self, preset: &Preset, way: &Way, seed: u64) -> Result<(), Failure> {
+    pub fn introduce(&mut self, preset: &Preset, way: &Way, seed: u64) -> Result<(), Failure> {
         self.screen.tell(&format!("{}  {}", self.screen.ink(Ink::Bold, preset.name), preset.about))?;
         let (up, down) = preset.rates_bit_s;
+        self.one_way = preset.is_one_way();
+        let back = if self.one_way { "no way back".to_owned() } else { format!("{} back", rate(down as f64)) };
         let spells = match way.spell.as_millis() {
             0 => "each by itself".to_owned(),
             ms => format!("in spells of {ms} ms"),
@@ -57,9 +76,8 @@ impl Timeline {
         self.screen.tell(&self.screen.ink(
             Ink::Dim,
             &format!(
-                "{} there, {} back, {:.2} s each way, {:.1} % lost {spells}; seed {seed}, {time}",
+                "{} there, {back}, {:.2} s each way, {:.1} % lost {spells}; seed {seed}, {time}",
                 rate(up as f64),
-                rate(down as f64),
                 way.light.as_secs_f64(),
                 100.0 * way.loss
             ),
@@ -69,8 +87,13 @@ impl Timeline {
     /// The backup is on this machine.
     pub fn safe_here(&mut self, outcome: &Outcome, took: Duration) -> Result<(), Failure> {
         self.screen.tell("")?;
-        self.screen.tell(&self.screen.ink(Ink::Dim, &format!("{:>13}  {:>15}", "time", "safe there")))?;
+        self.screen.tell(
+            &self
+                .screen
+                .ink(Ink::Dim, &format!("{:>13}  {:>15}", "time", if self.one_way { "sent" } else { "safe there" })),
+        )?;
         let (files, stored) = (outcome.report.totals.files, outcome.stored_bytes);
+        self.last.len = stored;
         self.events.push(json!({ "at_s": 0.0, "event": "safe-here", "files": files, "stored_bytes": stored }));
         let text = format!(
             "{}: {}, sealed to {} in {}",
@@ -98,6 +121,20 @@ impl Timeline {
             }
             Moment::Told { .. } => {}
             Moment::Progress(progress) => self.progress(at, progress),
+            Moment::Sent => {
+                (self.last.len_receipted, self.last.left) = (self.last.len, 0);
+                let text = format!("{}: all of it was sent", self.screen.ink(Ink::Green, "likely there"));
+                self.event(at, "all-sent", &text);
+            }
+            Moment::Asks => self.event(at, "asks", "everything is asked for again, over the link"),
+            Moment::Comes(len, rate_bit_s) => {
+                let text = format!("restoring: {} came back, {}", units::bytes(*len), rate(*rate_bit_s));
+                self.draw(at, &text);
+            }
+            Moment::Home => {
+                let text = format!("{}: all that was asked for came back", self.screen.ink(Ink::Green, "home"));
+                self.event(at, "home", &text);
+            }
         }
     }
 
@@ -115,9 +152,18 @@ impl Timeline {
                 let text = format!("{}: every receipt is home", self.screen.ink(Ink::Green, "safe there"));
                 self.event(at, "safe-there", &text);
             }
+            Told::Sent { id, one_in } => self.sent(at, *id, *one_in),
             Told::Damaged(id) => self.event(at, "damaged", &format!("object {} is damaged here", id.short())),
             Told::Nonsense(what) => self.event(at, "nonsense", what),
             _ => {}
+        }
+    }
+
+    /// Where no word comes back: the first object is told of, and that all of them went.
+    fn sent(&mut self, at: Duration, id: ObjectId, one_in: u64) {
+        if !std::mem::replace(&mut self.sent, true) {
+            let text = format!("object {} was sent; 1 in {} that it did not arrive", id.short(), units::count(one_in));
+            self.event(at, "sent", &text);
         }
     }
 
@@ -140,16 +186,21 @@ impl Timeline {
             }));
             self.line(at, &text);
         }
+        let line = match progress.line {
+            Some(Line::Shut) => "  (shut)",
+            Some(Line::Silent) => "  (silent)",
+            _ => "",
+        };
+        self.draw(at, &format!("{text}{line}"));
+    }
+
+    /// The live line, now and then.
+    fn draw(&mut self, at: Duration, text: &str) {
         if let Some(bar) = &self.bar
             && self.drawn.is_none_or(|drawn| drawn.elapsed() >= PAUSE)
         {
             self.drawn = Some(Instant::now());
-            let line = match progress.line {
-                Some(Line::Shut) => "  (shut)",
-                Some(Line::Silent) => "  (silent)",
-                _ => "",
-            };
-            bar.set_message(format!("{}  {text}{line}", self.head(at)));
+            bar.set_message(format!("{}  {text}", self.head(at)));
             bar.tick();
         }
     }

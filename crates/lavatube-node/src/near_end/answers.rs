@@ -1,0 +1,164 @@
+//! What the vault answers to what was sent, and questions where it does not.
+//!
+//! Receipts let the spool go of objects, denials say what cannot be sent. Step 17 of the walk. It must not know how
+//! messages cross.
+
+use std::time::Duration;
+
+use lavatube_base::limits::ASKED_MAX;
+use lavatube_base::{BlockId, Denial, ObjectId, Refusal};
+use lavatube_client::courier::CourierError;
+use lavatube_client::far::ReceiptBytes;
+use lavatube_client::ledger::{self, LedgerError};
+use lavatube_client::spool::{Spool, SpoolKind};
+use lavatube_format::message::Message;
+use lavatube_format::receipt::Receipt;
+use lavatube_format::shard::ObjectKind;
+
+use super::{NearEnd, Progress};
+use crate::far_end::Listener;
+use crate::link_folder::{LinkError, io_error};
+use crate::told::Told;
+use crate::waybill;
+
+impl NearEnd {
+    /// A message came in.
+    pub(super) fn message(&mut self, id: BlockId, bytes: &[u8], listener: &mut dyn Listener) -> Result<(), LinkError> {
+        let now = self.driver.now();
+        match Message::decode(bytes) {
+            Ok(Message::Receipted(receipt)) => {
+                self.receipts.keep(&receipt);
+                self.receipted(&receipt, listener)?;
+                self.driver.link().accepted(id, now);
+            }
+            Ok(Message::Denied { id: object, denial, text }) => {
+                self.denied(object, denial, text, listener);
+                self.driver.link().accepted(id, now);
+            }
+            Ok(Message::Parcel { request, parts }) => {
+                // What cannot be put down is asked for again.
+                let put = self.clerk.parcel(request, &parts, now);
+                self.driver.link().accepted(id, now);
+                put.map_err(|e| io_error(self.state.folder(), &e))?;
+            }
+            Ok(Message::Listed(page)) => {
+                let put = self.clerk.listed(page, now);
+                self.driver.link().accepted(id, now);
+                put.map_err(|e| io_error(self.state.folder(), &e))?;
+            }
+            Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
+                listener.told(Told::Nonsense("a message that only depositors send".into()));
+                self.driver.link().refused(id, now);
+            }
+            Err(e) => {
+                listener.told(Told::Nonsense(e.to_string()));
+                self.driver.link().refused(id, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A receipt came home: once it is in the ledger, the spool lets go.
+    pub(super) fn receipted(&mut self, receipt: &Receipt, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        let id = receipt.body.object;
+        let kind = match receipt.body.kind {
+            ObjectKind::Pack => SpoolKind::Pack,
+            ObjectKind::Manifest => SpoolKind::Manifest,
+            ObjectKind::DepositorCard => return Ok(()),
+        };
+        let Some(spool) = self.spool.as_mut().filter(|spool| spool.waiting(kind).any(|waits| waits == id)) else {
+            return Ok(());
+        };
+        match ledger::note(&self.state, &self.signer, kind, id, &ReceiptBytes(receipt.encode())) {
+            Ok(()) => {}
+            Err(e @ LedgerError::Unfit { .. }) => {
+                listener.told(Told::Nonsense(e.to_string()));
+                return Ok(());
+            }
+            Err(e) => return Err(CourierError::from(e).into()),
+        }
+        spool.remove(kind, id).map_err(CourierError::from)?;
+        self.lens.remove(&id);
+        if kind == SpoolKind::Manifest {
+            self.leaves.remove(&id);
+            waybill::forget(self.state.folder(), id);
+        }
+        let left = spool.list().map_err(CourierError::from)?.len();
+        self.said = left;
+        if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
+            self.keys.remove(&key);
+            self.driver.link().withdraw(key);
+        }
+        listener.told(Told::Receipted { kind: kind.object_kind(), id, left });
+        if left == 0 {
+            self.listed_at = None;
+        }
+        Ok(())
+    }
+
+    pub(super) fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
+        let Some(progress) = self.objects.get(&id) else {
+            if self.cards.denied(id, &why).is_some() {
+                self.take_back_manifests();
+                listener.told(Told::Denied { id, why });
+            }
+            return;
+        };
+        if denial == Denial::Absent {
+            if matches!(progress, Progress::Travels(_)) {
+                return;
+            }
+            // It is sent again. What crosses just now was not there when it was asked for.
+            if matches!(progress, Progress::Awaited(_)) {
+                self.objects.remove(&id);
+            }
+            return;
+        }
+        if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+            // It is there and is stored once it can be; nothing more is sent of it.
+            return listener.told(Told::NotNow { id, why });
+        }
+        self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
+        listener.told(Told::Denied { id, why });
+    }
+
+    /// A card was refused: manifests on their way are looked at again.
+    pub(super) fn take_back_manifests(&mut self) {
+        let manifests = self.keys.iter().filter(|(_, (kind, ..))| *kind == SpoolKind::Manifest);
+        for (key, id) in manifests.map(|(key, (_, id, _))| (*key, *id)).collect::<Vec<_>>() {
+            self.keys.remove(&key);
+            self.driver.link().withdraw(key);
+            self.objects.remove(&id);
+            self.queue.push_back((SpoolKind::Manifest, id));
+        }
+    }
+
+    /// Asks for receipts that are long in coming: they, or the other end's memory of them, may be lost.
+    pub(super) fn ask(&mut self) {
+        if self.question.is_some_and(|key| self.outbox.has(key)) {
+            return;
+        }
+        let round_trip = self.driver.status().light.unwrap_or_default() * 2;
+        let (now, patience) = (self.driver.now(), self.driver.link().patience());
+        let late = |p: &&mut Progress| match p {
+            Progress::Awaited(at) => now.since(*at) >= patience + round_trip,
+            Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
+            _ => false,
+        };
+        let mut ids = Vec::new();
+        for (id, progress) in self.objects.iter_mut().filter(|(_, p)| late(p)).take(ASKED_MAX) {
+            ids.push(*id);
+            *progress = match progress {
+                Progress::Travels(_) => Progress::Travels(Some(now)),
+                _ => Progress::Awaited(now),
+            };
+        }
+        if !ids.is_empty() {
+            let question = Message::Asked(ids).encode(self.driver.now().0);
+            self.question = self.outbox.send(self.driver.link(), question);
+        }
+    }
+}
+
+/// How often one asks whether what travels on a disk has arrived.
+const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
