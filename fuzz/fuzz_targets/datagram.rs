@@ -3,9 +3,7 @@
 //! What is read must come out the same when it is written and read again.
 #![no_main]
 
-use lavatube_format::btpu::{
-    Message, Messages, put_announce, put_cancel, put_echo, put_probe, put_report, put_symbol,
-};
+use lavatube_format::btpu::{Message, Messages, put_announce, put_cancel, put_echo, put_probe, put_report, put_symbol};
 use lavatube_format::datagram::Datagram;
 use libfuzzer_sys::fuzz_target;
 
