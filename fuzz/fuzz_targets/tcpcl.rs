@@ -2,14 +2,13 @@
 //!
 //! How the bytes are cut on their way must not change what arrives. How it ends may: nonsense
 //! after the end is heard or not.
-#![no_main]
 
 use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_format::tcpcl::{Message, head_len};
+use lavatube_fuzz::fuzz_target;
 use lavatube_link::tcpcl::{Config, Event, Session};
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(Some(len)) = head_len(bytes)
