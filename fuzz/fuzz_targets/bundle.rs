@@ -1,10 +1,9 @@
 //! Bundles of the standard's network: read, and opened with keys that do not fit.
 //!
 //! What is read without security must be read again the same when it is written.
-#![no_main]
 
 use lavatube_bundle::{Bundle, Mac, PairKeys, echo};
-use libfuzzer_sys::fuzz_target;
+use lavatube_fuzz::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(bundle) = Bundle::decode(bytes) {

@@ -1,13 +1,10 @@
 //! Native datagrams and the messages in them: as they come, before any tag is looked at, and as they are once it fits.
 //!
 //! What is read must come out the same when it is written and read again.
-#![no_main]
 
-use lavatube_format::btpu::{
-    Message, Messages, put_announce, put_cancel, put_echo, put_probe, put_report, put_symbol,
-};
+use lavatube_format::btpu::{Message, Messages, put_announce, put_cancel, put_echo, put_probe, put_report, put_symbol};
 use lavatube_format::datagram::Datagram;
-use libfuzzer_sys::fuzz_target;
+use lavatube_fuzz::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = Datagram::decode(bytes);

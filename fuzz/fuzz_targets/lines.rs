@@ -1,13 +1,12 @@
 //! What people write or copy: contact plans, pair lines, recovery words.
 //!
 //! A pair line that is read must come out the same when it is written and read again, and a plan must be in order.
-#![no_main]
 
 use lavatube_base::Instant;
 use lavatube_format::pair_line::PairLine;
 use lavatube_format::recovery;
+use lavatube_fuzz::fuzz_target;
 use lavatube_link::ContactPlan;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, bytes)) = bytes.split_first() else { return };

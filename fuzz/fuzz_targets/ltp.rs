@@ -1,14 +1,13 @@
 //! LTP: segments as they are read, and an engine that is sent them by a stranger between its own.
 //!
 //! LTP has no keys: whoever reaches the port may send anything. The engine must neither panic nor keep more than it was allowed.
-#![no_main]
 
 use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_format::ltp::{Content, Segments, bundles};
+use lavatube_fuzz::fuzz_target;
 use lavatube_link::ltp::{Block, Config, Engine, PeerConfig};
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     for segment in Segments::new(bytes).flatten() {

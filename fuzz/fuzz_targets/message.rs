@@ -2,12 +2,11 @@
 //! a peer that may have become one.
 //!
 //! What is read must come out the same when it is written and read again.
-#![no_main]
 
 use lavatube_format::agent;
 use lavatube_format::message::Message;
 use lavatube_format::pair_line::read_answer;
-use libfuzzer_sys::fuzz_target;
+use lavatube_fuzz::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let turn = Message::turn(bytes);
