@@ -333,8 +333,7 @@ impl Governor {
                 // Not with what is left after giving way, but with what was there before.
                 let left = self.window.filter(|_| recent).map_or(0.0, |window| window.bits());
                 let bits = left.max(self.had * seen.least.as_secs_f64());
-                (self.window, self.dip, self.competes_since) =
-                    (Some(Window::new(bits, self.window.is_none(), now)), None, now);
+                (self.window, self.dip, self.competes_since) = (Some(Window::new(bits, now)), None, now);
             }
             self.state = self.state.next(Happening::CrowdedForLong);
         }
@@ -350,7 +349,7 @@ impl Governor {
 
     /// As a TCP flow beside it would, but for losses that are weather, and for dips that tell whether anybody is there.
     fn compete(&mut self, seen: &Seen) {
-        let window = self.window.get_or_insert_with(|| Window::new(0.0, true, seen.now));
+        let window = self.window.get_or_insert_with(|| Window::new(0.0, seen.now));
         let chance = 3.0 * (self.weather.max(0.000_5) / seen.passed).sqrt();
         let dropped = seen.lost > self.weather + chance && seen.waited >= self.waited_most / 2;
         if dropped && seen.told {

@@ -18,15 +18,13 @@ pub struct Window {
     back: f64,
     /// What Reno would have by now.
     reno: f64,
-    /// Nothing was lost yet.
-    fast: bool,
 }
 
 impl Window {
-    /// It begins with `bits`, and looks for more: `fast` the first time, slowly first afterwards.
-    pub fn new(bits: f64, fast: bool, now: Instant) -> Self {
+    /// It begins with `bits`, and looks for more, slowly first.
+    pub fn new(bits: f64, now: Instant) -> Self {
         let bits = bits.max(LEAST);
-        Self { bits, most: bits, since: now, back: 0.0, reno: bits, fast }
+        Self { bits, most: bits, since: now, back: 0.0, reno: bits }
     }
 
     /// Bits that may be under way.
@@ -36,11 +34,6 @@ impl Window {
 
     /// Nothing was lost in so many round trips, a part of one mostly.
     pub fn grow(&mut self, round_trip: Duration, rounds: f64, now: Instant) {
-        //= rfc9438#4.10 until something is lost, by a part each round trip; half as fast as there, because what is lost is told late.
-        if self.fast {
-            self.bits *= 1.0 + FAST * rounds;
-            return;
-        }
         //= rfc9438#4.2 the cubic function of the time since the last loss, a round trip from now, and half as much more at most.
         let cubic = C * PACKET_BITS;
         let ahead = (now.since(self.since) + round_trip).as_secs_f64();
@@ -56,7 +49,6 @@ impl Window {
         //= rfc9438#4.7 who did not come back to what it had has somebody beside it that is to find room.
         self.most = if self.bits < self.most { self.bits * (1.0 + KEEPS) / 2.0 } else { self.bits };
         self.bits = (self.bits * KEEPS).max(LEAST);
-        self.fast = false;
         self.back = ((self.most - self.bits).max(0.0) / (C * PACKET_BITS)).cbrt();
         (self.since, self.reno) = (now, self.bits);
     }
@@ -67,8 +59,6 @@ const PACKET_BITS: f64 = 12_000.0;
 const LEAST: f64 = 2.0 * PACKET_BITS;
 /// Packets a second, to the third.
 const C: f64 = 0.4;
-/// How much more each round trip before the first loss.
-const FAST: f64 = 0.5;
 /// What is kept at a loss.
 const KEEPS: f64 = 0.7;
 /// What Reno would add each round trip if it kept as much.
@@ -92,7 +82,7 @@ mod tests {
 
     #[test]
     fn after_a_loss_it_is_back_when_the_cubic_function_says_and_hardly_grows_then() {
-        let mut window = Window::new(1000.0 * PACKET_BITS, false, at(0));
+        let mut window = Window::new(1000.0 * PACKET_BITS, at(0));
         window.cut(at(0));
         assert!((window.bits() / PACKET_BITS - 700.0).abs() < 0.001);
         // The cube root of 300 / 0.4 is 9.09 s.
@@ -106,7 +96,7 @@ mod tests {
 
     #[test]
     fn who_is_cut_before_it_was_back_makes_room() {
-        let mut window = Window::new(1000.0 * PACKET_BITS, false, at(0));
+        let mut window = Window::new(1000.0 * PACKET_BITS, at(0));
         window.cut(at(0));
         window.cut(at(100));
         // 490 now, and not more than 595 for a while.
@@ -115,20 +105,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_new_grows_fast_until_something_is_lost() {
-        let mut window = Window::new(20.0 * PACKET_BITS, true, at(0));
-        assert!(grown(&mut window, 0, 1_000) > 20.0 * 1.5f64.powi(10));
-        window.cut(at(1_000));
-        let (cut, then) = (window.bits() / PACKET_BITS, grown(&mut window, 1_000, 1_200));
-        assert!(then < 1.1 * cut, "{cut} {then}");
-    }
-
-    #[test]
     fn a_small_one_grows_as_renos_and_there_is_always_one() {
-        let mut window = Window::new(0.0, false, at(0));
+        let mut window = Window::new(0.0, at(0));
         (0..10).for_each(|_| window.cut(at(0)));
         assert!((window.bits() - LEAST).abs() < 0.001);
-        window = Window::new(20.0 * PACKET_BITS, false, at(0));
+        window = Window::new(20.0 * PACKET_BITS, at(0));
         window.cut(at(0));
         let second = grown(&mut window, 0, 1_000);
         assert!(second >= 14.0 + 9.0 * RENO, "{second}");
