@@ -16,7 +16,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
-use lavatube_base::limits::{BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, ECHOES_MAX, QUEUE_MAX};
+use lavatube_base::limits::{
+    BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, ECHOES_MAX, QUEUE_MAX, TCPCL_UNANSWERED_MAX,
+};
 use lavatube_base::{BlockId, Instant};
 use lavatube_bundle::{Bundle, BundleError, ECHO_SERVICE, Endpoint, Mac, PairKeys, echo};
 use lavatube_format::tcpcl::Refusal;
@@ -79,6 +81,8 @@ type Rank = (u8, u64);
 struct Session {
     name: u64,
     port: TcpclPort,
+    /// It was made from here, to whom the owner named.
+    dialed: bool,
     /// When something of the other end's came over it.
     genuine: Option<Instant>,
 }
@@ -177,7 +181,7 @@ impl DtnLink {
         }
         self.accept()?;
         if let Some(port) = self.dial.turn(self.is_alone()) {
-            self.begin(port);
+            self.begin(port, true);
         }
         for at in 0..self.sessions.len() {
             self.sessions[at].port.pump(Duration::ZERO);
@@ -249,14 +253,14 @@ impl DtnLink {
             let Some(listener) = &self.listener else { return Ok(()) };
             let came = listener.accept(Duration::ZERO);
             match came.map_err(|e| LinkError::Address { address: e.address, text: e.text })? {
-                Some(port) => self.begin(port),
+                Some(port) => self.begin(port, false),
                 None => return Ok(()),
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, port: TcpclPort) {
+    fn begin(&mut self, port: TcpclPort, dialed: bool) {
         if self.contact.is_none() {
             return;
         }
@@ -267,7 +271,7 @@ impl DtnLink {
             gone.into_iter().for_each(|session| self.let_go(session));
         }
         self.named += 1;
-        self.sessions.push(Session { name: self.named, port, genuine: None });
+        self.sessions.push(Session { name: self.named, port, dialed, genuine: None });
     }
 
     fn handle(&mut self, at: usize, event: CableEvent) {
@@ -397,8 +401,10 @@ impl DtnLink {
     /// Hands to a session what waits, in order, as far as it takes it.
     fn send(&mut self) {
         self.want();
-        let open = |session: &Session| session.port.stage() == CableStage::Open;
-        // Where the other end was last heard, else wherever somebody listens.
+        // A stranger who connects is given nothing of ours: he would say that he has it.
+        let known = |session: &Session| session.dialed || session.genuine.is_some();
+        let open = |session: &Session| session.port.stage() == CableStage::Open && known(session);
+        // Where the other end was last heard.
         let best = (0..self.sessions.len()).filter(|at| open(&self.sessions[*at]));
         let Some(at) = best.max_by_key(|at| self.sessions[*at].genuine) else { return };
         while let Some(nonce) = self.pings.pop_front() {
@@ -454,21 +460,20 @@ impl DtnLink {
         true
     }
 
-    /// Asks for the bytes of what goes next, as far as memory allows.
+    /// Asks for the bytes of what goes next, as far as memory allows: what a session has counts until it is answered, so that it always
+    /// takes what was asked for.
     fn want(&mut self) {
         let now = now();
-        let mut held = 0;
-        for out in self.queue.values_mut() {
-            let len = usize::try_from(out.block.len).unwrap_or(usize::MAX);
-            if out.bytes.is_some() || out.wanted {
-                held += len;
-            } else if out.ticket.is_none() && out.later <= now && (held == 0 || held + len <= BLOCK_LEN_MAX) {
-                (out.wanted, held) = (true, held + len);
-                self.events.push_back(Event::Wanted { key: out.block.key });
-            }
-            if held >= BLOCK_LEN_MAX {
+        let len = |out: &Out| usize::try_from(out.block.len).unwrap_or(usize::MAX);
+        let in_hand = self.queue.values().filter(|out| out.in_hand());
+        let (mut count, mut held) = in_hand.fold((0, 0), |(count, held), out| (count + 1, held + len(out)));
+        for out in self.queue.values_mut().filter(|out| !out.in_hand() && out.later <= now) {
+            if count >= TCPCL_UNANSWERED_MAX || (count > 0 && held + len(out) > BLOCK_LEN_MAX) {
                 return;
             }
+            (count, held) = (count + 1, held + len(out));
+            out.wanted = true;
+            self.events.push_back(Event::Wanted { key: out.block.key });
         }
     }
 

@@ -24,6 +24,11 @@ impl Out {
         Self { block, bytes: None, wanted: false, ticket: None, refusals: 0, later: Instant(0) }
     }
 
+    /// Whether its bytes are in memory, or were asked for, or a session has them.
+    pub fn in_hand(&self) -> bool {
+        self.bytes.is_some() || self.wanted || self.ticket.is_some()
+    }
+
     /// It is to be sent again: more and more rarely where it was refused, because all of it crosses again.
     pub fn unsent(&mut self, refused: bool) {
         self.ticket = None;

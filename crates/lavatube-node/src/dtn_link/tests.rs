@@ -175,6 +175,25 @@ fn a_stranger_is_answered_and_changes_nothing() {
 }
 
 #[test]
+fn a_stranger_is_given_nothing_of_ours() {
+    let (_, mut far) = Ends::new().open();
+    let mut stranger = TcpclPort::connect(&far.address().unwrap().to_string(), "ipn:1.0").unwrap();
+    far.submit(block(1, b"a receipt")).unwrap();
+    for _ in 0..200 {
+        far.pump(TICK).unwrap();
+        while let Some(event) = far.event().unwrap() {
+            assert_eq!(event, Event::Wanted { key: 1 });
+            far.supply(1, b"a receipt".to_vec());
+        }
+        stranger.pump(TICK);
+        while let Some(event) = stranger.event() {
+            assert!(matches!(event, CableEvent::Opened { .. }), "{event:?}");
+        }
+    }
+    assert_eq!((stranger.stage(), far.totals.datagrams_sent), (CableStage::Open, 0));
+}
+
+#[test]
 fn whoever_asks_without_end_is_answered_ten_times_a_second() {
     let (_, mut far) = Ends::new().open();
     let begin = now();
