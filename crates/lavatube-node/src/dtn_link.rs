@@ -59,8 +59,8 @@ pub struct DtnLink {
     serial: u64,
     /// What sessions carry for us: the block, or an answer that nobody waits for.
     tickets: BTreeMap<u64, Option<Rank>>,
-    /// Blocks that came in and the end has not answered: where from.
-    incoming: BTreeMap<BlockId, (u64, u64)>,
+    /// Blocks that came in and the end has not answered: by which session, transfer and bundle.
+    incoming: BTreeMap<BlockId, (u64, u64, u64)>,
     kept: Remembered,
     seen: Seen,
     pings: VecDeque<u64>,
@@ -210,7 +210,7 @@ impl DtnLink {
 
     /// A session is given up: what it carried is sent again over another one.
     fn let_go(&mut self, session: Session) {
-        self.incoming.retain(|_, (name, _)| *name != session.name);
+        self.incoming.retain(|_, (name, ..)| *name != session.name);
         let theirs: Vec<u64> = self.tickets.keys().copied().filter(|ticket| self.is_of(*ticket, &session)).collect();
         theirs.into_iter().for_each(|ticket| self.unsent(ticket, false));
     }
@@ -292,7 +292,7 @@ impl DtnLink {
             CableEvent::Unsent { key } => self.unsent(key, false),
             CableEvent::Ended(_) => {
                 let name = self.sessions[at].name;
-                self.incoming.retain(|_, (of, _)| *of != name);
+                self.incoming.retain(|_, (of, ..)| *of != name);
             }
         }
     }
@@ -373,10 +373,11 @@ impl DtnLink {
         }
         // Of one that comes twice at once the first is answered; what becomes of it shows then.
         if self.incoming.contains_key(&id) {
+            self.seen.forget(bundle.sequence);
             self.sessions[at].port.busy(transfer);
             return false;
         }
-        self.incoming.insert(id, (name, transfer));
+        self.incoming.insert(id, (name, transfer, bundle.sequence));
         self.events.push_back(Event::Received { id, priority: 0, bytes: bundle.payload });
         false
     }
@@ -517,7 +518,7 @@ impl Carrier for DtnLink {
 
     fn accepted(&mut self, id: BlockId, _: Instant) {
         self.kept.insert(id);
-        if let Some((name, transfer)) = self.incoming.remove(&id)
+        if let Some((name, transfer, _)) = self.incoming.remove(&id)
             && let Some(session) = self.session(name)
         {
             session.port.accepted(transfer);
@@ -530,9 +531,10 @@ impl Carrier for DtnLink {
     }
 
     fn busy(&mut self, id: BlockId, _: Instant) {
-        if let Some((name, transfer)) = self.incoming.remove(&id)
-            && let Some(session) = self.session(name)
-        {
+        let Some((name, transfer, number)) = self.incoming.remove(&id) else { return };
+        // A node between may bring the very same bundle again.
+        self.seen.forget(number);
+        if let Some(session) = self.session(name) {
             session.port.busy(transfer);
         }
     }

@@ -27,6 +27,11 @@ impl Seen {
         is_new
     }
 
+    /// It was not taken after all, and may come again.
+    pub fn forget(&mut self, number: u64) {
+        self.numbers.remove(&number);
+    }
+
     /// The floor of the next life. What is under way now comes again with another number.
     pub fn next_floor(&self) -> u64 {
         self.numbers.last().map_or(self.floor, |last| last + 1)
@@ -41,6 +46,8 @@ mod tests {
     fn each_number_is_taken_once_in_any_order_as_far_as_the_limit_goes() {
         let mut seen = Seen::new(10);
         assert!(!seen.take(9) && seen.take(10) && !seen.take(10) && seen.take(12) && seen.take(11));
+        seen.forget(11);
+        assert!(seen.take(11) && !seen.take(11));
         assert_eq!(seen.next_floor(), 13);
         let most = BUNDLES_SEEN_MAX as u64;
         assert!((13..13 + most).all(|number| seen.take(number)) && !seen.take(12) && !seen.take(10));

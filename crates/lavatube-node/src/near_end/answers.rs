@@ -97,6 +97,13 @@ impl NearEnd {
     }
 
     pub(super) fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
+        // An object, or the card of whoever made it, is there and is stored once it can be; nothing more is sent of it.
+        if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
+            if self.objects.contains_key(&id) {
+                listener.told(Told::NotNow { id, why });
+            }
+            return;
+        }
         let Some(progress) = self.objects.get(&id) else {
             if self.cards.denied(id, &why).is_some() {
                 self.take_back_manifests();
@@ -113,10 +120,6 @@ impl NearEnd {
                 self.objects.remove(&id);
             }
             return;
-        }
-        if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
-            // It is there and is stored once it can be; nothing more is sent of it.
-            return listener.told(Told::NotNow { id, why });
         }
         self.objects.insert(id, Progress::Stuck(format!("the vault refuses object {id}: {why}")));
         listener.told(Told::Denied { id, why });
