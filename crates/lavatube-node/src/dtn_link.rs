@@ -8,6 +8,7 @@
 //! No step of the walk, which takes the native way.
 
 mod dial;
+mod echoes;
 mod out;
 mod seen;
 
@@ -16,9 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
-use lavatube_base::limits::{
-    BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, ECHOES_MAX, QUEUE_MAX, TCPCL_UNANSWERED_MAX,
-};
+use lavatube_base::limits::{BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, QUEUE_MAX, TCPCL_UNANSWERED_MAX};
 use lavatube_base::{BlockId, Instant};
 use lavatube_bundle::{Bundle, BundleError, ECHO_SERVICE, Endpoint, Mac, PairKeys, echo};
 use lavatube_format::tcpcl::Refusal;
@@ -32,6 +31,7 @@ use crate::link_folder::{Counters, DtnFile, LinkError, Pairing};
 use crate::port::now;
 use crate::tcpcl_port::{TcpclListener, TcpclPort, timespec};
 use dial::Dial;
+use echoes::Echoes;
 use out::Out;
 use seen::Seen;
 
@@ -63,11 +63,8 @@ pub struct DtnLink {
     incoming: BTreeMap<BlockId, (u64, u64, u64)>,
     kept: Remembered,
     seen: Seen,
-    pings: VecDeque<u64>,
-    asked: VecDeque<(u64, Instant)>,
-    /// Strangers are answered so often, and no more.
-    echoes_left: u32,
-    echoes_at: Instant,
+    floor_kept_at: Instant,
+    echoes: Echoes,
     events: VecDeque<Event>,
     moved: Option<SocketAddr>,
     peer: Option<SocketAddr>,
@@ -113,6 +110,7 @@ impl DtnLink {
             key_out,
             key_in,
             seen: Seen::new(counters.floor),
+            floor_kept_at: now,
             counters,
             sequence,
             plan: pairing.plan()?,
@@ -130,10 +128,7 @@ impl DtnLink {
             tickets: BTreeMap::new(),
             incoming: BTreeMap::new(),
             kept: Remembered::default(),
-            pings: VecDeque::new(),
-            asked: VecDeque::new(),
-            echoes_left: ECHOES_PER_SECOND,
-            echoes_at: now,
+            echoes: Echoes::new(),
             events: VecDeque::new(),
             moved: None,
             peer: None,
@@ -167,6 +162,7 @@ impl DtnLink {
     /// # Errors
     /// When they cannot be written.
     pub fn keep_floor(&mut self) -> Result<(), LinkError> {
+        self.floor_kept_at = now();
         self.counters.keep_floor(self.seen.next_floor())
     }
 
@@ -191,6 +187,9 @@ impl DtnLink {
         }
         self.sessions.retain(|session| !session.port.is_closed());
         self.send();
+        if now().since(self.floor_kept_at) >= FLOOR_EVERY {
+            self.keep_floor()?;
+        }
         Ok(())
     }
 
@@ -222,7 +221,8 @@ impl DtnLink {
 
     /// Whether a connection is to be made.
     fn is_alone(&self) -> bool {
-        self.contact.is_some() && self.sessions.is_empty()
+        let known = self.sessions.iter().any(|session| session.dialed || session.genuine.is_some());
+        self.contact.is_some() && !known
     }
 
     fn wait(&self, wait: Duration) {
@@ -342,11 +342,12 @@ impl DtnLink {
                     return Err(BundleError::TooLong);
                 }
                 if bundle.destination == Endpoint::ipn(own, ANSWERS) {
-                    self.echoed(&bundle.payload);
+                    let answered = self.echoes.answered(&bundle.payload);
+                    self.events.extend(answered.map(|(nonce, took)| Event::Echoed { nonce, took }));
                     return Ok(true);
                 }
                 let answer = echo(&bundle, own).ok_or(sealed)?;
-                if self.may_echo() {
+                if self.echoes.may_answer() {
                     self.post(at, answer, None, false);
                 }
                 Ok(true)
@@ -356,15 +357,15 @@ impl DtnLink {
 
     /// A block came in, of the other end's for certain: whether it was known.
     fn block(&mut self, at: usize, transfer: u64, bundle: Bundle) -> bool {
+        if !self.seen.take(bundle.sequence) {
+            self.totals.replayed += 1;
+            return true;
+        }
         let session = &mut self.sessions[at];
         session.genuine = Some(now());
         let (name, peer) = (session.name, session.port.peer());
         if self.peer.replace(peer) != Some(peer) {
             self.moved = Some(peer);
-        }
-        if !self.seen.take(bundle.sequence) {
-            self.totals.replayed += 1;
-            return true;
         }
         self.totals.datagrams_received += 1;
         let id = BlockId(h16(&[&bundle.payload]));
@@ -382,23 +383,6 @@ impl DtnLink {
         false
     }
 
-    fn echoed(&mut self, payload: &[u8]) {
-        let Some(nonce) = payload.try_into().ok().map(u64::from_be_bytes) else { return };
-        if let Some(at) = self.asked.iter().position(|(asked, _)| *asked == nonce) {
-            let took = self.asked.remove(at).map_or(Duration::ZERO, |(_, sent)| now().since(sent));
-            self.events.push_back(Event::Echoed { nonce, took });
-        }
-    }
-
-    fn may_echo(&mut self) -> bool {
-        if now().since(self.echoes_at) >= Duration::from_secs(1) {
-            (self.echoes_left, self.echoes_at) = (ECHOES_PER_SECOND, now());
-        }
-        let may = self.echoes_left > 0;
-        self.echoes_left = self.echoes_left.saturating_sub(1);
-        may
-    }
-
     /// Hands to a session what waits, in order, as far as it takes it.
     fn send(&mut self) {
         self.want();
@@ -408,24 +392,26 @@ impl DtnLink {
         // Where the other end was last heard.
         let best = (0..self.sessions.len()).filter(|at| open(&self.sessions[*at]));
         let Some(at) = best.max_by_key(|at| self.sessions[*at].genuine) else { return };
-        while let Some(nonce) = self.pings.pop_front() {
+        while let Some(question) = self.echoes.next() {
             let (own, other) = (Endpoint::ipn(self.nodes[0], ANSWERS), Endpoint::ipn(self.nodes[1], ECHO_SERVICE));
-            self.asked.push_back((nonce, now()));
-            self.asked.truncate(ECHOES_MAX);
-            self.post(at, Bundle::new(own, other, nonce.to_be_bytes().to_vec()), None, false);
+            self.post(at, Bundle::new(own, other, question.to_vec()), None, false);
         }
         let now = now();
         let due = |out: &Out| out.ticket.is_none() && out.bytes.is_some() && out.later <= now;
         let ready: Vec<Rank> = self.queue.iter().filter(|(_, out)| due(out)).map(|(rank, _)| *rank).collect();
+        let budget = self.contact.and_then(|contact| contact.budget).unwrap_or(u64::MAX);
         for rank in ready {
-            let Some(bytes) = self.queue.get_mut(&rank).and_then(|out| out.bytes.take()) else { continue };
-            let budget = self.contact.and_then(|contact| contact.budget).unwrap_or(u64::MAX);
-            if self.contact_len_sent.saturating_add(bytes.len() as u64) > budget {
+            let Some(out) = self.queue.get_mut(&rank) else { continue };
+            if self.contact_len_sent.saturating_add(out.block.len) > budget {
                 break;
             }
+            let Some(bytes) = out.bytes.take() else { continue };
             let (own, other) = (Endpoint::ipn(self.nodes[0], BLOCKS), Endpoint::ipn(self.nodes[1], BLOCKS));
-            if !self.post(at, Bundle::new(own, other, bytes), Some(rank), true) {
-                break;
+            if !self.post(at, Bundle::new(own, other, bytes), Some(rank), true)
+                && let Some(out) = self.queue.get_mut(&rank)
+            {
+                // This node takes none of its length, or cannot now.
+                out.unsent(true);
             }
         }
         self.want();
@@ -540,8 +526,7 @@ impl Carrier for DtnLink {
     }
 
     fn ping(&mut self, nonce: u64) {
-        self.pings.push_back(nonce);
-        self.pings.truncate(ECHOES_MAX);
+        self.echoes.ask(nonce);
     }
 
     fn status(&self, now: Instant) -> Status {
@@ -590,7 +575,8 @@ const TICKET_BITS: u32 = 40;
 const TICKET_MASK: u64 = (1 << TICKET_BITS) - 1;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.
 const REST: Duration = Duration::from_micros(50);
-const ECHOES_PER_SECOND: u32 = 10;
+/// How often the floor goes to the disk.
+const FLOOR_EVERY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;
