@@ -29,7 +29,7 @@ use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
 use crate::link_folder::Pairing;
 use crate::lock::{Lock, Mode};
-use crate::own_link::{Errands, OwnLink};
+use crate::own_link::{Errands, TurnedLink};
 use crate::pace::Pace;
 
 /// How a far vault is to be asked.
@@ -51,7 +51,7 @@ pub struct FarVault {
     asking: Asking,
     known: Mutex<Known>,
     tally: Tally,
-    link: Option<OwnLink>,
+    link: TurnedLink,
     /// Where a rehearsal turns the link.
     pace: Option<Arc<Pace>>,
     _lock: Lock,
@@ -129,7 +129,7 @@ impl FarVault {
             asking,
             known: Mutex::new(known),
             tally: Tally::default(),
-            link: OwnLink::start(places, Errands::Read)?,
+            link: TurnedLink::open(places, Errands::Read)?,
             pace: None,
             _lock: lock,
         })
@@ -220,18 +220,14 @@ impl FarVault {
     /// Waits until `what` is there. Gives up when there is no reason to wait any longer.
     fn wait_for<T>(&self, what: impl Fn() -> Option<T>) -> Result<T, FarError> {
         let begin = Instant::now();
-        let came = self.link.as_ref().map_or(0, OwnLink::received);
-        let mut quiet_since = (begin, came);
+        let mut quiet_since = (begin, None);
         loop {
             let seen = self.pace.as_ref().map(|pace| pace.seen());
             if let Some(there) = what() {
                 self.tally.waiting.store(false, Ordering::Relaxed);
                 return Ok(there);
             }
-            if let Some(error) = self.link.as_ref().and_then(OwnLink::error) {
-                return Err(away(&error));
-            }
-            let received = self.link.as_ref().map_or(0, OwnLink::received);
+            let received = Some(self.link.look().map_err(|e| away(&e))?);
             if received != quiet_since.1 {
                 quiet_since = (Instant::now(), received);
             }

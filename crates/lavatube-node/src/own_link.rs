@@ -31,10 +31,43 @@ pub(crate) enum Errands {
 }
 
 /// The link, turned by a thread of this process while a command reads.
-pub(crate) struct OwnLink {
+struct OwnLink {
     stop: Arc<AtomicBool>,
     seen: Arc<Seen>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// The link, whoever turns it: another process as long as it does, else a thread of this one.
+pub(crate) struct TurnedLink {
+    places: Places,
+    errands: Errands,
+    own: Mutex<(Option<OwnLink>, Instant)>,
+}
+
+impl TurnedLink {
+    /// Sees to it that somebody turns the link.
+    pub fn open(places: &Places, errands: Errands) -> Result<Self, DepositorError> {
+        let own = Mutex::new((OwnLink::start(places, errands)?, Instant::now()));
+        Ok(Self { places: places.clone(), errands, own })
+    }
+
+    /// Takes the link over when whoever turned it is no more. Returns how many datagrams came in, as far as this process
+    /// knows.
+    ///
+    /// # Errors
+    /// Why it cannot be turned, for people.
+    pub fn look(&self) -> Result<u64, String> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let (link, looked_at) = &mut *own;
+        if let Some(error) = link.as_ref().and_then(OwnLink::error) {
+            return Err(error);
+        }
+        if link.as_ref().is_none_or(OwnLink::is_over) && looked_at.elapsed() >= TAKE_OVER_EVERY {
+            *looked_at = Instant::now();
+            *link = OwnLink::start(&self.places, self.errands).map_err(|e| e.to_string())?;
+        }
+        Ok(link.as_ref().map_or(0, OwnLink::received))
+    }
 }
 
 /// What the thread says.
@@ -46,7 +79,7 @@ struct Seen {
 
 impl OwnLink {
     /// Starts it, unless somebody else turns the link.
-    pub fn start(places: &Places, errands: Errands) -> Result<Option<Self>, DepositorError> {
+    fn start(places: &Places, errands: Errands) -> Result<Option<Self>, DepositorError> {
         let lock = Pairing::open(&places.vault)?.own_folder()?.join("lock");
         match Lock::acquire(&lock, COMMAND, Mode::Exclusive, Duration::ZERO) {
             // Taken anew by the thread.
@@ -74,12 +107,17 @@ impl OwnLink {
     }
 
     /// Datagrams that came in.
-    pub fn received(&self) -> u64 {
+    fn received(&self) -> u64 {
         self.seen.received.load(Ordering::Relaxed)
     }
 
+    /// Whether it ended, without an error when somebody else was faster.
+    fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
+    }
+
     /// Why it ended, if it should not have.
-    pub fn error(&self) -> Option<String> {
+    fn error(&self) -> Option<String> {
         self.seen.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -118,7 +156,7 @@ pub fn deliver(
     meter: &Meter,
 ) -> Result<bool, DepositorError> {
     let folder = spool_folder(&state_folder(places, Pairing::open(&places.vault)?.vault()));
-    let link = OwnLink::start(places, Errands::Deposit)?;
+    let link = TurnedLink::open(places, Errands::Deposit)?;
     let mut lens = None;
     let mut last = (usize::MAX, Instant::now());
     loop {
@@ -133,9 +171,7 @@ pub fn deliver(
         if left.is_empty() {
             return Ok(true);
         }
-        if let Some(text) = link.as_ref().and_then(OwnLink::error) {
-            return Err(LinkError::Ended(text).into());
-        }
+        link.look().map_err(LinkError::Ended)?;
         if left.len() != last.0 {
             last = (left.len(), Instant::now());
         }
@@ -148,3 +184,5 @@ pub fn deliver(
 
 const COMMAND: &str = "a command that needs the link";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often one looks whether somebody else still turns the link.
+const TAKE_OVER_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,82 @@
+//! A link that is cut while a command reads over it: daemons killed, commands killed, and what is asked for all the same.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::facts::{assert_same, look};
+use common::pair::{Pair, Running};
+use common::{Chance, wait_until};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A vault that has all that is here, and listens at an address that is known here. It may send `bit_s`.
+fn stored(own: u64, len: usize, bit_s: u64) -> (Pair, Running, String) {
+    let pair = Pair::new(own);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 20, len);
+    fs::write(pair.machine.path("src/letter"), chance.noise(50_000)).unwrap();
+    pair.machine.backup();
+    let settings = pair.far().join("link.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    assert!(text.contains("rate_up_bit_s = 200000000"));
+    fs::write(&settings, text.replace("rate_up_bit_s = 200000000", &format!("rate_up_bit_s = {bit_s}"))).unwrap();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    (pair, vault, address)
+}
+
+/// Begins to restore all, and waits until something came.
+fn begin(pair: &Pair) -> (Running, PathBuf) {
+    let target = pair.machine.path("back");
+    let restore = Running(pair.machine.start(&["restore", "latest", "--target", target.to_str().unwrap()]));
+    let parts = pair.machine.state().join("desk/parts");
+    assert!(wait_until(LONG, || parts.is_dir() && !common::files_below(&parts).is_empty()), "nothing comes");
+    (restore, target)
+}
+
+#[test]
+fn a_restore_goes_on_when_the_vaults_daemon_is_killed_and_started_again() {
+    let (pair, vault, address) = stored(0x11d1, 24 << 20, 40_000_000);
+    let (mut restore, target) = begin(&pair);
+    vault.kill();
+    let (vault, _) = pair.serve(&address);
+    assert_eq!(restore.ends(LONG), Some(0));
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "with its daemon killed");
+    vault.stop();
+}
+
+#[test]
+fn a_restore_goes_on_when_whoever_turned_the_link_is_no_more() {
+    let (pair, vault, address) = stored(0x11d2, 24 << 20, 40_000_000);
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    assert!(wait_until(LONG, || pair.machine.json(&["link", "status"], 0)["age_s"] == 0));
+    let (mut restore, target) = begin(&pair);
+    node.kill();
+    assert_eq!(restore.ends(LONG), Some(0));
+    assert_same(&look(&pair.machine.src()), &target.join("src"), "with the daemon killed");
+    vault.stop();
+}
+
+#[test]
+fn what_a_killed_command_asked_for_does_not_take_the_link_from_others() {
+    let (pair, vault, _) = stored(0x11d3, 48 << 20, 6_000_000);
+    let (restore, _) = begin(&pair);
+    restore.kill();
+    // Somebody else reads over the link; what nobody wants any more is not sent for long.
+    let target = pair.machine.path("letters");
+    let letter = ["restore", "latest:letter", "--link-wait", "60", "--target", target.to_str().unwrap()];
+    let begun = Instant::now();
+    pair.machine.json(&letter, 0);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let left = || pair.far_json(&["link", "status"])["outgoing"]["blocks"].as_u64();
+    let node = Running(pair.machine.start(&["node"]));
+    assert!(wait_until(Duration::from_secs(15), || left() == Some(0)), "{:?} blocks that nobody wants", left());
+    node.stop();
+    vault.stop();
+}
