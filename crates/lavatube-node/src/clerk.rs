@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use lavatube_base::Instant;
 use lavatube_base::limits::LISTED_MAX;
+use lavatube_base::{BlockId, Instant};
 use lavatube_format::message::{Message, Page, Part, Sent};
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::Line;
+use lavatube_link::{Line, Status};
 
 use crate::carrier::Carrier;
 use crate::desk::{Desk, Errand, parts_of, piece_sent, pieces_of};
@@ -22,6 +22,8 @@ pub(crate) struct Clerk {
     desk: Desk,
     looked_at: Option<Instant>,
     open: BTreeMap<u64, Open>,
+    /// Blocks that come in: how much of each is here, and since when.
+    coming: BTreeMap<BlockId, (u64, Instant)>,
     /// How often something was put on the desk, or taken from it.
     news: u64,
 }
@@ -45,7 +47,7 @@ enum What {
 impl Clerk {
     /// A clerk for the desk.
     pub fn new(desk: Desk) -> Self {
-        Self { desk, looked_at: None, open: BTreeMap::new(), news: 0 }
+        Self { desk, looked_at: None, open: BTreeMap::new(), coming: BTreeMap::new(), news: 0 }
     }
 
     /// Whether there is nothing to do.
@@ -85,8 +87,7 @@ impl Clerk {
         }
         let status = link.status(now);
         let patience = link.patience() + 2 * status.light.unwrap_or_default();
-        // While blocks come in they may be what is waited for.
-        let quiet = status.line == Line::Open && status.incoming.is_empty();
+        let quiet = self.is_quiet(&status, patience, now);
         for (number, open) in &mut self.open {
             let late = open.moved.is_none_or(|at| quiet && now.since(at) >= patience);
             if late && open.question.is_none_or(|key| !outbox.has(key)) {
@@ -103,6 +104,17 @@ impl Clerk {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing comes in that may be what is waited for. A block that stands still is none: whoever sent it may have
+    /// been started anew, and know nothing of it.
+    fn is_quiet(&mut self, status: &Status, patience: Duration, now: Instant) -> bool {
+        let (before, is_open) = (std::mem::take(&mut self.coming), status.line == Line::Open);
+        for block in &status.incoming {
+            let same = before.get(&block.id).filter(|(held, _)| is_open && *held == block.held);
+            self.coming.insert(block.id, (block.held, same.map_or(now, |(_, since)| *since)));
+        }
+        is_open && self.coming.values().all(|(_, since)| now.since(*since) >= patience)
     }
 
     fn take_up(&mut self, number: u64) {
@@ -124,12 +136,14 @@ impl Clerk {
         self.open.insert(number, Open { errand, moved: None, question: None });
     }
 
-    /// Takes in what was asked for.
+    /// Takes in what was asked for; whether anybody has.
     ///
     /// # Errors
     /// When it cannot be put on the desk; it is asked for again then.
-    pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<()> {
-        let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else { return Ok(()) };
+    pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<bool> {
+        let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else {
+            return Ok(self.desk.is_asked(request));
+        };
         *moved = Some(now);
         self.news += 1;
         for sent in parts {
@@ -143,7 +157,7 @@ impl Clerk {
             self.open.remove(&request);
             self.desk.done(request);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes in a page of a list.

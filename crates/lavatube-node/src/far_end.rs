@@ -311,7 +311,11 @@ impl FarEnd {
             self.outbox.send(link, message);
         }
         if let Some((request, turn, parts)) = done.fetch {
-            self.parcels.ask(request, turn, &parts);
+            for key in self.parcels.ask(request, turn, &parts) {
+                self.driver.link().withdraw(key);
+                self.handed.remove(&key);
+                self.parcels.done(key);
+            }
         }
         done.told.into_iter().for_each(|told| listener.told(told));
         Ok(())

@@ -39,16 +39,25 @@ impl Parcel {
 }
 
 impl Parcels {
-    /// A request came, or came again: this is what is left of it. Too many at a time are forgotten, and asked for again.
-    pub fn ask(&mut self, request: u64, turn: u64, parts: &[Part]) {
+    /// A request came, or came again: this is what is left of it. Too many at a time are forgotten, and asked for again, and one
+    /// that a later one has overtaken says nothing any more. Returns the names of blocks that are not wanted any more.
+    pub fn ask(&mut self, request: u64, turn: u64, parts: &[Part]) -> Vec<u64> {
+        if self.waiting.get(&request).is_some_and(|(last, _)| turn < *last) {
+            return Vec::new();
+        }
         let pieces: VecDeque<Part> = parts.iter().flat_map(pieces_of).collect();
         self.waiting.remove(&request);
-        if !pieces.is_empty() && self.waiting.len() < REQUESTS_MAX && pieces.len() <= PIECES_MAX {
+        if pieces.is_empty() {
+            let of_request = self.under_way.iter().filter(|(_, parcel)| parcel.request == request);
+            return of_request.map(|(key, _)| *key).collect();
+        }
+        if self.waiting.len() < REQUESTS_MAX && pieces.len() <= PIECES_MAX {
             // What is under way need not go twice.
             let under_way = self.under_way.values().filter(|parcel| parcel.request == request);
             let sent: std::collections::BTreeSet<Part> = under_way.flat_map(|parcel| parcel.pieces.clone()).collect();
             self.waiting.insert(request, (turn, pieces.into_iter().filter(|piece| !sent.contains(piece)).collect()));
         }
+        Vec::new()
     }
 
     /// The next parcel, when there is one and room for it, to be sent as block `key`.
@@ -140,10 +149,23 @@ mod tests {
         let more = all(&mut parcels);
         assert_eq!(more.len(), 1);
         assert!(sent.iter().all(|(_, parcel)| parcel.pieces.iter().all(|p| !more[0].1.pieces.contains(p))));
-        parcels.ask(1, 5, &[]);
+        let mut unwanted = parcels.ask(1, 5, &[]);
+        unwanted.sort_unstable();
+        let on_their_way: Vec<u64> = sent[1..].iter().chain(&more).map(|(key, _)| *key).collect();
+        assert_eq!(unwanted, on_their_way);
         sent.iter().chain(&more).for_each(|(key, _)| {
             parcels.done(*key);
         });
         assert!(all(&mut parcels).is_empty() && parcels.under_way_len == 0);
+        // What was overtaken says nothing any more.
+        parcels.ask(2, 7, &parts[..1]);
+        parcels.ask(2, 6, &parts);
+        parcels.ask(2, 6, &[]);
+        assert!(
+            all(&mut parcels)
+                .iter()
+                .flat_map(|(_, parcel)| &parcel.pieces)
+                .eq(pieces_of(&parts[0]).collect::<Vec<_>>().iter())
+        );
     }
 }

@@ -39,7 +39,11 @@ impl NearEnd {
                 // What cannot be put down is asked for again.
                 let put = self.clerk.parcel(request, &parts, now);
                 self.driver.link().accepted(id, now);
-                put.map_err(|e| io_error(self.state.folder(), &e))?;
+                if !put.map_err(|e| io_error(self.state.folder(), &e))? {
+                    // Whoever wanted it was killed: the rest need not come.
+                    let nothing = Message::Fetch { request, parts: Vec::new() }.encode(now.0);
+                    self.outbox.send(self.driver.link(), nothing);
+                }
             }
             Ok(Message::Listed(page)) => {
                 let put = self.clerk.listed(page, now);
