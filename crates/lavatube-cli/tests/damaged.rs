@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::facts::{Facts, assert_same, look};
+use common::mount::Mount;
 use common::{Chance, Machine, files_below, is_root, is_shard, number, paths, seed, skipped, text};
 use lavatube_format::tree::path_order;
 use serde_json::Value;
@@ -541,37 +541,6 @@ fn damaged_records_of_the_catalog_cost_nothing() {
 fn restores_nothing_wrong(machine: &Machine, what: &str) {
     let (status, answer) = machine.answer(&["snapshots"]);
     assert_eq!(status, 0, "{what}: {answer:#}");
-}
-
-/// A small file system of its own, mounted over a folder.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(folder: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(folder).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder);
-        mount.output().is_ok_and(|o| o.status.success()).then(|| Self(folder.to_owned()))
-    }
-
-    /// The same file system at a second place, for as long as this lives.
-    fn also_at(&self, folder: &Path) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        assert!(Command::new("mount").arg("--bind").arg(&self.0).arg(folder).status().unwrap().success());
-        Self(folder.to_owned())
-    }
-
-    fn resize(&self, size: &str) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,size={size}")]).arg(&self.0);
-        assert!(mount.status().unwrap().success());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

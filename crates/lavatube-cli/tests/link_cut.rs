@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::facts::{assert_same, look};
+use common::mount::Mount;
 use common::pair::{Pair, Running};
 use common::{Chance, wait_until};
 
@@ -78,5 +79,57 @@ fn what_a_killed_command_asked_for_does_not_take_the_link_from_others() {
     let node = Running(pair.machine.start(&["node"]));
     assert!(wait_until(Duration::from_secs(15), || left() == Some(0)), "{:?} blocks that nobody wants", left());
     node.stop();
+    vault.stop();
+}
+
+#[test]
+fn a_vault_that_cannot_note_how_far_the_link_came_stores_all_the_same() {
+    let pair = Pair::new(0x11d4);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 20, 8 << 20);
+    pair.machine.backup();
+    let (mut vault, address) = pair.serve("127.0.0.1:0");
+    // Notes of counters are written beside this and put in its place, which fails as on a full disk.
+    let notes = pair.far().join("link/counters");
+    fs::remove_file(&notes).unwrap();
+    fs::create_dir_all(notes.join("in the way")).unwrap();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0), "{} left", pair.spooled());
+    assert_eq!((pair.spooled(), vault.ends(Duration::from_millis(1500))), (0, None));
+}
+
+#[test]
+fn a_disk_that_is_full_of_what_waits_does_not_keep_it_from_leaving() {
+    let test = "a_disk_that_is_full_of_what_waits_does_not_keep_it_from_leaving";
+    if !common::is_root(test) {
+        return;
+    }
+    let pair = Pair::new(0x11d5);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    let (disk, link) = (pair.machine.path("state"), pair.machine.vault().join("link"));
+    for folder in [&disk, &link] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let Some(_mounts) = Mount::new(&disk, "24m").map(|mount| (mount.also_at(&link), mount)) else {
+        return common::skipped(test, "tmpfs cannot be mounted here");
+    };
+    for len in [4 << 20, 1 << 20, 64 << 10, 1 << 10] {
+        let full = (0..40).any(|n| {
+            let file = pair.machine.path(&format!("src/{len}-{n}"));
+            fs::write(&file, chance.noise(len)).unwrap();
+            let full = pair.machine.answer(&["backup", "src"]).0 == 13;
+            if full {
+                fs::remove_file(file).unwrap();
+            }
+            full
+        });
+        assert!(full, "there was room for all of {len}");
+    }
+    let waiting =
+        || common::files_below(&disk).iter().filter(|file| file.components().any(|c| c.as_os_str() == "spool")).count();
+    assert!(waiting() > 0);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0), "{} left", waiting());
+    assert_eq!(waiting(), 0);
     vault.stop();
 }

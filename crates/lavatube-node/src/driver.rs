@@ -115,7 +115,7 @@ impl NativeDriver {
     /// events.
     ///
     /// # Errors
-    /// When the floor cannot be kept, or the socket is of no more use.
+    /// When the socket is of no more use, or other keys cannot be begun with.
     pub fn pump(&mut self, wait: Duration) -> Result<(), LinkError> {
         self.work();
         let more = self.send();
@@ -139,7 +139,8 @@ impl NativeDriver {
         self.work();
         self.gather();
         if now.since(self.floor_kept_at) >= FLOOR_EVERY {
-            self.keep_floor()?;
+            // A full disk must not stop the link: what is old is known in this life, and in the next one as far as was kept.
+            let _ = self.keep_floor();
         }
         Ok(())
     }

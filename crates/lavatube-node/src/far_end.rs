@@ -183,38 +183,37 @@ impl FarEnd {
             listener.told(Told::Recovered);
         }
         while let Some(event) = self.driver.event()? {
-            self.handle(event, listener)?;
+            self.handle(event, listener);
         }
         while let Hands::Thread { done, .. } = &self.hands
             && let Ok(done) = done.try_recv()
         {
-            self.finish(done, listener)?;
+            self.finish(done, listener);
         }
         // One is read while another is on its way to the link.
         while self.reading < READING_MAX
             && let Some((key, parcel)) = self.parcels.next(|| self.outbox.key())
         {
             self.reading += 1;
-            self.set_to_work(Job::Parcel(key, parcel), listener)?;
+            self.set_to_work(Job::Parcel(key, parcel), listener);
         }
         self.last.tell(&mut self.driver, listener);
         Ok(if self.in_work + self.reading > 0 { WORK_WAIT } else { IDLE_WAIT })
     }
 
-    fn set_to_work(&mut self, job: Job, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    fn set_to_work(&mut self, job: Job, listener: &mut dyn Listener) {
         match &mut self.hands {
             // It lives as long as we do; if it does not, the block is held and nothing is promised.
             Hands::Thread { jobs, .. } => drop(jobs.send(job)),
             Hands::Own(worker) => {
                 for done in worker.do_all(job) {
-                    self.finish(done, listener)?;
+                    self.finish(done, listener);
                 }
             }
         }
-        Ok(())
     }
 
-    fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    fn handle(&mut self, event: Event, listener: &mut dyn Listener) {
         match event {
             Event::Received { id, bytes, .. } if self.in_work > IN_WORK_MAX => {
                 drop(bytes);
@@ -223,9 +222,9 @@ impl FarEnd {
             }
             Event::Received { id, bytes, .. } => {
                 self.in_work += bytes.len();
-                self.set_to_work(Job::Block(id, bytes), listener)?;
+                self.set_to_work(Job::Block(id, bytes), listener);
             }
-            Event::Wanted { key } => self.supply(key, listener)?,
+            Event::Wanted { key } => self.supply(key, listener),
             Event::Delivered { key } | Event::Refused { key } | Event::Spent { key, .. } => {
                 self.outbox.done(key);
                 self.parcels.done(key);
@@ -233,38 +232,33 @@ impl FarEnd {
             }
             Event::ReserveCounters { .. } | Event::Echoed { .. } => {}
         }
-        Ok(())
     }
 
-    fn supply(&mut self, key: u64, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    fn supply(&mut self, key: u64, listener: &mut dyn Listener) {
         if let Some(message) = self.outbox.message(key) {
             let message = message.to_vec();
             self.driver.link().supply(key, message);
-            return Ok(());
+            return;
         }
         if let Some(bytes) = self.handed.get_mut(&key).and_then(|handed| handed.bytes.take()) {
             self.driver.link().supply(key, bytes);
-            return Ok(());
+            return;
         }
         match self.parcels.get(key).cloned() {
             Some(parcel) => {
                 self.reading += 1;
-                self.set_to_work(Job::Parcel(key, parcel), listener)
+                self.set_to_work(Job::Parcel(key, parcel), listener);
             }
-            None => {
-                self.driver.link().withdraw(key);
-                Ok(())
-            }
+            None => self.driver.link().withdraw(key),
         }
     }
 
-    fn finish(&mut self, done: Done, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    fn finish(&mut self, done: Done, listener: &mut dyn Listener) {
         match done {
             Done::Block(done) => self.finish_block(done, listener),
             Done::Parcel(key, bytes) => {
                 self.reading -= 1;
                 self.hand_over(key, bytes);
-                Ok(())
             }
         }
     }
@@ -296,7 +290,7 @@ impl FarEnd {
         }
     }
 
-    fn finish_block(&mut self, done: BlockDone, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    fn finish_block(&mut self, done: BlockDone, listener: &mut dyn Listener) {
         self.in_work = self.in_work.saturating_sub(done.len);
         let now = self.driver.now();
         let link = self.driver.link();
@@ -304,7 +298,6 @@ impl FarEnd {
             Verdict::Accepted => link.accepted(done.block, now),
             Verdict::Refused => link.refused(done.block, now),
             Verdict::Held => link.busy(done.block, now),
-            Verdict::Failed(e) => return Err(e),
         }
         for message in done.messages {
             // One that finds no room is asked for again.
@@ -318,7 +311,6 @@ impl FarEnd {
             }
         }
         done.told.into_iter().for_each(|told| listener.told(told));
-        Ok(())
     }
 }
 

@@ -96,6 +96,10 @@ impl SymbolFiles {
     fn flush(&mut self) -> Result<(), StoreError> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
         let slots = self.slots(pending.block)?;
+        let space = rustix::fs::fstatvfs(&slots.file).map_err(|e| failed(e.into()))?;
+        if space.f_blocks > 0 && space.f_bavail.saturating_mul(space.f_frsize) < KEPT_FREE {
+            return Err(StoreError("the disk is almost full".into()));
+        }
         let hashed: Vec<&[u8]> = pending.bytes.chunks_exact(PREFIX_LEN + slots.symbol_len).collect();
         let mut checks = Vec::with_capacity(hashed.len());
         h16_many(None, &hashed, &mut checks);
@@ -237,6 +241,8 @@ const PREFIX_LEN: usize = 16 + 4;
 const READ_LEN: usize = 256 << 10;
 /// Symbols written at a time: as many as a kill may cost, half a hundredth of an 8 MiB block.
 const PENDING_MAX: u32 = 32;
+/// What the folder leaves to others: without room for its counters a link cannot go on.
+const KEPT_FREE: u64 = 4 << 20;
 /// Files open at a time.
 const OPEN_MAX: usize = 256;
 /// The folder is looked through once in so many calls.

@@ -4,6 +4,7 @@
 
 pub mod before;
 pub mod facts;
+pub mod mount;
 pub mod pair;
 pub mod strace;
 

@@ -16,7 +16,6 @@ use lavatube_vault::DepositError;
 
 use super::kept::Kept;
 use crate::embedded::EmbeddedVault;
-use crate::link_folder::LinkError;
 use crate::parcels::Parcel;
 use crate::port::now;
 use crate::told::Told;
@@ -53,7 +52,6 @@ pub(super) enum Verdict {
     Accepted,
     Refused,
     Held,
-    Failed(LinkError),
 }
 
 impl BlockDone {
@@ -264,9 +262,8 @@ impl Worker {
     }
 
     fn stored(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>, receipt: &Receipt) -> BlockDone {
-        if let Err(e) = self.kept.add(block, object.id()) {
-            return BlockDone::new(block, Verdict::Failed(e));
-        }
+        // Without it, a next life has it carried once more: that is no reason to keep the receipt back.
+        let _ = self.kept.add(block, object.id());
         let mut done = BlockDone::new(block, Verdict::Accepted);
         done.messages.push(Message::Receipted(receipt.clone()).encode(0));
         done.told.push(Told::Stored { kind, id: object.id(), len: object.bytes().len() as u64 });

@@ -58,8 +58,8 @@ impl Counters {
         if floor <= self.floor {
             return Ok(());
         }
-        self.floor = floor;
-        self.write()
+        let before = std::mem::replace(&mut self.floor, floor);
+        self.write().inspect_err(|_| self.floor = before)
     }
 
     fn write(&self) -> Result<(), LinkError> {
