@@ -36,6 +36,8 @@ pub struct Daemon<'s> {
     /// What the vault cannot store now, and why.
     held: BTreeMap<ObjectId, String>,
     folder: PathBuf,
+    /// What carries what crosses.
+    carrier: &'static str,
     /// The first failure to write: nobody listens any more.
     pub failed: Option<Failure>,
 }
@@ -45,7 +47,8 @@ impl<'s> Daemon<'s> {
     pub fn new(settings: &Settings, screen: &'s Screen) -> Self {
         let words = !screen.json && !screen.quiet && stdout().is_terminal();
         let folder = settings.places.vault.clone();
-        Self { screen, words, queue: Vec::new(), counted: None, held: BTreeMap::new(), folder, failed: None }
+        let carrier = link_folder::carrier_name(&folder).unwrap_or("native");
+        Self { screen, words, queue: Vec::new(), counted: None, held: BTreeMap::new(), folder, carrier, failed: None }
     }
 
     fn write(&mut self, written: Result<(), Failure>) {
@@ -101,7 +104,7 @@ impl Listener for Daemon<'_> {
         }
         let held = self.held.iter().map(|(id, why)| json!({ "object": id.to_string(), "reason": why }));
         value["held"] = held.collect();
-        value["carrier"] = link_folder::carrier_name(&self.folder).unwrap_or("native").into();
+        value["carrier"] = self.carrier.into();
         value["queue"] = self.queue.iter().map(waiting_in_json).collect();
         let _ = link_folder::write_status(&self.folder, &value.to_string());
     }

@@ -108,18 +108,6 @@ impl Estimate {
         n.max(missing).floor() as u64
     }
 
-    /// Standard deviations that are as rare for `n` symbols as `sigmas` are on a bell curve: where few bursts make up the losses, much more
-    /// is not much rarer (Cornish and Fisher's first term, for bursts that come at random and are of geometric length).
-    fn skewed(&self, sigmas: f64, n: f64) -> f64 {
-        let (dispersion, lost) = (self.dispersion(), n * self.loss());
-        if sigmas <= 1.0 || lost <= 0.0 {
-            return sigmas;
-        }
-        let burst = f64::midpoint(dispersion, 1.0);
-        let skewness = (6.0 * burst * (burst - 1.0) + 1.0) / (lost.sqrt() * dispersion.powf(1.5));
-        (sigmas + (sigmas * sigmas - 1.0) / 6.0 * skewness).min(SIGMAS_MAX)
-    }
-
     /// The same for so few that no bell curve describes them, and so sure as three standard deviations are: a message is one symbol, and
     /// the time that its loss costs is dearer than a second one. They are not sent together, so bursts do not count.
     pub fn symbols_for_few(&self, missing: u32) -> u64 {
@@ -144,6 +132,18 @@ impl Estimate {
         }
         n.into()
     }
+
+    /// Standard deviations that are as rare for `n` symbols as `sigmas` are on a bell curve: where few bursts make up the losses, much more
+    /// is not much rarer (Cornish and Fisher's first term, for bursts that come at random and are of geometric length).
+    fn skewed(&self, sigmas: f64, n: f64) -> f64 {
+        let (dispersion, lost) = (self.dispersion(), n * self.loss());
+        if sigmas <= 1.0 || lost <= 0.0 {
+            return sigmas;
+        }
+        let burst = f64::midpoint(dispersion, 1.0);
+        let skewness = (6.0 * burst * (burst - 1.0) + 1.0) / (lost.sqrt() * dispersion.powf(1.5));
+        (sigmas + (sigmas * sigmas - 1.0) / 6.0 * skewness).min(SIGMAS_MAX)
+    }
 }
 
 /// Beyond that, bytes are dearer than the time of a second round.
@@ -154,9 +154,9 @@ const FALLS_SHORT: f64 = 1.35e-3;
 const FEW_MORE_MAX: u32 = 32;
 
 /// More than this lost is an outage.
-const LOSS_MAX: f64 = 0.6;
+pub const LOSS_MAX: f64 = 0.6;
 /// Bursts longer than about half of this are outages.
-const DISPERSION_MAX: f64 = 400.0;
+pub const DISPERSION_MAX: f64 = 400.0;
 /// Datagrams over which the past is forgotten.
 const MEMORY: f64 = 20_000.0;
 /// Datagrams in a sample: fewer say little about bursts.

@@ -93,6 +93,7 @@ pub mod tcpcl;
 
 pub use config::{Config, Margin, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
+pub use estimate::{DISPERSION_MAX, LOSS_MAX};
 pub use guard::{Key, counter_under};
 pub use job::{Done, Job};
 pub use line::Line;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_channel::Way;
+use lavatube_link::LOSS_MAX;
 
 use crate::atomic::{self, COMMON, IfThere};
 use crate::depositor::{self, DepositorError, Places, VaultPlan};
@@ -62,7 +63,7 @@ impl Stage {
                 if is_shut(back) {
                     // As a careful person would: for twice what the link is said to lose.
                     let usual = OneWayFile::default();
-                    let loss = (2.0 * there.loss).clamp(usual.loss, LOSS_MOST);
+                    let loss = (2.0 * there.loss).clamp(usual.loss, LOSS_MAX);
                     (file.return_path, file.one_way) = (Some(false), Some(OneWayFile { loss, ..usual }));
                 }
                 file.plan_origin_unix_s = plan.as_ref().map(|_| origin.0 / SECOND);
@@ -95,8 +96,6 @@ fn plan_text(out: &Way, coming: &Way, origin: Instant) -> Option<String> {
     Some(text)
 }
 
-/// The most loss that can be provided for.
-const LOSS_MOST: f64 = 0.6;
 /// The file of the plan, in the folder of either end.
 const PLAN: &str = "contacts.txt";
 /// As far as contacts are planned, and how many at most.

@@ -160,6 +160,7 @@ impl TcpclPort {
         if self.written < self.outgoing.len() {
             flags |= PollFlags::OUT;
         }
+        // What the session could not take before may be taken now.
         let at = if self.taken < self.incoming.len() && self.session.wants_input() {
             Some(clock::now())
         } else {
@@ -224,17 +225,9 @@ impl TcpclPort {
     }
 
     fn await_peer(&self, wait: Duration) -> io::Result<()> {
-        let mut flags = PollFlags::empty();
-        if self.session.wants_input() {
-            flags |= PollFlags::IN;
-        }
-        if self.written < self.outgoing.len() {
-            flags |= PollFlags::OUT;
-        }
-        let left = self.session.poll_timeout().map_or(wait, |at: Instant| at.since(clock::now()));
-        // What the session could not take before may be taken now.
-        let wait = if self.taken < self.incoming.len() && self.session.wants_input() { Duration::ZERO } else { wait };
-        let mut fds = [PollFd::new(&self.stream, flags)];
+        let (stream, flags, at) = self.waits_for();
+        let left = at.map_or(wait, |at| at.since(clock::now()));
+        let mut fds = [PollFd::new(stream, flags)];
         // With nothing to wait for, a peer that hung up would wake us for ever.
         let fds = if flags.is_empty() { &mut [] } else { &mut fds[..] };
         match poll(fds, Some(&timespec(wait.min(left)))) {

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use lavatube_link::LOSS_MAX;
 use serde::{Deserialize, Serialize};
 
 /// What a person may set of a link: `link.toml`.
@@ -142,7 +143,7 @@ impl Default for OneWayFile {
 impl OneWayFile {
     pub(super) fn check(self) -> Result<Self, &'static str> {
         match self {
-            Self { loss, .. } if !(0.0..=0.6).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
+            Self { loss, .. } if !(0.0..=LOSS_MAX).contains(&loss) => Err("one_way.loss is a share from 0 to 0.6"),
             Self { burst, .. } if !(1.0..=1e6).contains(&burst) => Err("one_way.burst is a number of datagrams from 1"),
             Self { failure, .. } if !(1e-30..=0.5).contains(&failure) => Err("one_way.failure is from 1e-30 to 0.5"),
             ok => Ok(ok),

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use lavatube_link::{DISPERSION_MAX, LOSS_MAX};
+
 use crate::atomic::{self, IfThere};
 
 /// Loss and bursts of what this end sends, and the file that remembers them.
@@ -21,7 +23,7 @@ impl Weather {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let mut words = text.split_whitespace();
         let mut number = |most: f64| words.next()?.parse().ok().filter(|n: &f64| (0.0..=most).contains(n));
-        let (loss, dispersion) = (number(LOSS_MOST), number(DISPERSION_MOST));
+        let (loss, dispersion) = (number(LOSS_MAX), number(DISPERSION_MAX));
         Self { path, known: loss.zip(dispersion) }
     }
 
@@ -38,9 +40,6 @@ impl Weather {
     }
 }
 
-/// What the engine believes at most.
-const LOSS_MOST: f64 = 0.6;
-const DISPERSION_MOST: f64 = 400.0;
 /// A change worth a write, and a loss below which there is none.
 const CHANGED: f64 = 0.2;
 const LOSS_LEAST: f64 = 0.001;
