@@ -135,6 +135,15 @@ pub fn write(path: &Path, bytes: &[u8], if_there: IfThere) -> io::Result<()> {
     new.commit()
 }
 
+/// The same, for a file that is appended to until it is made anew: what is returned is for appending, and nothing appended is durable.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn anew(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    write(path, bytes, IfThere::Replace)?;
+    File::options().append(true).open(path)
+}
+
 /// Makes the names in the folder that holds `path` durable.
 pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {

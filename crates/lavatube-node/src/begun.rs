@@ -4,14 +4,13 @@
 //! Losing it costs bytes of the link, nothing else; so it is appended to and not synced. It must not know what objects hold.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lavatube_base::ObjectId;
 
-use crate::atomic::{self, IfThere};
+use crate::atomic;
 
 /// Objects that were begun and are not known to have arrived.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ impl Begun {
         // The dot says that the line is whole: one that a crash has cut is passed over.
         let objects: BTreeSet<ObjectId> =
             text.lines().filter_map(|line| line.strip_suffix(" .")?.parse().ok()).collect();
-        let file = write(&path, &objects)?;
+        let file = anew(&path, &objects)?;
         Ok(Self { path, file, before: objects.clone(), objects })
     }
 
@@ -57,17 +56,15 @@ impl Begun {
         self.objects.retain(|id| here.contains(id));
         self.before.retain(|id| here.contains(id));
         if self.objects.len() < count {
-            self.file = write(&self.path, &self.objects)?;
+            self.file = anew(&self.path, &self.objects)?;
         }
         Ok(())
     }
 }
 
-/// Writes the file anew; what is appended goes to what is returned.
-fn write(path: &std::path::Path, objects: &BTreeSet<ObjectId>) -> io::Result<File> {
+fn anew(path: &Path, objects: &BTreeSet<ObjectId>) -> io::Result<File> {
     let text: String = objects.iter().map(line).collect();
-    atomic::write(path, text.as_bytes(), IfThere::Replace)?;
-    OpenOptions::new().append(true).mode(0o600).open(path)
+    atomic::anew(path, text.as_bytes())
 }
 
 fn line(id: &ObjectId) -> String {

@@ -4,14 +4,13 @@
 //! a later contact knows what to repeat. Losing it costs bytes of the link, nothing else. It must not know what objects hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::{Instant, ObjectId};
 
-use crate::atomic::{self, IfThere};
+use crate::atomic;
 
 /// Objects that were sent one way.
 #[derive(Debug)]
@@ -33,8 +32,7 @@ impl Sent {
         };
         // The last line about an object counts; one that a crash has cut is passed over.
         let objects = text.lines().filter_map(parse).collect();
-        write(&path, &objects)?;
-        let file = append(&path)?;
+        let file = anew(&path, &objects)?;
         Ok(Self { path, file, objects, times })
     }
 
@@ -55,20 +53,15 @@ impl Sent {
         let before = self.objects.len();
         self.objects.retain(|id, _| here.contains(id));
         if self.objects.len() < before {
-            write(&self.path, &self.objects)?;
-            self.file = append(&self.path)?;
+            self.file = anew(&self.path, &self.objects)?;
         }
         Ok(())
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).mode(0o600).open(path)
-}
-
-fn write(path: &Path, objects: &BTreeMap<ObjectId, (u32, Instant)>) -> io::Result<()> {
+fn anew(path: &Path, objects: &BTreeMap<ObjectId, (u32, Instant)>) -> io::Result<File> {
     let text: String = objects.iter().map(|(id, (times, contact))| line(*id, *times, *contact)).collect();
-    atomic::write(path, text.as_bytes(), IfThere::Replace)
+    atomic::anew(path, text.as_bytes())
 }
 
 fn line(id: ObjectId, times: u32, contact: Instant) -> String {

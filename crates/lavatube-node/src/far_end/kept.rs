@@ -1,15 +1,14 @@
 //! Which blocks were stored, so that they are not carried again after a restart. FORMAT section 13.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use lavatube_base::digest::h16;
 use lavatube_base::limits::KEPT_MAX;
 use lavatube_base::{BlockId, ObjectId};
 
-use crate::atomic::{self, IfThere};
+use crate::atomic;
 use crate::link_folder::{LinkError, io_error};
 
 /// Which blocks were stored, so that they are not carried again after a restart. Losing it costs that.
@@ -30,8 +29,7 @@ impl Kept {
         entries.drain(..entries.len().saturating_sub(KEPT_MAX));
         // Made anew each time, it stays short.
         let text: Vec<u8> = entries.iter().flat_map(|(block, object)| entry(*block, *object)).collect();
-        atomic::write(&path, &text, IfThere::Replace).map_err(|e| io_error(&path, &e))?;
-        let file = OpenOptions::new().append(true).mode(0o600).open(&path).map_err(|e| io_error(&path, &e))?;
+        let file = atomic::anew(&path, &text).map_err(|e| io_error(&path, &e))?;
         Ok((Self { path, file }, entries.into_iter().map(|(block, _)| block).collect()))
     }
 
