@@ -6,6 +6,7 @@
 pub mod denial;
 pub mod digest;
 pub mod id;
+pub mod latest;
 pub mod limits;
 pub mod many;
 pub mod sign;
@@ -14,4 +15,5 @@ pub mod time;
 pub use denial::{Denial, Refusal};
 pub use digest::{Digests, Verified};
 pub use id::{BlockId, ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId};
+pub use latest::Latest;
 pub use time::Instant;

@@ -99,6 +99,5 @@ pub use job::{Done, Job};
 pub use line::Line;
 pub use link::{Event, Link, SubmitError};
 pub use outgoing::Block;
-pub use receiver::Remembered;
 pub use status::{Receiving, Sending, Stage, Status, Totals};
 pub use store::{MemoryStore, StoreError, SymbolStore, Symbols};

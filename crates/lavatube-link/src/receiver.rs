@@ -15,13 +15,13 @@
 //! A report says one number per block, and each report says all that is new, so a lost one costs nothing. It must not know
 //! what a block is for, nor files: symbols are kept behind [`SymbolStore`]. Steps 11 and 12 of the walk.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lavatube_base::limits::{
     INCOMING_MAX, KEPT_MAX, REBUILT_BLOCKS_MAX, REBUILT_LEN_MAX, REPORT_ENTRIES_MAX, TRANSFERS_MAX,
 };
-use lavatube_base::{BlockId, Instant};
+use lavatube_base::{BlockId, Instant, Latest};
 use lavatube_format::btpu::{Announce, ENTRY_LEN, Entry, REPORT_LEN, Standing, Symbol, Tally, put_report};
 
 use crate::Event;
@@ -105,8 +105,8 @@ pub struct Receiver<S> {
     early: Early,
     /// Blocks to be rebuilt, in order.
     rebuild: VecDeque<BlockId>,
-    kept: Remembered,
-    refused: Remembered,
+    kept: Latest<BlockId, ()>,
+    refused: Latest<BlockId, ()>,
     /// Counts news, so that the newest is told first.
     news: u64,
     horizon: Option<(u64, Instant)>,
@@ -127,8 +127,8 @@ impl<S: SymbolStore> Receiver<S> {
             transfers: BTreeMap::new(),
             early: Early::default(),
             rebuild: VecDeque::new(),
-            kept: Remembered::default(),
-            refused: Remembered::default(),
+            kept: Latest::new(KEPT_MAX),
+            refused: Latest::new(KEPT_MAX),
             news: 0,
             horizon: None,
             received: 0,
@@ -153,7 +153,7 @@ impl<S: SymbolStore> Receiver<S> {
         let shape = Shape::of(announce.block_len).filter(|s| s.symbol_len() == usize::from(announce.symbol_len));
         let Some(shape) = shape else { return };
         self.touch(announce.transfer, Some(announce.block), now);
-        if self.kept.contains(announce.block) || self.refused.contains(announce.block) {
+        if self.kept.contains(&announce.block) || self.refused.contains(&announce.block) {
             return self.early.take(announce.transfer, |_| self.symbols_repeated += 1);
         }
         // The same id with another length is somebody's mistake; the first one stands.
@@ -254,14 +254,14 @@ impl<S: SymbolStore> Receiver<S> {
     /// The block is stored there for good: this is what the peer waits for. Also for blocks stored in an earlier life.
     pub fn accepted(&mut self, id: BlockId, now: Instant) {
         self.forget(id);
-        self.kept.insert(id);
+        self.kept.insert(id, ());
         self.news_of(id, now, true);
     }
 
     /// The block is not wanted.
     pub fn refused(&mut self, id: BlockId, now: Instant) {
         self.forget(id);
-        self.refused.insert(id);
+        self.refused.insert(id, ());
         self.news_of(id, now, true);
     }
 
@@ -368,7 +368,7 @@ impl<S: SymbolStore> Receiver<S> {
         heard.block = block.or(heard.block);
         (heard.touched, heard.told) = (self.news, 0);
         let block = heard.block.filter(|id| {
-            let known = |id| self.incoming.contains_key(id) || self.kept.contains(*id) || self.refused.contains(*id);
+            let known = |id| self.incoming.contains_key(id) || self.kept.contains(id) || self.refused.contains(id);
             // Forgotten for others: it must be announced again.
             known(id) || block.is_some()
         });
@@ -435,8 +435,8 @@ impl<S: SymbolStore> Receiver<S> {
     fn entry(&self, transfer: u32) -> Entry {
         let block = self.transfers.get(&transfer).and_then(|heard| heard.block);
         let (standing, next) = match block {
-            Some(id) if self.kept.contains(id) => (Standing::Kept, 0),
-            Some(id) if self.refused.contains(id) => (Standing::Refused, 0),
+            Some(id) if self.kept.contains(&id) => (Standing::Kept, 0),
+            Some(id) if self.refused.contains(&id) => (Standing::Refused, 0),
             Some(id) => match self.incoming.get(&id) {
                 Some(block) if block.state == State::Gathering => (Standing::Missing(block.missing()), block.next),
                 Some(block) => (Standing::Hold, block.next),
@@ -504,32 +504,6 @@ pub fn report_gap(rate_bit_s: u64, len: usize) -> Duration {
     pacer::cost(rate_bit_s, len).saturating_mul(REPORT_SHARE)
 }
 
-/// The latest ids of a kind, up to a limit.
-#[derive(Debug, Default)]
-pub struct Remembered {
-    ids: BTreeSet<BlockId>,
-    order: VecDeque<BlockId>,
-}
-
-impl Remembered {
-    /// Remembers one more.
-    pub fn insert(&mut self, id: BlockId) {
-        if self.ids.insert(id) {
-            self.order.push_back(id);
-        }
-        if self.order.len() > KEPT_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-    }
-
-    /// Whether it is remembered.
-    pub fn contains(&self, id: BlockId) -> bool {
-        self.ids.contains(&id)
-    }
-}
-
 /// While something comes in, at most so often.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
 /// One part in so many of the way back is for reports.
@@ -572,9 +546,9 @@ mod tests {
     #[test]
     fn as_many_ids_are_remembered_as_the_limit_says_and_the_oldest_goes() {
         let id = |n: usize| BlockId((n as u128).to_be_bytes());
-        let mut kept = Remembered::default();
-        (0..=KEPT_MAX).for_each(|n| kept.insert(id(n)));
-        assert!(!kept.contains(id(0)) && kept.contains(id(1)) && kept.contains(id(KEPT_MAX)));
-        assert_eq!(kept.ids.len(), KEPT_MAX);
+        let mut kept = Latest::new(KEPT_MAX);
+        (0..=KEPT_MAX).for_each(|n| kept.insert(id(n), ()));
+        assert!(!kept.contains(&id(0)) && kept.contains(&id(1)) && kept.contains(&id(KEPT_MAX)));
+        assert_eq!(kept.len(), KEPT_MAX);
     }
 }

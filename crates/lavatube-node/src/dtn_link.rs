@@ -17,12 +17,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
-use lavatube_base::limits::{BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, QUEUE_MAX, TCPCL_UNANSWERED_MAX};
-use lavatube_base::{BlockId, Instant};
+use lavatube_base::limits::{
+    BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, KEPT_MAX, QUEUE_MAX, TCPCL_UNANSWERED_MAX,
+};
+use lavatube_base::{BlockId, Instant, Latest};
 use lavatube_bundle::{Bundle, BundleError, ECHO_SERVICE, Endpoint, Mac, PairKeys, echo};
 use lavatube_format::tcpcl::Refusal;
 use lavatube_link::tcpcl::{Event as CableEvent, Stage as CableStage};
-use lavatube_link::{Block, Contact, ContactPlan, Event, Line, Remembered, Status, SubmitError, Totals};
+use lavatube_link::{Block, Contact, ContactPlan, Event, Line, Status, SubmitError, Totals};
 use lavatube_seal::{BundleKeys, LinkEnd};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -61,7 +63,7 @@ pub struct DtnLink {
     tickets: BTreeMap<u64, Option<Rank>>,
     /// Blocks that came in and the end has not answered: by which session, transfer and bundle.
     incoming: BTreeMap<BlockId, (u64, u64, u64)>,
-    kept: Remembered,
+    kept: Latest<BlockId, ()>,
     seen: Seen,
     floor_kept_at: Instant,
     echoes: Echoes,
@@ -127,7 +129,7 @@ impl DtnLink {
             serial: 0,
             tickets: BTreeMap::new(),
             incoming: BTreeMap::new(),
-            kept: Remembered::default(),
+            kept: Latest::new(KEPT_MAX),
             echoes: Echoes::new(),
             events: VecDeque::new(),
             moved: None,
@@ -369,7 +371,7 @@ impl DtnLink {
         }
         self.totals.datagrams_received += 1;
         let id = BlockId(h16(&[&bundle.payload]));
-        if self.kept.contains(id) {
+        if self.kept.contains(&id) {
             return true;
         }
         // Of one that comes twice at once the first is answered; what becomes of it shows then.
@@ -503,7 +505,7 @@ impl Carrier for DtnLink {
     }
 
     fn accepted(&mut self, id: BlockId, _: Instant) {
-        self.kept.insert(id);
+        self.kept.insert(id, ());
         if let Some((name, transfer, _)) = self.incoming.remove(&id)
             && let Some(session) = self.session(name)
         {

@@ -5,36 +5,29 @@
 //! receipt brings nothing: it must have been remembered. It must not know what receipts are worth: whoever uses one
 //! verifies it.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use lavatube_base::ObjectId;
 use lavatube_base::limits::KEPT_MAX;
+use lavatube_base::{Latest, ObjectId};
 use lavatube_format::receipt::Receipt;
 
 /// Receipts, as many as the link remembers blocks: those beyond it would give again.
-#[derive(Debug, Default)]
-pub(super) struct Receipts {
-    by_object: BTreeMap<ObjectId, Receipt>,
-    order: VecDeque<ObjectId>,
+#[derive(Debug)]
+pub(super) struct Receipts(Latest<ObjectId, Receipt>);
+
+impl Default for Receipts {
+    fn default() -> Self {
+        Self(Latest::new(KEPT_MAX))
+    }
 }
 
 impl Receipts {
     /// Remembers one; the oldest goes where there are too many.
     pub fn keep(&mut self, receipt: &Receipt) {
-        let id = receipt.body.object;
-        if self.by_object.insert(id, receipt.clone()).is_none() {
-            self.order.push_back(id);
-        }
-        if self.order.len() > KEPT_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_object.remove(&oldest);
-        }
+        self.0.insert(receipt.body.object, receipt.clone());
     }
 
     /// The receipt of an object, if it came.
     pub fn of(&self, id: ObjectId) -> Option<Receipt> {
-        self.by_object.get(&id).cloned()
+        self.0.get(&id).cloned()
     }
 }
 
@@ -62,6 +55,6 @@ mod tests {
             receipts.keep(&Receipt { body: body(n), ..receipt.clone() });
         }
         assert!(receipts.of(id(0)).is_none() && receipts.of(id(1)).is_some() && receipts.of(id(KEPT_MAX)).is_some());
-        assert_eq!((receipts.by_object.len(), receipts.order.len()), (KEPT_MAX, KEPT_MAX));
+        assert_eq!(receipts.0.len(), KEPT_MAX);
     }
 }
