@@ -227,7 +227,11 @@ impl FarVault {
                 self.tally.waiting.store(false, Ordering::Relaxed);
                 return Ok(there);
             }
-            let received = Some(self.link.look().map_err(|e| away(&e))?);
+            let received = match self.pace {
+                None => Some(self.link.look().map_err(|e| away(&e))?),
+                // A rehearsal turns it, and nobody else.
+                Some(_) => None,
+            };
             if received != quiet_since.1 {
                 quiet_since = (Instant::now(), received);
             }
@@ -256,10 +260,11 @@ impl FarVault {
             return Ok(objects);
         }
         let number = self.ask(&Errand::List(kind))?;
-        let objects = self.wait_for(|| {
+        let listed = self.wait_for(|| {
             let done = !self.desk.is_asked(number);
-            done.then(|| self.desk.list(kind)).flatten().map(|(objects, _)| objects)
+            done.then(|| self.desk.list(kind))
         })?;
+        let (objects, _) = listed.ok_or_else(|| away("its list of objects is not what it says it is"))?;
         self.known().listed.insert(kind.code());
         Ok(objects)
     }
@@ -299,22 +304,24 @@ impl FarVault {
 
     /// The bytes of a piece, waited for.
     fn await_piece(&self, piece: &Part) -> Result<Vec<u8>, FarError> {
-        let number = self.known().asked.get(piece).copied();
-        let there = self.wait_for(|| {
-            let there = self.desk.piece(piece);
-            // Its errand is over, and it is not here: something took it away.
-            let lost = there.is_none() && number.is_none_or(|number| !self.desk.is_asked(number));
-            if lost && !self.desk.has(piece) { Some(None) } else { there.map(Some) }
-        })?;
-        match there {
-            Some(Ok(bytes)) => Ok(bytes),
-            Some(Err((denial, text))) => Err(FarError::of(piece.id, denial, text)),
-            None => {
+        for again in 0..=ASKED_AGAIN {
+            if again > 0 {
                 self.ask_for(&[*piece])?;
-                let there = self.wait_for(|| self.desk.piece(piece))?;
-                there.map_err(|(denial, text)| FarError::of(piece.id, denial, text))
+            }
+            let number = self.known().asked.get(piece).copied();
+            let there = self.wait_for(|| {
+                let there = self.desk.piece(piece);
+                // Its errand is over, and it is not here: something took it away.
+                let lost = there.is_none() && number.is_none_or(|number| !self.desk.is_asked(number));
+                if lost && !self.desk.has(piece) { Some(None) } else { there.map(Some) }
+            })?;
+            match there {
+                Some(Ok(bytes)) => return Ok(bytes),
+                Some(Err((denial, text))) => return Err(FarError::of(piece.id, denial, text)),
+                None => {}
             }
         }
+        Err(away("what came from it is gone from this machine's disk again and again"))
     }
 
     /// Reads from this machine, where it can.
@@ -420,3 +427,8 @@ const SENT: &str = "manifests/";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What is here within this was hardly waited for.
 const SOON: Duration = Duration::from_millis(500);
+/// How often something is asked for once more that came and was taken away.
+const ASKED_AGAIN: u8 = 2;
+
+#[cfg(test)]
+mod tests;
