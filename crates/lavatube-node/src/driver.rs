@@ -50,7 +50,7 @@ impl NativeDriver {
     /// # Errors
     /// [`LinkError`] when a file cannot be used.
     pub fn on(pairing: &Pairing, mut port: Box<dyn Port>) -> Result<Self, LinkError> {
-        let (link, counters) = engine(pairing, port.now())?;
+        let (link, counters) = engine(pairing, 0, port.now())?;
         if pairing.end() == LinkEnd::Vault {
             port.answers(&pair_line::question(), pair_line::answer(&pairing.line()?));
         }
@@ -129,7 +129,7 @@ impl NativeDriver {
         let wait = if more || !self.events.is_empty() { Duration::ZERO } else { until.since(begin).max(REST) };
         self.port.wait_or_bell(wait, self.workshop.bell())?;
         self.receive();
-        if self.spare.as_ref().is_some_and(|spare| spare.heard) {
+        if self.spare.as_ref().is_some_and(|spare| spare.heard.is_some()) {
             self.switch()?;
         }
         let now = self.now();
@@ -204,7 +204,7 @@ impl NativeDriver {
     fn switch(&mut self) -> Result<(), LinkError> {
         self.keep_floor()?;
         let Some(spare) = self.spare.take() else { return Ok(()) };
-        (self.link, self.counters) = engine(&spare.pairing, self.now())?;
+        (self.link, self.counters) = engine(&spare.pairing, spare.heard.unwrap_or(0), self.now())?;
         self.spare = Some(Spare::new(std::mem::replace(&mut self.pairing, spare.pairing))?);
         self.events.clear();
         self.workshop = Workshop::new(self.port.has_threads()).map_err(|e| io_error(self.pairing.folder(), &e))?;
@@ -224,26 +224,29 @@ struct Spare {
     key: Key,
     /// Counters below came in before.
     floor: u64,
-    /// The other end uses them.
-    heard: bool,
+    /// The other end uses them: one past the highest counter that came.
+    heard: Option<u64>,
 }
 
 impl Spare {
     fn new(pairing: Pairing) -> Result<Self, LinkError> {
         let (key, floor) = (pairing.config()?.key_in, pairing.counters()?.floor);
-        Ok(Self { pairing, key, floor, heard: false })
+        Ok(Self { pairing, key, floor, heard: None })
     }
 
     fn hears(&mut self, datagrams: &[&[u8]]) -> bool {
-        let heard = datagrams.iter().filter_map(|d| counter_under(&self.key, d)).any(|counter| counter >= self.floor);
-        self.heard |= heard;
-        heard
+        let new = datagrams.iter().filter_map(|d| counter_under(&self.key, d)).filter(|counter| *counter >= self.floor);
+        let heard = new.max().map(|counter| counter + 1);
+        self.heard = self.heard.max(heard);
+        heard.is_some()
     }
 }
 
-/// The engine of a link, with counters that were reserved for it.
-fn engine(pairing: &Pairing, now: Instant) -> Result<(Link<SymbolFiles>, Counters), LinkError> {
+/// The engine of a link, with counters that were reserved for it; of the other end's, those below `heard` are used up.
+fn engine(pairing: &Pairing, heard: u64, now: Instant) -> Result<(Link<SymbolFiles>, Counters), LinkError> {
     let mut counters = pairing.counters()?;
+    // What brought other keys into use does so once: whoever sends it again must not change anything.
+    counters.keep_floor(heard)?;
     let start = counters.reserved;
     counters.reserve(start + RESERVE)?;
     let symbols = pairing.own_folder()?.join("symbols");
@@ -263,3 +266,6 @@ const REST: Duration = Duration::from_micros(50);
 const MEASURED: u64 = 400;
 /// How often the floor goes to the disk.
 const FLOOR_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
