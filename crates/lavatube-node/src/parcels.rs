@@ -51,7 +51,8 @@ impl Parcels {
             let of_request = self.under_way.iter().filter(|(_, parcel)| parcel.request == request);
             return of_request.map(|(key, _)| *key).collect();
         }
-        if self.waiting.len() < REQUESTS_MAX && pieces.len() <= PIECES_MAX {
+        let all = self.waiting.values().map(|(_, pieces)| pieces.len()).sum::<usize>() + pieces.len();
+        if self.waiting.len() < REQUESTS_MAX && pieces.len() <= PIECES_MAX && all <= 2 * PIECES_MAX {
             // What is under way need not go twice.
             let under_way = self.under_way.values().filter(|parcel| parcel.request == request);
             let sent: std::collections::BTreeSet<Part> = under_way.flat_map(|parcel| parcel.pieces.clone()).collect();
@@ -101,7 +102,8 @@ const PARCEL_LEN: u64 = 2 * PART_PIECE_LEN;
 const WINDOW_LEN: u64 = 128 << 20;
 const WINDOW_BLOCKS: usize = 64;
 const REQUESTS_MAX: usize = 64;
-/// Pieces of a request: more than a message can ask for would be a mistake of the peer's.
+/// Pieces of a request: more than a message can ask for would be a mistake of the peer's. Of all requests there are twice as
+/// many.
 const PIECES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
