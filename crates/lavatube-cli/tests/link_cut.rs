@@ -133,3 +133,33 @@ fn a_disk_that_is_full_of_what_waits_does_not_keep_it_from_leaving() {
     assert_eq!(waiting(), 0);
     vault.stop();
 }
+
+#[test]
+fn a_backup_does_not_wait_for_a_vault_that_refuses_it() {
+    let pair = Pair::new(0x11d6);
+    let mut chance = Chance::new(pair.machine.seed);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    // Keys that another authority vouches for.
+    fs::rename(pair.machine.path("keys"), pair.machine.path("keys-before")).unwrap();
+    let other = pair.machine.path("other");
+    pair.machine.json(&["init", "--vault", other.to_str().unwrap()], 0);
+    common::fill(&pair.machine.src(), &mut chance, 5, 100_000);
+    let answer = pair.machine.json(&["backup", "src", "--wait", "there"], 12);
+    assert!(common::text(&answer["error"]["message"]).contains("does not take"), "{answer:#}");
+    vault.stop();
+}
+
+#[test]
+fn what_is_gone_from_here_without_a_receipt_is_not_safe_there() {
+    let (pair, vault, _) = stored(0x11d7, 1 << 20, 200_000_000);
+    vault.kill();
+    let mut chance = Chance::new(pair.machine.seed);
+    fs::write(pair.machine.path("src/new"), chance.noise(100_000)).unwrap();
+    let mut backup = Running(pair.machine.start(&["backup", "src", "--wait", "there"]));
+    assert!(wait_until(LONG, || pair.spooled() > 1));
+    // It waits by now for what it has made.
+    std::thread::sleep(Duration::from_secs(2));
+    fs::remove_dir_all(pair.machine.state().join("spool")).unwrap();
+    assert_eq!(backup.ends(LONG), Some(12));
+}

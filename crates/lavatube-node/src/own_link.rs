@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use lavatube_base::ObjectId;
 use lavatube_client::courier::CourierError;
+use lavatube_client::ledger;
 use lavatube_client::meter::Meter;
 use lavatube_link::Status;
 
-use crate::depositor::{DepositorError, Places, spool_folder, state_folder};
+use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
 use crate::far_end::{Listener, Run};
 use crate::link_folder::{LinkError, Pairing};
@@ -91,7 +92,7 @@ impl OwnLink {
         let (places, over, told) = (places.clone(), Arc::clone(&stop), Arc::clone(&seen));
         let work = move || {
             let run = Run { listen: None, peer: None, wait: Duration::from_secs(1), stop: &over };
-            let mut listener = Quiet { seen: Arc::clone(&told) };
+            let mut listener = Quiet { seen: Arc::clone(&told), deposits: errands == Errands::Deposit };
             let end = match errands {
                 Errands::Read => near_end::run_errands(&places, &run, &mut listener),
                 Errands::Deposit => near_end::drain(&places, &run, false, &mut listener),
@@ -134,10 +135,21 @@ impl Drop for OwnLink {
 
 struct Quiet {
     seen: Arc<Seen>,
+    /// What cannot be sent is waited for in vain.
+    deposits: bool,
 }
 
 impl Listener for Quiet {
-    fn told(&mut self, _told: Told) {}
+    fn told(&mut self, told: Told) {
+        let why = match told {
+            Told::Denied { id, why } => format!("the vault does not take object {}: {why}", id.short()),
+            Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
+            _ => return,
+        };
+        if self.deposits {
+            self.seen.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        }
+    }
 
     fn status(&mut self, status: &Status) {
         self.seen.received.store(status.totals.datagrams_received, Ordering::Relaxed);
@@ -155,7 +167,8 @@ pub fn deliver(
     patience: Option<Duration>,
     meter: &Meter,
 ) -> Result<bool, DepositorError> {
-    let folder = spool_folder(&state_folder(places, Pairing::open(&places.vault)?.vault()));
+    let state = state_folder(places, Pairing::open(&places.vault)?.vault());
+    let folder = spool_folder(&state);
     let link = TurnedLink::open(places, Errands::Deposit)?;
     let mut lens = None;
     let mut last = (usize::MAX, Instant::now());
@@ -169,7 +182,10 @@ pub fn deliver(
         meter.bytes_total.set(total);
         meter.bytes.set(total.saturating_sub(len));
         if left.is_empty() {
-            return Ok(true);
+            // Receipts count, and nothing else that may have emptied the spool.
+            let known = ledger::receipted(&open_state(&state)?, objects)?.len();
+            let gone = || LinkError::Ended(format!("{} objects are neither here nor receipted", objects.len() - known));
+            return if known == objects.len() { Ok(true) } else { Err(gone().into()) };
         }
         link.look().map_err(LinkError::Ended)?;
         if left.len() != last.0 {
