@@ -11,7 +11,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use lavatube_base::{BlockId, Instant};
@@ -185,10 +185,13 @@ impl FarEnd {
         while let Some(event) = self.driver.event()? {
             self.handle(event, listener);
         }
-        while let Hands::Thread { done, .. } = &self.hands
-            && let Ok(done) = done.try_recv()
-        {
-            self.finish(done, listener);
+        while let Hands::Thread { done, .. } = &self.hands {
+            match done.try_recv() {
+                Ok(done) => self.finish(done, listener),
+                Err(TryRecvError::Empty) => break,
+                // It has said why. Nothing is stored any more, so nobody shall think that somebody listens.
+                Err(TryRecvError::Disconnected) => return Err(LinkError::Ended(NO_HANDS.into())),
+            }
         }
         // One is read while another is on its way to the link.
         while self.reading < READING_MAX
@@ -203,7 +206,7 @@ impl FarEnd {
 
     fn set_to_work(&mut self, job: Job, listener: &mut dyn Listener) {
         match &mut self.hands {
-            // It lives as long as we do; if it does not, the block is held and nothing is promised.
+            // If it lives no more, that is noticed in the next turn.
             Hands::Thread { jobs, .. } => drop(jobs.send(job)),
             Hands::Own(worker) => {
                 for done in worker.do_all(job) {
@@ -315,6 +318,7 @@ impl FarEnd {
 }
 
 const COMMAND: &str = "lavatube vault serve";
+const NO_HANDS: &str = "the thread that works with the vault has ended";
 /// Priority of parcels: receipts go before them.
 const PARCELS: u8 = 1;
 /// Parcels that are read at a time.
@@ -327,3 +331,35 @@ const IN_WORK_MAX: usize = 128 << 20;
 const WORK_WAIT: Duration = Duration::from_millis(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::depositor::VaultPlan;
+    use crate::embedded::DriveSpec;
+    use crate::stage;
+
+    struct Nobody;
+
+    impl Listener for Nobody {
+        fn told(&mut self, _told: Told) {}
+        fn status(&mut self, _status: &Status) {}
+    }
+
+    #[test]
+    fn a_daemon_whose_thread_for_the_vault_has_ended_ends_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let drive =
+            |i| DriveSpec { folder: PathBuf::from(format!("d{i}")), label: format!("d{i}"), ..DriveSpec::default() };
+        let stage = stage::set(dir.path(), &VaultPlan { k: 2, m: 1, drives: (0..3).map(drive).collect() }).unwrap();
+        let driver = |pairing: &Pairing| Driver::open(pairing, Some("127.0.0.1:0"), None);
+        let mut end = FarEnd::open(&stage.far.vault, Duration::ZERO, driver, &mut Nobody).unwrap();
+        let ((jobs, _todo), (results, done)) = (channel(), channel());
+        end.hands = Hands::Thread { jobs, done };
+        assert!(end.turn(&mut Nobody).is_ok());
+        drop(results);
+        assert!(matches!(end.turn(&mut Nobody), Err(LinkError::Ended(_))));
+    }
+}
