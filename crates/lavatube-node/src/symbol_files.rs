@@ -2,7 +2,9 @@
 //! Step 11 of the walk.
 //!
 //! A file per block, made of slots: a symbol and a check of it. A slot is there when its check is right, so neither a kill
-//! nor a power cut can make one up, and nothing has to be synced: what is lost is sent again. It must not know codes.
+//! nor a power cut can make one up, and nothing has to be synced: what is lost is sent again. What came lately is in memory, too, so
+//! that a block that came in one go is not read back; and a file that is done with is used again, because making pages for a new one
+//! costs the kernel several times what writing to them does. It must not know codes.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,6 +27,9 @@ pub struct SymbolFiles {
     open: BTreeMap<BlockId, Slots>,
     /// Symbols that were put and not written, all of one block and one after the other.
     pending: Option<Pending>,
+    /// Files of blocks that are done with, for the next ones. What is in their slots is of other blocks, so that no check is right.
+    spares: Vec<(PathBuf, File)>,
+    spares_made: u64,
     /// Counts calls, so that the file that was longest without use is closed first, and at which the folder was looked through.
     calls: u64,
     purged_at: u64,
@@ -36,6 +41,15 @@ struct Slots {
     symbols: u32,
     symbol_len: usize,
     used: u64,
+    /// All that is held, while all of it came in this life and there is room.
+    recent: Option<Recent>,
+}
+
+/// Symbols in memory.
+#[derive(Debug, Default)]
+struct Recent {
+    numbers: Vec<u32>,
+    bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -54,7 +68,15 @@ impl SymbolFiles {
     /// What the system says.
     pub fn open(folder: &Path) -> io::Result<Self> {
         make_folders(folder, PRIVATE)?;
-        let files = Self { folder: folder.to_owned(), open: BTreeMap::new(), pending: None, calls: 0, purged_at: 0 };
+        let files = Self {
+            folder: folder.to_owned(),
+            open: BTreeMap::new(),
+            pending: None,
+            spares: Vec::new(),
+            spares_made: 0,
+            calls: 0,
+            purged_at: 0,
+        };
         files.purge(KEPT_FOR, KEPT_LEN_MAX)?;
         Ok(files)
     }
@@ -64,7 +86,7 @@ impl SymbolFiles {
     }
 
     fn slots(&self, block: BlockId) -> Result<&Slots, StoreError> {
-        self.open.get(&block).ok_or_else(|| StoreError("the block is not open".into()))
+        self.open.get(&block).ok_or_else(not_open)
     }
 
     /// Removes what nobody has added to for `age`, and then the oldest, until no more than `len` bytes are there. Blocks that are
@@ -73,6 +95,13 @@ impl SymbolFiles {
         let (mut found, mut sum) = (Vec::new(), 0);
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(SPARE) {
+                if !self.spares.iter().any(|(path, _)| *path == entry.path()) {
+                    // Of an earlier life.
+                    let _ = std::fs::remove_file(entry.path());
+                }
+                continue;
+            }
             let Ok(meta) = entry.metadata() else { continue };
             // Sparse files count by what they take.
             let taken = rustix::fs::stat(entry.path()).map_or(meta.len(), |stat| stat.st_blocks.unsigned_abs() * 512);
@@ -95,11 +124,14 @@ impl SymbolFiles {
     /// Writes what is pending.
     fn flush(&mut self) -> Result<(), StoreError> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
-        let slots = self.slots(pending.block)?;
-        let space = rustix::fs::fstatvfs(&slots.file).map_err(|e| failed(e.into()))?;
-        if space.f_blocks > 0 && space.f_bavail.saturating_mul(space.f_frsize) < KEPT_FREE {
-            return Err(StoreError("the disk is almost full".into()));
+        if !has_room(&self.folder)? {
+            // Nothing is kept for later where there is no room for what is there now.
+            self.spares.drain(..).for_each(|(path, _)| drop(std::fs::remove_file(path)));
+            if !has_room(&self.folder)? {
+                return Err(StoreError("the disk is almost full".into()));
+            }
         }
+        let slots = self.slots(pending.block)?;
         let hashed: Vec<&[u8]> = pending.bytes.chunks_exact(PREFIX_LEN + slots.symbol_len).collect();
         let mut checks = Vec::with_capacity(hashed.len());
         h16_many(None, &hashed, &mut checks);
@@ -110,6 +142,32 @@ impl SymbolFiles {
         }
         let slot_len = slots.symbol_len + CHECK_LEN;
         slots.file.write_all_at(&out, u64::from(pending.first) * slot_len as u64).map_err(failed)
+    }
+
+    /// The file of a block, and whether it may have symbols of it.
+    fn file(&mut self, block: BlockId) -> io::Result<(File, bool)> {
+        let (path, mut options) = (self.path(block), OpenOptions::new());
+        let options = options.read(true).write(true).mode(0o600);
+        match options.open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            there => return there.map(|file| (file, true)),
+        }
+        while let Some((spare, file)) = self.spares.pop() {
+            if std::fs::rename(spare, &path).is_ok() {
+                return Ok((file, false));
+            }
+        }
+        options.create(true).truncate(false).open(&path).map(|file| (file, false))
+    }
+
+    /// Keeps in memory no more than there is room for: what was longest without use goes.
+    fn make_room(&mut self) {
+        let len = |slots: &Slots| slots.recent.as_ref().map_or(0, |recent| recent.bytes.len());
+        while self.open.values().map(len).sum::<usize>() > RECENT_LEN_MAX {
+            let held = self.open.values_mut().filter(|slots| slots.recent.is_some());
+            let Some(oldest) = held.min_by_key(|slots| slots.used) else { return };
+            oldest.recent = None;
+        }
     }
 }
 
@@ -126,12 +184,13 @@ impl SymbolStore for SymbolFiles {
             let oldest = self.open.iter().min_by_key(|(_, slots)| slots.used).map(|(block, _)| *block);
             oldest.and_then(|block| self.open.remove(&block));
         }
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(self.path(block)).map_err(failed)?;
-        self.open.insert(block, Slots { file, symbols, symbol_len, used: self.calls });
+        let (file, is_known) = self.file(block).map_err(failed)?;
         let mut held = Vec::new();
-        self.symbols(block)?(&mut |number, _| held.push(number))?;
+        if is_known {
+            read(&file, block, symbols, symbol_len, &mut |number, _| held.push(number))?;
+        }
+        let recent = held.is_empty().then(Recent::default);
+        self.open.insert(block, Slots { file, symbols, symbol_len, used: self.calls, recent });
         Ok(held)
     }
 
@@ -142,31 +201,55 @@ impl SymbolStore for SymbolFiles {
         }
         self.calls += 1;
         let calls = self.calls;
-        let slots = self.open.get_mut(&block).ok_or_else(|| StoreError("the block is not open".into()))?;
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
         if number >= slots.symbols || symbol.len() != slots.symbol_len {
             return Err(StoreError("a symbol that the block does not have".into()));
         }
         slots.used = calls;
+        if let Some(recent) = &mut slots.recent {
+            recent.numbers.push(number);
+            recent.bytes.extend_from_slice(symbol);
+        }
         let pending = self.pending.get_or_insert_with(|| Pending { block, first: number, count: 0, bytes: Vec::new() });
         pending.count += 1;
         pending.bytes.extend_from_slice(&block.0);
         pending.bytes.extend_from_slice(&number.to_le_bytes());
         pending.bytes.extend_from_slice(symbol);
+        if self.calls.is_multiple_of(ROOM_EVERY) {
+            self.make_room();
+        }
         Ok(())
     }
 
     fn symbols(&mut self, block: BlockId) -> Result<Symbols, StoreError> {
         self.flush()?;
-        let Slots { file, symbols, symbol_len, .. } = self.slots(block)?;
-        let (file, symbols, symbol_len) = (file.try_clone().map_err(failed)?, *symbols, *symbol_len);
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
+        if let Some(recent) = slots.recent.take() {
+            let symbol_len = slots.symbol_len;
+            return Ok(Box::new(move |show| {
+                let symbols = recent.bytes.chunks_exact(symbol_len).zip(&recent.numbers);
+                symbols.for_each(|(symbol, number)| show(*number, symbol));
+                Ok(())
+            }));
+        }
+        let (file, symbols, symbol_len) = (slots.file.try_clone().map_err(failed)?, slots.symbols, slots.symbol_len);
         Ok(Box::new(move |show| read(&file, block, symbols, symbol_len, show)))
     }
 
     fn remove(&mut self, block: BlockId) {
         self.pending.take_if(|pending| pending.block == block);
-        self.open.remove(&block);
+        let (path, slots) = (self.path(block), self.open.remove(&block));
+        let fits = |file: &File| file.metadata().is_ok_and(|meta| meta.len() <= SPARE_LEN_MAX);
+        if let Some(Slots { file, .. }) = slots.filter(|slots| self.spares.len() < SPARES_MAX && fits(&slots.file)) {
+            self.spares_made += 1;
+            let spare = self.folder.join(format!("{SPARE}{}", self.spares_made));
+            if std::fs::rename(&path, &spare).is_ok() {
+                self.spares.push((spare, file));
+                return;
+            }
+        }
         // One that stays costs space, and is used again if the block comes again.
-        let _ = std::fs::remove_file(self.path(block));
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -175,6 +258,12 @@ impl Drop for SymbolFiles {
         // What is lost is sent again.
         let _ = self.flush();
     }
+}
+
+/// Whether the disk has room for more symbols.
+fn has_room(folder: &Path) -> Result<bool, StoreError> {
+    let space = rustix::fs::statvfs(folder).map_err(|e| failed(e.into()))?;
+    Ok(space.f_blocks == 0 || space.f_bavail.saturating_mul(space.f_frsize) >= KEPT_FREE)
 }
 
 /// Shows the symbols of a file whose checks are right.
@@ -229,6 +318,10 @@ fn read_up_to(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+fn not_open() -> StoreError {
+    StoreError("the block is not open".into())
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn failed(e: io::Error) -> StoreError {
     StoreError(plain(&e.to_string()))
@@ -243,6 +336,14 @@ const READ_LEN: usize = 256 << 10;
 const PENDING_MAX: u32 = 32;
 /// What the folder leaves to others: without room for its counters a link cannot go on.
 const KEPT_FREE: u64 = 4 << 20;
+/// Bytes of symbols kept in memory, too: two packs, so that a receiver with one that is being rebuilt stays within its share.
+const RECENT_LEN_MAX: usize = 17 << 20;
+/// That is looked at once in so many calls.
+const ROOM_EVERY: u64 = 64;
+/// Files kept for blocks to come: their names, how many, and how long each may be.
+const SPARE: &str = "spare-";
+const SPARES_MAX: usize = 4;
+const SPARE_LEN_MAX: u64 = 16 << 20;
 /// Files open at a time.
 const OPEN_MAX: usize = 256;
 /// The folder is looked through once in so many calls.
@@ -327,6 +428,51 @@ mod tests {
         assert_eq!(there(), [2, 3, 4, 5], "the first is nine days old; the second is open");
         store.purge(Duration::MAX, 250_000).unwrap();
         assert_eq!(there(), [2, 5]);
+    }
+
+    #[test]
+    fn a_file_that_is_used_again_holds_nothing_of_the_block_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (BlockId([1; 16]), BlockId([2; 16]));
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        assert_eq!(SymbolStore::open(&mut store, one, 100, 1436), Ok(vec![]));
+        (0..100).for_each(|n| store.put(one, n, &[n as u8; 1436]).unwrap());
+        assert_eq!(held(&mut store, one).len(), 100);
+        store.remove(one);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the file is kept");
+        assert_eq!(SymbolStore::open(&mut store, two, 100, 1436), Ok(vec![]));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "and used");
+        store.put(two, 7, &[9; 1436]).unwrap();
+        // From memory, and then from the disk.
+        assert_eq!(held(&mut store, two), [(7, vec![9; 1436])]);
+        assert_eq!(held(&mut store, two), [(7, vec![9; 1436])]);
+        store.remove(two);
+        drop(store);
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no longer than a life");
+        assert_eq!(SymbolStore::open(&mut store, two, 100, 1436), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_in_memory_is_read_from_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        let (block, count) = (|n: u8| BlockId([n; 16]), 8 << 10);
+        for n in 1..=3 {
+            SymbolStore::open(&mut store, block(n), count, 1024).unwrap();
+            (0..count as u32).for_each(|i| store.put(block(n), i, &[n; 1024]).unwrap());
+        }
+        let in_memory = |store: &SymbolFiles, n| store.open[&block(n)].recent.is_some();
+        assert!(!in_memory(&store, 1) && in_memory(&store, 2) && in_memory(&store, 3));
+        for n in 1..=3 {
+            let held = held(&mut store, block(n));
+            assert!(held.len() == count && held.iter().all(|(_, symbol)| symbol == &[n; 1024]));
+        }
+        // One that is held in part from before is not in memory.
+        drop(store);
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        assert_eq!(SymbolStore::open(&mut store, block(1), count, 1024).unwrap().len(), count);
+        assert!(!in_memory(&store, 1));
     }
 
     #[test]
