@@ -41,24 +41,23 @@ struct Slots {
     symbols: u32,
     symbol_len: usize,
     used: u64,
-    /// All that is held, while all of it came in this life and there is room.
-    recent: Option<Recent>,
+    /// All that is written, while all of it came in this life and there is room.
+    recent: Option<Vec<Run>>,
 }
 
-/// Symbols in memory.
-#[derive(Debug, Default)]
-struct Recent {
-    numbers: Vec<u32>,
-    bytes: Vec<u8>,
+/// Symbols of a block, one after the other.
+#[derive(Debug)]
+struct Run {
+    first: u32,
+    /// As in the file: each with its check.
+    slots: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Pending {
     block: BlockId,
-    first: u32,
     count: u32,
-    /// What is hashed of each: block, number, symbol.
-    bytes: Vec<u8>,
+    run: Run,
 }
 
 impl SymbolFiles {
@@ -83,10 +82,6 @@ impl SymbolFiles {
 
     fn path(&self, block: BlockId) -> PathBuf {
         self.folder.join(block.to_string())
-    }
-
-    fn slots(&self, block: BlockId) -> Result<&Slots, StoreError> {
-        self.open.get(&block).ok_or_else(not_open)
     }
 
     /// Removes what nobody has added to for `age`, and then the oldest, until no more than `len` bytes are there. Blocks that are
@@ -131,17 +126,19 @@ impl SymbolFiles {
                 return Err(StoreError("the disk is almost full".into()));
             }
         }
-        let slots = self.slots(pending.block)?;
-        let hashed: Vec<&[u8]> = pending.bytes.chunks_exact(PREFIX_LEN + slots.symbol_len).collect();
-        let mut checks = Vec::with_capacity(hashed.len());
-        h16_many(None, &hashed, &mut checks);
-        let mut out = Vec::with_capacity(pending.bytes.len());
-        for (hashed, check) in hashed.iter().zip(&checks) {
-            out.extend_from_slice(&hashed[PREFIX_LEN..]);
-            out.extend_from_slice(&check[..CHECK_LEN]);
-        }
+        let Pending { block, mut run, .. } = pending;
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
         let slot_len = slots.symbol_len + CHECK_LEN;
-        slots.file.write_all_at(&out, u64::from(pending.first) * slot_len as u64).map_err(failed)
+        let checks = checks(block, &run, slots.symbol_len);
+        for (slot, check) in run.slots.chunks_exact_mut(slot_len).zip(checks) {
+            slot[slots.symbol_len..].copy_from_slice(&check);
+        }
+        slots.file.write_all_at(&run.slots, u64::from(run.first) * slot_len as u64).map_err(failed)?;
+        if let Some(recent) = &mut slots.recent {
+            run.slots.shrink_to_fit();
+            recent.push(run);
+        }
+        Ok(())
     }
 
     /// The file of a block, and whether it may have symbols of it.
@@ -162,7 +159,7 @@ impl SymbolFiles {
 
     /// Keeps in memory no more than there is room for: what was longest without use goes.
     fn make_room(&mut self) {
-        let len = |slots: &Slots| slots.recent.as_ref().map_or(0, |recent| recent.bytes.len());
+        let len = |slots: &Slots| slots.recent.iter().flatten().map(|run| run.slots.len()).sum::<usize>();
         while self.open.values().map(len).sum::<usize>() > RECENT_LEN_MAX {
             let held = self.open.values_mut().filter(|slots| slots.recent.is_some());
             let Some(oldest) = held.min_by_key(|slots| slots.used) else { return };
@@ -189,13 +186,13 @@ impl SymbolStore for SymbolFiles {
         if is_known {
             read(&file, block, symbols, symbol_len, &mut |number, _| held.push(number))?;
         }
-        let recent = held.is_empty().then(Recent::default);
+        let recent = held.is_empty().then(Vec::new);
         self.open.insert(block, Slots { file, symbols, symbol_len, used: self.calls, recent });
         Ok(held)
     }
 
     fn put(&mut self, block: BlockId, number: u32, symbol: &[u8]) -> Result<(), StoreError> {
-        let follows = |p: &Pending| p.block == block && p.first + p.count == number && p.count < PENDING_MAX;
+        let follows = |p: &Pending| p.block == block && p.run.first + p.count == number && p.count < PENDING_MAX;
         if self.pending.as_ref().is_some_and(|pending| !follows(pending)) {
             self.flush()?;
         }
@@ -206,15 +203,12 @@ impl SymbolStore for SymbolFiles {
             return Err(StoreError("a symbol that the block does not have".into()));
         }
         slots.used = calls;
-        if let Some(recent) = &mut slots.recent {
-            recent.numbers.push(number);
-            recent.bytes.extend_from_slice(symbol);
-        }
-        let pending = self.pending.get_or_insert_with(|| Pending { block, first: number, count: 0, bytes: Vec::new() });
+        let room = (symbol.len() + CHECK_LEN) * PENDING_MAX as usize;
+        let run = || Run { first: number, slots: Vec::with_capacity(room) };
+        let pending = self.pending.get_or_insert_with(|| Pending { block, count: 0, run: run() });
         pending.count += 1;
-        pending.bytes.extend_from_slice(&block.0);
-        pending.bytes.extend_from_slice(&number.to_le_bytes());
-        pending.bytes.extend_from_slice(symbol);
+        pending.run.slots.extend_from_slice(symbol);
+        pending.run.slots.extend_from_slice(&[0; CHECK_LEN]);
         if self.calls.is_multiple_of(ROOM_EVERY) {
             self.make_room();
         }
@@ -227,8 +221,10 @@ impl SymbolStore for SymbolFiles {
         if let Some(recent) = slots.recent.take() {
             let symbol_len = slots.symbol_len;
             return Ok(Box::new(move |show| {
-                let symbols = recent.bytes.chunks_exact(symbol_len).zip(&recent.numbers);
-                symbols.for_each(|(symbol, number)| show(*number, symbol));
+                for run in recent {
+                    let slots = run.slots.chunks_exact(symbol_len + CHECK_LEN).zip(run.first..);
+                    slots.for_each(|(slot, number)| show(number, &slot[..symbol_len]));
+                }
                 Ok(())
             }));
         }
@@ -275,33 +271,39 @@ fn read(
     show: &mut dyn FnMut(u32, &[u8]),
 ) -> Result<(), StoreError> {
     let slot_len = symbol_len + CHECK_LEN;
-    let mut buffer = vec![0; (READ_LEN / slot_len).max(1) * slot_len];
-    let (mut number, mut at) = (0, 0);
-    let (mut hashed, mut checks) = (Vec::with_capacity(buffer.len() * 2), Vec::new());
-    while number < symbols {
-        let read = read_up_to(file, at, &mut buffer).map_err(failed)?;
-        let slots = || buffer[..read].chunks_exact(slot_len).zip(number..symbols);
-        hashed.clear();
-        checks.clear();
-        for (slot, number) in slots() {
-            hashed.extend_from_slice(&block.0);
-            hashed.extend_from_slice(&number.to_le_bytes());
-            hashed.extend_from_slice(&slot[..symbol_len]);
-        }
-        h16_many(None, &hashed.chunks_exact(PREFIX_LEN + symbol_len).collect::<Vec<_>>(), &mut checks);
-        for ((slot, number), check) in slots().zip(&checks) {
+    let mut run = Run { first: 0, slots: vec![0; (READ_LEN / slot_len).max(1) * slot_len] };
+    let mut at = 0;
+    while run.first < symbols {
+        let len = read_up_to(file, at, &mut run.slots).map_err(failed)?;
+        let is_last = len < run.slots.len();
+        run.slots.truncate(len);
+        let found = run.slots.chunks_exact(slot_len).zip(run.first..symbols);
+        for ((slot, number), check) in found.zip(checks(block, &run, symbol_len)) {
             let (symbol, stored) = slot.split_at(symbol_len);
-            if check[..CHECK_LEN] == *stored {
+            if *stored == check {
                 show(number, symbol);
             }
         }
-        number += u32::try_from(checks.len()).unwrap_or(u32::MAX);
-        if read < buffer.len() {
+        if is_last {
             break;
         }
-        at += read as u64;
+        run.first += u32::try_from(len / slot_len).unwrap_or(u32::MAX);
+        at += len as u64;
     }
     Ok(())
+}
+
+/// The checks of the symbols of a run: they belong to this block, and each to its number.
+fn checks(block: BlockId, run: &Run, symbol_len: usize) -> impl Iterator<Item = [u8; CHECK_LEN]> + use<> {
+    let (mut key, mut digests) = ([0; 32], Vec::new());
+    key[..16].copy_from_slice(&block.0);
+    let symbols: Vec<&[u8]> = run.slots.chunks_exact(symbol_len + CHECK_LEN).map(|slot| &slot[..symbol_len]).collect();
+    h16_many(Some(&key), &symbols, &mut digests);
+    let check = |(digest, number): ([u8; 16], u32)| {
+        let head = digest.first_chunk().copied().unwrap_or_default();
+        (u64::from_le_bytes(head) ^ u64::from(number)).to_le_bytes()
+    };
+    digests.into_iter().zip(run.first..).map(check)
 }
 
 /// Reads until `buffer` is full or the file ends.
@@ -328,8 +330,6 @@ fn failed(e: io::Error) -> StoreError {
 }
 
 const CHECK_LEN: usize = 8;
-/// What is hashed before the symbol: block and number.
-const PREFIX_LEN: usize = 16 + 4;
 /// Bytes read at a time.
 const READ_LEN: usize = 256 << 10;
 /// Symbols written at a time: as many as a kill may cost, half a hundredth of an 8 MiB block.
