@@ -37,6 +37,7 @@ pub mod receipts;
 pub mod refs;
 pub mod restore;
 pub mod scan;
+pub mod sent;
 pub mod session;
 pub mod sink;
 pub mod source;

@@ -38,7 +38,7 @@ use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
 use crate::queue::{self, Waiting};
 use crate::seed;
-use crate::sent::Sent;
+use crate::sent::SentFile;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
 
@@ -135,7 +135,7 @@ pub(crate) struct NearEnd {
     lens: BTreeMap<ObjectId, u64>,
     plan: ContactPlan,
     /// Where no word comes back: what was sent.
-    sent: Option<Sent>,
+    sent: Option<SentFile>,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -529,10 +529,10 @@ impl NearEnd {
 }
 
 /// The list of what was sent, where no word comes back.
-fn open_sent(pairing: &Pairing) -> Result<Option<Sent>, LinkError> {
+fn open_sent(pairing: &Pairing) -> Result<Option<SentFile>, LinkError> {
     let Some(one_way) = pairing.one_way()? else { return Ok(None) };
     let path = pairing.own_folder()?.join("sent");
-    Sent::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
+    SentFile::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
 }
 
 const COMMAND: &str = "lavatube node";
