@@ -63,8 +63,10 @@ struct Known {
     pieces: BTreeMap<ObjectId, BTreeMap<u64, u64>>,
     /// Pieces that were asked for, with the errand.
     asked: BTreeMap<Part, u64>,
-    /// Kinds whose list was asked for by this very command.
+    /// Kinds whose list was asked for by this very command, and came.
     listed: BTreeSet<u8>,
+    /// Kinds whose list was asked for and is awaited, with the errand.
+    listing: BTreeMap<u8, u64>,
 }
 
 /// What was asked for and what came, for people.
@@ -215,11 +217,15 @@ impl<H: Here> Distant<H> {
         {
             return Ok(objects);
         }
-        let number = self.ask(&Errand::List(kind))?;
+        // Who gave up waiting waits for what he asked.
+        let before = self.known().listing.get(&kind.code()).copied();
+        let number = before.map_or_else(|| self.ask(&Errand::List(kind)), Ok)?;
+        self.known().listing.insert(kind.code(), number);
         let listed = self.wait_for(|| {
             let done = !self.here.desk().is_asked(number);
             done.then(|| self.here.desk().list(kind))
         })?;
+        self.known().listing.remove(&kind.code());
         let objects = listed.ok_or_else(|| away("its list of objects is not what it says it is"))?;
         self.known().listed.insert(kind.code());
         Ok(objects)
