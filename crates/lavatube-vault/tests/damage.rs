@@ -3,7 +3,7 @@
 mod world;
 
 use lavatube_base::Verified;
-use lavatube_format::shard::ShardHeader;
+use lavatube_format::shard::{ShardHeader, shard_name};
 use lavatube_vault::{Depth, DriveState, ObjectKind, ReadError, ReadoptError, ShardState, Vault};
 use world::{Chance, World, read, store};
 
@@ -511,5 +511,45 @@ fn a_scan_gives_each_shard_a_drive_of_its_own_whatever_earlier_attempts_have_lef
         for object in &objects {
             assert_eq!(world::read(&vault, object), Ok(()), "without drives {a} and {b}");
         }
+    }
+}
+
+#[test]
+fn a_shard_that_a_journal_forgot_because_its_drive_was_away_is_found_again() {
+    let mut world = World::new(3);
+    let object = world.chance.bytes(5000);
+    let mut vault = world.create(1, 1);
+    world::keep(&mut vault, &object);
+    drop(vault);
+    let id = Verified::hash(&object).id();
+    let holder = |world: &World, index| {
+        let has = |drive: &world::MemoryDrive| drive.with(|files| files.contains_key(&shard_name(id, index)));
+        world.drives.iter().position(has).unwrap()
+    };
+    let (first, second) = (holder(&world, 0), holder(&world, 1));
+    // Its record is torn on every drive, and written anew where only the second shard can be seen.
+    for drive in &world.drives {
+        drive.with(|files| {
+            let journal = files.get_mut("journal").unwrap();
+            journal.truncate(journal.len() - 30);
+        });
+    }
+    let drives = world.boxed().into_iter().enumerate().map(|(n, drive)| drive.filter(|_| n == second)).collect();
+    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    assert_eq!(report.adopted, 1);
+    vault.readopt(second, None).unwrap();
+    drop(vault);
+    world.drives[second].with(|files| files.remove(&shard_name(id, 1)));
+    let (mut vault, _) = world.open();
+    assert!(world::read(&vault, &object).is_err(), "nobody looks for it at each read");
+    let report = vault.mend(id).unwrap();
+    assert_eq!((report.mended.len(), report.left.len()), (1, 0));
+    assert_eq!(world::read(&vault, &object), Ok(()));
+    drop(vault);
+    // For good: either drive is enough.
+    for gone in [first, second] {
+        let drives = world.boxed().into_iter().enumerate().map(|(n, drive)| drive.filter(|_| n != gone)).collect();
+        let (vault, _) = Vault::open(drives, None).unwrap();
+        assert_eq!(world::read(&vault, &object), Ok(()), "without drive {gone}");
     }
 }

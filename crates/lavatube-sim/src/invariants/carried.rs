@@ -26,6 +26,8 @@ struct End {
     /// Of this life: the floor it began with, counters that came in, and blocks that were answered for good.
     floor: u64,
     heard: BTreeSet<u64>,
+    /// How many were heard in all lives.
+    all_heard: u64,
     answered: BTreeSet<BlockId>,
 }
 
@@ -124,9 +126,15 @@ impl Watch {
     pub fn heard(&mut self, end: usize, datagram: &[u8]) {
         let counter = counter_of(datagram);
         let is_new = self.may_be_new(end, datagram);
+        self.ends[end].all_heard += 1;
         if !self.ends[end].heard.insert(counter) || !is_new {
             self.blame(format!("{} took datagram {counter} for new, which came before", name(end)));
         }
+    }
+
+    /// How many datagrams `end` ever took for its peer's, whoever brought them.
+    pub fn all_heard(&self, end: usize) -> u64 {
+        self.ends[end].all_heard
     }
 
     /// The engine of `end` gives a block.

@@ -25,6 +25,7 @@ use crate::chance::Chance;
 use crate::invariants::Verdict;
 use crate::invariants::carried::{Watch, name};
 use crate::seams::desk::SimDesk;
+use crate::seams::drive::Mood;
 use crate::wires::{Crash, Fuse, When, Wires};
 use crate::world::{Hardship, World};
 
@@ -45,7 +46,7 @@ pub struct Crossing {
     length: u64,
     /// What waited in the spool when the crossing began.
     waited: BTreeSet<ObjectId>,
-    /// How many packets had come out at the near end then.
+    /// How many datagrams the near end had heard then.
     came_back: u64,
     /// What is wanted at the near machine, and who wants it now.
     pub(super) desk: SimDesk,
@@ -125,7 +126,8 @@ impl Crossing {
             world.wires.tell(|| "    no word comes back".into());
             self.sky.darken(1, span);
         }
-        if hardship.fault || !self.away.borrow().is_empty() {
+        let sound = world.drives.iter().all(|drive| drive.platter().mood == Mood::Sound) && !world.atlas.struck();
+        if hardship.fault || !sound || !self.away.borrow().is_empty() {
             self.one_way.spoil(until);
         }
         for _ in 0..STEPS_MAX {
@@ -178,7 +180,7 @@ impl Crossing {
     fn begin(&mut self, world: &World, fuse: Option<Fuse>, fault: Option<u64>) {
         world.wires.begin(fuse, fault);
         self.waited = world.machine.spool.ids();
-        self.came_back = self.sky.delivered()[1];
+        self.came_back = self.watch.borrow().all_heard(0);
         // While nothing crossed, time went on; who was alive was asleep.
         let gap = Duration::from_secs(self.chance.below(100));
         self.pass(&world.wires, gap);
@@ -214,7 +216,7 @@ impl Crossing {
         self.watch.borrow().verdict()?;
         let here = world.machine.spool.ids();
         let gone: BTreeSet<ObjectId> = self.waited.difference(&here).copied().collect();
-        if !gone.is_empty() && self.sky.delivered()[1] == self.came_back {
+        if !gone.is_empty() && self.watch.borrow().all_heard(0) == self.came_back {
             return Err(format!("the spool let go of {} objects, and no word came back", gone.len()));
         }
         let receipted = ledger::receipted(&world.machine.state, &gone).map_err(|e| e.to_string())?;
@@ -412,7 +414,16 @@ impl Crossing {
                 for _ in 0..times {
                     let end = self.chance.index(2);
                     self.turn(world, end, hardship);
-                    self.attack(end);
+                    // What is thrown may be new, and its symbol the last thing an end writes.
+                    match catch_unwind(AssertUnwindSafe(|| self.attack(end))) {
+                        Err(payload) if payload.is::<Crash>() => {
+                            let (power, fuse) = (self.chance.per_mille(500), self.fuse(hardship));
+                            self.kill(world, end, power, fuse);
+                            continue;
+                        }
+                        Err(payload) => resume_unwind(payload),
+                        Ok(()) => {}
+                    }
                     self.wakes[end] = self.sky.now;
                     self.watch.borrow().verdict()?;
                 }
