@@ -104,6 +104,11 @@ pub enum ReadoptError {
 }
 
 impl Vault {
+    /// Whether some drive was not there when the vault was opened: it may be by now.
+    pub fn lacks_drives(&self) -> bool {
+        self.slots.iter().any(|slot| slot.drive.is_none())
+    }
+
     /// How the vault is, without reading objects.
     pub fn status(&self) -> Status {
         let drives = self.slots.iter().enumerate().map(|(slot, s)| DriveStatus {

@@ -159,7 +159,21 @@ impl<W: Workplace> Worker<W> {
     }
 
     /// Reads what goes into a parcel. What cannot be read is withheld, and said so.
-    fn parcel(&self, parcel: &Parcel) -> Vec<u8> {
+    fn parcel(&mut self, parcel: &Parcel) -> Vec<u8> {
+        let mut all = self.read(&parcel.pieces);
+        // Before it is said that something is lost: its drives may be back.
+        if all.iter().any(|(_, bytes)| bytes.is_err()) && self.place.vault().lacks_drives() && self.reopen() {
+            all = self.read(&parcel.pieces);
+        }
+        let parts = all.iter().map(|(piece, bytes)| Sent {
+            id: piece.id,
+            start: piece.start,
+            bytes: bytes.as_ref().map(Vec::as_slice).map_err(Clone::clone),
+        });
+        Message::Parcel { request: parcel.request, parts: parts.collect() }.encode(parcel.turn)
+    }
+
+    fn read<'p>(&self, pieces: &'p [Part]) -> Vec<(&'p Part, Result<Vec<u8>, Withheld>)> {
         let vault = self.place.vault();
         let read = |piece: &Part| {
             let mut bytes = Vec::new();
@@ -169,13 +183,17 @@ impl<W: Workplace> Worker<W> {
                 Err(e) => Err(Withheld { len: piece.len, denial: e.denial(), text: e.to_string() }),
             }
         };
-        let all: Vec<_> = parcel.pieces.iter().map(|piece| (piece, read(piece))).collect();
-        let parts = all.iter().map(|(piece, bytes)| Sent {
-            id: piece.id,
-            start: piece.start,
-            bytes: bytes.as_ref().map(Vec::as_slice).map_err(Clone::clone),
-        });
-        Message::Parcel { request: parcel.request, parts: parts.collect() }.encode(parcel.turn)
+        pieces.iter().map(|piece| (piece, read(piece))).collect()
+    }
+
+    /// Opens the vault anew, unless it was just now; whether that worked.
+    fn reopen(&mut self) -> bool {
+        let now = self.place.now();
+        let is_time = now.since(self.opened) >= REOPEN_EVERY;
+        if is_time {
+            self.opened = now;
+        }
+        is_time && self.place.reopen()
     }
 
     /// The pages of a list, or one without objects when the list is known.
@@ -290,10 +308,7 @@ impl<W: Workplace> Worker<W> {
     /// Stores an object; a vault whose drives went or came is opened anew once.
     fn store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
         match self.try_store(kind, object) {
-            Err(e) if e.denial() == Denial::Away && self.place.now().since(self.opened) >= REOPEN_EVERY => {
-                self.opened = self.place.now();
-                if self.place.reopen() { self.try_store(kind, object) } else { Err(e) }
-            }
+            Err(e) if e.denial() == Denial::Away && self.reopen() => self.try_store(kind, object),
             other => other,
         }
     }

@@ -40,7 +40,7 @@ pub struct Crossing {
     /// When an end wants to be turned, or to live again: in true time.
     pub(super) wakes: [Instant; 2],
     /// The drives that are away now.
-    away: Rc<RefCell<BTreeSet<usize>>>,
+    pub(super) away: Rc<RefCell<BTreeSet<usize>>>,
     pub(super) chance: Chance,
     /// Changing calls of the last crossing.
     length: u64,
@@ -50,6 +50,8 @@ pub struct Crossing {
     came_back: u64,
     /// What is wanted at the near machine, and who wants it now.
     pub(super) desk: SimDesk,
+    /// Since when no drive is away.
+    pub(super) there_since: Instant,
     pub(super) reading: Option<Reading>,
     pub(super) one_way: OneWayBook,
     pub(super) figures: Figures,
@@ -85,6 +87,7 @@ impl Crossing {
             waited: BTreeSet::new(),
             came_back: 0,
             desk: SimDesk::new(&world.wires, world.sabotage),
+            there_since: start,
             reading: None,
             one_way: OneWayBook::default(),
             figures: Figures::default(),
@@ -104,6 +107,11 @@ impl Crossing {
         (self.near, self.reading) = (None, None);
         self.desk.wipe();
         self.disks[0].lose_process();
+    }
+
+    /// Whether nothing of the drives is broken.
+    pub(super) fn is_sound(&self, world: &World) -> bool {
+        !world.atlas.struck() && world.drives.iter().all(|drive| drive.platter().mood == Mood::Sound)
     }
 
     /// Whether no word ever comes back.
@@ -126,12 +134,11 @@ impl Crossing {
             world.wires.tell(|| "    no word comes back".into());
             self.sky.darken(1, span);
         }
-        let sound = world.drives.iter().all(|drive| drive.platter().mood == Mood::Sound) && !world.atlas.struck();
-        if hardship.fault || !sound || !self.away.borrow().is_empty() {
+        if hardship.fault || !self.is_sound(world) || !self.away.borrow().is_empty() {
             self.one_way.spoil(until);
         }
         for _ in 0..STEPS_MAX {
-            self.read(world, hardship, false)?;
+            self.read(world, hardship)?;
             let is_over = world.machine.spool.waiting() == 0 && !lingers && self.reading.is_none();
             if is_over || !self.step(world, until, &mut blows, hardship)? {
                 break;
@@ -429,9 +436,14 @@ impl Crossing {
                 }
             }
             Blow::Move => self.sky.move_near(),
-            Blow::DrivesComeBack => self.away.borrow_mut().clear(),
+            Blow::DrivesComeBack => {
+                if !self.away.borrow().is_empty() {
+                    self.there_since = self.sky.now;
+                }
+                self.away.borrow_mut().clear();
+            }
             Blow::Read(wish) => {
-                self.begin_reading(world, wish);
+                self.begin_reading(world, wish, hardship);
                 self.wakes[0] = self.wakes[0].min(self.sky.now + Duration::from_secs(1));
             }
         }

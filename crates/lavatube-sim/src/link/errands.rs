@@ -90,7 +90,7 @@ impl OneWayBook {
 
 impl Crossing {
     /// Somebody begins to read.
-    pub(super) fn begin_reading(&mut self, world: &World, wish: Wish) {
+    pub(super) fn begin_reading(&mut self, world: &World, wish: Wish, hardship: Hardship) {
         // Whoever read before does not any more.
         self.reading = None;
         if self.weather.one_way.is_some() {
@@ -99,9 +99,16 @@ impl Crossing {
         let (machine, quiet) =
             (&world.machine, SimState::new(&std::sync::Arc::new(Wires::new(Telling::Nothing)), None));
         let (state, spool) = if wish.is_own { (&machine.state, Some(&machine.spool)) } else { (&quiet, None) };
+        // What a machine has forgotten it must ask for.
+        let knows = wish.refreshes || (wish.is_own && !world.forgot);
+        let must = knows
+            && !hardship.fault
+            && self.is_sound(world)
+            && self.away.borrow().is_empty()
+            && self.sky.now.since(self.there_since) >= SEEN_WITHIN;
         let spooled = machine.spool.waiting() > 0;
         match Reading::begin(&self.desk, state, spool, world.vault, wish, spooled) {
-            Ok(reading) => self.reading = Some(reading),
+            Ok(reading) => self.reading = Some(Reading { must, ..reading }),
             Err(e) => world.wires.tell(|| format!("    nobody can read: {e}")),
         }
     }
@@ -109,8 +116,8 @@ impl Crossing {
     /// Whoever reads looks whether something came. A read that cannot be completed must be told so; what is read is exact.
     ///
     /// # Errors
-    /// What was wrong; when `must`, also what it was told.
-    pub(super) fn read(&mut self, world: &mut World, hardship: Hardship, must: bool) -> Verdict {
+    /// What was wrong; where all must be there, also what it was told.
+    pub(super) fn read(&mut self, world: &mut World, hardship: Hardship) -> Verdict {
         let (Some(reading), Some(near)) = (&mut self.reading, &self.near) else { return Ok(()) };
         let news = Some(near.news());
         if reading.seen == news {
@@ -119,7 +126,7 @@ impl Crossing {
         reading.seen = news;
         reading.looks += 1;
         let looked = catch_unwind(AssertUnwindSafe(|| world.read_far(reading)));
-        let (starved, looks) = (reading.starved(), reading.looks);
+        let (starved, looks, must) = (reading.starved(), reading.looks, reading.must);
         match looked {
             Err(payload) if payload.is::<Crash>() => {
                 self.reading = None;
@@ -139,7 +146,7 @@ impl Crossing {
                             reading.end();
                         }
                         if let Some(why) = told.filter(|_| must) {
-                            return Err(format!("nothing strikes, and what is read is not there: {why}"));
+                            return Err(format!("what is read should be there, and is not: {why}"));
                         }
                     }
                 }
@@ -157,11 +164,11 @@ impl Crossing {
         // Whoever asks anew is not misled by what this machine has forgotten.
         let wish = Wish { refreshes: true, ..Wish::draw(&mut self.chance) };
         world.wires.tell(|| format!("  reading of {len} bytes at most, within {patience:?}: {wish:?}"));
-        self.begin_reading(world, wish);
+        self.begin_reading(world, wish, Hardship::default());
         self.wakes[0] = self.sky.now;
         let mut none = VecDeque::new();
         while self.reading.is_some() {
-            self.read(world, Hardship::default(), true)?;
+            self.read(world, Hardship::default())?;
             if !self.step(world, start + patience, &mut none, Hardship::default())? {
                 let why = self.near.as_ref().map(Near::account).unwrap_or_default();
                 let looks = self.reading.as_ref().map_or(0, |reading| reading.looks);
@@ -218,5 +225,7 @@ impl Crossing {
 
 /// A sending that is less certain than this says nothing of one object.
 const ONE_IN_MIN: u64 = 100_000;
+/// The far end opens its vault anew every five seconds when it lacks drives.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
 /// How long what was sent takes to be stored: light, jitter, work, and what is held for a moment.
 const SETTLE: Duration = Duration::from_secs(60);

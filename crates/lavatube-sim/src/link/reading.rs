@@ -74,6 +74,8 @@ pub struct Reading {
     pub wish: Wish,
     /// Whether something waited on this machine when it began.
     pub spooled: bool,
+    /// Nothing that is read was away or broken when it began, so that it must come home, if it comes at all.
+    pub must: bool,
     /// What had come for it when it last looked.
     pub seen: Option<u64>,
     /// How often it has looked.
@@ -97,7 +99,7 @@ impl Reading {
         let (desk, state, spool) = (desk.clone(), state.clone(), spool.cloned());
         let side = Side { desk, state, spool, waiting, starved: AtomicBool::new(false) };
         let distant = Distant::new(side, signer, wish.refreshes)?;
-        Ok(Self { distant, wish, spooled, seen: None, looks: 0 })
+        Ok(Self { distant, wish, spooled, must: false, seen: None, looks: 0 })
     }
 
     /// Whether something was waited for since this was last asked.
