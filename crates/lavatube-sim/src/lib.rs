@@ -9,9 +9,9 @@
 //! |---|---|
 //! | `chance`, `plan` | the seed: streams of chance, and what a world is like |
 //! | `wires`, `book` | clock, trace and fuse; what left the depositor and what was receipted |
-//! | `seams/` | source, sink, state, spool, drive, pipeline and far side, with all the faults their contracts allow |
+//! | `seams/` | source, sink, state, spool, desk, drive, pipeline and far side, with all the faults their contracts allow |
 //! | `depositor`, `reader` | the rooms composed as `lavatube-node` composes them |
-//! | `link/` | both ends of a link on the real engine, and the dark between them |
+//! | `link/` | both ends of a link on the real engine, whoever reads over it, and the dark between them |
 //! | `atlas` | physical faults, within what redundancy promises |
 //! | `world`, `rounds`, `inspect` | what there is, what happens, and the onlooker who compares |
 //! | `invariants/` | what must hold, one checker a file |

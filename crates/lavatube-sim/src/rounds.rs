@@ -271,8 +271,14 @@ impl World {
             world.restore(vault, &world.machine.state, Depth::Two, &mut draw)
         });
         match looked {
-            // What waits in the spool may be what the catalog of this machine names first.
-            Some(Err(e)) if hardship == Hardship::default() && self.plan.beyond_promise == 0 && !spooled => {
+            // What waits in the spool may be what the catalog of this machine names first, and where no word comes back, what is
+            // there may build on what is not.
+            Some(Err(e))
+                if hardship == Hardship::default()
+                    && self.plan.beyond_promise == 0
+                    && !spooled
+                    && !self.is_one_way() =>
+            {
                 Err(format!("looking on the depositor's own machine: {e}"))
             }
             _ => Ok(()),

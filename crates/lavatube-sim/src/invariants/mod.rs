@@ -10,6 +10,7 @@
 //! | `sealed` | no secret and no content is in clear on a drive or in the spool |
 //! | `numbered` | no pack number has two contents, no session two notes |
 //! | `carried` | no counter twice, no block but as it was sent, nothing acknowledged that is not stored, no forgery believed |
+//! | (in `link/errands`) | what is read over a link is exact or told not to be there, and comes home once nothing strikes; what was sent one way with a margin is there, and nothing of it leaves the spool |
 //! | `calm` | once nothing strikes any more, a backup succeeds and everything becomes whole |
 
 pub mod calm;

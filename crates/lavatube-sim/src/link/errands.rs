@@ -99,14 +99,16 @@ impl Crossing {
         let (machine, quiet) =
             (&world.machine, SimState::new(&std::sync::Arc::new(Wires::new(Telling::Nothing)), None));
         let (state, spool) = if wish.is_own { (&machine.state, Some(&machine.spool)) } else { (&quiet, None) };
+        let spooled = machine.spool.waiting() > 0;
         // What a machine has forgotten it must ask for.
         let knows = wish.refreshes || (wish.is_own && !world.forgot);
+        // Who has no card yet and a list of cards from before it came takes a manifest for a stranger's, and is told so.
         let must = knows
+            && (wish.is_own || !spooled)
             && !hardship.fault
             && self.is_sound(world)
             && self.away.borrow().is_empty()
             && self.sky.now.since(self.there_since) >= SEEN_WITHIN;
-        let spooled = machine.spool.waiting() > 0;
         match Reading::begin(&self.desk, state, spool, world.vault, wish, spooled) {
             Ok(reading) => self.reading = Some(Reading { must, ..reading }),
             Err(e) => world.wires.tell(|| format!("    nobody can read: {e}")),
