@@ -15,7 +15,7 @@ use lavatube_vault::Vault;
 use crate::atlas::Placed;
 use crate::chance::Chance;
 use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
-use crate::link::Reading;
+use crate::link::{Reading, Wish};
 use crate::reader::{self, LookError};
 use crate::seams::far::SimFar;
 use crate::seams::state::SimState;
@@ -149,8 +149,11 @@ impl World {
     /// The snapshots that whoever reads must be shown: what this machine made or lists, and what the vault had from the beginning.
     fn due_to(&self, reading: &Reading) -> Vec<Reported> {
         let mut due = self.reported.clone();
-        let knows = if reading.wish.is_own { !self.forgot } else { false };
-        let is_shown = knows || (reading.wish.refreshes && !reading.spooled);
+        // A vault whose drives are away may not know all that it has, and who asks it anew believes it.
+        let is_shown = match reading.wish {
+            Wish { refreshes: true, is_own, .. } => reading.must && (is_own && !self.forgot || !reading.spooled),
+            Wish { is_own, .. } => is_own && !self.forgot,
+        };
         due.iter_mut().for_each(|r| r.is_due &= is_shown);
         due
     }

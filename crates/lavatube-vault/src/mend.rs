@@ -8,7 +8,6 @@ use lavatube_format::journal::Record;
 use lavatube_format::shard::shard_name;
 
 use crate::placement::place;
-use crate::scan::read_header;
 use crate::stripe::{Stripe, Whose};
 use crate::{Depth, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault};
 
@@ -38,10 +37,11 @@ impl Vault {
     /// # Errors
     /// [`MendError`]; then no file was replaced.
     pub fn mend(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
-        let found = self.unplaced(id);
-        if !found.is_empty() {
+        let found = self.index.objects.get(&id).map(|entry| (self.unplaced(id, entry), entry.kind, entry.generation));
+        if let Some((places, kind, generation)) = found.filter(|(places, ..)| !places.is_empty()) {
+            let moved = |(index, slot)| Record::Moved { kind, object: id, generation, index, slot };
             self.settle_journal()?;
-            self.append(found)?;
+            self.append(places.into_iter().map(moved).collect())?;
         }
         let health = self.examine(id, Depth::Bytes)?;
         if health.is_whole() {
@@ -51,31 +51,6 @@ impl Vault {
         let mut object = Vec::new();
         self.read(id, 0..len, &mut object)?;
         self.rewrite(id, &object, health.shards)
-    }
-
-    /// Where shards lie of which the journal says that they were not stored: it may have been written anew from what could be
-    /// seen while their drives were away.
-    fn unplaced(&self, id: ObjectId) -> Vec<Record> {
-        let Some(entry) = self.index.objects.get(&id) else { return Vec::new() };
-        let mut taken: Vec<usize> = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i)).collect();
-        let mut out = Vec::new();
-        for index in (0..entry.geometry.shards()).filter(|i| entry.slot(*i).is_none()) {
-            let Ok(index) = u8::try_from(index) else { continue };
-            let lies_in = |slot: &usize| {
-                let drive = self.slots.get(*slot).and_then(|s| s.reader()).filter(|_| !taken.contains(slot))?;
-                let header = read_header(drive, &shard_name(id, index)).ok().flatten()?;
-                let is_it = (header.vault, header.object, header.index) == (self.card.vault, id, index)
-                    && (header.kind, header.geometry, header.generation)
-                        == (entry.kind, entry.geometry, entry.generation);
-                is_it.then_some(())
-            };
-            let Some(at) = (0..self.slots.len()).find(|slot| lies_in(slot).is_some()) else { continue };
-            taken.push(at);
-            let slot = u8::try_from(at).expect("slots are below DRIVES_MAX");
-            let (kind, generation) = (entry.kind, entry.generation);
-            out.push(Record::Moved { kind, object: id, generation, index, slot });
-        }
-        out
     }
 
     /// Writes the shards that are not good from the object's verified bytes.

@@ -9,6 +9,7 @@ use lavatube_base::limits::SHARD_BLOCK_LEN;
 use lavatube_base::{Denial, ObjectId, Refusal, Verified};
 
 use crate::gather::{Gather, Window};
+use crate::index::Entry;
 use crate::{ShardHealth, Vault};
 
 /// What was noticed while reading.
@@ -66,6 +67,27 @@ impl Vault {
         let Some((start, end)) = bounds.filter(|(start, end)| start <= end && *end <= len) else {
             return Err(ReadError::OutOfRange { len: len as u64 });
         };
+        let report = self.read_from(id, entry, start..end, out);
+        if let Err(ReadError::Lost { .. }) = report {
+            let places = self.unplaced(id, entry);
+            if !places.is_empty() {
+                let mut entry = entry.clone();
+                places.into_iter().for_each(|(index, slot)| entry.slots[usize::from(index)] = slot);
+                return self.read_from(id, &entry, start..end, out);
+            }
+        }
+        report
+    }
+
+    /// The same, of an object whose shards lie where `entry` says.
+    fn read_from(
+        &self,
+        id: ObjectId,
+        entry: &Entry,
+        range: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<ReadReport, ReadError> {
+        let (start, end, len) = (range.start, range.end, entry.geometry.object_len());
         let base = out.len();
         out.resize(base + end - start, 0);
         let mut gather = Gather::new(self, id, entry);

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lavatube_base::limits::SHARD_BLOCK_LEN;
 use lavatube_base::{ObjectId, VaultId};
 use lavatube_format::journal::{FIRST_CHECK, NO_SLOT};
-use lavatube_format::shard::{SHARDS, ShardHeader, parse_shard_name};
+use lavatube_format::shard::{SHARDS, ShardHeader, parse_shard_name, shard_name};
 
 use crate::index::Entry;
 use crate::status::Slot;
-use crate::{Drive, DriveError};
+use crate::{Drive, DriveError, Vault};
 
 /// All stripes of a vault that the drives speak of: for each object its newest generation that can be read, else the
 /// generation with most shards.
@@ -99,6 +99,32 @@ fn find_place(index: usize, places: &[Vec<u8>], holders: &mut BTreeMap<u8, usize
         }
     }
     false
+}
+
+impl Vault {
+    /// Where shards of an object lie, by index and slot, of which `entry` says that they were not stored: a journal may have
+    /// been written anew from what could be seen while their drives were away.
+    pub(crate) fn unplaced(&self, id: ObjectId, entry: &Entry) -> Vec<(u8, u8)> {
+        let own = (self.card.vault, id, entry.kind, entry.geometry, entry.generation);
+        let mut taken: BTreeSet<u8> = entry.slots.iter().copied().filter(|slot| *slot != NO_SLOT).collect();
+        let mut out = Vec::new();
+        for (index, _) in (0u8..).zip(&entry.slots).filter(|(_, slot)| **slot == NO_SLOT) {
+            let name = shard_name(id, index);
+            let lies_in = |place: &Slot| {
+                let header = read_header(place.reader()?, &name).ok().flatten()?;
+                Some(
+                    (header.vault, header.object, header.kind, header.geometry, header.generation) == own
+                        && header.index == index,
+                )
+            };
+            let mut free = (0u8..).zip(&self.slots).filter(|(slot, _)| !taken.contains(slot));
+            if let Some((slot, _)) = free.find(|(_, place)| lies_in(place) == Some(true)) {
+                taken.insert(slot);
+                out.push((index, slot));
+            }
+        }
+        out
+    }
 }
 
 /// Whether the entry names enough shards to read the object.

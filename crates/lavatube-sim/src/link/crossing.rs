@@ -124,6 +124,7 @@ impl Crossing {
         self.sky.become_like(self.weather.ways.clone());
         let span = SPAN_MAX.mul_f64(share(&mut self.chance).powi(5));
         let mut blows: VecDeque<_> = blows::draw(&self.weather, self.sky.now, span, &mut self.chance).into();
+        world.wires.tell(|| format!("  {:?}; {:?}", self.sky.now, self.weather));
         world.wires.tell(|| format!("  crossing for {span:?} at most, {hardship:?}: {blows:?}"));
         let fault = hardship.fault.then(|| self.chance.below(self.length));
         let fuse = self.fuse(hardship);
@@ -157,8 +158,7 @@ impl Crossing {
         self.begin(world, None, None);
         if let Some(one_way) = self.weather.one_way {
             self.send_calmly(world, patience * (u32::from(one_way.repeats) + 2))?;
-            self.end(world, Hardship::default())?;
-            return self.check_one_way(world);
+            return self.end(world, Hardship::default());
         }
         let (start, mut none) = (self.sky.now, VecDeque::new());
         world.wires.tell(|| format!("  packets that came out so far: {:?}; {:?}", self.sky.delivered(), self.weather));
@@ -199,7 +199,7 @@ impl Crossing {
         let power = self.chance.per_mille(300);
         // Others need the machine's state; errands that are left are taken back by whoever reads next.
         self.reading = None;
-        self.one_way.settle(self.sky.now);
+        self.settle_one_way(world)?;
         match self.chance.below(4) {
             0 if hardship.crash => self.kill(world, 1, power, None),
             _ => self.stop(world, 1),

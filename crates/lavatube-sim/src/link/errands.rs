@@ -206,19 +206,24 @@ impl Crossing {
         }
     }
 
-    /// What was sent while nothing struck that was not provided for is there; manifests, once all that they need is.
-    pub(super) fn check_one_way(&self, world: &World) -> Verdict {
+    /// The far end ends: what was sent while nothing struck that was not provided for is due; a manifest, if all that it needs is
+    /// there by now, because what is held goes with whoever holds it.
+    pub(super) fn settle_one_way(&mut self, world: &World) -> Verdict {
+        self.one_way.settle(self.sky.now);
+        if self.weather.one_way.is_none() || self.one_way.due.is_empty() {
+            return Ok(());
+        }
         let (vault, _) = world.open_quietly(&BTreeSet::new())?;
         let card = |signed: &SignedManifest| {
             let mut cards = vault.objects().filter(|o| o.kind == lavatube_vault::ObjectKind::DepositorCard);
             cards.any(|o| world.card_of(o.id, &vault) == Some(signed.manifest.depositor))
         };
-        let needs = |id: &ObjectId| {
+        self.one_way.due.retain(|id| {
             let Some(bytes) = world.machine.spool.peek(SpoolKind::Manifest, *id) else { return true };
             let Ok(signed) = SignedManifest::decode(&bytes) else { return true };
             card(&signed) && signed.manifest.leaves.iter().all(|leaf| vault.contains(leaf.id()))
-        };
-        match self.one_way.due.iter().find(|id| !vault.contains(**id) && needs(id)) {
+        });
+        match self.one_way.due.iter().find(|id| !vault.contains(**id)) {
             Some(id) => Err(format!("{} was sent with a margin, and is not there", world.wires.called(id))),
             None => Ok(()),
         }

@@ -28,5 +28,6 @@ mod reading;
 mod sky;
 mod weather;
 
+pub use errands::Wish;
 pub use far::Opener;
 pub use reading::{Reading, Side};
