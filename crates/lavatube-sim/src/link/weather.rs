@@ -115,9 +115,10 @@ impl Weather {
         let repeats = if passes.is_some() { u8::try_from(chance.below(3)).unwrap_or(0) } else { 0 };
         let one_way = OneWay { loss: 1.1 * lost + 0.01, burst, failure: 1e-6, repeats };
         let (clock_off_s, drift_ppm) = if passes.is_some() { (0, 0) } else { (self.clock_off_s, self.drift_ppm) };
+        // A file that is closed for another costs symbols, and nobody provides for that: here there are as many as in a node.
         let ways = [there, Way { passes, loss: 1.0, ..back }];
         let rates_bit_s = [rate, self.rates_bit_s[1]];
-        Self { rates_bit_s, ways, clock_off_s, drift_ppm, one_way: Some(one_way), ..self }
+        Self { rates_bit_s, ways, clock_off_s, drift_ppm, open_max: 256, one_way: Some(one_way), ..self }
     }
 
     /// The contact plan that `end` is told.
