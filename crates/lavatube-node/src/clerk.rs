@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use lavatube_base::limits::LISTED_MAX;
+use lavatube_base::limits::{LIST_OBJECTS_MAX, LISTED_MAX};
 use lavatube_base::{BlockId, Instant};
 use lavatube_format::message::{Message, Page, Part, Sent};
 use lavatube_format::shard::ObjectKind;
@@ -139,7 +139,7 @@ impl Clerk {
     /// Takes in what was asked for; whether anybody has.
     ///
     /// # Errors
-    /// When it cannot be put on the desk; it is asked for again then.
+    /// When it cannot be put on the desk: its errand is over then.
     pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<bool> {
         let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else {
             return Ok(self.desk.is_asked(request));
@@ -149,7 +149,12 @@ impl Clerk {
         for sent in parts {
             let piece = piece_sent(sent);
             if missing.contains(&piece) {
-                self.desk.put(sent)?;
+                if let Err(e) = self.desk.put(sent) {
+                    // Asked for again and again, it would cross for nothing. Whoever wanted it sees that it is over.
+                    self.open.remove(&request);
+                    self.desk.done(request);
+                    return Err(e);
+                }
                 missing.remove(&piece);
             }
         }
@@ -171,6 +176,12 @@ impl Clerk {
         };
         let kind = page.kind;
         self.news += 1;
+        if page.total > LIST_OBJECTS_MAX as u64 {
+            let why = format!("it says it has {} objects of a kind, more than are believed", page.total);
+            self.desk.refuse_list(kind, &why);
+            self.list_is_over(kind);
+            return Ok(());
+        }
         if page.objects.is_empty() && page.digest == self.desk.digest(kind) {
             self.desk.confirm_list(kind)?;
         } else {
@@ -182,7 +193,7 @@ impl Clerk {
             pages.retain(|_, other| other.digest == page.digest);
             let total = page.total;
             pages.insert(page.first, page);
-            if pages.len() > LISTS_MAX / LISTED_MAX {
+            if pages.len() > LIST_OBJECTS_MAX / LISTED_MAX {
                 pages.clear();
             }
             let mut next = 0;
@@ -195,9 +206,18 @@ impl Clerk {
                 return Ok(());
             }
             let pages = std::mem::take(pages);
-            self.desk.put_list(kind, pages.into_values().collect())?;
+            if let Err(e) = self.desk.put_list(kind, pages.into_values().collect()) {
+                self.desk.refuse_list(kind, &format!("its list of objects cannot be put down here: {e}"));
+                self.list_is_over(kind);
+                return Err(e);
+            }
         }
-        // All who wanted this list have it now.
+        self.list_is_over(kind);
+        Ok(())
+    }
+
+    /// All who wanted this list have it now, or will not have it.
+    fn list_is_over(&mut self, kind: ObjectKind) {
         let done: Vec<u64> = self
             .open
             .iter()
@@ -208,7 +228,6 @@ impl Clerk {
             self.open.remove(&number);
             self.desk.done(number);
         }
-        Ok(())
     }
 
     /// An echo came back.
@@ -227,5 +246,56 @@ impl Clerk {
 
 /// How often the desk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Most objects of a list that are held while its pages come in.
-const LISTS_MAX: usize = 1 << 27;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lavatube_base::ObjectId;
+
+    /// A clerk with an errand on its desk, as if it had asked.
+    fn asked(folder: &std::path::Path, errand: &Errand) -> (Clerk, Desk, u64) {
+        let desk = Desk::open(folder).unwrap();
+        let mut clerk = Clerk::new(desk.clone());
+        let number = desk.ask(errand).unwrap();
+        clerk.take_up(number);
+        (clerk, desk, number)
+    }
+
+    fn page(first: u64, total: u64, digest: [u8; 16]) -> Page {
+        Page { kind: ObjectKind::Pack, digest, total, first, objects: vec![(ObjectId([1; 32]), 9)] }
+    }
+
+    #[test]
+    fn a_list_that_no_vault_has_is_refused_and_the_one_before_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut clerk, desk, number) = asked(dir.path(), &Errand::List(ObjectKind::Pack));
+        let one = vec![(ObjectId([1; 32]), 9)];
+        let digest = lavatube_format::message::list_digest(&one);
+        clerk.listed(page(0, 1, digest), Instant(1)).unwrap();
+        assert!(desk.list(ObjectKind::Pack).is_some() && !desk.is_asked(number));
+        let number = desk.ask(&Errand::List(ObjectKind::Pack)).unwrap();
+        clerk.take_up(number);
+        clerk.listed(page(0, LIST_OBJECTS_MAX as u64, [7; 16]), Instant(2)).unwrap();
+        assert!(desk.is_asked(number), "as many as that may come");
+        clerk.listed(page(0, LIST_OBJECTS_MAX as u64 + 1, [8; 16]), Instant(3)).unwrap();
+        assert!(!desk.is_asked(number) && clerk.is_idle() && desk.list(ObjectKind::Pack).is_none());
+        assert!(desk.refusal(ObjectKind::Pack).is_some_and(|why| why.contains("4194305 objects")));
+        let number = desk.ask(&Errand::List(ObjectKind::Pack)).unwrap();
+        clerk.take_up(number);
+        clerk.listed(page(0, 1, digest), Instant(4)).unwrap();
+        assert!(desk.list(ObjectKind::Pack).is_some_and(|(objects, _)| objects == one));
+        assert_eq!(desk.refusal(ObjectKind::Pack), None);
+    }
+
+    #[test]
+    fn what_cannot_be_put_down_is_not_asked_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = Part { id: ObjectId([1; 32]), start: 0, len: 4 };
+        let (mut clerk, desk, number) = asked(dir.path(), &Errand::Fetch(vec![part]));
+        // As if the disk were full.
+        std::fs::remove_dir(desk.folder().join("parts")).unwrap();
+        let sent = Sent { id: part.id, start: 0, bytes: Ok(b"four") };
+        assert!(clerk.parcel(number, &[sent], Instant(1)).is_err());
+        assert!(clerk.is_idle() && !desk.is_asked(number) && !desk.has(&part));
+    }
+}

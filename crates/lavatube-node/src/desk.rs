@@ -1,18 +1,20 @@
 //! The desk: where commands of this machine leave what they want of a far vault, and find it.
 //!
 //! A folder of files, because whoever turns the link may be another process and may be killed, and a contact may be days
-//! away: what was asked for stays asked for, and what came is not asked for again. Bytes here are as the vault sent them;
-//! whoever reads them verifies. It must not know links, nor what is in an object. Steps 19 and 20 of the walk.
+//! away: what was asked for stays asked for, and what came is not asked for again. Bytes here are as the vault sent them, and what
+//! has rotted here since is not here; whoever reads them verifies. It must not know links, nor what is in an object. Steps 19 and 20 of the walk.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use lavatube_base::digest::h16;
 use lavatube_base::limits::PART_PIECE_LEN;
 use lavatube_base::{Denial, ObjectId};
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::shard::ObjectKind;
+use rustix::fs::statvfs;
 
 use crate::atomic::{PRIVATE, make_folders};
 use crate::{clock, entropy};
@@ -120,7 +122,7 @@ impl Desk {
                 continue;
             };
             let written = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            if about.len() != piece.len || written < booted {
+            if about.len() != file_len(&piece) || written < booted {
                 let _ = fs::remove_file(entry.path());
                 continue;
             }
@@ -140,9 +142,16 @@ impl Desk {
     /// The bytes of a piece, or why they are not to be had; `None` when it is not here yet.
     pub fn piece(&self, piece: &Part) -> Option<Result<Vec<u8>, (Denial, String)>> {
         let path = self.piece_path(piece);
-        match fs::read(&path) {
-            Ok(bytes) if bytes.len() as u64 == piece.len => return Some(Ok(bytes)),
-            _ => {}
+        if let Ok(mut bytes) = fs::read(&path) {
+            let len = usize::try_from(piece.len).unwrap_or(usize::MAX);
+            match bytes.split_at_checked(len) {
+                Some((body, check)) if check == h16(&[body]) => {
+                    bytes.truncate(len);
+                    return Some(Ok(bytes));
+                }
+                // It has rotted: asked for anew, it comes again.
+                _ => drop(fs::remove_file(&path)),
+            }
         }
         let bytes = fs::read(withheld_path(&path)).ok()?;
         let Ok(Message::Parcel { parts, .. }) = Message::decode(&bytes) else { return None };
@@ -153,7 +162,7 @@ impl Desk {
     /// Whether a piece is here, or was withheld.
     pub fn has(&self, piece: &Part) -> bool {
         let path = self.piece_path(piece);
-        path.metadata().is_ok_and(|about| about.len() == piece.len) || withheld_path(&path).exists()
+        path.metadata().is_ok_and(|about| about.len() == file_len(piece)) || withheld_path(&path).exists()
     }
 
     /// Puts what the vault sent: the bytes of a piece, or why it has none.
@@ -163,7 +172,7 @@ impl Desk {
     pub fn put(&self, sent: &Sent<'_>) -> io::Result<()> {
         let piece = piece_sent(sent);
         match &sent.bytes {
-            Ok(bytes) => self.write(&piece_name(&piece), bytes),
+            Ok(bytes) => self.write(&piece_name(&piece), &[bytes, &h16(&[bytes])[..]].concat()),
             Err(_) => {
                 let bytes = Message::Parcel { request: 0, parts: vec![sent.clone()] }.encode(0);
                 self.write(&format!("{}{WITHHELD}", piece_name(&piece)), &bytes)
@@ -210,13 +219,41 @@ impl Desk {
     /// # Errors
     /// When it cannot be written.
     pub fn put_list(&self, kind: ObjectKind, pages: Vec<Page>) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let path = self.list_path(kind);
+        let new = with_end(&path, NEW);
+        let mut file = io::BufWriter::new(fs::File::create(&new)?);
+        // One by one: encoded, all of them would be in memory once more.
         for page in pages {
             let page = Message::Listed(page).encode(0);
-            bytes.extend_from_slice(&u32::try_from(page.len()).unwrap_or(u32::MAX).to_le_bytes());
-            bytes.extend_from_slice(&page);
+            file.write_all(&u32::try_from(page.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+            file.write_all(&page)?;
         }
-        self.write(&format!("{LISTS}/{}", kind.code()), &bytes)
+        file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let _ = fs::remove_file(with_end(&path, WITHHELD));
+        fs::rename(new, path)
+    }
+
+    /// No list of the kind is to be had, because of this. One that came before is not what the vault has now.
+    pub fn refuse_list(&self, kind: ObjectKind, why: &str) {
+        let _ = fs::remove_file(self.list_path(kind));
+        // Where there is no room for a reason, there is no list all the same.
+        let _ = self.write(&format!("{LISTS}/{}{WITHHELD}", kind.code()), why.as_bytes());
+    }
+
+    /// Why no list of the kind is to be had.
+    pub fn refusal(&self, kind: ObjectKind) -> Option<String> {
+        fs::read_to_string(with_end(&self.list_path(kind), WITHHELD)).ok()
+    }
+
+    /// Bytes that there is room for, as far as the system says.
+    pub fn room(&self) -> Option<u64> {
+        let about = statvfs(&self.folder).ok()?;
+        Some(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The list that is here is still right.
@@ -290,6 +327,11 @@ pub fn piece_sent(sent: &Sent<'_>) -> Part {
     Part { id: sent.id, start: sent.start, len }
 }
 
+/// Length of the file of a piece: its bytes, and a digest of them.
+fn file_len(piece: &Part) -> u64 {
+    piece.len.saturating_add(CHECK_LEN)
+}
+
 fn piece_name(piece: &Part) -> String {
     format!("{PARTS}/{}-{}-{}", piece.id, piece.start, piece.len)
 }
@@ -306,18 +348,23 @@ fn echo_name(number: u64) -> String {
 }
 
 fn withheld_path(path: &Path) -> PathBuf {
+    with_end(path, WITHHELD)
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(WITHHELD);
+    name.push(end);
     name.into()
 }
 
 const ASKED: &str = "asked";
 const PARTS: &str = "parts";
 const LISTS: &str = "lists";
-/// Behind the name of a piece that the vault does not have.
+/// Behind the name of a piece that the vault does not have, or a list that was not taken.
 const WITHHELD: &str = ".withheld";
 const NEW: &str = ".new";
 const PING: u8 = 0;
+const CHECK_LEN: u64 = 16;
 /// Bytes of parts that stay here for later commands.
 const PARTS_KEPT_LEN: u64 = 1 << 30;
 
@@ -373,6 +420,12 @@ mod tests {
         assert_eq!(desk.pieces().unwrap(), [one]);
         fs::write(desk.piece_path(&one), "fo").unwrap();
         assert!(!desk.has(&one) && desk.piece(&one).is_none() && desk.pieces().unwrap().is_empty());
+        desk.put(&Sent { id: one.id, start: 0, bytes: Ok(b"four") }).unwrap();
+        let mut rotten = fs::read(desk.piece_path(&one)).unwrap();
+        rotten[2] ^= 1;
+        fs::write(desk.piece_path(&one), rotten).unwrap();
+        assert!(desk.has(&one), "nobody has read it");
+        assert!(desk.piece(&one).is_none() && !desk.has(&one), "what has rotted is not here");
     }
 
     #[test]
