@@ -182,3 +182,26 @@ fn a_restore_for_which_there_is_no_room_says_so_before_it_asks() {
     pair.machine.json(&restore, 0);
     vault.stop();
 }
+
+#[test]
+fn what_was_lost_there_is_taken_anew_when_it_comes_again() {
+    let (pair, vault) = waiting(0x11e6);
+    let (spool, aside) = (pair.machine.state().join("spool"), pair.machine.path("aside"));
+    common::copy_folder(&spool, &aside);
+    assert_eq!(Running(pair.machine.start(&["node", "--once"])).ends(LONG), Some(0));
+    vault.stop();
+    let pack = common::files_below(&aside.join("packs")).remove(0);
+    let pack = pack.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+    let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+    let shards = common::files_below(&pair.far()).into_iter().filter(|file| name(file).starts_with(&pack));
+    assert!(shards.map(|shard| fs::remove_file(shard).unwrap()).count() > 2);
+    pair.far_json_status(&["check"], 5);
+    // As after a power cut that undid that the spool let go of it.
+    fs::remove_dir_all(&spool).unwrap();
+    common::copy_folder(&aside, &spool);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(pair.spooled(), 0);
+    vault.stop();
+    pair.is_whole_there("with a pack that was lost and came again");
+}

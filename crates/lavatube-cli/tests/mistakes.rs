@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use common::pair::Pair;
 use common::{Machine, seed, text};
@@ -85,6 +86,8 @@ fn wrong_folders_for_vault_and_state() {
 #[test]
 fn missing_and_wrong_keys() {
     let machine = backed_up(0x3159);
+    fs::write(machine.path("own-file"), "no key").unwrap();
+    fs::set_permissions(machine.path("own-file"), fs::Permissions::from_mode(0o600)).unwrap();
     machine.json(&["init", "--vault", "other-vault", "--keys", "other-keys", "--state", "other-state"], 0);
     fail(
         &machine,
@@ -93,7 +96,8 @@ fn missing_and_wrong_keys() {
             (&["snapshots", "--keys", "nosuch"], 11, "no-key"),
             (&["restore", "latest", "--keys", "nosuch", "--target", "x"], 11, "no-key"),
             (&["snapshots", "--read-key", "nosuch"], 11, "no-key"),
-            (&["snapshots", "--read-key", "file"], 11, "wrong-key"),
+            (&["snapshots", "--read-key", "file"], 11, "key-exposed"),
+            (&["snapshots", "--read-key", "own-file"], 11, "wrong-key"),
             (&["snapshots", "--agent", "nosuch"], 11, "no-key"),
             (&["backup", "src", "--keys", "other-keys"], 11, "wrong-key"),
             (&["snapshots", "--keys", "other-keys"], 11, "wrong-key"),
