@@ -24,11 +24,10 @@ use lavatube_base::{BlockId, Instant, Latest};
 use lavatube_bundle::{Bundle, BundleError, ECHO_SERVICE, Endpoint, Mac, PairKeys, echo};
 use lavatube_format::tcpcl::Refusal;
 use lavatube_link::tcpcl::{Event as CableEvent, Stage as CableStage};
-use lavatube_link::{Block, Contact, ContactPlan, Event, Line, Status, SubmitError, Totals};
+use lavatube_link::{Block, Carrier, Contact, ContactPlan, Event, Line, Status, SubmitError, Totals};
 use lavatube_seal::{BundleKeys, LinkEnd};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::carrier::Carrier;
 use crate::link_folder::{Counters, DtnFile, LinkError, Pairing};
 use crate::port::now;
 use crate::tcpcl_port::{TcpclListener, TcpclPort, timespec};
