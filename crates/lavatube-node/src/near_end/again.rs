@@ -3,7 +3,7 @@
 //! A full disk or a bad sector ends no daemon: everything else goes on, it is told once, and tried again now and then. Step 17 of
 //! the walk. It must not know how messages cross.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::told::Told;
 /// What was told and has not come right since.
 #[derive(Debug, Default)]
 pub(super) struct Again {
-    /// Objects that cannot be read, or are not what they were.
-    unfit: BTreeSet<ObjectId>,
+    /// Objects that cannot be read, or are not what they were, and why.
+    unfit: BTreeMap<ObjectId, String>,
     /// Why receipts cannot be noted.
     unnoted: Option<LedgerError>,
     /// The desk does not take what comes for commands.
@@ -30,7 +30,7 @@ pub(super) struct Again {
 impl Again {
     /// Only these are still in the spool.
     pub fn retain(&mut self, here: &BTreeSet<ObjectId>) {
-        self.unfit.retain(|id| here.contains(id));
+        self.unfit.retain(|id, _| here.contains(id));
     }
 
     /// An object could be read.
@@ -52,7 +52,7 @@ impl Again {
 impl NearEnd {
     /// An object of the spool cannot be sent now, because of this; it is looked at again later.
     pub(super) fn is_unfit(&mut self, id: ObjectId, told: Told, why: String, listener: &mut dyn Listener) {
-        if self.again.unfit.insert(id) {
+        if self.again.unfit.insert(id, why.clone()).is_none() {
             listener.told(told);
         }
         self.objects.insert(id, Progress::Unfit(why, self.driver.now()));
@@ -106,10 +106,11 @@ impl NearEnd {
 
     /// What cannot be sent now, and why, for people.
     pub(super) fn tell_stuck(&self, listener: &mut dyn Listener) {
-        let stuck = self.objects.iter().filter_map(|(id, progress)| match progress {
-            Progress::Stuck(why) | Progress::Unfit(why, _) => Some((*id, why.clone())),
+        let refused = self.objects.iter().filter_map(|(id, progress)| match progress {
+            Progress::Stuck(why) => Some((id, why)),
             _ => None,
         });
+        let stuck = refused.chain(&self.again.unfit).map(|(id, why)| (*id, why.clone()));
         listener.stuck(&stuck.take(STUCK_TOLD_MAX).collect::<Vec<_>>());
     }
 }
