@@ -146,6 +146,8 @@ pub const PARTS_MAX: usize = 1 << 16;
 pub const PART_PIECE_LEN: u64 = 4 << 20;
 /// Most objects on one page of a list.
 pub const LISTED_MAX: usize = 1 << 15;
+/// Most objects of a list that a reader takes: 256 TiB in full packs. It holds all of them in memory.
+pub const LIST_OBJECTS_MAX: usize = 1 << 22;
 /// Most contacts of a plan.
 pub const CONTACTS_MAX: usize = 1 << 16;
 /// Longest LTP datagram that is read: the longest payload of UDP over IPv4. We send none above [`DATAGRAM_LEN_MAX`].

@@ -121,7 +121,7 @@ impl From<VaultError> for Failure {
                 .hint("the file vault.key in the vault's folder belongs to another vault; put the right one back"),
             VaultError::Open(_) => Self::new(Condition::VaultAway, text),
             VaultError::Card(DepositError::Store(e)) => store(&e),
-            VaultError::Card(_) => other_archive(text),
+            VaultError::Card(_) | VaultError::OtherArchive(_) => other_archive(text),
             VaultError::Signer(_) | VaultError::Entropy(_) => Self::new(Condition::Failed, text),
         }
     }
@@ -243,6 +243,7 @@ impl From<FarError> for Failure {
             FarError::Refused { why: Refusal::Depositor, .. } => other_archive(text),
             FarError::Refused { .. } => Self::new(Condition::Refused, text),
             FarError::Away(_) => Self::new(Condition::VaultAway, text),
+            FarError::NoRoom(_) => Self::new(Condition::Full, text),
         }
     }
 }
@@ -279,7 +280,7 @@ impl From<ReaderError> for Failure {
             ReaderError::Rebuild(RebuildError::Catalog(e)) => e.into(),
             ReaderError::Rebuild(RebuildError::State(e)) => e.into(),
             ReaderError::Rebuild(e @ RebuildError::Again) => Self::new(Condition::Io, e.to_string()),
-            ReaderError::Rebuild(RebuildError::Away(e)) => Self::new(Condition::VaultAway, e.to_string()),
+            ReaderError::Rebuild(RebuildError::Away(e)) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Tree(e) | ReaderError::Check(CheckError::Tree(e)) => e.into(),
             ReaderError::Restore(RestoreError::Tree(e)) | ReaderError::Cat(CatError::Tree(e)) => e.into(),
             ReaderError::Resolve(e) => e.into(),

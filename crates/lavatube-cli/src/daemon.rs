@@ -35,6 +35,8 @@ pub struct Daemon<'s> {
     counted: Option<(Instant, u64, u64)>,
     /// What the vault cannot store now, and why.
     held: BTreeMap<ObjectId, String>,
+    /// What cannot be sent now, and why.
+    stuck: Vec<(ObjectId, String)>,
     folder: PathBuf,
     /// What carries what crosses.
     carrier: &'static str,
@@ -48,7 +50,17 @@ impl<'s> Daemon<'s> {
         let words = !screen.json && !screen.quiet && stdout().is_terminal();
         let folder = settings.places.vault.clone();
         let carrier = link_folder::carrier_name(&folder).unwrap_or("native");
-        Self { screen, words, queue: Vec::new(), counted: None, held: BTreeMap::new(), folder, carrier, failed: None }
+        Self {
+            screen,
+            words,
+            queue: Vec::new(),
+            counted: None,
+            held: BTreeMap::new(),
+            stuck: Vec::new(),
+            folder,
+            carrier,
+            failed: None,
+        }
     }
 
     fn write(&mut self, written: Result<(), Failure>) {
@@ -85,7 +97,14 @@ impl Listener for Daemon<'_> {
             self.write(written);
         } else if matches!(
             told,
-            Told::NotNow { .. } | Told::Denied { .. } | Told::Damaged(_) | Told::Nonsense(_) | Told::Recovered
+            Told::NotNow { .. }
+                | Told::Denied { .. }
+                | Told::Damaged(_)
+                | Told::Unreadable { .. }
+                | Told::NotNoted(_)
+                | Told::NotPut(_)
+                | Told::Nonsense(_)
+                | Told::Recovered
         ) {
             self.screen.warn(&in_words(&told, self.screen));
         }
@@ -102,8 +121,9 @@ impl Listener for Daemon<'_> {
             value["measured"] =
                 json!({ "up_bit_s": rate(totals.len_sent, sent), "down_bit_s": rate(totals.len_received, received) });
         }
-        let held = self.held.iter().map(|(id, why)| json!({ "object": id.to_string(), "reason": why }));
-        value["held"] = held.collect();
+        let in_json = |(id, why): (&ObjectId, &String)| json!({ "object": id.to_string(), "reason": why });
+        value["held"] = self.held.iter().map(in_json).collect();
+        value["stuck"] = self.stuck.iter().map(|(id, why)| in_json((id, why))).collect();
         value["carrier"] = self.carrier.into();
         value["queue"] = self.queue.iter().map(waiting_in_json).collect();
         let _ = link_folder::write_status(&self.folder, &value.to_string());
@@ -111,6 +131,10 @@ impl Listener for Daemon<'_> {
 
     fn queue(&mut self, queue: &[Waiting]) {
         self.queue = queue.to_vec();
+    }
+
+    fn stuck(&mut self, stuck: &[(ObjectId, String)]) {
+        self.stuck = stuck.to_vec();
     }
 }
 
@@ -155,6 +179,13 @@ fn in_words(told: &Told, screen: &Screen) -> String {
             format!("sent      {}, not receipted; lost with a chance of at most 1 in {odds}", id.short())
         }
         Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
+        Told::Unreadable { id, why } => {
+            format!("object {} on this machine cannot be read and is not sent; it is tried again: {why}", id.short())
+        }
+        Told::NotPut(why) => format!("what comes for a command cannot be put down on this machine: {why}"),
+        Told::NotNoted(why) => {
+            format!("receipts cannot be noted, and what they are for stays on this machine until they can: {why}")
+        }
         Told::Nonsense(what) => format!("the other end sent what makes no sense: {what}"),
     }
 }
@@ -177,6 +208,9 @@ fn in_json(told: &Told) -> Value {
         }
         Told::Sent { id, one_in } => json!({ "event": "sent", "object": id.to_string(), "lost_one_in": one_in }),
         Told::Damaged(id) => json!({ "event": "damaged", "object": id.to_string() }),
+        Told::Unreadable { id, why } => json!({ "event": "unreadable", "object": id.to_string(), "reason": why }),
+        Told::NotPut(why) => json!({ "event": "not_put", "reason": why }),
+        Told::NotNoted(why) => json!({ "event": "not_noted", "reason": why }),
         Told::Nonsense(what) => json!({ "event": "nonsense", "reason": what }),
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lavatube_base::limits::LISTED_MAX;
+use lavatube_base::limits::{LIST_OBJECTS_MAX, LISTED_MAX};
 use lavatube_base::{BlockId, Instant};
 use lavatube_format::message::{Message, Page, Part, Sent, parts_of, piece_sent, pieces_of};
 use lavatube_format::shard::ObjectKind;
@@ -160,7 +160,7 @@ impl<D: Desk> Clerk<D> {
     /// Takes in what was asked for; whether anybody has.
     ///
     /// # Errors
-    /// When it cannot be put on the desk; it is asked for again then.
+    /// When it cannot be put on the desk: its errand is over then.
     pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> Result<bool, D::Error> {
         let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else {
             return Ok(self.desk.is_asked(request));
@@ -170,7 +170,12 @@ impl<D: Desk> Clerk<D> {
         for sent in parts {
             let piece = piece_sent(sent);
             if missing.contains(&piece) {
-                self.desk.put(sent)?;
+                if let Err(e) = self.desk.put(sent) {
+                    // Asked for again and again, it would cross for nothing. Whoever wanted it sees that it is over.
+                    self.open.remove(&request);
+                    self.desk.done(request);
+                    return Err(e);
+                }
                 missing.remove(&piece);
             }
         }
@@ -192,6 +197,12 @@ impl<D: Desk> Clerk<D> {
         };
         let kind = page.kind;
         self.news += 1;
+        if page.total > LIST_OBJECTS_MAX as u64 {
+            let why = format!("it says it has {} objects of a kind, more than are believed", page.total);
+            self.desk.refuse_list(kind, &why);
+            self.list_is_over(kind);
+            return Ok(());
+        }
         if page.objects.is_empty() && page.digest == self.desk.digest(kind) {
             self.desk.confirm_list(kind)?;
         } else {
@@ -203,7 +214,7 @@ impl<D: Desk> Clerk<D> {
             pages.retain(|_, other| other.digest == page.digest);
             let total = page.total;
             pages.insert(page.first, page);
-            if pages.len() > LISTS_MAX / LISTED_MAX {
+            if pages.len() > LIST_OBJECTS_MAX / LISTED_MAX {
                 pages.clear();
             }
             let mut next = 0;
@@ -216,9 +227,18 @@ impl<D: Desk> Clerk<D> {
                 return Ok(());
             }
             let pages = std::mem::take(pages);
-            self.desk.put_list(kind, pages.into_values().collect())?;
+            if let Err(e) = self.desk.put_list(kind, pages.into_values().collect()) {
+                self.desk.refuse_list(kind, &format!("its list of objects cannot be put down here: {e}"));
+                self.list_is_over(kind);
+                return Err(e);
+            }
         }
-        // All who wanted this list have it now.
+        self.list_is_over(kind);
+        Ok(())
+    }
+
+    /// All who wanted this list have it now, or will not have it.
+    fn list_is_over(&mut self, kind: ObjectKind) {
         let done: Vec<u64> = self
             .open
             .iter()
@@ -229,7 +249,6 @@ impl<D: Desk> Clerk<D> {
             self.open.remove(&number);
             self.desk.done(number);
         }
-        Ok(())
     }
 
     /// An echo came back.
@@ -248,5 +267,3 @@ impl<D: Desk> Clerk<D> {
 
 /// How often the desk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Most objects of a list that are held while its pages come in.
-const LISTS_MAX: usize = 1 << 27;

@@ -85,6 +85,17 @@ pub trait Desk {
     /// When they cannot be put down.
     fn put_list(&self, kind: ObjectKind, pages: Vec<Page>) -> Result<(), Self::Error>;
 
+    /// No list of the kind is to be had, because of this. One that came before is not what the vault has now.
+    fn refuse_list(&self, kind: ObjectKind, why: &str);
+
+    /// Why no list of the kind is to be had, where that was written down.
+    fn refusal(&self, kind: ObjectKind) -> Option<String>;
+
+    /// Bytes of pieces that there is room for, where that is known.
+    fn room(&self) -> Option<u64> {
+        None
+    }
+
     /// The list that is here is still right.
     ///
     /// # Errors

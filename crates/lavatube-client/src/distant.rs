@@ -162,7 +162,7 @@ impl<H: Here> Distant<H> {
             let mut bytes = Vec::new();
             match self.fetch(id, 0..len, &mut bytes) {
                 Ok(()) if Verified::check(&bytes, id).is_some() => out.push(bytes),
-                Err(e @ FarError::Away(_)) => return Err(e),
+                Err(e @ (FarError::Away(_) | FarError::NoRoom(_))) => return Err(e),
                 // One that is damaged or lost certifies nobody; what it would have certified is told then.
                 _ => {}
             }
@@ -226,7 +226,9 @@ impl<H: Here> Distant<H> {
             done.then(|| self.here.desk().list(kind))
         })?;
         self.known().listing.remove(&kind.code());
-        let objects = listed.ok_or_else(|| away("its list of objects is not what it says it is"))?;
+        let refusal =
+            || self.here.desk().refusal(kind).unwrap_or("its list of objects is not what it says it is".into());
+        let objects = listed.ok_or_else(|| away(&refusal()))?;
         self.known().listed.insert(kind.code());
         Ok(objects)
     }
@@ -252,6 +254,12 @@ impl<H: Here> Distant<H> {
 
     /// Asks for parts, those that are known left out.
     fn ask_for(&self, parts: &[Part]) -> Result<(), FarError> {
+        // All of it lies here until whoever wants it has it: better said now than when days of contacts have filled the disk.
+        let need = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.len));
+        if let Some(free) = self.here.desk().room().filter(|free| *free < need.saturating_add(KEPT_FREE)) {
+            let (need, free) = (need.div_ceil(1 << 20), free >> 20);
+            return Err(FarError::NoRoom(format!("{need} MiB, and the disk of the state folder has {free} MiB left")));
+        }
         for parts in parts.chunks(PARTS_MAX) {
             let number = self.ask(&Errand::Fetch(parts.to_vec()))?;
             self.tally.asked_len.fetch_add(parts.iter().map(|part| part.len).sum(), Ordering::Relaxed);
@@ -389,3 +397,5 @@ fn away(text: &str) -> FarError {
 const SENT: &str = "manifests/";
 /// How often something is asked for once more that came and was taken away.
 pub const ASKED_AGAIN: u8 = 2;
+/// What is asked for leaves so much of the disk to others.
+const KEPT_FREE: u64 = 1 << 20;

@@ -33,6 +33,9 @@ pub enum FarError {
     /// It is not to be reached now.
     #[error("the vault cannot be reached: {0}")]
     Away(String),
+    /// This machine has no room for what it would send.
+    #[error("no room for what the vault would send: {0}")]
+    NoRoom(String),
 }
 
 impl FarError {

@@ -22,7 +22,7 @@ pub enum Fault {
     Key,
     /// This machine failed: its catalog, say, which can be made again.
     Here,
-    /// The target is full.
+    /// The target is full, or this machine, which has to put down what a distant vault sends.
     Full,
     /// Something else is there, and was left alone.
     Taken,
@@ -35,6 +35,7 @@ impl FetchCause {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Far(FarError::Away(_)) => Fault::Away,
+            Self::Far(FarError::NoRoom(_)) => Fault::Full,
             Self::Seal(SealError::WrongKey(_)) => Fault::Key,
             Self::Catalog(_) | Self::Seal(SealError::Library(_) | SealError::Misuse(_) | SealError::Refused(_)) => {
                 Fault::Here

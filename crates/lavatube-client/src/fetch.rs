@@ -99,9 +99,9 @@ pub enum FetchCause {
 }
 
 impl FetchCause {
-    /// Whether the vault is away, so that asking for other chunks is of no use now.
+    /// Whether the vault is away, or nothing of it has room here, so that asking for other chunks is of no use now.
     pub fn is_away(&self) -> bool {
-        self.fault() == Fault::Away
+        matches!(self.fault(), Fault::Away | Fault::Full)
     }
 }
 

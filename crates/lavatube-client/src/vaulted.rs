@@ -327,7 +327,7 @@ pub(crate) fn manifest(
     }
     let mut bytes = Vec::new();
     match far.fetch(id, 0..len, &mut bytes) {
-        Err(e @ FarError::Away(_)) => return Err(e.into()),
+        Err(e @ (FarError::Away(_) | FarError::NoRoom(_))) => return Err(e.into()),
         Err(e) => return Ok(Err(e.to_string())),
         Ok(()) => {}
     }

@@ -1,18 +1,20 @@
 //! The desk in a directory: where commands of this machine leave what they want of a far vault, and find it.
 //!
 //! Files, because whoever turns the link may be another process and may be killed, and a contact may be days
-//! away: what was asked for stays asked for, and what came is not asked for again. Bytes here are as the vault sent them;
-//! whoever reads them verifies. It must not know links, nor what is in an object. Steps 19 and 20 of the walk.
+//! away: what was asked for stays asked for, and what came is not asked for again. Bytes here are as the vault sent them, and what
+//! has rotted here since is not here; whoever reads them verifies. It must not know links, nor what is in an object. Steps 19 and 20 of the walk.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lavatube_base::Denial;
+use lavatube_base::digest::h16;
 use lavatube_client::desk::{Desk, Errand, List};
 use lavatube_format::message::{Message, Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
+use rustix::fs::statvfs;
 
 use crate::atomic::{PRIVATE, make_folders};
 use crate::{clock, entropy};
@@ -127,7 +129,7 @@ impl Desk for DirectoryDesk {
                 continue;
             };
             let written = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            if about.len() != piece.len || written < booted {
+            if about.len() != file_len(&piece) || written < booted {
                 let _ = fs::remove_file(entry.path());
                 continue;
             }
@@ -146,9 +148,16 @@ impl Desk for DirectoryDesk {
 
     fn piece(&self, piece: &Part) -> Option<Result<Vec<u8>, (Denial, String)>> {
         let path = self.piece_path(piece);
-        match fs::read(&path) {
-            Ok(bytes) if bytes.len() as u64 == piece.len => return Some(Ok(bytes)),
-            _ => {}
+        if let Ok(mut bytes) = fs::read(&path) {
+            let len = usize::try_from(piece.len).unwrap_or(usize::MAX);
+            match bytes.split_at_checked(len) {
+                Some((body, check)) if check == h16(&[body]) => {
+                    bytes.truncate(len);
+                    return Some(Ok(bytes));
+                }
+                // It has rotted: asked for anew, it comes again.
+                _ => drop(fs::remove_file(&path)),
+            }
         }
         let bytes = fs::read(withheld_path(&path)).ok()?;
         let Ok(Message::Parcel { parts, .. }) = Message::decode(&bytes) else { return None };
@@ -158,13 +167,13 @@ impl Desk for DirectoryDesk {
 
     fn has(&self, piece: &Part) -> bool {
         let path = self.piece_path(piece);
-        path.metadata().is_ok_and(|about| about.len() == piece.len) || withheld_path(&path).exists()
+        path.metadata().is_ok_and(|about| about.len() == file_len(piece)) || withheld_path(&path).exists()
     }
 
     fn put(&self, sent: &Sent<'_>) -> io::Result<()> {
         let piece = piece_sent(sent);
         match &sent.bytes {
-            Ok(bytes) => self.write(&piece_name(&piece), bytes),
+            Ok(bytes) => self.write(&piece_name(&piece), &[bytes, &h16(&[bytes])[..]].concat()),
             Err(_) => {
                 let bytes = Message::Parcel { request: 0, parts: vec![sent.clone()] }.encode(0);
                 self.write(&format!("{}{WITHHELD}", piece_name(&piece)), &bytes)
@@ -183,13 +192,33 @@ impl Desk for DirectoryDesk {
     }
 
     fn put_list(&self, kind: ObjectKind, pages: Vec<Page>) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let path = self.list_path(kind);
+        let new = with_end(&path, NEW);
+        let mut file = io::BufWriter::new(fs::File::create(&new)?);
+        // One by one: encoded, all of them would be in memory once more.
         for page in pages {
             let page = Message::Listed(page).encode(0);
-            bytes.extend_from_slice(&u32::try_from(page.len()).unwrap_or(u32::MAX).to_le_bytes());
-            bytes.extend_from_slice(&page);
+            file.write_all(&u32::try_from(page.len()).unwrap_or(u32::MAX).to_le_bytes())?;
+            file.write_all(&page)?;
         }
-        self.write(&format!("{LISTS}/{}", kind.code()), &bytes)
+        file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let _ = fs::remove_file(with_end(&path, WITHHELD));
+        fs::rename(new, path)
+    }
+
+    fn refuse_list(&self, kind: ObjectKind, why: &str) {
+        let _ = fs::remove_file(self.list_path(kind));
+        // Where there is no room for a reason, there is no list all the same.
+        let _ = self.write(&format!("{LISTS}/{}{WITHHELD}", kind.code()), why.as_bytes());
+    }
+
+    fn refusal(&self, kind: ObjectKind) -> Option<String> {
+        fs::read_to_string(with_end(&self.list_path(kind), WITHHELD)).ok()
+    }
+
+    fn room(&self) -> Option<u64> {
+        let about = statvfs(&self.folder).ok()?;
+        Some(about.f_bavail.saturating_mul(about.f_frsize))
     }
 
     fn confirm_list(&self, kind: ObjectKind) -> io::Result<()> {
@@ -209,6 +238,11 @@ impl Desk for DirectoryDesk {
     }
 }
 
+/// Length of the file of a piece: its bytes, and a digest of them.
+fn file_len(piece: &Part) -> u64 {
+    piece.len.saturating_add(CHECK_LEN)
+}
+
 fn piece_name(piece: &Part) -> String {
     format!("{PARTS}/{}-{}-{}", piece.id, piece.start, piece.len)
 }
@@ -225,25 +259,32 @@ fn echo_name(number: u64) -> String {
 }
 
 fn withheld_path(path: &Path) -> PathBuf {
+    with_end(path, WITHHELD)
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(WITHHELD);
+    name.push(end);
     name.into()
 }
 
 const ASKED: &str = "asked";
 const PARTS: &str = "parts";
 const LISTS: &str = "lists";
-/// Behind the name of a piece that the vault does not have.
+/// Behind the name of a piece that the vault does not have, or a list that was not taken.
 const WITHHELD: &str = ".withheld";
 const NEW: &str = ".new";
 const PING: u8 = 0;
+const CHECK_LEN: u64 = 16;
 /// Bytes of parts that stay here for later commands.
 const PARTS_KEPT_LEN: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lavatube_base::ObjectId;
+    use lavatube_base::limits::LIST_OBJECTS_MAX;
+    use lavatube_base::{Instant, ObjectId};
+    use lavatube_client::clerk::{Clerk, Post, Sight};
     use lavatube_format::message::Withheld;
 
     fn part(id: u8, start: u64, len: u64) -> Part {
@@ -280,6 +321,12 @@ mod tests {
         assert_eq!(desk.pieces().unwrap(), [one]);
         fs::write(desk.piece_path(&one), "fo").unwrap();
         assert!(!desk.has(&one) && desk.piece(&one).is_none() && desk.pieces().unwrap().is_empty());
+        desk.put(&Sent { id: one.id, start: 0, bytes: Ok(b"four") }).unwrap();
+        let mut rotten = fs::read(desk.piece_path(&one)).unwrap();
+        rotten[2] ^= 1;
+        fs::write(desk.piece_path(&one), rotten).unwrap();
+        assert!(desk.has(&one), "nobody has read it");
+        assert!(desk.piece(&one).is_none() && !desk.has(&one), "what has rotted is not here");
     }
 
     #[test]
@@ -300,5 +347,67 @@ mod tests {
         desk.put_list(ObjectKind::Manifest, vec![page(0, &objects[..3]), page(3, &objects[3..])]).unwrap();
         assert_eq!(desk.list(ObjectKind::Manifest), Some(objects));
         desk.confirm_list(ObjectKind::Manifest).unwrap();
+    }
+
+    /// A post from which nothing can be seen.
+    struct Deaf;
+
+    impl Post for Deaf {
+        fn send(&mut self, _message: Vec<u8>) -> Option<u64> {
+            None
+        }
+        fn has(&self, _key: u64) -> bool {
+            false
+        }
+        fn ping(&mut self, _nonce: u64) {}
+        fn patience(&self) -> Duration {
+            Duration::from_secs(5)
+        }
+        fn look(&self, _now: Instant) -> Sight {
+            Sight { is_open: false, light: None, incoming: Vec::new() }
+        }
+    }
+
+    /// Leaves an errand, and lets the clerk take it up at second `s`.
+    fn leave(desk: &DirectoryDesk, clerk: &mut Clerk<DirectoryDesk>, errand: &Errand, s: u64) -> u64 {
+        let number = desk.ask(errand).unwrap();
+        clerk.turn(&mut Deaf, Instant(s * 1_000_000_000)).unwrap();
+        assert!(!clerk.is_idle());
+        number
+    }
+
+    #[test]
+    fn a_list_that_no_vault_has_is_refused_and_the_one_before_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = DirectoryDesk::open(dir.path()).unwrap();
+        let mut clerk = Clerk::new(desk.clone());
+        let (errand, kind, one) = (Errand::List(ObjectKind::Pack), ObjectKind::Pack, vec![(ObjectId([1; 32]), 9)]);
+        let page = |total: usize, digest| Page { kind, digest, total: total as u64, first: 0, objects: one.clone() };
+        leave(&desk, &mut clerk, &errand, 1);
+        clerk.listed(page(1, list_digest(&one)), Instant(1)).unwrap();
+        assert!(desk.list(kind) == Some(one.clone()) && clerk.is_idle());
+        let number = leave(&desk, &mut clerk, &errand, 2);
+        clerk.listed(page(LIST_OBJECTS_MAX, [7; 16]), Instant(2)).unwrap();
+        assert!(desk.is_asked(number), "as many as that may come");
+        clerk.listed(page(LIST_OBJECTS_MAX + 1, [8; 16]), Instant(3)).unwrap();
+        assert!(!desk.is_asked(number) && clerk.is_idle() && desk.list(kind).is_none());
+        assert!(desk.refusal(kind).is_some_and(|why| why.contains("4194305 objects")));
+        leave(&desk, &mut clerk, &errand, 3);
+        clerk.listed(page(1, list_digest(&one)), Instant(4)).unwrap();
+        assert_eq!((desk.list(kind), desk.refusal(kind)), (Some(one), None));
+    }
+
+    #[test]
+    fn what_cannot_be_put_down_is_not_asked_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = DirectoryDesk::open(dir.path()).unwrap();
+        let mut clerk = Clerk::new(desk.clone());
+        let one = part(1, 0, 4);
+        let number = leave(&desk, &mut clerk, &Errand::Fetch(vec![one]), 1);
+        // As if the disk were full.
+        fs::remove_dir(desk.folder.join(PARTS)).unwrap();
+        let sent = Sent { id: one.id, start: 0, bytes: Ok(b"four") };
+        assert!(clerk.parcel(number, &[sent], Instant(1)).is_err());
+        assert!(clerk.is_idle() && !desk.is_asked(number) && !desk.has(&one));
     }
 }

@@ -70,6 +70,9 @@ pub enum VaultError {
     /// It did not take the depositor's card.
     #[error("the vault refuses this machine's deposit key: {0}")]
     Card(DepositError),
+    /// The read key belongs to another archive.
+    #[error("the read key belongs to another archive than the vault in {}", .0.display())]
+    OtherArchive(PathBuf),
     /// Its signing key is none.
     #[error("the vault's key: {0}")]
     Signer(SignError),

@@ -17,9 +17,9 @@ use std::time::Duration;
 use lavatube_base::{BlockId, Instant, ObjectId};
 use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
-use lavatube_vault::Vault;
 use lavatube_vault::parcels::Parcels;
 use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workplace};
+use lavatube_vault::{Depth, DriveState, Vault};
 
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
@@ -50,6 +50,8 @@ pub trait Listener {
     fn status(&mut self, status: &Status);
     /// What waits to be sent to a far vault, now that it was looked at.
     fn queue(&mut self, _queue: &[Waiting]) {}
+    /// What waits and cannot be sent now, and why, now that it was looked at: some of it, where it is much.
+    fn stuck(&mut self, _stuck: &[(ObjectId, String)]) {}
 }
 
 /// Serves the vault in `folder` over its link until `run.stop` is set.
@@ -146,7 +148,13 @@ impl FarEnd {
         ];
         let vault = EmbeddedVault::open(folder, true)?;
         let mut driver = driver(&pairing)?;
-        let (kept, blocks) = Kept::open(own.join("kept"), |id| vault.read().contains(id))?;
+        // Where drives are away, nobody can tell.
+        let all_here = vault.read().status().drives.iter().all(|drive| drive.state == DriveState::Present);
+        let is_sound = |id| {
+            let health = vault.read().examine(id, Depth::Headers);
+            !all_here || health.is_ok_and(|health| health.restorable)
+        };
+        let (kept, blocks) = Kept::open(own.join("kept"), |id| vault.read().contains(id), is_sound)?;
         // Not to be carried once more.
         let begin = driver.now();
         blocks.into_iter().for_each(|block| driver.link().accepted(block, begin));
@@ -270,10 +278,8 @@ impl FarEnd {
     /// Hands a parcel to the link, or its bytes when the link has asked for them.
     fn hand_over(&mut self, key: u64, bytes: Vec<u8>) {
         // It was given up meanwhile.
-        if self.parcels.get(key).is_none() {
-            return;
-        }
-        let block = Block::of(key, PARCELS, &bytes, false);
+        let Some(parcel) = self.parcels.get(key) else { return };
+        let block = Block::of(key, if parcel.is_short { SHORT_PARCELS } else { PARCELS }, &bytes, false);
         match self.handed.get(&key) {
             Some(handed) if handed.id == block.id => self.driver.link().supply(key, bytes),
             Some(_) => {
@@ -369,8 +375,9 @@ fn told(word: Word) -> Told {
 
 const COMMAND: &str = "lavatube vault serve";
 const NO_HANDS: &str = "the thread that works with the vault has ended";
-/// Priority of parcels: receipts go before them.
-const PARCELS: u8 = 1;
+/// Priority of parcels: receipts go before them, and short requests before long ones.
+const SHORT_PARCELS: u8 = 1;
+const PARCELS: u8 = 2;
 /// Parcels that are read at a time.
 const READING_MAX: usize = 1;
 /// Bytes of parcels that wait in memory until the link wants them; others are read again then.

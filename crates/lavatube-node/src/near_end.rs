@@ -5,6 +5,7 @@
 //! snapshot before the next, so that the first is whole as early as can be. Steps 7 and 17 of the walk. It
 //! must not know what objects hold.
 
+mod again;
 mod answers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,6 +42,7 @@ use crate::seed;
 use crate::sent::SentFile;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
+use again::Again;
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
@@ -76,6 +78,10 @@ enum Progress {
     Sent,
     /// It cannot be sent, because of this.
     Stuck(String),
+    /// It cannot be read, or is not what it was, and was last looked at then.
+    Unfit(String, Instant),
+    /// Its receipt is home, and could not be noted.
+    Unnoted,
 }
 
 /// The link and its outbox, as the clerk sees them.
@@ -127,6 +133,7 @@ pub(crate) struct NearEnd {
     order: Order,
     cards: Cards,
     receipts: Receipts,
+    again: Again,
     /// What is known of them.
     waybills: BTreeMap<ObjectId, Waybill>,
     /// How urgent the packs of those are that are so.
@@ -188,6 +195,7 @@ impl NearEnd {
             order: Order::default(),
             cards: Cards::default(),
             receipts: Receipts::default(),
+            again: Again::default(),
             waybills: BTreeMap::new(),
             urgency: BTreeMap::new(),
             lens: BTreeMap::new(),
@@ -236,7 +244,9 @@ impl NearEnd {
             return Ok((now < until).then_some(LINGER_WAIT));
         }
         let turned = self.clerk.turn(&mut Counter { link: self.driver.link(), outbox: &mut self.outbox }, now);
-        turned.map_err(|e| io_error(self.state.folder(), &e))?;
+        if turned.is_err() {
+            self.was_put(turned, listener);
+        }
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();
@@ -275,10 +285,13 @@ impl NearEnd {
         self.listed_at = Some(self.driver.now());
         self.introduce()?;
         self.spool = DirectorySpool::beside(&self.spool_folder).map_err(CourierError::from)?;
+        self.try_again(listener)?;
         let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
-        self.begun.retain(&here).map_err(|e| io_error(self.state.folder(), &e))?;
+        // Where it cannot be written, some bytes of the link are lost.
+        let _ = self.begun.retain(&here);
+        self.again.retain(&here);
         self.objects.retain(|id, _| here.contains(id));
         self.leaves.retain(|id, _| here.contains(id));
         self.order.retain(&here);
@@ -291,8 +304,9 @@ impl NearEnd {
             {
                 self.waybills.insert(*id, waybill);
             }
-            if !self.leaves.contains_key(id) {
-                let bytes = spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
+            if !self.leaves.contains_key(id)
+                && let Ok(bytes) = spool.get(SpoolKind::Manifest, *id)
+            {
                 let signed = SignedManifest::decode(&bytes).ok();
                 signed.iter().for_each(|signed| self.order.learn(*id, signed));
                 let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
@@ -320,6 +334,7 @@ impl NearEnd {
             self.urgency.extend(packs.chain([id]).map(|object| (*object, urgency(id))));
         }
         self.tell_queue(&manifests, &all, listener);
+        self.tell_stuck(listener);
         let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
         self.queue.clear();
         for manifest in manifests {
@@ -338,7 +353,7 @@ impl NearEnd {
     /// Where no word comes back, what was sent often enough for now is left, and a later contact takes it up again.
     fn look_what_was_sent(&mut self, here: &BTreeSet<ObjectId>) -> Result<(), LinkError> {
         let Some(sent) = &mut self.sent else { return Ok(()) };
-        sent.retain(here).map_err(|e| io_error(self.state.folder(), &e))?;
+        let _ = sent.retain(here);
         let now = self.driver.now();
         let Some(contact) = self.plan.at(now) else { return Ok(()) };
         for id in here {
@@ -380,8 +395,9 @@ impl NearEnd {
         let Some(packs) = self.leaves.get(&before).filter(|_| comes && urgency(&before) <= urgency(&id)) else {
             return Before::Passed;
         };
-        let is_left =
-            |pack: &&ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_) | Progress::Travels(_)));
+        let is_left = |pack: &&ObjectId| {
+            matches!(self.objects.get(pack), Some(Progress::Stuck(_) | Progress::Unfit(..) | Progress::Travels(_)))
+        };
         // Where no word comes back, nobody knows what is there.
         if self.sent.is_some() || packs.iter().any(|pack| is_left(&pack)) {
             return Before::Passed;
@@ -406,15 +422,16 @@ impl NearEnd {
         let bytes = match spool.get(kind, id) {
             Ok(bytes) => bytes,
             Err(e) => {
-                self.objects.insert(id, Progress::Stuck(e.to_string()));
+                let why = e.to_string();
+                self.is_unfit(id, Told::Unreadable { id, why: why.clone() }, why, listener);
                 return Ok(true);
             }
         };
         let Some(object) = Verified::check(&bytes, id) else {
-            self.objects.insert(id, Progress::Stuck(format!("object {id} is not what it was")));
-            listener.told(Told::Damaged(id));
+            self.is_unfit(id, Told::Damaged(id), format!("object {id} is not what it was"), listener);
             return Ok(true);
         };
+        self.again.is_fit(id);
         if let Some(why) = self.cards.refusal(object.bytes()).filter(|_| kind == SpoolKind::Manifest) {
             self.objects.insert(id, Progress::Stuck(why.to_owned()));
             return Ok(true);
@@ -433,13 +450,13 @@ impl NearEnd {
     fn handle(&mut self, event: Event, listener: &mut dyn Listener) -> Result<(), LinkError> {
         let now = self.driver.now();
         match event {
-            Event::Wanted { key } => self.supply(key)?,
+            Event::Wanted { key } => self.supply(key),
             Event::Spent { key, one_in } => {
                 if let Some((_, id, _)) = self.keys.remove(&key) {
                     self.objects.insert(id, Progress::Sent);
                     let contact = self.plan.at(now).map_or(now, |contact| contact.start);
-                    let noted = self.sent.as_mut().map_or(Ok(()), |sent| sent.note(id, contact));
-                    noted.map_err(|e| io_error(self.state.folder(), &e))?;
+                    // Where it cannot be written, a next life sends it once more.
+                    let _ = self.sent.as_mut().map_or(Ok(()), |sent| sent.note(id, contact));
                     listener.told(Told::Sent { id, one_in });
                 }
                 self.outbox.done(key);
@@ -471,25 +488,28 @@ impl NearEnd {
             }
             Event::Received { id, bytes, .. } => self.message(id, &bytes, listener)?,
             Event::Echoed { nonce, took } => {
-                self.clerk.echoed(nonce, took).map_err(|e| io_error(self.state.folder(), &e))?;
+                let put = self.clerk.echoed(nonce, took);
+                self.was_put(put, listener);
             }
             Event::ReserveCounters { .. } => {}
         }
         Ok(())
     }
 
-    fn supply(&mut self, key: u64) -> Result<(), LinkError> {
+    fn supply(&mut self, key: u64) {
         if let Some(message) = self.outbox.message(key) {
             let message = message.to_vec();
             self.driver.link().supply(key, message);
-            return Ok(());
+            return;
         }
         let Some((kind, id, len)) = self.keys.get(&key).copied() else {
             self.driver.link().withdraw(key);
-            return Ok(());
+            return;
         };
-        self.begun.note(id).map_err(|e| io_error(self.state.folder(), &e))?;
+        let _ = self.begun.note(id);
         let bytes = self.spool.as_ref().and_then(|spool| spool.get(kind, id).ok());
+        // What is not what it was would cross in vain.
+        let bytes = bytes.filter(|bytes| Verified::check(bytes, id).is_some());
         let message = bytes.map(|b| Message::Deposit { kind: kind.object_kind(), object: &b }.encode(0));
         match message.filter(|message| message.len() as u64 == len) {
             Some(message) => self.driver.link().supply(key, message),
@@ -500,14 +520,13 @@ impl NearEnd {
                 self.objects.remove(&id);
             }
         }
-        Ok(())
     }
 
     /// Whether nothing waits any more; an error when what waits cannot be sent.
-    fn is_over(&self) -> Result<bool, LinkError> {
+    fn is_over(&mut self) -> Result<bool, LinkError> {
         let waiting = self.spool.as_ref().map_or(Ok(Vec::new()), Spool::list).map_err(CourierError::from)?;
         let mut stuck = waiting.iter().filter_map(|(_, id)| match self.objects.get(id) {
-            Some(Progress::Stuck(why)) => Some(why.clone()),
+            Some(Progress::Stuck(why) | Progress::Unfit(why, _)) => Some(why.clone()),
             _ => None,
         });
         let first = stuck.next();
@@ -519,10 +538,14 @@ impl NearEnd {
             // What travels on a disk is not on its way here, and was asked for once; of what is sent to where no word comes
             // back there is no more to be known.
             _ => {
-                let is_done =
-                    |progress: Option<&Progress>| matches!(progress, Some(Progress::Travels(Some(_)) | Progress::Sent));
-                Ok(waiting.iter().all(|(_, id)| is_done(self.objects.get(id)))
-                    && self.question.is_none_or(|key| !self.outbox.has(key)))
+                let is_done = |(_, id): &(SpoolKind, ObjectId)| {
+                    let progress = self.objects.get(id);
+                    matches!(progress, Some(Progress::Travels(Some(_)) | Progress::Sent | Progress::Unnoted))
+                };
+                let is_over = waiting.iter().all(is_done) && self.question.is_none_or(|key| !self.outbox.has(key));
+                let unnoted = self.objects.values().any(|progress| *progress == Progress::Unnoted);
+                let error = if is_over && unnoted { self.again.unnoted() } else { None };
+                error.map_or(Ok(is_over), Err)
             }
         }
     }

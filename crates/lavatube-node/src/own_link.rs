@@ -144,6 +144,8 @@ impl Listener for Quiet {
         let why = match told {
             Told::Denied { id, why } => format!("the vault does not take object {}: {why}", id.short()),
             Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
+            Told::Unreadable { id, why } => format!("object {} on this machine cannot be read: {why}", id.short()),
+            Told::NotNoted(why) => format!("the vault's receipts cannot be noted on this machine: {why}"),
             _ => return,
         };
         if self.deposits {

@@ -40,7 +40,7 @@ use crate::atomic::{COMMON, make_folders};
 use crate::depositor::{DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
 use crate::directory_state::DirectoryState;
-use crate::embedded::{self, EmbeddedVault};
+use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::far_vault::{Asking, FarVault};
 use crate::holding::Holding;
 use crate::link_folder;
@@ -160,7 +160,7 @@ impl Reader {
     /// Opens the vault with `keys`; `write` when something may be mended.
     ///
     /// # Errors
-    /// [`DepositorError`] when the vault is in use, or cannot be opened.
+    /// [`DepositorError`] when the vault is in use, or cannot be opened, or `keys` are of another archive.
     pub fn open(
         places: &Places,
         keys: Box<dyn Reads>,
@@ -170,6 +170,12 @@ impl Reader {
         wait: Duration,
     ) -> Result<Self, DepositorError> {
         let side = Side::open(places, command, write, asking, wait)?;
+        // Else all that is in there would look damaged.
+        if let Side::Here(holding) = &side
+            && holding.vault.read().authority() != keys.authority_public()
+        {
+            return Err(VaultError::OtherArchive(places.vault.clone()).into());
+        }
         let ids = keys.chunk_id_key();
         Ok(Self { side, keys, ids, cards: OnceLock::new() })
     }

@@ -64,9 +64,12 @@ fn keep_travelling(state: &dyn State, ids: &BTreeSet<ObjectId>) -> Result<(), St
 /// Forgets that objects travel: they are sent over the link. Returns how many did.
 ///
 /// # Errors
-/// When the state fails.
-pub fn forget(places: &Places) -> Result<u64, DepositorError> {
-    let state = open_state(&state_folder(places, link_folder::vault_id(&places.vault)?))?;
+/// When the state fails, or another command works with it.
+pub fn forget(places: &Places, wait: Duration) -> Result<u64, DepositorError> {
+    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
+    let state = open_state(&folder)?;
+    // Whoever exports keeps the list as it was when it began.
+    let _lock = Lock::acquire(&folder.join("lock"), "lavatube seed forget", Mode::Exclusive, wait)?;
     let ids = travelling(&state)?;
     keep_travelling(&state, &BTreeSet::new())?;
     Ok(ids.len() as u64)

@@ -69,6 +69,17 @@ pub enum Told {
     },
     /// An object in the spool is not what it was.
     Damaged(ObjectId),
+    /// An object in the spool cannot be read.
+    Unreadable {
+        /// The object.
+        id: ObjectId,
+        /// What the system says.
+        why: String,
+    },
+    /// Receipts cannot be noted on this machine, because of this: what they are for stays in the spool until they can.
+    NotNoted(String),
+    /// What came for a command cannot be put down on this machine, because of this: it is not sent for it.
+    NotPut(String),
     /// The other end sent what makes no sense.
     Nonsense(String),
 }

@@ -14,7 +14,7 @@ use crate::settings::Settings;
 /// Killed at any moment and started again, it goes on where it was.
 ///
 /// On a terminal it prints a line for each thing that happens; with --json an object a line, with `event` (listening, peer,
-/// line, waiting, receipted, not_now, denied, damaged, nonsense) and `time`; else only warnings.
+/// line, waiting, receipted, not_now, denied, damaged, unreadable, not_noted, not_put, nonsense) and `time`; else only warnings.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct NodeArgs {

@@ -73,7 +73,7 @@ pub fn run(args: &SeedArgs, settings: &Settings, screen: &Screen) -> Result<End,
             (progress::during(screen, "storing", &meter, import)?, "stored in the vault")
         }
         Action::Forget => {
-            let objects = seed::forget(places)?;
+            let objects = seed::forget(places, wait)?;
             screen.say(&format!("{} will be sent over the link.", things(objects, "object", "objects")))?;
             screen.answer(&json!({ "objects": objects, "exit": 0 }))?;
             return Ok(End::Done);

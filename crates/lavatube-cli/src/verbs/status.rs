@@ -37,7 +37,7 @@ use crate::{date, units};
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
 /// last that read data, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
-/// age_s}, waiting, there_unix_s, held, backups and those of them receipted, last, checked, still_there, keys, state, config, exit.
+/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, still_there, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}

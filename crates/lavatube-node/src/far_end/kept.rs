@@ -18,8 +18,13 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Opens the list, and tells the last blocks on it whose objects are there.
-    pub(super) fn open(path: PathBuf, is_there: impl Fn(ObjectId) -> bool) -> Result<(Self, Vec<BlockId>), LinkError> {
+    /// Opens the list, and tells the last blocks on it whose objects are there; the newest ones, which may still come again, only
+    /// if they are sound: what was lost since is taken anew.
+    pub(super) fn open(
+        path: PathBuf,
+        is_there: impl Fn(ObjectId) -> bool,
+        is_sound: impl Fn(ObjectId) -> bool,
+    ) -> Result<(Self, Vec<BlockId>), LinkError> {
         let bytes = match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             other => other.map_err(|e| io_error(&path, &e))?,
@@ -27,6 +32,8 @@ impl Kept {
         let mut entries = entries(&bytes);
         entries.retain(|(_, object)| is_there(*object));
         entries.drain(..entries.len().saturating_sub(KEPT_MAX));
+        let newest = entries.split_off(entries.len().saturating_sub(EXAMINED_MAX));
+        entries.extend(newest.into_iter().filter(|(_, object)| is_sound(*object)));
         // Made anew each time, it stays short.
         let text: Vec<u8> = entries.iter().flat_map(|(block, object)| entry(*block, *object)).collect();
         let file = atomic::anew(&path, &text).map_err(|e| io_error(&path, &e))?;
@@ -59,6 +66,8 @@ fn entries(bytes: &[u8]) -> Vec<(BlockId, ObjectId)> {
     out
 }
 
+/// Objects that are looked at: each costs some reads of every drive.
+const EXAMINED_MAX: usize = 256;
 const CHECK_LEN: usize = 16;
 const ENTRY_LEN: usize = CHECK_LEN + 16 + 32;
 
@@ -71,14 +80,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kept");
         let (block, object) = (|n| BlockId([n; 16]), |n| ObjectId([n; 32]));
-        let (mut kept, before) = Kept::open(path.clone(), |_| true).unwrap();
+        let (mut kept, before) = Kept::open(path.clone(), |_| true, |_| true).unwrap();
         assert_eq!(before, []);
         (1..=3).for_each(|n| kept.add(block(n), object(n)).unwrap());
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.splice(ENTRY_LEN..ENTRY_LEN, bytes[..ENTRY_LEN / 2].to_vec());
         std::fs::write(&path, bytes).unwrap();
-        let (_, before) = Kept::open(path.clone(), |id| id != object(1)).unwrap();
+        let (_, before) = Kept::open(path.clone(), |id| id != object(1), |_| true).unwrap();
         assert_eq!(before, [block(2), block(3)]);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 * ENTRY_LEN as u64);
+        let (_, before) = Kept::open(path, |_| true, |id| id != object(3)).unwrap();
+        assert_eq!(before, [block(2)], "what is lost may come again");
     }
 }

@@ -17,7 +17,7 @@ use lavatube_format::shard::ObjectKind;
 
 use super::{NearEnd, Progress};
 use crate::far_end::Listener;
-use crate::link_folder::{LinkError, io_error};
+use crate::link_folder::LinkError;
 use crate::told::Told;
 use crate::waybill;
 
@@ -36,10 +36,9 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
             }
             Ok(Message::Parcel { request, parts }) => {
-                // What cannot be put down is asked for again.
                 let put = self.clerk.parcel(request, &parts, now);
                 self.driver.link().accepted(id, now);
-                if !put.map_err(|e| io_error(self.state.folder(), &e))? {
+                if !self.was_put(put, listener).unwrap_or(true) {
                     // Whoever wanted it was killed: the rest need not come.
                     let nothing = Message::Fetch { request, parts: Vec::new() }.encode(now.0);
                     self.outbox.send(self.driver.link(), nothing);
@@ -48,7 +47,7 @@ impl NearEnd {
             Ok(Message::Listed(page)) => {
                 let put = self.clerk.listed(page, now);
                 self.driver.link().accepted(id, now);
-                put.map_err(|e| io_error(self.state.folder(), &e))?;
+                self.was_put(put, listener);
             }
             Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
@@ -79,8 +78,12 @@ impl NearEnd {
                 listener.told(Told::Nonsense(e.to_string()));
                 return Ok(());
             }
-            Err(e) => return Err(CourierError::from(e).into()),
+            Err(e @ LedgerError::State(_)) => {
+                self.cannot_note(id, e, listener);
+                return Ok(());
+            }
         }
+        self.again.is_noted();
         spool.remove(kind, id).map_err(CourierError::from)?;
         self.lens.remove(&id);
         if kind == SpoolKind::Manifest {
@@ -115,6 +118,10 @@ impl NearEnd {
             }
             return;
         };
+        // It has signed for it.
+        if *progress == Progress::Unnoted {
+            return;
+        }
         if denial == Denial::Absent {
             if matches!(progress, Progress::Travels(_)) {
                 return;

@@ -200,10 +200,8 @@ impl Far {
     /// Hands a parcel to the link, or its bytes when the link has asked for them.
     fn hand_over(&mut self, key: u64, bytes: Vec<u8>) {
         // It was given up meanwhile.
-        if self.parcels.get(key).is_none() {
-            return;
-        }
-        let block = Block::of(key, PARCELS, &bytes, false);
+        let Some(parcel) = self.parcels.get(key) else { return };
+        let block = Block::of(key, if parcel.is_short { SHORT_PARCELS } else { PARCELS }, &bytes, false);
         match self.handed.get(&key) {
             Some(handed) if handed.id == block.id => self.driver.supply(key, bytes),
             Some(_) => {
@@ -260,8 +258,9 @@ impl Far {
     }
 }
 
-/// Priority of parcels: receipts go before them.
-const PARCELS: u8 = 1;
+/// Priority of parcels: receipts go before them, and short requests before long ones.
+const SHORT_PARCELS: u8 = 1;
+const PARCELS: u8 = 2;
 /// Bytes of parcels that wait in memory until the link wants them: fewer than in a real node, so that some are read again.
 const HANDED_LEN_MAX: usize = 64 << 10;
 /// How much too early a planted bug accepts.

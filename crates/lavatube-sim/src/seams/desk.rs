@@ -170,6 +170,14 @@ impl Desk for SimDesk {
         Ok(())
     }
 
+    fn refuse_list(&self, kind: ObjectKind, _why: &str) {
+        self.media().lists.remove(&kind.code());
+    }
+
+    fn refusal(&self, _kind: ObjectKind) -> Option<String> {
+        None
+    }
+
     fn confirm_list(&self, _kind: ObjectKind) -> Result<(), String> {
         Ok(())
     }

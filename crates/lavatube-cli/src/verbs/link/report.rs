@@ -43,7 +43,8 @@ pub(super) fn lines(status: &Value, screen: &Screen) -> Vec<String> {
         ),
     ));
     let mut out: Vec<String> = rows.into_iter().map(|(name, value)| format!("{name:<11} {value}")).collect();
-    out.extend(held(status, screen));
+    out.extend(reasons(status, "held", "there cannot be stored now", screen));
+    out.extend(reasons(status, "stuck", "here cannot be sent", screen));
     out.extend(queue(status, screen));
     out.extend(deficits(status, screen));
     out
@@ -104,14 +105,14 @@ fn queue(status: &Value, screen: &Screen) -> Vec<String> {
     lines
 }
 
-/// What the vault cannot store now, once for each reason.
-fn held(status: &Value, screen: &Screen) -> Vec<String> {
-    let all = status["held"].as_array().map(Vec::as_slice).unwrap_or_default();
+/// What cannot go on, once for each reason.
+fn reasons(status: &Value, name: &str, what: &str, screen: &Screen) -> Vec<String> {
+    let all = status[name].as_array().map(Vec::as_slice).unwrap_or_default();
     let reasons: BTreeSet<&str> = all.iter().filter_map(|held| held["reason"].as_str()).collect();
     let of = |reason: &str| {
         let n = all.iter().filter(|held| held["reason"] == reason).count();
-        let text = format!("{} there cannot be stored now: {reason}", units::things(n as u64, "object", "objects"));
-        format!("held        {}", screen.ink(Ink::Yellow, &text))
+        let text = format!("{} {what}: {reason}", units::things(n as u64, "object", "objects"));
+        format!("{name:<11} {}", screen.ink(Ink::Yellow, &text))
     };
     reasons.into_iter().map(of).collect()
 }

@@ -85,9 +85,9 @@ impl Known {
         times?.into_iter().max()
     }
 
-    /// How many objects the vault cannot store now, as far as it said so.
-    fn held(&self) -> u64 {
-        self.running().and_then(|said| said["held"].as_array()).map_or(0, |held| held.len() as u64)
+    /// How many objects the vault cannot store now (`held`), or this machine cannot send (`stuck`), as far as that is known.
+    fn count(&self, name: &str) -> u64 {
+        self.running().and_then(|said| said[name].as_array()).map_or(0, |all| all.len() as u64)
     }
 
     fn waiting(&self) -> String {
@@ -95,8 +95,10 @@ impl Known {
             return "nothing waits here".to_owned();
         }
         let mut text = format!("{}, here only", units::things(self.waiting as u64, "object", "objects"));
-        let held = self.held();
-        if held > 0 {
+        let (held, stuck) = (self.count("held"), self.count("stuck"));
+        if stuck > 0 {
+            text.push_str(&format!("; {} cannot be sent: `lavatube link status` says why", units::count(stuck)));
+        } else if held > 0 {
             text.push_str(&format!(
                 "; the vault cannot store {} now: `lavatube link status` says why",
                 units::count(held)
@@ -157,7 +159,8 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         "link": known.daemon.as_ref().map(|(said, age)| json!({ "line": said["line"], "loss": said["loss"], "age_s": age })),
         "waiting": known.waiting,
         "there_unix_s": known.there_unix_s(),
-        "held": known.held(),
+        "held": known.count("held"),
+        "stuck": known.count("stuck"),
         "backups": known.sent,
         "receipted": known.receipted,
         "last": known.last.map(date::rfc3339),
