@@ -322,6 +322,6 @@ impl Worker {
 const HELD_MANIFESTS_MAX: usize = 4;
 /// A vault whose drives are away is opened anew at most so often.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
-/// How often a depositor is told that an object is held, and of how many objects at a time.
+/// How often a depositor is told that an object is held, and of how many objects at a time: as many as it sends at a time.
 const TELL_HELD_EVERY: Duration = Duration::from_secs(600);
-const TELL_HELD_MAX: usize = 64;
+const TELL_HELD_MAX: usize = 256;

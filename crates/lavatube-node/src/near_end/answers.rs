@@ -103,7 +103,11 @@ impl NearEnd {
     pub(super) fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
         // An object, or the card of whoever made it, is there and is stored once it can be; nothing more is sent of it.
         if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
-            if self.objects.contains_key(&id) {
+            if let Some(progress) = self.objects.get_mut(&id) {
+                // Where what arrived is acknowledged before it is stored, it may be kept there or not: that is asked later than else.
+                if matches!(progress, Progress::Awaited(_)) {
+                    *progress = Progress::Awaited(self.driver.now() + NOT_NOW_ASKED_AFTER);
+                }
                 listener.told(Told::NotNow { id, why });
             }
             return;
@@ -167,5 +171,7 @@ impl NearEnd {
     }
 }
 
+/// When one asks for what could not be stored: about when the vault would say once more that it cannot.
+const NOT_NOW_ASKED_AFTER: Duration = Duration::from_secs(600);
 /// How often one asks whether what travels on a disk has arrived.
 const TRAVELS_ASKED_EVERY: Duration = Duration::from_secs(600);
