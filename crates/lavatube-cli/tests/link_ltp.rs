@@ -132,12 +132,33 @@ fn over_ltp_what_is_lost_on_the_way_is_sent_again() {
     let way = Way::new(&chance, 10);
     crosses(&pair, &way, &mut chance, "over LTP that loses a tenth");
     let lost = way.lost.load(Ordering::Relaxed);
-    assert!(lost > 500, "{lost}");
+    assert!(lost > 1000, "{lost}");
+    // The engine has measured that.
+    common::fill(&pair.machine.src().join("more"), &mut chance, 10, 20 << 20);
+    pair.machine.backup();
+    let vault = way.serve(&pair);
+    assert_eq!(way.node(&pair).ends(LONG), Some(0));
+    let loss = pair.machine.json(&["link", "status"], 0)["loss"].as_f64().unwrap();
+    assert!((0.05..0.2).contains(&loss), "{loss}");
+    vault.stop();
 }
 
 #[test]
 fn over_ltp_a_vault_that_cannot_store_now_keeps_what_arrived_and_stores_it_later() {
-    let pair = Pair::new(0x117d);
+    stores_later(0x117d, |_, vault| vault);
+}
+
+#[test]
+fn over_ltp_what_a_killed_vault_had_acknowledged_and_not_stored_is_sent_again() {
+    stores_later(0x117e, |restart, vault| {
+        vault.kill();
+        restart()
+    });
+}
+
+/// Drives are away, then come back; `meanwhile` the vault's daemon may be another.
+fn stores_later(own: u64, meanwhile: impl FnOnce(&dyn Fn() -> Running, Running) -> Running) {
+    let pair = Pair::new(own);
     let mut chance = Chance::new(pair.machine.seed);
     common::fill(&pair.machine.src(), &mut chance, 5, 300_000);
     let way = Way::new(&chance, usize::MAX);
@@ -155,6 +176,7 @@ fn over_ltp_a_vault_that_cannot_store_now_keeps_what_arrived_and_stores_it_later
     assert!(wait_until(LONG, || status()["held"].as_u64() > Some(0)), "{:#}", status());
     assert_ne!(pair.spooled(), 0, "what is not stored is not let go of");
     drives.iter().for_each(|drive| fs::rename(away(drive), drive).unwrap());
+    let vault = meanwhile(&|| way.serve(&pair), vault);
     assert_eq!(node.ends(LONG), Some(0), "{} left", pair.spooled());
     vault.stop();
     pair.is_whole_there("after its drives were away");

@@ -354,3 +354,42 @@ fn over_ltp_an_end_without_an_address_is_refused() {
     let same: DtnFile = toml::from_str("carrier = \"ltp\"\nengine = 5\npeer_engine = 5").unwrap();
     assert!(DtnLink::open(&ends.near, same, Some("127.0.0.1:0"), Some("127.0.0.1:9")).is_err());
 }
+
+#[test]
+fn over_ltp_contacts_open_and_close_by_the_plan_and_what_is_paid_for_is_not_exceeded() {
+    const BUDGET: u64 = 500_000;
+    let ends = Ends::new();
+    let origin = now().0 / 1_000_000_000 + 1;
+    let plan = format!("contact +1 +3 up 100000000 budget {BUDGET}\ncontact +4 +600 up 100000000\n");
+    std::fs::write(ends.near.folder().join("plan"), plan).unwrap();
+    let (_, mut far) = ends.open_ltp();
+    let at = far.address().unwrap().to_string();
+    let mut near = Pairing::open(ends.near.folder()).unwrap();
+    (near.file.plan, near.file.plan_origin_unix_s) = (Some("plan".into()), Some(origin));
+    let own = far.cable.genuine(Place { session: 0, number: 0 }).unwrap().to_string();
+    let mut near = DtnLink::open(&near, over_ltp(), Some(&own), Some(&at)).unwrap();
+    assert_eq!(near.status(now()).line, Line::Shut);
+    let bytes = |key: u64| vec![u8::try_from(key).unwrap(); 100_000];
+    (0..8).for_each(|key| near.submit(block(key, &bytes(key))).unwrap());
+    let (mut delivered, mut sent, mut first) = (0, BTreeMap::new(), 0);
+    turn(&mut near, &mut far, |is_far, link, event| {
+        match event {
+            Event::Wanted { key } => link.supply(key, bytes(key)),
+            Event::Received { id, .. } => link.accepted(id, now()),
+            Event::Delivered { .. } => delivered += 1,
+            other => panic!("{other:?}"),
+        }
+        if !is_far {
+            let second = (now().0 / 1_000_000_000).saturating_sub(origin);
+            sent.insert(second, link.status(now()).totals.len_sent);
+            first += usize::from(second < 4 && matches!(event, Event::Delivered { .. }));
+        }
+        delivered == 8
+    });
+    assert!(now().0 >= (origin + 4) * 1_000_000_000);
+    assert!((2..=4).contains(&first), "{first}");
+    let paid = sent.range(1..4).map(|(_, len)| *len).max();
+    assert!(paid.is_some_and(|len| (200_000..=BUDGET).contains(&len)), "{sent:?}");
+    let status = near.status(now());
+    assert!(status.line == Line::Open && status.light.is_some() && status.contact.is_some());
+}

@@ -75,8 +75,8 @@ pub(super) struct Worker {
     kept: Kept,
     /// Beside what the link holds, so that they are taken as soon as their last pack is.
     held: BTreeMap<BlockId, HeldManifest>,
-    /// When the depositor was told that an object is held for want of room or drives.
-    told: BTreeMap<ObjectId, Instant>,
+    /// When the depositor was told that an object is held for want of room or drives, and in which words.
+    told: BTreeMap<ObjectId, (Instant, String)>,
 }
 
 impl Worker {
@@ -190,9 +190,13 @@ impl Worker {
     }
 
     fn answer(&self, id: ObjectId, turn: u64) -> Vec<u8> {
-        match self.vault.write().receipt_for(id) {
-            Some(receipt) => Message::Receipted(receipt),
-            None => Message::Denied { id, denial: Denial::Absent, text: "it is not here".into() },
+        let receipt = self.vault.write().receipt_for(id);
+        let told = self.told.get(&id).filter(|(at, _)| now().since(*at) < TELL_HELD_EVERY);
+        match (receipt, told) {
+            (Some(receipt), _) => Message::Receipted(receipt),
+            // It arrived in this life: it need not be sent again before that is told once more.
+            (None, Some((_, why))) => Message::Denied { id, denial: Denial::Away, text: why.clone() },
+            (None, None) => Message::Denied { id, denial: Denial::Absent, text: "it is not here".into() },
         }
         .encode(turn)
     }
@@ -221,7 +225,7 @@ impl Worker {
             Err(e @ DepositError::UnknownDepositor(_)) => {
                 let mut done = BlockDone::new(block, Verdict::Held);
                 let why = e.to_string();
-                if self.held.contains_key(&block) && self.may_tell(id) {
+                if self.held.contains_key(&block) && self.may_tell(id, &why) {
                     // Not only for a moment.
                     done.messages.push(Message::Denied { id, denial: Denial::Away, text: why.clone() }.encode(now().0));
                     done.told.push(Told::NotNow { id, why });
@@ -299,7 +303,7 @@ impl Worker {
         }
         let mut done = BlockDone::new(block, Verdict::Held);
         // It is tried again every few seconds, and said now and then, in words that the link has not carried yet.
-        if self.may_tell(id) {
+        if self.may_tell(id, &why) {
             done.messages.push(denied.encode(now().0));
             done.told.push(Told::NotNow { id, why });
         }
@@ -307,12 +311,12 @@ impl Worker {
     }
 
     /// Whether it is time to tell the depositor that an object is held.
-    fn may_tell(&mut self, id: ObjectId) -> bool {
+    fn may_tell(&mut self, id: ObjectId, why: &str) -> bool {
         let at = now();
-        self.told.retain(|_, told| at.since(*told) < TELL_HELD_EVERY);
+        self.told.retain(|_, (told, _)| at.since(*told) < TELL_HELD_EVERY);
         let is_time = !self.told.contains_key(&id) && self.told.len() < TELL_HELD_MAX;
         if is_time {
-            self.told.insert(id, at);
+            self.told.insert(id, (at, why.to_owned()));
         }
         is_time
     }
