@@ -341,7 +341,11 @@ def kill(args, work):
     print("\nEverything crossed, was restored and compared; what was receipted lay on all drives at each death of the vault.")
 
 
-# Runs on the moon: prints, ten times a second, the time and the bytes of UDP and of TCP packets that arrived since.
+# The port of a flow that stands for ours.
+INSTEAD = 5301
+
+# Runs on the moon: prints, ten times a second, the time and the bytes of our packets (UDP, or the flow's that stands for ours) and of TCP's
+# that arrived since.
 COUNTER = """
 import socket, sys, time
 tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
@@ -353,7 +357,8 @@ while True:
     try:
         packet = tap.recv(64)
         if len(packet) >= 20 and packet[16:20] == socket.inet_aton(sys.argv[2]) and packet[9] in count:
-            count[packet[9]] += int.from_bytes(packet[2:4], "big")
+            ours = int.from_bytes(packet[22:24], "big") == int(sys.argv[3])
+            count[17 if ours else packet[9]] += int.from_bytes(packet[2:4], "big")
     except TimeoutError:
         pass
     now = time.monotonic()
@@ -372,7 +377,7 @@ class Watch:
     def __enter__(self):
         device = f"lt1{os.environ.get('LAVATUBE_LINK', '')}"
         self.children = []
-        self.listen(moon(sys.executable, "-c", COUNTER, device, MOON),
+        self.listen(moon(sys.executable, "-c", COUNTER, device, MOON, str(INSTEAD)),
                     lambda line: self.arrived.append(tuple(map(float, line.split()))))
         self.listen(earth("ping", "-n", "-i", "0.1", MOON), self.ping)
         return self
@@ -402,12 +407,40 @@ def jain(*shares):
     return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares)) if any(shares) else 0
 
 
-def beside(args, work, source, loss, control):
-    """One neighbour on one link: rows of `Watch.between` for ours alone, both, and TCP alone."""
+class Flow:
+    """A flow of TCP where ours would be: what the one beside it leaves to its own kind."""
+
+    def __init__(self, control, seconds):
+        self.control, self.seconds, self.bad, self.left, self.work = control, seconds, "", 0, None
+        self.server = self.node = None
+
+    def serve(self):
+        self.server = subprocess.Popen(moon("iperf3", "-s", "-1", "-p", str(INSTEAD)), stdout=subprocess.DEVNULL)
+
+    def drain(self):
+        command = earth("iperf3", "-c", MOON, "-p", str(INSTEAD), "-C", self.control, "-t", str(self.seconds))
+        self.node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end(self):
+        for child in (self.node, self.server):
+            child.terminate()
+            child.wait()
+
+
+def first_end(args, work, source):
+    """Our two ends with a backup that waits, or what stands for them."""
+    if args.instead:
+        return Flow(args.instead, sum(float(span) for span in args.spans.split(",")) + 5)
     pair = Lavatube(tempfile.mkdtemp(dir=work), args.lavatube, 50 * args.rate)
     settings = pathlib.Path(pair.near["LAVATUBE_VAULT"], "link.toml")
     settings.write_text('rate = "auto"\n' + settings.read_text())
     pair.call(pair.near, "backup", "--quiet", source)
+    return pair
+
+
+def beside(args, work, source, loss, control):
+    """One neighbour on one link: rows of `Watch.between` for ours alone, both, and TCP alone."""
+    pair = first_end(args, work, source)
     spans = [float(span) for span in args.spans.split(",")]
     queue = args.queue * 2 * args.delay
     with Link(args, loss, "--queue", str(queue)):
@@ -448,7 +481,8 @@ def beside(args, work, source, loss, control):
         for child in (client, server):
             child.terminate()
             child.wait()
-    shutil.rmtree(pair.work)
+    if pair.work:
+        shutil.rmtree(pair.work)
     rows = []
     for start, end in zip(marks, marks[1:]):
         rows.append(watch.between(start + max(20 * args.delay / 1000, (end - start) / 3), end))
@@ -459,11 +493,11 @@ def beside(args, work, source, loss, control):
 
 
 def neighbour(args, work):
-    source = noise(f"{work}/source", args.mib)
+    source = None if args.instead else noise(f"{work}/source", args.mib)
     if not (shutil.which("iperf3") and shutil.which("ping")):
         sys.exit("bench link --neighbour: iperf3 or ping is missing (Debian: iperf3, iputils-ping)")
     here = pathlib.Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
-    print(f"\n{args.rate} Mbit/s, a queue of {args.queue} round trips, {args.first} first, spans of {args.spans} s; shares of the link, ms waited: middle / 95 %\n")
+    print(f"\n{args.rate} Mbit/s, a queue of {args.queue} round trips, {args.first} first, {args.instead or 'lavatube'} as ours, spans of {args.spans} s; shares of the link, ms waited: middle / 95 %\n")
     print("| RTT ms | loss | TCP | ours alone | waited | TCP alone | waited | ours beside | TCP beside | ours / TCP | Jain | waited |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for rtt in [float(rtt) for rtt in args.rtt.split(",")]:
@@ -497,6 +531,7 @@ def main():
     parser.add_argument("--queue", type=float, default=1, help="what waits at most, in round trips, with a neighbour")
     parser.add_argument("--spans", default="30,60,20", help="seconds alone, both, and the other alone, with a neighbour")
     parser.add_argument("--first", choices=["ours", "tcp"], default="ours", help="who begins, with a neighbour")
+    parser.add_argument("--instead", metavar="NAME", help="a flow of TCP with this congestion control in our place, with a neighbour")
     parser.add_argument("--trace", action="store_true", help="print Mbit/s of ours and TCP ten times a second, with a neighbour")
     parser.add_argument("--lavatube", help="the program [default: built from here]")
     parser.add_argument("--work", help="a folder for what is made")

@@ -3,6 +3,7 @@
 //! It exists so that two rooms mean the same thing by a pack id or a limit. It must not know files, sockets, the real
 //! clock or entropy: time and chance are handed in by the rooms that have them.
 
+pub mod chance;
 pub mod denial;
 pub mod digest;
 pub mod id;
@@ -12,6 +13,7 @@ pub mod many;
 pub mod sign;
 pub mod time;
 
+pub use chance::Chance;
 pub use denial::{Denial, Refusal};
 pub use digest::{Digests, Verified};
 pub use id::{BlockId, ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId};

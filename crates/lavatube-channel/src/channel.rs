@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 
-use crate::chance::Chance;
 use crate::way::Way;
+use lavatube_base::Chance;
 
 /// One direction of a link. After [`Channel::offer`], ask [`Channel::poll_timeout`], and [`Channel::poll`] then.
 #[derive(Debug, Clone)]

@@ -4,14 +4,13 @@
 //! It exists because rehearsals, the emulator, the simulator and the link's own tests shall suffer the same weather. All is
 //! drawn from one seed, and time is handed in. It must not know what is in a packet, nor who sends it. No step of the walk.
 
-mod chance;
 mod channel;
 mod passes;
 mod preset;
 mod way;
 
-pub use chance::Chance;
 pub use channel::{Channel, Tally};
+pub use lavatube_base::Chance;
 pub use passes::Passes;
 pub use preset::{PRESETS, Preset, preset};
 pub use way::{Swing, Way};

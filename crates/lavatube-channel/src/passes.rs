@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 
-use crate::chance::Chance;
+use lavatube_base::Chance;
 
 /// Contacts that come again and again.
 #[derive(Debug, Clone, Copy, PartialEq)]

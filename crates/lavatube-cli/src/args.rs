@@ -74,6 +74,7 @@ pub enum Verb {
     Seed(verbs::seed::SeedArgs),
     Vault(verbs::vault::VaultArgs),
     Link(verbs::link::LinkArgs),
+    Plan(verbs::plan::PlanArgs),
     Rehearse(verbs::rehearse::RehearseArgs),
     Completions(verbs::completions::CompletionsArgs),
     Version(verbs::version::VersionArgs),
@@ -84,7 +85,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
-    ("Take care", &["check", "status", "key"]),
+    ("Take care", &["check", "status", "key", "plan"]),
     ("Over a link", &["pair", "node", "vault", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];

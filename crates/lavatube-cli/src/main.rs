@@ -21,6 +21,7 @@ mod errors;
 mod passphrase;
 mod patterns;
 mod progress;
+mod quantities;
 mod roots;
 mod screen;
 mod settings;
@@ -75,6 +76,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Seed(args) => verbs::seed::run(args, &settings, screen),
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
         Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
+        Verb::Plan(args) => verbs::plan::run(args, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
         Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) => Ok(End::Done),

@@ -48,6 +48,42 @@ pub fn during_with<R>(
     })
 }
 
+/// Steps of a computation that are counted, not measured in bytes.
+pub struct Steps {
+    bar: Option<ProgressBar>,
+    begin: Instant,
+}
+
+impl Steps {
+    /// So many steps, called `unit`; 0 where nobody knows how many.
+    pub fn new(screen: &Screen, unit: &str, total: u64) -> Self {
+        let bar = screen.progress.then(|| {
+            let template = if total > 0 { "{bar:24} {percent:>3}%  {pos} {msg}" } else { "{spinner} {pos} {msg}" };
+            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::hidden());
+            bar.with_style(style.progress_chars("━╸─")).with_message(unit.to_owned())
+        });
+        Self { bar, begin: Instant::now() }
+    }
+
+    /// One more is done.
+    pub fn step(&self) {
+        let Some(bar) = &self.bar else { return };
+        if bar.is_hidden() && self.begin.elapsed() >= QUIET_FOR {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        bar.inc(1);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 fn draw(screen: &Screen, title: &str, meter: &Meter, over: &AtomicBool) {
     let begin = Instant::now();
     while begin.elapsed() < QUIET_FOR {

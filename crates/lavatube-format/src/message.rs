@@ -4,8 +4,10 @@
 //! the way it came: objects carry their digests, manifests and receipts their signatures, parts of packs their seals. Steps
 //! 7, 17, 19 and 20 of the walk. It must not know how blocks travel.
 
+mod pieces;
 mod reading;
 
+pub use pieces::{parts_of, piece_sent, pieces_of};
 pub use reading::{Page, Part, Sent, Withheld, list_digest};
 
 use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};

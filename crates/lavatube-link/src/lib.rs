@@ -67,10 +67,12 @@
 //! | `contact`, `pacer`, `line` | when, how fast, and whether anybody answers |
 //! | `governor` | how fast, where nobody says |
 //! | `store` | the seam for symbols that came in |
+//! | `carrier`, `outbox` | what an end asks of a link; its short messages until the other end has them |
 //! | `config`, `status` | what goes in at birth, what is told of it |
 //! | `ltp` | the other way across: LTP, for engines that are not ours |
 //! | `tcpcl` | the other way to carry: sessions over TCP, with foreign nodes |
 
+mod carrier;
 mod code;
 mod config;
 mod contact;
@@ -83,6 +85,7 @@ mod line;
 mod link;
 pub mod ltp;
 mod margin;
+mod outbox;
 mod outgoing;
 mod pacer;
 mod receiver;
@@ -91,6 +94,7 @@ mod status;
 mod store;
 pub mod tcpcl;
 
+pub use carrier::Carrier;
 pub use config::{Config, Margin, OneWay};
 pub use contact::{Contact, ContactPlan, PlanError};
 pub use estimate::{DISPERSION_MAX, LOSS_MAX};
@@ -98,6 +102,7 @@ pub use guard::{Key, counter_under};
 pub use job::{Done, Job};
 pub use line::Line;
 pub use link::{Event, Link, SubmitError};
+pub use outbox::Outbox;
 pub use outgoing::Block;
 pub use status::{Receiving, Sending, Stage, Status, Totals};
 pub use store::{MemoryStore, StoreError, SymbolStore, Symbols};

@@ -586,7 +586,10 @@ fn a_block_whose_sender_is_no_more_gives_way_where_memory_is_short() {
     alone.wait(200.0);
     alone.piece(2, end, 1300, &[2; 100]);
     let gone = alone.events();
-    assert!(matches!(&gone[..], [Event::Abandoned { session: SessionId { number: 1, .. }, reason: Reason::System, .. }]));
+    assert!(matches!(
+        &gone[..],
+        [Event::Abandoned { session: SessionId { number: 1, .. }, reason: Reason::System, .. }]
+    ));
     alone.piece(2, Mark::Red, 0, &[2; 1300]);
     alone.piece(2, end, 1300, &[2; 100]);
     assert!(alone.events().iter().any(|event| matches!(event, Event::Received { bytes, .. } if *bytes == [2; 1400])));
@@ -598,7 +601,8 @@ fn whoever_waits_for_a_block_that_an_earlier_life_began_is_told_that_none_comes(
     let head = ReportHead { number: 3, checkpoint: 4, lower: 0, upper: 100 };
     report(&mut alone, SessionId { engine: 1, number: 77 }, head, &[0..10]);
     let said = alone.said();
-    let [Segment { session: SessionId { engine: 1, number: 77 }, content: Content::CancelBySender(_) }] = segments(&said)[..]
+    let [Segment { session: SessionId { engine: 1, number: 77 }, content: Content::CancelBySender(_) }] =
+        segments(&said)[..]
     else {
         panic!("{said:?}")
     };

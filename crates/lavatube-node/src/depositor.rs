@@ -11,6 +11,7 @@ use lavatube_base::time::WallTime;
 use lavatube_base::{ObjectId, VaultId, Verified};
 use lavatube_client::backup::{self, BackupError, Report, Request};
 use lavatube_client::cache::newest_start;
+use lavatube_client::cards::CARDS;
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::chain::Chain;
 use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
@@ -29,7 +30,7 @@ use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
 
 use crate::atomic::{COMMON, make_folders};
-use crate::desk::Desk;
+use crate::directory_desk::DirectoryDesk;
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
@@ -302,7 +303,7 @@ fn backup_for_far(
     let mut chain = before.clone();
     let (recovered, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
     let waiting = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
-    let listed = Desk::open(&folder).ok().and_then(|desk| desk.list(ObjectKind::Manifest));
+    let listed = DirectoryDesk::open(&folder).ok().and_then(|desk| desk.list_at(ObjectKind::Manifest));
     let listed = listed.into_iter().flat_map(|(objects, _)| objects).map(|(id, _)| id).collect();
     let doubted = doubt::account(&state, &waiting, &listed, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
@@ -352,10 +353,6 @@ pub fn crossed(state: &Path) -> Result<(usize, usize), DepositorError> {
     let sent = vaulted::sent(&state)?;
     Ok((sent.len(), ledger::receipted(&state, &sent)?.len()))
 }
-
-/// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the
-/// card with them.
-pub(crate) const CARDS: &str = "cards/";
 
 /// Keeps a copy of a depositor card.
 pub(crate) fn keep_card(state: &dyn State, card: &[u8]) -> Result<(), StateError> {

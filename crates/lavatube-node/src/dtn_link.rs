@@ -22,10 +22,9 @@ use lavatube_base::digest::h16;
 use lavatube_base::limits::{ECHO_BUNDLE_LEN_MAX, KEPT_MAX, QUEUE_MAX};
 use lavatube_base::{BlockId, Instant, Latest};
 use lavatube_bundle::{Bundle, BundleError, ECHO_SERVICE, Endpoint, Mac, PairKeys, echo};
-use lavatube_link::{Block, Contact, ContactPlan, Event, Line, Status, SubmitError, Totals};
+use lavatube_link::{Block, Carrier, Contact, ContactPlan, Event, Line, Status, SubmitError, Totals};
 use lavatube_seal::{BundleKeys, LinkEnd};
 
-use crate::carrier::Carrier;
 use crate::link_folder::{CarrierFile, Counters, DtnFile, LinkError, Pairing};
 use crate::port::now;
 use cable::{Cable, Hand, News, Place};

@@ -6,28 +6,29 @@
 //! not know what objects hold.
 
 mod kept;
-mod worker;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Event, Line, Status};
+use lavatube_base::{BlockId, Instant, ObjectId};
+use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
+use lavatube_vault::Vault;
+use lavatube_vault::parcels::Parcels;
+use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workplace};
 
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
-use crate::outbox::{Outbox, block};
-use crate::parcels::Parcels;
+use crate::port;
 use crate::queue::Waiting;
 use crate::told::Told;
 use kept::Kept;
-use worker::{BlockDone, Done, Job, Verdict, Worker};
 
 /// How a daemon is run.
 pub struct Run<'r> {
@@ -62,7 +63,7 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
         let (jobs, todo) = channel();
         let (results, done) = channel();
         if let Hands::Own(worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
-            scope.spawn(move || worker.work(&todo, &results));
+            scope.spawn(move || work(*worker, &todo, &results));
         }
         end.run(run, listener)
     })
@@ -120,7 +121,7 @@ struct Handed {
 /// Who works with the vault.
 enum Hands {
     /// Who turns the end.
-    Own(Box<Worker>),
+    Own(Box<Worker<House>>),
     /// Another thread, until the end goes.
     Thread { jobs: Sender<Job>, done: Receiver<Done> },
 }
@@ -152,7 +153,7 @@ impl FarEnd {
         if let Some(address) = driver.address() {
             listener.told(Told::Listening(address));
         }
-        let hands = Hands::Own(Box::new(Worker::new(folder, vault, kept)));
+        let hands = Hands::Own(Box::new(Worker::new(House { folder: folder.to_owned(), vault, kept })));
         Ok(Self {
             driver,
             outbox: Outbox::default(),
@@ -272,7 +273,7 @@ impl FarEnd {
         if self.parcels.get(key).is_none() {
             return;
         }
-        let block = block(key, PARCELS, &bytes, false);
+        let block = Block::of(key, PARCELS, &bytes, false);
         match self.handed.get(&key) {
             Some(handed) if handed.id == block.id => self.driver.link().supply(key, bytes),
             Some(_) => {
@@ -313,7 +314,56 @@ impl FarEnd {
                 self.parcels.done(key);
             }
         }
-        done.told.into_iter().for_each(|told| listener.told(told));
+        done.told.into_iter().for_each(|word| listener.told(told(word)));
+    }
+}
+
+/// The vault in a folder, and the list of what was stored.
+struct House {
+    folder: PathBuf,
+    vault: EmbeddedVault,
+    kept: Kept,
+}
+
+impl Workplace for House {
+    fn vault(&self) -> impl Deref<Target = Vault> {
+        self.vault.read()
+    }
+
+    fn vault_mut(&mut self) -> impl DerefMut<Target = Vault> {
+        self.vault.write()
+    }
+
+    fn reopen(&mut self) -> bool {
+        EmbeddedVault::open(&self.folder, true).map(|vault| self.vault = vault).is_ok()
+    }
+
+    fn keep(&mut self, block: BlockId, object: ObjectId) {
+        // That is no reason to keep the receipt back.
+        let _ = self.kept.add(block, object);
+    }
+
+    fn now(&self) -> Instant {
+        port::now()
+    }
+}
+
+/// Works until nobody wants anything any more.
+fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>) {
+    for job in todo {
+        if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
+            return;
+        }
+    }
+}
+
+fn told(word: Word) -> Told {
+    match word {
+        Word::Stored { kind, id, len } => Told::Stored { kind, id, len },
+        Word::Held { id, why } => Told::Held { id, why },
+        Word::NotNow { id, why } => Told::NotNow { id, why },
+        Word::Denied { id, why } => Told::Denied { id, why },
+        Word::Nonsense(text) => Told::Nonsense(text),
     }
 }
 

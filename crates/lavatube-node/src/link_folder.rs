@@ -362,7 +362,9 @@ impl Pairing {
             return Err(unfit("where nothing comes back, no bundles are carried"));
         }
         if dtn.carrier == CarrierFile::Ltp && self.file.rate.is_some() {
-            return Err(unfit("LTP sends as fast as it is told: instead of rate = \"auto\" it needs rate_up_bit_s, or a plan"));
+            return Err(unfit(
+                "LTP sends as fast as it is told: instead of rate = \"auto\" it needs rate_up_bit_s, or a plan",
+            ));
         }
         dtn.check().map(Some).map_err(unfit)
     }

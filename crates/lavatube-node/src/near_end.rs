@@ -6,9 +6,6 @@
 //! must not know what objects hold.
 
 mod answers;
-mod cards;
-mod order;
-mod receipts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -16,35 +13,34 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lavatube_base::{Instant, ObjectId, Verified};
+use lavatube_client::cards::{CARDS, Cards};
+use lavatube_client::clerk::{Clerk, Post, Sight};
 use lavatube_client::courier::CourierError;
 use lavatube_client::far::Signer;
+use lavatube_client::order::{Before, Order};
+use lavatube_client::receipts::Receipts;
 use lavatube_client::spool::{Spool, SpoolKind};
 use lavatube_client::state::{State, read_all};
 use lavatube_format::manifest::SignedManifest;
 use lavatube_format::message::Message;
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{ContactPlan, Event, Line};
+use lavatube_link::{Block, Carrier, ContactPlan, Event, Line, Outbox};
 use lavatube_seal::LinkEnd;
 
 use crate::begun::Begun;
 use crate::carrier::Driver;
-use crate::clerk::Clerk;
-use crate::depositor::{CARDS, Places, spool_folder, state_folder};
-use crate::desk::Desk;
+use crate::depositor::{Places, spool_folder, state_folder};
+use crate::directory_desk::DirectoryDesk;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
 use crate::far_end::{Last, Listener, Run};
 use crate::link_folder::{LinkError, Pairing, io_error};
 use crate::lock::{Lock, Mode};
-use crate::outbox::{Outbox, block};
 use crate::queue::{self, Waiting};
 use crate::seed;
-use crate::sent::Sent;
+use crate::sent::SentFile;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
-use cards::Cards;
-use order::{Before, Order};
-use receipts::Receipts;
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
@@ -84,6 +80,36 @@ enum Progress {
     Stuck(String),
 }
 
+/// The link and its outbox, as the clerk sees them.
+struct Counter<'e> {
+    link: &'e mut dyn Carrier,
+    outbox: &'e mut Outbox,
+}
+
+impl Post for Counter<'_> {
+    fn send(&mut self, message: Vec<u8>) -> Option<u64> {
+        self.outbox.send(self.link, message)
+    }
+
+    fn has(&self, key: u64) -> bool {
+        self.outbox.has(key)
+    }
+
+    fn ping(&mut self, nonce: u64) {
+        self.link.ping(nonce);
+    }
+
+    fn patience(&self) -> Duration {
+        self.link.patience()
+    }
+
+    fn look(&self, now: Instant) -> Sight {
+        let status = self.link.status(now);
+        let incoming = status.incoming.iter().map(|block| (block.id, block.held)).collect();
+        Sight { is_open: status.line == Line::Open, light: status.light, incoming }
+    }
+}
+
 /// The near end itself, to be turned.
 pub(crate) struct NearEnd {
     /// What it is turned on.
@@ -111,7 +137,7 @@ pub(crate) struct NearEnd {
     lens: BTreeMap<ObjectId, u64>,
     plan: ContactPlan,
     /// Where no word comes back: what was sent.
-    sent: Option<Sent>,
+    sent: Option<SentFile>,
     listed_at: Option<Instant>,
     /// The question that is on its way.
     question: Option<u64>,
@@ -124,7 +150,7 @@ pub(crate) struct NearEnd {
     /// Whether what waits is sent.
     deposits: bool,
     /// What commands want of the vault.
-    clerk: Clerk,
+    clerk: Clerk<DirectoryDesk>,
     last: Last,
     _lock: Lock,
 }
@@ -175,7 +201,7 @@ impl NearEnd {
             said: 0,
             lingers: None,
             deposits: true,
-            clerk: Clerk::new(Desk::open(&folder).map_err(|e| io_error(&folder, &e))?),
+            clerk: Clerk::new(DirectoryDesk::open(&folder).map_err(|e| io_error(&folder, &e))?),
             last: Last::default(),
             _lock: lock,
         };
@@ -211,7 +237,7 @@ impl NearEnd {
         if let Some(until) = self.lingers {
             return Ok((now < until).then_some(LINGER_WAIT));
         }
-        let turned = self.clerk.turn(self.driver.link(), &mut self.outbox, now);
+        let turned = self.clerk.turn(&mut Counter { link: self.driver.link(), outbox: &mut self.outbox }, now);
         turned.map_err(|e| io_error(self.state.folder(), &e))?;
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
@@ -399,7 +425,7 @@ impl NearEnd {
         let key = self.outbox.key();
         let resumed = self.begun.was_before(id);
         let priority = OBJECTS + self.urgency.get(&id).map_or(Priority::Normal, |p| *p) as u8;
-        if self.driver.link().submit(block(key, priority, &message, resumed)).is_ok() {
+        if self.driver.link().submit(Block::of(key, priority, &message, resumed)).is_ok() {
             self.keys.insert(key, (kind, id, message.len() as u64));
             self.objects.insert(id, Progress::UnderWay(key));
         }
@@ -505,10 +531,10 @@ impl NearEnd {
 }
 
 /// The list of what was sent, where no word comes back.
-fn open_sent(pairing: &Pairing) -> Result<Option<Sent>, LinkError> {
+fn open_sent(pairing: &Pairing) -> Result<Option<SentFile>, LinkError> {
     let Some(one_way) = pairing.one_way()? else { return Ok(None) };
     let path = pairing.own_folder()?.join("sent");
-    Sent::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
+    SentFile::open(path.clone(), one_way.repeats.saturating_add(1)).map(Some).map_err(|e| io_error(&path, &e))
 }
 
 const COMMAND: &str = "lavatube node";

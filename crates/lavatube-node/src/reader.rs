@@ -17,6 +17,7 @@ use std::time::Duration;
 use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::{ObjectId, Verified};
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
+use lavatube_client::cards::CARDS;
 use lavatube_client::catalog::Catalog;
 use lavatube_client::check::{self, Bad, CheckError, Damage, Structure, Turn};
 use lavatube_client::far::Far;
@@ -36,7 +37,7 @@ use lavatube_seal::{ChunkIdKey, Reads};
 use lavatube_vault::{Depth, Health, MendError, MendReport};
 
 use crate::atomic::{COMMON, make_folders};
-use crate::depositor::{CARDS, DepositorError, Places, keep_card};
+use crate::depositor::{DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
 use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault};
@@ -115,7 +116,7 @@ impl Side {
     fn state(&self) -> &DirectoryState {
         match self {
             Self::Here(holding) => &holding.state,
-            Self::Far(vault) => &vault.state,
+            Self::Far(vault) => vault.state(),
         }
     }
 
@@ -181,7 +182,7 @@ impl Reader {
         let state = self.side.state();
         let (far, cards): (Box<dyn Far>, _) = match &self.side {
             Side::Here(holding) => (Box::new(holding.near()?), cards_here(&holding.vault)),
-            Side::Far(vault) => (Box::new(&**vault), vault.cards().map_err(SessionsError::from)?),
+            Side::Far(vault) => (Box::new(&***vault), vault.cards().map_err(SessionsError::from)?),
         };
         let certified = self.cards.get_or_init(|| certified_cards(&cards, state, self.keys.as_ref()));
         let cards = |id: &lavatube_base::DepositorId| certified.iter().find(|c| c.id() == *id).cloned();

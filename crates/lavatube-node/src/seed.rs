@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use lavatube_base::limits::{CARD_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{ObjectId, Verified};
+use lavatube_client::cards::CARDS;
 use lavatube_client::courier::CourierError;
 use lavatube_client::meter::Meter;
 use lavatube_client::spool::{Spool, SpoolError};
@@ -21,7 +22,7 @@ use lavatube_format::shard::ObjectKind;
 use lavatube_vault::DepositError;
 
 use crate::atomic::{COMMON, make_folders};
-use crate::depositor::{CARDS, DepositorError, Places, open_state, spool_folder, state_folder};
+use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder;

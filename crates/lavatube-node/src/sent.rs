@@ -1,7 +1,6 @@
-//! What was sent to a vault from which no word comes back: how often, and in which contact last. Step 9 of the walk.
+//! The file of what was sent to a vault from which no word comes back. Step 9 of the walk.
 //!
-//! The objects stay in the spool, because nobody has receipted them. This file is why a restart does not send them all once more, and how
-//! a later contact knows what to repeat. Losing it costs bytes of the link, nothing else. It must not know what objects hold.
+//! Losing it costs bytes of the link, nothing else; so it is appended to and not synced. It must not know what objects hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,21 +8,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use lavatube_base::{Instant, ObjectId};
+use lavatube_client::sent::Sent;
 
 use crate::atomic;
 
-/// Objects that were sent one way.
+/// Objects that were sent one way, in a file.
 #[derive(Debug)]
-pub(crate) struct Sent {
+pub(crate) struct SentFile {
     path: PathBuf,
     file: File,
-    /// How often, and when the contact began in which it was sent last.
-    objects: BTreeMap<ObjectId, (u32, Instant)>,
-    /// How often in all.
-    times: u32,
+    sent: Sent,
 }
 
-impl Sent {
+impl SentFile {
     /// What the file at `path` says, which is made when missing; each object is to be sent `times` times.
     pub fn open(path: PathBuf, times: u32) -> io::Result<Self> {
         let text = match std::fs::read_to_string(&path) {
@@ -33,27 +30,24 @@ impl Sent {
         // The last line about an object counts; one that a crash has cut is passed over.
         let objects = text.lines().filter_map(parse).collect();
         let file = anew(&path, &objects)?;
-        Ok(Self { path, file, objects, times })
+        Ok(Self { path, file, sent: Sent::new(objects, times) })
     }
 
     /// Whether an object is to be sent in the contact that began at `contact`.
     pub fn is_due(&self, id: ObjectId, contact: Instant) -> bool {
-        self.objects.get(&id).is_none_or(|(times, last)| *times < self.times && *last < contact)
+        self.sent.is_due(id, contact)
     }
 
     /// It was sent in that contact.
     pub fn note(&mut self, id: ObjectId, contact: Instant) -> io::Result<()> {
-        let times = self.objects.get(&id).map_or(0, |(times, _)| *times).saturating_add(1);
-        self.objects.insert(id, (times, contact));
+        let times = self.sent.note(id, contact);
         self.file.write_all(line(id, times, contact).as_bytes())
     }
 
     /// Only these are still in the spool.
     pub fn retain(&mut self, here: &BTreeSet<ObjectId>) -> io::Result<()> {
-        let before = self.objects.len();
-        self.objects.retain(|id, _| here.contains(id));
-        if self.objects.len() < before {
-            self.file = anew(&self.path, &self.objects)?;
+        if self.sent.retain(here) {
+            self.file = anew(&self.path, self.sent.objects())?;
         }
         Ok(())
     }
@@ -85,20 +79,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sent");
         let (one, two) = (ObjectId([1; 32]), ObjectId([2; 32]));
-        let mut sent = Sent::open(path.clone(), 2).unwrap();
+        let mut sent = SentFile::open(path.clone(), 2).unwrap();
         assert!(sent.is_due(one, Instant(5)));
         sent.note(one, Instant(5)).unwrap();
         sent.note(two, Instant(5)).unwrap();
         assert!(!sent.is_due(one, Instant(5)) && sent.is_due(one, Instant(6)));
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{}", &text[..70])).unwrap();
-        let mut sent = Sent::open(path.clone(), 2).unwrap();
+        let mut sent = SentFile::open(path.clone(), 2).unwrap();
         assert!(!sent.is_due(one, Instant(5)) && sent.is_due(one, Instant(6)));
         sent.note(one, Instant(6)).unwrap();
         assert!(!sent.is_due(one, Instant(7)) && sent.is_due(two, Instant(7)));
         sent.retain(&[one].into()).unwrap();
         sent.note(two, Instant(9)).unwrap();
-        let sent = Sent::open(path, 2).unwrap();
+        let sent = SentFile::open(path, 2).unwrap();
         assert!(!sent.is_due(one, Instant(10)) && !sent.is_due(two, Instant(9)) && sent.is_due(two, Instant(10)));
     }
 }

@@ -2,7 +2,9 @@
 //! Step 11 of the walk.
 //!
 //! A file per block, made of slots: a symbol and a check of it. A slot is there when its check is right, so neither a kill
-//! nor a power cut can make one up, and nothing has to be synced: what is lost is sent again. It must not know codes.
+//! nor a power cut can make one up, and nothing has to be synced: what is lost is sent again. What came lately is in memory, too, so
+//! that a block that came in one go is not read back; and a file that is done with is used again, because making pages for a new one
+//! costs the kernel several times what writing to them does. It must not know codes.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -25,6 +27,9 @@ pub struct SymbolFiles {
     open: BTreeMap<BlockId, Slots>,
     /// Symbols that were put and not written, all of one block and one after the other.
     pending: Option<Pending>,
+    /// Files of blocks that are done with, for the next ones. What is in their slots is of other blocks, so that no check is right.
+    spares: Vec<(PathBuf, File)>,
+    spares_made: u64,
     /// Counts calls, so that the file that was longest without use is closed first, and at which the folder was looked through.
     calls: u64,
     purged_at: u64,
@@ -36,15 +41,23 @@ struct Slots {
     symbols: u32,
     symbol_len: usize,
     used: u64,
+    /// All that is written, while all of it came in this life and there is room.
+    recent: Option<Vec<Run>>,
+}
+
+/// Symbols of a block, one after the other.
+#[derive(Debug)]
+struct Run {
+    first: u32,
+    /// As in the file: each with its check.
+    slots: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Pending {
     block: BlockId,
-    first: u32,
     count: u32,
-    /// What is hashed of each: block, number, symbol.
-    bytes: Vec<u8>,
+    run: Run,
 }
 
 impl SymbolFiles {
@@ -54,7 +67,15 @@ impl SymbolFiles {
     /// What the system says.
     pub fn open(folder: &Path) -> io::Result<Self> {
         make_folders(folder, PRIVATE)?;
-        let files = Self { folder: folder.to_owned(), open: BTreeMap::new(), pending: None, calls: 0, purged_at: 0 };
+        let files = Self {
+            folder: folder.to_owned(),
+            open: BTreeMap::new(),
+            pending: None,
+            spares: Vec::new(),
+            spares_made: 0,
+            calls: 0,
+            purged_at: 0,
+        };
         files.purge(KEPT_FOR, KEPT_LEN_MAX)?;
         Ok(files)
     }
@@ -63,16 +84,19 @@ impl SymbolFiles {
         self.folder.join(block.to_string())
     }
 
-    fn slots(&self, block: BlockId) -> Result<&Slots, StoreError> {
-        self.open.get(&block).ok_or_else(|| StoreError("the block is not open".into()))
-    }
-
     /// Removes what nobody has added to for `age`, and then the oldest, until no more than `len` bytes are there. Blocks that are
     /// open stay.
     fn purge(&self, age: Duration, len: u64) -> io::Result<()> {
         let (mut found, mut sum) = (Vec::new(), 0);
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(SPARE) {
+                if !self.spares.iter().any(|(path, _)| *path == entry.path()) {
+                    // Of an earlier life.
+                    let _ = std::fs::remove_file(entry.path());
+                }
+                continue;
+            }
             let Ok(meta) = entry.metadata() else { continue };
             // Sparse files count by what they take.
             let taken = rustix::fs::stat(entry.path()).map_or(meta.len(), |stat| stat.st_blocks.unsigned_abs() * 512);
@@ -95,21 +119,52 @@ impl SymbolFiles {
     /// Writes what is pending.
     fn flush(&mut self) -> Result<(), StoreError> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
-        let slots = self.slots(pending.block)?;
-        let space = rustix::fs::fstatvfs(&slots.file).map_err(|e| failed(e.into()))?;
-        if space.f_blocks > 0 && space.f_bavail.saturating_mul(space.f_frsize) < KEPT_FREE {
-            return Err(StoreError("the disk is almost full".into()));
+        if !has_room(&self.folder)? {
+            // Nothing is kept for later where there is no room for what is there now.
+            self.spares.drain(..).for_each(|(path, _)| drop(std::fs::remove_file(path)));
+            if !has_room(&self.folder)? {
+                return Err(StoreError("the disk is almost full".into()));
+            }
         }
-        let hashed: Vec<&[u8]> = pending.bytes.chunks_exact(PREFIX_LEN + slots.symbol_len).collect();
-        let mut checks = Vec::with_capacity(hashed.len());
-        h16_many(None, &hashed, &mut checks);
-        let mut out = Vec::with_capacity(pending.bytes.len());
-        for (hashed, check) in hashed.iter().zip(&checks) {
-            out.extend_from_slice(&hashed[PREFIX_LEN..]);
-            out.extend_from_slice(&check[..CHECK_LEN]);
-        }
+        let Pending { block, mut run, .. } = pending;
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
         let slot_len = slots.symbol_len + CHECK_LEN;
-        slots.file.write_all_at(&out, u64::from(pending.first) * slot_len as u64).map_err(failed)
+        let checks = checks(block, &run, slots.symbol_len);
+        for (slot, check) in run.slots.chunks_exact_mut(slot_len).zip(checks) {
+            slot[slots.symbol_len..].copy_from_slice(&check);
+        }
+        slots.file.write_all_at(&run.slots, u64::from(run.first) * slot_len as u64).map_err(failed)?;
+        if let Some(recent) = &mut slots.recent {
+            run.slots.shrink_to_fit();
+            recent.push(run);
+        }
+        Ok(())
+    }
+
+    /// The file of a block, and whether it may have symbols of it.
+    fn file(&mut self, block: BlockId) -> io::Result<(File, bool)> {
+        let (path, mut options) = (self.path(block), OpenOptions::new());
+        let options = options.read(true).write(true).mode(0o600);
+        match options.open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            there => return there.map(|file| (file, true)),
+        }
+        while let Some((spare, file)) = self.spares.pop() {
+            if std::fs::rename(spare, &path).is_ok() {
+                return Ok((file, false));
+            }
+        }
+        options.create(true).truncate(false).open(&path).map(|file| (file, false))
+    }
+
+    /// Keeps in memory no more than there is room for: what was longest without use goes.
+    fn make_room(&mut self) {
+        let len = |slots: &Slots| slots.recent.iter().flatten().map(|run| run.slots.len()).sum::<usize>();
+        while self.open.values().map(len).sum::<usize>() > RECENT_LEN_MAX {
+            let held = self.open.values_mut().filter(|slots| slots.recent.is_some());
+            let Some(oldest) = held.min_by_key(|slots| slots.used) else { return };
+            oldest.recent = None;
+        }
     }
 }
 
@@ -126,47 +181,71 @@ impl SymbolStore for SymbolFiles {
             let oldest = self.open.iter().min_by_key(|(_, slots)| slots.used).map(|(block, _)| *block);
             oldest.and_then(|block| self.open.remove(&block));
         }
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(self.path(block)).map_err(failed)?;
-        self.open.insert(block, Slots { file, symbols, symbol_len, used: self.calls });
+        let (file, is_known) = self.file(block).map_err(failed)?;
         let mut held = Vec::new();
-        self.symbols(block)?(&mut |number, _| held.push(number))?;
+        if is_known {
+            read(&file, block, symbols, symbol_len, &mut |number, _| held.push(number))?;
+        }
+        let recent = held.is_empty().then(Vec::new);
+        self.open.insert(block, Slots { file, symbols, symbol_len, used: self.calls, recent });
         Ok(held)
     }
 
     fn put(&mut self, block: BlockId, number: u32, symbol: &[u8]) -> Result<(), StoreError> {
-        let follows = |p: &Pending| p.block == block && p.first + p.count == number && p.count < PENDING_MAX;
+        let follows = |p: &Pending| p.block == block && p.run.first + p.count == number && p.count < PENDING_MAX;
         if self.pending.as_ref().is_some_and(|pending| !follows(pending)) {
             self.flush()?;
         }
         self.calls += 1;
         let calls = self.calls;
-        let slots = self.open.get_mut(&block).ok_or_else(|| StoreError("the block is not open".into()))?;
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
         if number >= slots.symbols || symbol.len() != slots.symbol_len {
             return Err(StoreError("a symbol that the block does not have".into()));
         }
         slots.used = calls;
-        let pending = self.pending.get_or_insert_with(|| Pending { block, first: number, count: 0, bytes: Vec::new() });
+        let room = (symbol.len() + CHECK_LEN) * PENDING_MAX as usize;
+        let run = || Run { first: number, slots: Vec::with_capacity(room) };
+        let pending = self.pending.get_or_insert_with(|| Pending { block, count: 0, run: run() });
         pending.count += 1;
-        pending.bytes.extend_from_slice(&block.0);
-        pending.bytes.extend_from_slice(&number.to_le_bytes());
-        pending.bytes.extend_from_slice(symbol);
+        pending.run.slots.extend_from_slice(symbol);
+        pending.run.slots.extend_from_slice(&[0; CHECK_LEN]);
+        if self.calls.is_multiple_of(ROOM_EVERY) {
+            self.make_room();
+        }
         Ok(())
     }
 
     fn symbols(&mut self, block: BlockId) -> Result<Symbols, StoreError> {
         self.flush()?;
-        let Slots { file, symbols, symbol_len, .. } = self.slots(block)?;
-        let (file, symbols, symbol_len) = (file.try_clone().map_err(failed)?, *symbols, *symbol_len);
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
+        if let Some(recent) = slots.recent.take() {
+            let symbol_len = slots.symbol_len;
+            return Ok(Box::new(move |show| {
+                for run in recent {
+                    let slots = run.slots.chunks_exact(symbol_len + CHECK_LEN).zip(run.first..);
+                    slots.for_each(|(slot, number)| show(number, &slot[..symbol_len]));
+                }
+                Ok(())
+            }));
+        }
+        let (file, symbols, symbol_len) = (slots.file.try_clone().map_err(failed)?, slots.symbols, slots.symbol_len);
         Ok(Box::new(move |show| read(&file, block, symbols, symbol_len, show)))
     }
 
     fn remove(&mut self, block: BlockId) {
         self.pending.take_if(|pending| pending.block == block);
-        self.open.remove(&block);
+        let (path, slots) = (self.path(block), self.open.remove(&block));
+        let fits = |file: &File| file.metadata().is_ok_and(|meta| meta.len() <= SPARE_LEN_MAX);
+        if let Some(Slots { file, .. }) = slots.filter(|slots| self.spares.len() < SPARES_MAX && fits(&slots.file)) {
+            self.spares_made += 1;
+            let spare = self.folder.join(format!("{SPARE}{}", self.spares_made));
+            if std::fs::rename(&path, &spare).is_ok() {
+                self.spares.push((spare, file));
+                return;
+            }
+        }
         // One that stays costs space, and is used again if the block comes again.
-        let _ = std::fs::remove_file(self.path(block));
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -175,6 +254,12 @@ impl Drop for SymbolFiles {
         // What is lost is sent again.
         let _ = self.flush();
     }
+}
+
+/// Whether the disk has room for more symbols.
+fn has_room(folder: &Path) -> Result<bool, StoreError> {
+    let space = rustix::fs::statvfs(folder).map_err(|e| failed(e.into()))?;
+    Ok(space.f_blocks == 0 || space.f_bavail.saturating_mul(space.f_frsize) >= KEPT_FREE)
 }
 
 /// Shows the symbols of a file whose checks are right.
@@ -186,33 +271,39 @@ fn read(
     show: &mut dyn FnMut(u32, &[u8]),
 ) -> Result<(), StoreError> {
     let slot_len = symbol_len + CHECK_LEN;
-    let mut buffer = vec![0; (READ_LEN / slot_len).max(1) * slot_len];
-    let (mut number, mut at) = (0, 0);
-    let (mut hashed, mut checks) = (Vec::with_capacity(buffer.len() * 2), Vec::new());
-    while number < symbols {
-        let read = read_up_to(file, at, &mut buffer).map_err(failed)?;
-        let slots = || buffer[..read].chunks_exact(slot_len).zip(number..symbols);
-        hashed.clear();
-        checks.clear();
-        for (slot, number) in slots() {
-            hashed.extend_from_slice(&block.0);
-            hashed.extend_from_slice(&number.to_le_bytes());
-            hashed.extend_from_slice(&slot[..symbol_len]);
-        }
-        h16_many(None, &hashed.chunks_exact(PREFIX_LEN + symbol_len).collect::<Vec<_>>(), &mut checks);
-        for ((slot, number), check) in slots().zip(&checks) {
+    let mut run = Run { first: 0, slots: vec![0; (READ_LEN / slot_len).max(1) * slot_len] };
+    let mut at = 0;
+    while run.first < symbols {
+        let len = read_up_to(file, at, &mut run.slots).map_err(failed)?;
+        let is_last = len < run.slots.len();
+        run.slots.truncate(len);
+        let found = run.slots.chunks_exact(slot_len).zip(run.first..symbols);
+        for ((slot, number), check) in found.zip(checks(block, &run, symbol_len)) {
             let (symbol, stored) = slot.split_at(symbol_len);
-            if check[..CHECK_LEN] == *stored {
+            if *stored == check {
                 show(number, symbol);
             }
         }
-        number += u32::try_from(checks.len()).unwrap_or(u32::MAX);
-        if read < buffer.len() {
+        if is_last {
             break;
         }
-        at += read as u64;
+        run.first += u32::try_from(len / slot_len).unwrap_or(u32::MAX);
+        at += len as u64;
     }
     Ok(())
+}
+
+/// The checks of the symbols of a run: they belong to this block, and each to its number.
+fn checks(block: BlockId, run: &Run, symbol_len: usize) -> impl Iterator<Item = [u8; CHECK_LEN]> + use<> {
+    let (mut key, mut digests) = ([0; 32], Vec::new());
+    key[..16].copy_from_slice(&block.0);
+    let symbols: Vec<&[u8]> = run.slots.chunks_exact(symbol_len + CHECK_LEN).map(|slot| &slot[..symbol_len]).collect();
+    h16_many(Some(&key), &symbols, &mut digests);
+    let check = |(digest, number): ([u8; 16], u32)| {
+        let head = digest.first_chunk().copied().unwrap_or_default();
+        (u64::from_le_bytes(head) ^ u64::from(number)).to_le_bytes()
+    };
+    digests.into_iter().zip(run.first..).map(check)
 }
 
 /// Reads until `buffer` is full or the file ends.
@@ -229,20 +320,30 @@ fn read_up_to(file: &File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+fn not_open() -> StoreError {
+    StoreError("the block is not open".into())
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 fn failed(e: io::Error) -> StoreError {
     StoreError(plain(&e.to_string()))
 }
 
 const CHECK_LEN: usize = 8;
-/// What is hashed before the symbol: block and number.
-const PREFIX_LEN: usize = 16 + 4;
 /// Bytes read at a time.
 const READ_LEN: usize = 256 << 10;
 /// Symbols written at a time: as many as a kill may cost, half a hundredth of an 8 MiB block.
 const PENDING_MAX: u32 = 32;
 /// What the folder leaves to others: without room for its counters a link cannot go on.
 const KEPT_FREE: u64 = 4 << 20;
+/// Bytes of symbols kept in memory, too: two packs, so that a receiver with one that is being rebuilt stays within its share.
+const RECENT_LEN_MAX: usize = 17 << 20;
+/// That is looked at once in so many calls.
+const ROOM_EVERY: u64 = 64;
+/// Files kept for blocks to come: their names, how many, and how long each may be.
+const SPARE: &str = "spare-";
+const SPARES_MAX: usize = 4;
+const SPARE_LEN_MAX: u64 = 16 << 20;
 /// Files open at a time.
 const OPEN_MAX: usize = 256;
 /// The folder is looked through once in so many calls.
@@ -327,6 +428,51 @@ mod tests {
         assert_eq!(there(), [2, 3, 4, 5], "the first is nine days old; the second is open");
         store.purge(Duration::MAX, 250_000).unwrap();
         assert_eq!(there(), [2, 5]);
+    }
+
+    #[test]
+    fn a_file_that_is_used_again_holds_nothing_of_the_block_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (BlockId([1; 16]), BlockId([2; 16]));
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        assert_eq!(SymbolStore::open(&mut store, one, 100, 1436), Ok(vec![]));
+        (0..100).for_each(|n| store.put(one, n, &[n as u8; 1436]).unwrap());
+        assert_eq!(held(&mut store, one).len(), 100);
+        store.remove(one);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the file is kept");
+        assert_eq!(SymbolStore::open(&mut store, two, 100, 1436), Ok(vec![]));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "and used");
+        store.put(two, 7, &[9; 1436]).unwrap();
+        // From memory, and then from the disk.
+        assert_eq!(held(&mut store, two), [(7, vec![9; 1436])]);
+        assert_eq!(held(&mut store, two), [(7, vec![9; 1436])]);
+        store.remove(two);
+        drop(store);
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no longer than a life");
+        assert_eq!(SymbolStore::open(&mut store, two, 100, 1436), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_in_memory_is_read_from_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        let (block, count) = (|n: u8| BlockId([n; 16]), 8 << 10);
+        for n in 1..=3 {
+            SymbolStore::open(&mut store, block(n), count, 1024).unwrap();
+            (0..count as u32).for_each(|i| store.put(block(n), i, &[n; 1024]).unwrap());
+        }
+        let in_memory = |store: &SymbolFiles, n| store.open[&block(n)].recent.is_some();
+        assert!(!in_memory(&store, 1) && in_memory(&store, 2) && in_memory(&store, 3));
+        for n in 1..=3 {
+            let held = held(&mut store, block(n));
+            assert!(held.len() == count && held.iter().all(|(_, symbol)| symbol == &[n; 1024]));
+        }
+        // One that is held in part from before is not in memory.
+        drop(store);
+        let mut store = SymbolFiles::open(dir.path()).unwrap();
+        assert_eq!(SymbolStore::open(&mut store, block(1), count, 1024).unwrap().len(), count);
+        assert!(!in_memory(&store, 1));
     }
 
     #[test]

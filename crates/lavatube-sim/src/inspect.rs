@@ -15,6 +15,7 @@ use lavatube_vault::Vault;
 use crate::atlas::Placed;
 use crate::chance::Chance;
 use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
+use crate::link::Reading;
 use crate::reader::{self, LookError};
 use crate::seams::far::SimFar;
 use crate::seams::state::SimState;
@@ -114,6 +115,58 @@ impl World {
         seen::accounted(&all, log, &stripped, &listed.snapshot, &outcome)
     }
 
+    /// Reads over the link, with what has come so far. What is given is exact; gives what was told not to be there, if anything was.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn read_far(&self, reading: &Reading) -> Result<Option<String>, String> {
+        let looked = reader::look_far(&reading.distant, &self.read, |fetcher| Ok(self.far_snapshots(fetcher, reading)));
+        looked.unwrap_or_else(|e| Ok(Some(format!("the vault cannot be read: {e}"))))
+    }
+
+    fn far_snapshots(&self, fetcher: &mut Fetcher<'_>, reading: &Reading) -> Result<Option<String>, String> {
+        let listing = match reader::list(fetcher) {
+            Ok(listing) => listing,
+            Err(e) => return Ok(Some(e.to_string())),
+        };
+        let mut told = listing.unreadable.first().map(|(place, e)| format!("snapshot {}: {e}", place.id.short()));
+        told = told.or_else(|| listing.refused.first().map(|r| format!("manifest {}: {}", r.id.short(), r.reason)));
+        let (wish, all) = (reading.wish, &listing.snapshots);
+        if told.is_none() {
+            visible::listed(&listing, &self.due_to(reading))?;
+        }
+        let other = Chance::new(wish.draw).index(all.len());
+        for (n, listed) in all.iter().enumerate() {
+            let is_wanted = |depth| depth == Depth::All || n + 1 == all.len() || n == other;
+            if wish.depth.is_some_and(is_wanted) {
+                let lacks = self.far_snapshot(fetcher, listed).map_err(|e| self.blame(listed, &e))?;
+                told = told.or(lacks.map(|what| self.blame(listed, &what)));
+            }
+        }
+        Ok(told)
+    }
+
+    /// The snapshots that whoever reads must be shown: what this machine made or lists, and what the vault had from the beginning.
+    fn due_to(&self, reading: &Reading) -> Vec<Reported> {
+        let mut due = self.reported.clone();
+        let knows = if reading.wish.is_own { !self.forgot } else { false };
+        let is_shown = knows || (reading.wish.refreshes && !reading.spooled);
+        due.iter_mut().for_each(|r| r.is_due &= is_shown);
+        due
+    }
+
+    fn far_snapshot(&self, fetcher: &mut Fetcher<'_>, listed: &Listed) -> Result<Option<String>, String> {
+        let log = self.logs.get(&listed.snapshot.time).ok_or("nobody took it")?;
+        let (sink, outcome) = match reader::restore(fetcher, listed.place.id) {
+            Ok(restored) => restored,
+            Err(e) => return Ok(Some(e.to_string())),
+        };
+        let (all, stripped) = (sink.all(), self.stripped());
+        exact::as_read(&all, log, &stripped, &outcome)?;
+        seen::accounted(&all, log, &stripped, &listed.snapshot, &outcome)?;
+        Ok(visible::whole(&outcome).err())
+    }
+
     fn blame(&self, listed: &Listed, what: &str) -> String {
         let reported = self.reported.iter().any(|r| r.id == listed.place.id);
         let word = if reported { "reported" } else { "visible though never reported" };
@@ -145,6 +198,20 @@ impl World {
             gone.insert(chance.index(self.drives.len()));
         }
         self.inspect(&gone, Depth::All, chance).map_err(|e| format!("with drives {gone:?} gone: {e}"))
+    }
+
+    /// The end where no word ever came back: whatever is given is exact; and if all is there, all is as it should be.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn inspect_one_way(&self, chance: &mut Chance) -> Verdict {
+        let (vault, report) = self.open_quietly(&BTreeSet::new())?;
+        calm::whole(&vault, &report)?;
+        let all = self.machine.spool.ids().into_iter().all(|id| vault.contains(id));
+        drop(vault);
+        self.wires.tell(|| format!("  whether all is there: {all}"));
+        self.inspect_loss()?;
+        if all && !self.forgot { self.inspect(&BTreeSet::new(), Depth::All, chance) } else { Ok(()) }
     }
 
     /// After damage beyond the promise: whatever is given is exact, and whatever is not given is named.

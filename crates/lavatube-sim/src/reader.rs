@@ -2,18 +2,22 @@
 //!
 //! It must not know crashes, nor what the truth is.
 
+use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, ObjectId, Verified};
 use lavatube_client::browse::{self, Listing};
+use lavatube_client::cards::CARDS;
 use lavatube_client::catalog::{Catalog, CatalogError};
 use lavatube_client::check::{self, CheckError, Structure};
+use lavatube_client::distant::{Distant, Here};
+use lavatube_client::far::Far;
 use lavatube_client::fetch::{Archive, Fetcher};
 use lavatube_client::frame::FrameError;
 use lavatube_client::layers::TreeError;
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError};
 use lavatube_client::restore::{self, Outcome, Overwrite, RestoreError, RestoreRequest};
-use lavatube_client::state::{State, StateError};
+use lavatube_client::state::{State, StateError, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
@@ -21,6 +25,7 @@ use lavatube_seal::{ReadKeys, Reads};
 use lavatube_vault::{Drive, DriveState, MendError, OpenReport, Vault};
 
 use crate::book::Book;
+use crate::link::Side;
 use crate::seams::far::SimFar;
 use crate::seams::sink::SimSink;
 
@@ -67,6 +72,18 @@ fn certified_cards(far: &SimFar, keys: &ReadKeys) -> Vec<DepositorCard> {
     vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard).filter_map(|o| card(o.id, o.len)).collect()
 }
 
+/// Those of `cards` that the read key's authority certified, and of the copies in the state.
+fn certified(cards: &[Vec<u8>], state: &dyn State, keys: &ReadKeys) -> Vec<DepositorCard> {
+    let certified = |bytes: &[u8]| {
+        let signed = SignedCard::decode(bytes).ok()?;
+        keys.verify_card(&signed).ok()?;
+        Some(signed.card)
+    };
+    let names = state.list(CARDS).unwrap_or_default();
+    let copies = names.iter().filter_map(|name| read_all(state, name, CARD_LEN_MAX as u64).ok().flatten());
+    cards.iter().cloned().chain(copies).filter_map(|bytes| certified(&bytes)).collect()
+}
+
 /// Learns what the vault holds into `state`, then looks with `f`.
 ///
 /// # Errors
@@ -77,7 +94,30 @@ pub fn look<T>(
     keys: &ReadKeys,
     f: impl FnOnce(&mut Fetcher<'_>) -> Result<T, LookError>,
 ) -> Result<T, LookError> {
-    let cards = certified_cards(far, keys);
+    look_with(far, &certified_cards(far, keys), state, keys, f)
+}
+
+/// The same with a vault that is distant.
+///
+/// # Errors
+/// [`LookError`] when vault or state fail.
+pub fn look_far<T>(
+    far: &Distant<Side>,
+    keys: &ReadKeys,
+    f: impl FnOnce(&mut Fetcher<'_>) -> Result<T, LookError>,
+) -> Result<T, LookError> {
+    let state = far.here().state();
+    let cards = certified(&far.cards().map_err(SessionsError::from)?, state, keys);
+    look_with(far, &cards, state, keys, f)
+}
+
+fn look_with<T>(
+    far: &dyn Far,
+    cards: &[DepositorCard],
+    state: &dyn State,
+    keys: &ReadKeys,
+    f: impl FnOnce(&mut Fetcher<'_>) -> Result<T, LookError>,
+) -> Result<T, LookError> {
     let card = |id: &lavatube_base::DepositorId| cards.iter().find(|c| c.id() == *id).cloned();
     let sessions = Sessions::load(far, state, &card, keys)?;
     let mut catalog = Catalog::open(state)?;
@@ -109,6 +149,11 @@ pub fn restore(fetcher: &mut Fetcher<'_>, snapshot: ChunkId) -> Result<(SimSink,
         doubt: false,
         booted: WallTime::default(),
     };
+    if fetcher.archive().far.is_distant() {
+        let plan = restore::Plan::of_restore(fetcher, &request, &|_, _, _| false).map_err(RestoreError::from)?;
+        // What cannot be asked for now is not there now.
+        let _ = fetcher.archive().far.want(&plan.parts(fetcher));
+    }
     let outcome = restore::restore(fetcher, &sink, request, &Meter::default())?;
     Ok((sink, outcome))
 }

@@ -87,7 +87,8 @@ impl World {
     fn onlook(&mut self, chance: &mut Chance) -> Verdict {
         sealed::nothing_in_clear(&self.wires)?;
         numbered::once(&self.book)?;
-        if self.plan.beyond_promise == 1 {
+        // Where no word comes back, what is there may build on what is not.
+        if self.plan.beyond_promise == 1 || self.is_one_way() {
             return self.inspect_loss();
         }
         self.inspect(&BTreeSet::new(), Depth::Two, chance)
@@ -319,6 +320,9 @@ impl World {
         calm::repaired(&repaired)?;
         sealed::nothing_in_clear(&self.wires)?;
         numbered::once(&self.book)?;
+        if self.is_one_way() {
+            return self.inspect_one_way(chance);
+        }
         self.inspect_calm(chance)
     }
 }

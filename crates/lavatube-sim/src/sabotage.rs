@@ -26,6 +26,14 @@ pub enum Sabotage {
     SpoolLetsGoUnreceipted,
     /// Symbols that came in are in memory only.
     SymbolsAreNotWritten,
+    /// The desk believes pieces that were written before the power failed.
+    OldPiecesAreBelieved,
+    /// The desk does not show some errands to whoever turns the link.
+    ErrandsAreForgotten,
+    /// Where no word comes back, an object is noted as sent when it is begun.
+    SentIsNotedEarly,
+    /// Where no word comes back, the spool lets go of what was sent.
+    SpoolLetsGoWhenSent,
 }
 
 impl Sabotage {
@@ -39,11 +47,15 @@ impl Sabotage {
     ];
 
     /// Those of a link: for worlds that have one.
-    pub const OF_LINK: [Self; 5] = [
+    pub const OF_LINK: [Self; 9] = [
         Self::CountersAreReservedLate,
         Self::ReplaysCount,
         Self::FarEndAcceptsEarly,
         Self::SpoolLetsGoUnreceipted,
         Self::SymbolsAreNotWritten,
+        Self::OldPiecesAreBelieved,
+        Self::ErrandsAreForgotten,
+        Self::SentIsNotedEarly,
+        Self::SpoolLetsGoWhenSent,
     ];
 }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use lavatube_base::sign::EdSigner;
 use lavatube_base::time::WallTime;
-use lavatube_base::{ChunkId, DriveId, ObjectId, VaultId};
+use lavatube_base::{ChunkId, DepositorId, DriveId, ObjectId, VaultId};
 use lavatube_client::courier::Promise;
 use lavatube_client::far::Signer;
+use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::drive_card::SlotCard;
 use lavatube_format::key_file::Secret;
 use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root};
@@ -280,6 +281,18 @@ impl World {
             self.machine.deposit = new_keys(&self.root, &self.wires, self.seed, self.machines)?;
         }
         Ok(())
+    }
+
+    /// Whether no word ever comes back from the vault.
+    pub fn is_one_way(&self) -> bool {
+        self.crossing.as_ref().is_some_and(Crossing::is_one_way)
+    }
+
+    /// Whose card an object of the vault is, if it is one.
+    pub fn card_of(&self, id: ObjectId, vault: &Vault) -> Option<DepositorId> {
+        let mut bytes = Vec::new();
+        vault.read(id, 0..vault.find(id)?.len, &mut bytes).ok()?;
+        SignedCard::decode(&bytes).ok().map(|signed| signed.card.id())
     }
 
     /// Objects that have a receipt.

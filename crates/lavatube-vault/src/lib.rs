@@ -13,6 +13,7 @@
 //! | `stripe`, `placement` | an object becomes shards; which drive gets which |
 //! | `journal`, `index`, `receipt` | what is durable, in order; where it lies; the signed word for it |
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
+//! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
 //! | `examine`, `mend`, `status` | how an object is; makes it whole again; how the vault is |
 
 mod create;
@@ -24,6 +25,7 @@ mod index;
 mod journal;
 mod mend;
 mod open;
+pub mod parcels;
 mod placement;
 mod read;
 mod readme;
@@ -32,6 +34,7 @@ mod row;
 mod scan;
 mod status;
 mod stripe;
+pub mod worker;
 
 use std::borrow::Cow;
 use std::sync::Mutex;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Crates by floor, from the ground up. A crate may depend on lower floors only.
 const FLOORS: &[&[&str]] = &[
     &["lavatube-base", "lavatube-codes"],
-    &["lavatube-bundle", "lavatube-channel", "lavatube-format", "lavatube-seal"],
+    &["lavatube-bundle", "lavatube-channel", "lavatube-format", "lavatube-odds", "lavatube-seal"],
     &["lavatube-client", "lavatube-link", "lavatube-vault"],
     &["lavatube-node", "lavatube-s3", "lavatube-dash"],
     &["lavatube-cli", "lavatube-emulator", "lavatube-sim"],

@@ -13,6 +13,7 @@ pub mod ls;
 pub mod node;
 pub mod pair;
 pub mod ping;
+pub mod plan;
 pub mod rehearse;
 pub mod restore;
 pub mod seed;

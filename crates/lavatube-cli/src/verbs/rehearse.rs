@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::drives::{self, ShapeArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
+use crate::quantities;
 use crate::roots::{self, Excluder, Ours};
 use crate::screen::Screen;
 use crate::settings::Settings;
@@ -71,7 +72,7 @@ pub struct RehearseArgs {
     #[arg(long, value_name = "TIME@SHARE", value_parser = blackout)]
     blackout: Vec<Blackout>,
     /// Lose this share of all packets instead of the link's own, such as 5%
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = quantities::share)]
     loss: Option<f64>,
     /// What befalls packets is drawn from this number
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -93,28 +94,15 @@ fn links() -> PossibleValuesParser {
     PossibleValuesParser::new(PRESETS.iter().map(value))
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    let percent = text.strip_suffix('%').and_then(|n| n.trim().parse::<f64>().ok());
-    percent.filter(|n| (0.0..100.0).contains(n)).map(|n| n / 100.0).ok_or_else(|| "a share is 0% to 99%".into())
-}
-
 fn blackout(text: &str) -> Result<Blackout, String> {
     let bad = || "a blackout is TIME@SHARE, such as 14d@50% or 90m@10%".to_owned();
     let (lasts, after) = text.split_once('@').ok_or_else(bad)?;
-    let unit = lasts.chars().last().ok_or_else(bad)?;
-    let number: f64 = lasts.strip_suffix(unit).and_then(|n| n.parse().ok()).ok_or_else(bad)?;
-    let seconds = match unit {
-        'd' => 86_400.0,
-        'h' => 3600.0,
-        'm' => 60.0,
-        's' => 1.0,
-        _ => return Err(bad()),
-    };
-    let lasts = Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+    let seconds = quantities::seconds(lasts).map_err(|_| bad())?;
+    let lasts = Duration::try_from_secs_f64(seconds).map_err(|_| bad())?;
     if lasts > BLACKOUT_MAX {
         return Err("a blackout lasts 365 days at most".into());
     }
-    Ok(Blackout { after: share(after)?, lasts })
+    Ok(Blackout { after: quantities::share(after)?, lasts })
 }
 
 /// Rehearses.
@@ -294,7 +282,5 @@ mod tests {
         for bad in ["14d", "14@50%", "d@50%", "14d@50", "-1d@50%", "14d@150%", "999d@5%", "é@1%", "@", ""] {
             assert!(blackout(bad).is_err(), "{bad}");
         }
-        assert_eq!(share("5%"), Ok(0.05));
-        assert!(share("100%").is_err() && share("5").is_err());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Why: the crate transforms whole symbols, 12 MB for 8 MiB, and finds them in memory at each layer. Here 64 bytes of every symbol
 //! go through all layers in the second-level cache. Field, basis and skews are the crate's tables; the crate is the oracle of the
-//! tests, and what other machines use. It must not know datagrams. Steps 9 and 12 of the walk.
+//! tests, and what other machines use. Few missing symbols are cheaper to solve for than to transform for ([`few`]). It must not
+//! know datagrams. Steps 9 and 12 of the walk.
 
 use std::sync::OnceLock;
 
@@ -12,30 +13,16 @@ use reed_solomon_simd::engine::{GF_BITS, GF_MODULUS, GF_ORDER};
 
 use super::{Rebuild, Shape};
 
+mod few;
+
 /// The first `count` repair symbols.
 pub fn repair(lanes: Lanes, shape: &Shape, block: &[u8], count: usize) -> Vec<u8> {
-    let (len, r, skews) = (shape.symbol_len, shape.r, skews(shape.k.next_multiple_of(shape.r) + shape.r));
+    let len = shape.symbol_len;
     let mut out = vec![0; count * len];
-    let mut columns = Columns::new(2 * r);
+    let mut columns = Columns::new(2 * shape.r);
     for at in (0..len).step_by(COLUMNS * LANE_LEN) {
         let width = (COLUMNS * LANE_LEN).min(len - at);
-        for first in (0..shape.k).step_by(r) {
-            for row in 0..r {
-                columns.put(r + row, shape.source(block, first + row), at, width);
-            }
-            for column in columns.used(width) {
-                let (sums, chunk) = column.split_at_mut(r);
-                lanes.inverse(chunk, &skews[first + r..first + 2 * r - 1]);
-                if first == 0 {
-                    sums.copy_from_slice(chunk);
-                } else {
-                    sums.iter_mut().zip(&*chunk).for_each(|(sum, lane)| add(sum, lane));
-                }
-            }
-        }
-        for column in columns.used(width) {
-            lanes.fft(&mut column[..r], &skews[..r - 1]);
-        }
+        repair_columns(lanes, shape, |number| shape.source(block, number), count, &mut columns, (at, width));
         for (row, symbol) in out.chunks_exact_mut(len).enumerate() {
             columns.get(row, &mut symbol[at..at + width]);
         }
@@ -43,8 +30,48 @@ pub fn repair(lanes: Lanes, shape: &Shape, block: &[u8], count: usize) -> Vec<u8
     out
 }
 
+/// Bytes `at..at + width` of the first `count` repair symbols of these sources, as the first rows of `columns`.
+fn repair_columns<'a>(
+    lanes: Lanes,
+    shape: &Shape,
+    source: impl Fn(usize) -> &'a [u8],
+    count: usize,
+    columns: &mut Columns,
+    (at, width): (usize, usize),
+) {
+    let (r, skews) = (shape.r, skews(shape.k.next_multiple_of(shape.r) + shape.r));
+    for first in (0..shape.k).step_by(r) {
+        for row in 0..r {
+            columns.put(r + row, source(first + row), at, width);
+        }
+        for column in columns.used(width) {
+            let (sums, chunk) = column.split_at_mut(r);
+            lanes.inverse(chunk, &skews[first + r..first + 2 * r - 1]);
+            if first == 0 {
+                sums.copy_from_slice(chunk);
+            } else {
+                sums.iter_mut().zip(&*chunk).for_each(|(sum, lane)| add(sum, lane));
+            }
+        }
+    }
+    // At the first points of the space, the first butterfly of each layer changes nothing: what lies behind is not needed.
+    let rows = count.next_power_of_two().min(r);
+    for column in columns.used(width) {
+        lanes.fft(&mut column[..rows], &skews[..rows - 1]);
+    }
+}
+
 /// Fills in the source symbols that are missing.
 pub fn decode(lanes: Lanes, rebuild: &mut Rebuild) {
+    if few::is_few(&rebuild.shape, rebuild.repair_numbers.len()) {
+        few::decode(lanes, rebuild);
+    } else {
+        decode_all(lanes, rebuild);
+    }
+}
+
+/// [`decode`], whatever is missing.
+pub fn decode_all(lanes: Lanes, rebuild: &mut Rebuild) {
     let Shape { k, r, symbol_len: len, .. } = rebuild.shape;
     let n = (k + r).next_power_of_two();
     // Repair symbols come first here; what lies behind the last source symbol is known to be zeros.
@@ -113,6 +140,15 @@ impl Columns {
                 Some(whole) if width - start >= LANE_LEN => *lane = *whole,
                 _ => *lane = spread(part, LANE_LEN.min(width - start)),
             }
+        }
+    }
+
+    /// Adds bytes `at..at + width` of a symbol to a row.
+    fn add(&mut self, row: usize, symbol: &[u8], at: usize, width: usize) {
+        let symbol = symbol.get(at..at + width).unwrap_or_default();
+        for (i, part) in symbol.chunks(LANE_LEN).enumerate() {
+            let whole = part.first_chunk().copied();
+            add(&mut self.lanes[i * self.rows + row], &whole.unwrap_or_else(|| spread(part, part.len())));
         }
     }
 

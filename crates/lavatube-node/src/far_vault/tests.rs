@@ -1,6 +1,10 @@
 use std::path::{Path, PathBuf};
 
+use lavatube_client::desk::Desk;
+use lavatube_client::distant::ASKED_AGAIN;
+use lavatube_client::far::Far;
 use lavatube_format::message::Page;
+use lavatube_format::shard::ObjectKind;
 
 use super::*;
 use crate::depositor::VaultPlan;
@@ -8,18 +12,18 @@ use crate::embedded::DriveSpec;
 use crate::stage;
 
 /// A far vault that nobody turns the link to, and the desk at which something is wanted of it.
-fn far(folder: &Path) -> (FarVault, Desk) {
+fn far(folder: &Path) -> (FarVault, DirectoryDesk) {
     let drive =
         |i| DriveSpec { folder: PathBuf::from(format!("d{i}")), label: format!("d{i}"), ..DriveSpec::default() };
     let stage = stage::set(folder, &VaultPlan { k: 2, m: 1, drives: (0..3).map(drive).collect() }).unwrap();
     let asking = Asking { refresh: false, patience: Some(Duration::from_secs(4)) };
     let vault = FarVault::open(&stage.near, "a test", asking, Duration::ZERO).unwrap();
-    let desk = Desk::open(vault.state.folder()).unwrap();
+    let desk = DirectoryDesk::open(vault.state().folder()).unwrap();
     (vault, desk)
 }
 
 /// Does with each errand what `answer` does, `n` times.
-fn answer(desk: &Desk, n: usize, answer: impl Fn(&Desk)) {
+fn answer(desk: &DirectoryDesk, n: usize, answer: impl Fn(&DirectoryDesk)) {
     for _ in 0..n {
         let number = loop {
             match desk.asked().unwrap().first() {

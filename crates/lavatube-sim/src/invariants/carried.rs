@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use lavatube_base::digest::h16;
 use lavatube_base::{BlockId, ObjectId};
 use lavatube_format::datagram::COUNTER_MAX;
 
@@ -28,11 +29,26 @@ struct End {
     answered: BTreeSet<BlockId>,
 }
 
+/// What passed at a near end from which no word comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// An object is begun to be sent.
+    Begun(ObjectId),
+    /// It was sent, and does not arrive once in so many times.
+    Spent {
+        /// The object.
+        id: ObjectId,
+        /// In how many times.
+        one_in: u64,
+    },
+}
+
 /// What passed on a link.
 pub struct Watch {
+    passed: Vec<Passed>,
     ends: [End; 2],
-    /// Blocks that were handed to an engine to be sent: by whom, and a digest of their bytes.
-    blocks: BTreeMap<BlockId, (usize, [u8; 32])>,
+    /// Blocks that were handed to an engine to be sent: by whom, and their length.
+    blocks: BTreeMap<BlockId, (usize, u64)>,
     book: Arc<Book>,
     wires: Arc<Wires>,
     wrong: Option<String>,
@@ -42,7 +58,7 @@ impl Watch {
     /// Nothing has passed yet.
     pub fn new(book: &Arc<Book>, wires: &Arc<Wires>) -> Self {
         let (book, wires) = (book.clone(), wires.clone());
-        Self { ends: Default::default(), blocks: BTreeMap::new(), book, wires, wrong: None }
+        Self { passed: Vec::new(), ends: Default::default(), blocks: BTreeMap::new(), book, wires, wrong: None }
     }
 
     /// The first thing that was wrong.
@@ -66,9 +82,9 @@ impl Watch {
         self.ends[end].floor = floor;
     }
 
-    /// A block is handed to the engine of `end` to be sent.
-    pub fn submitted(&mut self, end: usize, id: BlockId, bytes: &[u8]) {
-        self.blocks.insert(id, (end, *blake3::hash(bytes).as_bytes()));
+    /// A block is handed to the engine of `end` to be sent. Its id is a digest of its bytes.
+    pub fn submitted(&mut self, end: usize, id: BlockId, len: u64) {
+        self.blocks.insert(id, (end, len));
     }
 
     /// A datagram leaves `end`, whose disk says that counters below `reserved` are reserved.
@@ -118,7 +134,9 @@ impl Watch {
         let wrong = match self.blocks.get(&id) {
             None => Some("that nobody sent"),
             Some((from, _)) if *from == end => Some("that it sent itself"),
-            Some((_, digest)) if blake3::hash(bytes).as_bytes() != digest => Some("with other bytes than were sent"),
+            Some((_, len)) if BlockId(h16(&[bytes])) != id || bytes.len() as u64 != *len => {
+                Some("with other bytes than were sent")
+            }
             Some(_) if self.ends[end].answered.contains(&id) => Some("that it has answered for good"),
             Some(_) => None,
         };
@@ -130,6 +148,16 @@ impl Watch {
     /// `end` has answered for good.
     pub fn answered(&mut self, end: usize, id: BlockId) {
         self.ends[end].answered.insert(id);
+    }
+
+    /// Something passed at the near end.
+    pub fn passes(&mut self, what: Passed) {
+        self.passed.push(what);
+    }
+
+    /// What passed there since this was last asked.
+    pub fn passed(&mut self) -> Vec<Passed> {
+        std::mem::take(&mut self.passed)
     }
 
     /// The far end is said to have an object.

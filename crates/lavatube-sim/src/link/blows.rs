@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 
+use super::errands::Wish;
 use super::weather::{Weather, share};
 use crate::chance::Chance;
 
@@ -35,6 +36,8 @@ pub enum Blow {
     Move,
     /// The drives that were away are there again.
     DrivesComeBack,
+    /// Somebody begins to read.
+    Read(Wish),
 }
 
 /// What strikes from `start` on, within `span`, in order.
@@ -59,6 +62,8 @@ pub fn draw(weather: &Weather, start: Instant, span: Duration, chance: &mut Chan
     some(weather.attacks, 6, chance, &|chance| Blow::Attack(1 + chance.below(8)));
     some(weather.moves, 2, chance, &|_| Blow::Move);
     some(1000, 0, chance, &|_| Blow::DrivesComeBack);
+    let mut own = Chance::new(chance.draw());
+    some(weather.reads, 4, &mut own, &|chance| Blow::Read(Wish::draw(chance)));
     out.sort_by_key(|(at, _)| *at);
     out
 }

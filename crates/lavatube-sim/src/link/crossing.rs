@@ -15,34 +15,43 @@ use lavatube_client::ledger;
 use super::blows::{self, Blow};
 use super::disk::{LinkDisk, PENDING_MAX};
 use super::driver::Driver;
+use super::errands::OneWayBook;
 use super::far::Far;
-use super::near::Near;
+use super::near::{self, Near};
+use super::reading::Reading;
 use super::sky::Sky;
 use super::weather::{Weather, share};
 use crate::chance::Chance;
 use crate::invariants::Verdict;
 use crate::invariants::carried::{Watch, name};
+use crate::seams::desk::SimDesk;
 use crate::wires::{Crash, Fuse, When, Wires};
 use crate::world::{Hardship, World};
 
 /// The link of a world.
 pub struct Crossing {
-    weather: Weather,
-    sky: Sky,
+    pub(super) weather: Weather,
+    pub(super) sky: Sky,
     watch: Rc<RefCell<Watch>>,
     disks: [LinkDisk; 2],
-    near: Option<Near>,
+    pub(super) near: Option<Near>,
     far: Option<Far>,
     /// When an end wants to be turned, or to live again: in true time.
-    wakes: [Instant; 2],
+    pub(super) wakes: [Instant; 2],
     /// The drives that are away now.
     away: Rc<RefCell<BTreeSet<usize>>>,
-    chance: Chance,
+    pub(super) chance: Chance,
     /// Changing calls of the last crossing.
     length: u64,
     /// What waited in the spool when the crossing began.
     waited: BTreeSet<ObjectId>,
-    figures: Figures,
+    /// How many packets had come out at the near end then.
+    came_back: u64,
+    /// What is wanted at the near machine, and who wants it now.
+    pub(super) desk: SimDesk,
+    pub(super) reading: Option<Reading>,
+    pub(super) one_way: OneWayBook,
+    pub(super) figures: Figures,
 }
 
 /// What came of all crossings.
@@ -52,6 +61,8 @@ pub struct Figures {
     pub deaths: u64,
     /// Symbols that came, and those of them that were not needed.
     pub symbols: [u64; 2],
+    /// Reads that were completed, and those that were told that they cannot be.
+    pub reads: [u64; 2],
 }
 
 impl Crossing {
@@ -71,6 +82,10 @@ impl Crossing {
             chance: Chance::named(world.seed, "crossing", 0),
             length: 60,
             waited: BTreeSet::new(),
+            came_back: 0,
+            desk: SimDesk::new(&world.wires, world.sabotage),
+            reading: None,
+            one_way: OneWayBook::default(),
             figures: Figures::default(),
             weather,
         }
@@ -78,14 +93,21 @@ impl Crossing {
 
     /// The power fails everywhere while nothing crosses.
     pub fn lose_power(&mut self) {
-        (self.near, self.far) = (None, None);
+        (self.near, self.far, self.reading) = (None, None, None);
+        self.desk.lose_power(&mut self.chance);
         self.disks.iter().for_each(|disk| disk.lose_power(&mut self.chance));
     }
 
     /// The near machine is lost; the folder of its link is not.
     pub fn lose_machine(&mut self) {
-        self.near = None;
+        (self.near, self.reading) = (None, None);
+        self.desk.wipe();
         self.disks[0].lose_process();
+    }
+
+    /// Whether no word ever comes back.
+    pub fn is_one_way(&self) -> bool {
+        self.weather.one_way.is_some()
     }
 
     /// What waits crosses, or some of it, while whatever strikes strikes.
@@ -99,8 +121,17 @@ impl Crossing {
         self.begin(world, fuse, fault);
         let until = self.sky.now + span;
         let lingers = self.chance.per_mille(300);
+        if self.chance.per_mille(self.weather.deaf) {
+            world.wires.tell(|| "    no word comes back".into());
+            self.sky.darken(1, span);
+        }
+        if hardship.fault || !self.away.borrow().is_empty() {
+            self.one_way.spoil(until);
+        }
         for _ in 0..STEPS_MAX {
-            if !self.step(world, until, &mut blows, hardship)? || (world.machine.spool.waiting() == 0 && !lingers) {
+            self.read(world, hardship, false)?;
+            let is_over = world.machine.spool.waiting() == 0 && !lingers && self.reading.is_none();
+            if is_over || !self.step(world, until, &mut blows, hardship)? {
                 break;
             }
         }
@@ -115,6 +146,11 @@ impl Crossing {
         let patience = self.weather.patience(len);
         world.wires.tell(|| format!("  a calm crossing of {len} bytes, within {patience:?}"));
         self.begin(world, None, None);
+        if let Some(one_way) = self.weather.one_way {
+            self.send_calmly(world, patience * (u32::from(one_way.repeats) + 2))?;
+            self.end(world, Hardship::default())?;
+            return self.check_one_way(world);
+        }
         let (start, mut none) = (self.sky.now, VecDeque::new());
         world.wires.tell(|| format!("  packets that came out so far: {:?}; {:?}", self.sky.delivered(), self.weather));
         while world.machine.spool.waiting() > 0 {
@@ -129,10 +165,11 @@ impl Crossing {
         }
         let took = self.sky.now.since(start);
         world.wires.tell(|| format!("  all crossed within {took:?}; {:?}", self.figures));
+        self.read_calmly(world)?;
         self.end(world, Hardship::default())
     }
 
-    fn fuse(&mut self, hardship: Hardship) -> Option<Fuse> {
+    pub(super) fn fuse(&mut self, hardship: Hardship) -> Option<Fuse> {
         let at = self.chance.below(self.length + self.length / 4 + 3);
         let when = *self.chance.pick(&[When::Before, When::During, When::After]);
         (hardship.crash && self.chance.per_mille(750)).then_some(Fuse { at, when })
@@ -141,6 +178,7 @@ impl Crossing {
     fn begin(&mut self, world: &World, fuse: Option<Fuse>, fault: Option<u64>) {
         world.wires.begin(fuse, fault);
         self.waited = world.machine.spool.ids();
+        self.came_back = self.sky.delivered()[1];
         // While nothing crossed, time went on; who was alive was asleep.
         let gap = Duration::from_secs(self.chance.below(100));
         self.pass(&world.wires, gap);
@@ -150,6 +188,9 @@ impl Crossing {
     /// The vault is needed by others; the near end may live on.
     fn end(&mut self, world: &mut World, hardship: Hardship) -> Verdict {
         let power = self.chance.per_mille(300);
+        // Others need the machine's state; errands that are left are taken back by whoever reads next.
+        self.reading = None;
+        self.one_way.settle(self.sky.now);
         match self.chance.below(4) {
             0 if hardship.crash => self.kill(world, 1, power, None),
             _ => self.stop(world, 1),
@@ -173,6 +214,9 @@ impl Crossing {
         self.watch.borrow().verdict()?;
         let here = world.machine.spool.ids();
         let gone: BTreeSet<ObjectId> = self.waited.difference(&here).copied().collect();
+        if !gone.is_empty() && self.sky.delivered()[1] == self.came_back {
+            return Err(format!("the spool let go of {} objects, and no word came back", gone.len()));
+        }
         let receipted = ledger::receipted(&world.machine.state, &gone).map_err(|e| e.to_string())?;
         match gone.iter().find(|id| !receipted.contains(id) || !world.book.has_receipt(**id)) {
             Some(id) => Err(format!("the spool let go of object {} without a receipt in the ledger", id.short())),
@@ -181,7 +225,7 @@ impl Crossing {
     }
 
     /// Goes on to the next thing that happens before `until`; whether there was one.
-    fn step(
+    pub(super) fn step(
         &mut self,
         world: &mut World,
         until: Instant,
@@ -226,25 +270,20 @@ impl Crossing {
                     None => {
                         let driver = self.driver(0)?;
                         let (spool, state) = (&world.machine.spool, &world.machine.state);
-                        let near = Near::open(
-                            driver,
-                            &self.disks[0],
-                            spool,
-                            state,
-                            world.vault,
-                            &world.wires,
-                            world.sabotage,
-                        )?;
-                        self.near.insert(near)
+                        let (disk, desk, signer) = (&self.disks[0], &self.desk, world.vault);
+                        let machine = near::Machine { disk, spool, state, desk, signer };
+                        self.near.insert(Near::open(driver, &machine, &self.weather, &world.wires, world.sabotage)?)
                     }
                 };
                 near.turn(&mut self.sky, &self.watch)?;
+                self.one_way.note(self.watch.borrow_mut().passed(), self.sky.now);
                 Ok(near.timeout(&self.sky))
             } else {
                 let far = match &mut self.far {
                     Some(far) => far,
                     None => {
                         let driver = self.driver(1)?;
+                        self.one_way.spoil(self.sky.now);
                         let open = world.opener(&self.away);
                         let far = Far::open(driver, &self.disks[1], open, &world.book, &world.wires, world.sabotage)?;
                         self.far.insert(far)
@@ -280,6 +319,7 @@ impl Crossing {
 
     /// An end is told to end; after a while it begins anew.
     fn stop(&mut self, world: &mut World, end: usize) {
+        self.spoil_if(end == 1);
         self.note(end);
         let closed = catch_unwind(AssertUnwindSafe(|| match end {
             0 => self.near.take().map_or((), Near::close),
@@ -293,8 +333,9 @@ impl Crossing {
     }
 
     /// An end dies; after a while it lives again.
-    fn kill(&mut self, world: &mut World, end: usize, power: bool, fuse: Option<Fuse>) {
+    pub(super) fn kill(&mut self, world: &mut World, end: usize, power: bool, fuse: Option<Fuse>) {
         world.wires.tell(|| format!("    {} is killed{}", name(end), if power { ", the power is cut" } else { "" }));
+        self.spoil_if(end == 1);
         self.note(end);
         self.figures.deaths += 1;
         world.wires.kill();
@@ -318,6 +359,8 @@ impl Crossing {
                 world.machine.state.lose_power(&mut self.chance);
                 world.machine.spool.lose_power(&mut self.chance);
                 self.disks[0].lose_power(&mut self.chance);
+                self.reading = None;
+                self.desk.lose_power(&mut self.chance);
             }
             _ => {
                 world.cut_drives();
@@ -326,6 +369,12 @@ impl Crossing {
         }
         world.wires.begin(fuse, None);
         self.wakes[end] = self.sky.now + self.pause();
+    }
+
+    fn spoil_if(&mut self, strikes: bool) {
+        if strikes {
+            self.one_way.spoil(self.sky.now);
+        }
     }
 
     /// How long an end is dead.
@@ -354,6 +403,9 @@ impl Crossing {
             }
             Blow::Stop(end) => self.stop(world, end),
             Blow::Outage { from, lasts } => {
+                if from[0] {
+                    self.one_way.spoil(self.sky.now + lasts);
+                }
                 [0, 1].into_iter().filter(|end| from[*end]).for_each(|end| self.sky.darken(end, lasts));
             }
             Blow::Attack(times) => {
@@ -367,6 +419,10 @@ impl Crossing {
             }
             Blow::Move => self.sky.move_near(),
             Blow::DrivesComeBack => self.away.borrow_mut().clear(),
+            Blow::Read(wish) => {
+                self.begin_reading(world, wish);
+                self.wakes[0] = self.wakes[0].min(self.sky.now + Duration::from_secs(1));
+            }
         }
         Ok(())
     }

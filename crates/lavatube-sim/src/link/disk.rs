@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lavatube_base::{BlockId, ObjectId};
+use lavatube_base::{BlockId, Instant, ObjectId};
+use lavatube_client::sent::Sent;
 use lavatube_link::{StoreError, SymbolStore, Symbols};
 
 use crate::chance::Chance;
@@ -28,6 +29,9 @@ struct Media {
     /// Objects that were begun to be sent, and how many of them are durable.
     begun: Vec<ObjectId>,
     begun_durable: usize,
+    /// What was sent one way, in which contact, and how many of these lines are durable.
+    sent: Vec<(ObjectId, u32, Instant)>,
+    sent_durable: usize,
     weather: Option<(f64, f64)>,
 }
 
@@ -162,6 +166,34 @@ impl LinkDisk {
         media.begun_durable = media.begun.len();
     }
 
+    /// What earlier lives sent one way, each object to be sent so many times.
+    pub fn sent(&self, times: u32) -> Sent {
+        let mut media = self.media();
+        media.sent_durable = media.sent.len();
+        // The last line about an object counts.
+        Sent::new(media.sent.iter().map(|(id, times, contact)| (*id, (*times, *contact))).collect(), times)
+    }
+
+    /// Notes that an object was sent, for this many times by now.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn note_sent(&self, id: ObjectId, times: u32, contact: Instant) -> Result<(), String> {
+        let go = self.wires.act("note a sent object", self.end, 0).map_err(|halt| failed(halt).0)?;
+        if go.torn.is_none() {
+            self.media().sent.push((id, times, contact));
+        }
+        go.done();
+        Ok(())
+    }
+
+    /// Only these are still in the spool: the list is made anew of them.
+    pub fn retain_sent(&self, here: &BTreeSet<ObjectId>) {
+        let mut media = self.media();
+        media.sent.retain(|(id, ..)| here.contains(id));
+        media.sent_durable = media.sent.len();
+    }
+
     /// Share of datagrams lost, and how bursty losses are, as an earlier life measured it.
     pub fn weather(&self) -> Option<(f64, f64)> {
         self.media().weather
@@ -192,6 +224,8 @@ impl LinkDisk {
         media.kept_durable = left;
         let left = media.begun_durable + chance.index(media.begun.len() - media.begun_durable + 1);
         media.begun.truncate(left);
+        let left = media.sent_durable + chance.index(media.sent.len() - media.sent_durable + 1);
+        media.sent.truncate(left);
         let loses = *chance.pick(&[0, 100, 1000]);
         media.symbols.values_mut().for_each(|slots| slots.retain(|_, _| !chance.per_mille(loses)));
     }

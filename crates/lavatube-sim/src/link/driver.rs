@@ -4,13 +4,13 @@
 //! do instead of looking. It must not know what is in a block.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lavatube_base::digest::h16;
 use lavatube_base::{BlockId, Instant};
-use lavatube_link::{Block, Config, Event, Job, Link, Status};
+use lavatube_client::clerk::{Post, Sight};
+use lavatube_link::{Block, Carrier, Config, Event, Job, Line, Link, OneWay, Outbox, Status, SubmitError};
 
 use super::disk::{LinkDisk, SimSymbols};
 use super::sky::{ATTACKER, Sky};
@@ -54,7 +54,10 @@ impl Driver {
         disk.reserve(start + RESERVE)?;
         let keys = [[1; 32], [2; 32]];
         let mut config = Config::new(keys[end], keys[1 - end], weather.plan(end));
-        (config.governed, config.floor) = (weather.governed, floor);
+        (config.governed, config.floor) = (weather.governed && weather.one_way.is_none(), floor);
+        if let Some(one_way) = weather.one_way {
+            (config.one_way, config.listens_only) = (Some(OneWay { repeats: 0, ..one_way }), end == 1);
+        }
         if let Some((loss, dispersion)) = disk.weather() {
             (config.loss, config.dispersion) = (loss, dispersion);
         }
@@ -81,7 +84,7 @@ impl Driver {
     }
 
     /// How the link is.
-    pub fn status(&self) -> Status {
+    pub fn state(&self) -> Status {
         self.link.status(self.now)
     }
 
@@ -93,42 +96,8 @@ impl Driver {
 
     /// Blocks of several symbols that come in, and how many symbols of each are held.
     pub fn held(&self) -> Vec<(BlockId, usize)> {
-        let several = self.status().incoming.into_iter().filter(|block| block.symbols > 1 && !block.waits);
+        let several = self.state().incoming.into_iter().filter(|block| block.symbols > 1 && !block.waits);
         several.map(|block| (block.id, usize::try_from(block.held).unwrap_or(usize::MAX))).collect()
-    }
-
-    /// Submits a block of these bytes; whether there was room for it.
-    pub fn submit(&mut self, key: u64, priority: u8, bytes: &[u8], resumed: bool) -> bool {
-        let id = BlockId(h16(&[bytes]));
-        self.watch.borrow_mut().submitted(self.end, id, bytes);
-        self.link.submit(Block { key, priority, len: bytes.len() as u64, id, resumed }).is_ok()
-    }
-
-    /// The bytes of a block that were asked for.
-    pub fn supply(&mut self, key: u64, bytes: Vec<u8>) {
-        self.link.supply(key, bytes);
-    }
-
-    /// A block is no longer to be sent.
-    pub fn withdraw(&mut self, key: u64) {
-        self.link.withdraw(key);
-    }
-
-    /// A block that came is stored for good, or was in an earlier life.
-    pub fn accepted(&mut self, id: BlockId) {
-        self.watch.borrow_mut().answered(self.end, id);
-        self.link.accepted(id, self.now);
-    }
-
-    /// A block that came is not wanted.
-    pub fn refused(&mut self, id: BlockId) {
-        self.watch.borrow_mut().answered(self.end, id);
-        self.link.refused(id, self.now);
-    }
-
-    /// There is no room for a block that came.
-    pub fn busy(&mut self, id: BlockId) {
-        self.link.busy(id, self.now);
     }
 
     /// The next thing that is not the driver's own to do.
@@ -218,14 +187,14 @@ impl Driver {
         };
         // No mistake of anybody's keeps a processor busy.
         let timeout = self.timeout.map(|at| at.max(self.now + REST));
-        let floor = (self.status().floor > self.disk.floor()).then(|| self.floor_kept_at + FLOOR_EVERY);
+        let floor = (self.state().floor > self.disk.floor()).then(|| self.floor_kept_at + FLOOR_EVERY);
         let jobs = self.jobs.iter().map(|(at, _)| *at);
         timeout.into_iter().chain(floor).chain(jobs).min()
     }
 
     fn keep_floor(&mut self) -> Result<(), String> {
         self.floor_kept_at = self.now;
-        let status = self.status();
+        let status = self.state();
         if status.totals.datagrams_sent >= MEASURED {
             self.disk.keep_weather(status.loss, status.dispersion);
         }
@@ -262,51 +231,82 @@ impl Driver {
 
     /// The status, but for what strangers may count up.
     fn changeable(&self) -> Status {
-        let mut status = self.status();
+        let mut status = self.state();
         (status.totals.foreign, status.totals.forged, status.totals.replayed) = (0, 0, 0);
         status
     }
 }
 
-/// Short messages on their way out, as `lavatube_node::outbox` has them.
-#[derive(Default)]
-pub struct Outbox {
-    next: u64,
-    messages: BTreeMap<u64, Vec<u8>>,
+impl Carrier for Driver {
+    fn submit(&mut self, block: Block) -> Result<(), SubmitError> {
+        self.watch.borrow_mut().submitted(self.end, block.id, block.len);
+        self.link.submit(block)
+    }
+
+    fn supply(&mut self, key: u64, bytes: Vec<u8>) {
+        self.link.supply(key, bytes);
+    }
+
+    fn withdraw(&mut self, key: u64) {
+        self.link.withdraw(key);
+    }
+
+    fn accepted(&mut self, id: BlockId, now: Instant) {
+        self.watch.borrow_mut().answered(self.end, id);
+        self.link.accepted(id, now);
+    }
+
+    fn refused(&mut self, id: BlockId, now: Instant) {
+        self.watch.borrow_mut().answered(self.end, id);
+        self.link.refused(id, now);
+    }
+
+    fn busy(&mut self, id: BlockId, now: Instant) {
+        self.link.busy(id, now);
+    }
+
+    fn ping(&mut self, nonce: u64) {
+        self.link.ping(nonce);
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        self.link.status(now)
+    }
+
+    fn patience(&self) -> Duration {
+        Carrier::patience(&self.link)
+    }
 }
 
-impl Outbox {
-    /// A name that no block has had.
-    pub fn key(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+/// The link and its outbox, as the clerk sees them.
+pub struct Counter<'e> {
+    /// The link.
+    pub link: &'e mut Driver,
+    /// Its short messages.
+    pub outbox: &'e mut Outbox,
+}
+
+impl Post for Counter<'_> {
+    fn send(&mut self, message: Vec<u8>) -> Option<u64> {
+        self.outbox.send(self.link, message)
     }
 
-    /// Sends a short message before all else; its name.
-    pub fn send(&mut self, driver: &mut Driver, message: Vec<u8>) -> Option<u64> {
-        let key = self.key();
-        // Asked for at once, it must be here.
-        self.messages.insert(key, message.clone());
-        if driver.submit(key, 0, &message, false) {
-            return Some(key);
-        }
-        self.messages.remove(&key);
-        None
+    fn has(&self, key: u64) -> bool {
+        self.outbox.has(key)
     }
 
-    /// The bytes of a message.
-    pub fn message(&self, key: u64) -> Option<Vec<u8>> {
-        self.messages.get(&key).cloned()
+    fn ping(&mut self, nonce: u64) {
+        self.link.ping(nonce);
     }
 
-    /// Whether the message is still on its way.
-    pub fn has(&self, key: u64) -> bool {
-        self.messages.contains_key(&key)
+    fn patience(&self) -> Duration {
+        Carrier::patience(self.link)
     }
 
-    /// The other end has it, or does not want it.
-    pub fn done(&mut self, key: u64) {
-        self.messages.remove(&key);
+    fn look(&self, now: Instant) -> Sight {
+        let status = Carrier::status(self.link, now);
+        let incoming = status.incoming.iter().map(|block| (block.id, block.held)).collect();
+        Sight { is_open: status.line == Line::Open, light: status.light, incoming }
     }
 }
 

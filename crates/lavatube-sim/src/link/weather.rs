@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_channel::{Passes, Way};
-use lavatube_link::{Contact, ContactPlan};
+use lavatube_link::{Contact, ContactPlan, OneWay};
 
 use crate::chance::Chance;
 
@@ -35,6 +35,12 @@ pub struct Weather {
     pub attacks: u64,
     /// Crossings in which the near end gets another address.
     pub moves: u64,
+    /// Crossings from which no word comes back at all.
+    pub deaf: u64,
+    /// Crossings in which somebody reads.
+    pub reads: u64,
+    /// No word ever comes back, and this is provided for.
+    pub one_way: Option<OneWay>,
 }
 
 impl Weather {
@@ -72,7 +78,7 @@ impl Weather {
         // Who has a contact plan needs a clock.
         let clock_off_s = if passes.is_some() { 2 } else { *chance.pick(&[0, 3600, TEN_YEARS_S, TEN_YEARS_S]) };
         let mut some = |values: &[u64]| *chance.pick(values);
-        Self {
+        let weather = Self {
             rates_bit_s,
             governed: some(&[0, 0, 0, 1]) == 1,
             ways,
@@ -84,7 +90,34 @@ impl Weather {
             outages: some(&[0, 400, 800]),
             attacks: some(&[0, 500, 900]),
             moves: some(&[0, 300]),
-        }
+            deaf: 0,
+            reads: 0,
+            one_way: None,
+        };
+        // A stream of its own: in all else a seed is what it was.
+        let mut chance = Chance::named(seed, "way back", 0);
+        let (deaf, reads) = (*chance.pick(&[0, 0, 250]), *chance.pick(&[0, 400, 800]));
+        let weather = Self { deaf, reads, ..weather };
+        if chance.per_mille(DIODES) { weather.one_way(&mut chance) } else { weather }
+    }
+
+    /// The same without a way back. Losses stay within what is provided for, but for what strikes.
+    fn one_way(self, chance: &mut Chance) -> Self {
+        let rate = self.rates_bit_s[0].min(5_000_000);
+        let [mut there, back] = self.ways;
+        there.rate_bit_s = u64::MAX;
+        let passes = there.passes.map(|passes| Passes { missed: 0.0, cut: 0.0, ..passes });
+        there.passes = passes;
+        there.spell = if chance.per_mille(700) { Duration::ZERO } else { there.spell.min(SPELL_ONE_WAY) };
+        let burst = 1.0 + 2.0 * there.spell.as_secs_f64() * rate as f64 / (8.0 * 1500.0);
+        let lost = 1.0 - (1.0 - there.loss) * (1.0 - there.corrupted);
+        // Where the link is always up there is no later contact.
+        let repeats = if passes.is_some() { u8::try_from(chance.below(3)).unwrap_or(0) } else { 0 };
+        let one_way = OneWay { loss: 1.1 * lost + 0.01, burst, failure: 1e-6, repeats };
+        let (clock_off_s, drift_ppm) = if passes.is_some() { (0, 0) } else { (self.clock_off_s, self.drift_ppm) };
+        let ways = [there, Way { passes, loss: 1.0, ..back }];
+        let rates_bit_s = [rate, self.rates_bit_s[1]];
+        Self { rates_bit_s, ways, clock_off_s, drift_ppm, one_way: Some(one_way), ..self }
     }
 
     /// The contact plan that `end` is told.
@@ -113,6 +146,12 @@ impl Weather {
         })
     }
 
+    /// How long `len` bytes may take to come back at most, once nothing strikes any more.
+    pub fn patience_home(&self, len: u64) -> Duration {
+        let [up, down] = self.rates_bit_s;
+        Self { rates_bit_s: [down, up], ..self.clone() }.patience(len)
+    }
+
     /// How long `len` bytes may take at most once nothing strikes any more: four times what they take on the link, and
     /// an hour for timers that had given up hope.
     pub fn patience(&self, len: u64) -> Duration {
@@ -134,6 +173,10 @@ pub fn share(chance: &mut Chance) -> f64 {
     chance.below(1 << 53) as f64 / (1u64 << 53) as f64
 }
 
+/// Links without a way back, in a thousand.
+const DIODES: u64 = 120;
+/// Longer spells would cost more than anybody sends.
+const SPELL_ONE_WAY: Duration = Duration::from_millis(20);
 const TEN_YEARS_S: u64 = 10 * 365 * 86_400;
 /// Contacts that a plan names: more than any world lives to see.
 const CONTACTS: u64 = 4000;

@@ -92,6 +92,13 @@ impl SimSpool {
         self.media().live.values().map(|(id, _)| *id).collect()
     }
 
+    /// An object that waits, without a trace.
+    pub fn peek(&self, kind: SpoolKind, id: ObjectId) -> Option<Vec<u8>> {
+        let media = self.media();
+        let found = media.live.iter().find(|(key, (known, _))| key.0 == kind && *known == id);
+        found.map(|(_, (_, bytes))| bytes.clone())
+    }
+
     /// The name of an object in trace and story.
     fn name(&self, kind: SpoolKind, id: ObjectId) -> String {
         self.wires.label(&id.to_string()).unwrap_or_else(|| format!("{kind:?} {}", id.short()))

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::report::when;
 use crate::errors::{Condition, End, Failure};
 use crate::patterns::Patterns;
+use crate::quantities;
 use crate::roots::{self, Excluder, Ours};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
@@ -36,7 +37,7 @@ pub struct PlanArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Bytes to send, instead of what waits here: 8TB, 20GB, 500MB
-    #[arg(long, value_name = "SIZE", conflicts_with = "paths", value_parser = size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "paths", value_parser = quantities::size)]
     size: Option<u64>,
 }
 
@@ -145,37 +146,6 @@ fn new(args: &PlanArgs, settings: &Settings) -> Result<u64, Failure> {
     Ok(sum.map_or(0, |sum| sum.bytes.saturating_sub(sum.holes)))
 }
 
-/// Reads `20GB`.
-fn size(text: &str) -> Result<u64, String> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let factor = match unit.trim().to_ascii_uppercase().as_str() {
-        "" | "B" => 1.0,
-        "K" | "KB" => 1e3,
-        "M" | "MB" => 1e6,
-        "G" | "GB" => 1e9,
-        "T" | "TB" => 1e12,
-        _ => return Err("a size is a number and B, kB, MB, GB or TB: 20GB".into()),
-    };
-    match number.parse::<f64>() {
-        Ok(n) if n >= 0.0 && n * factor < 1e18 => Ok((n * factor) as u64),
-        _ => Err("a size is a number and B, kB, MB, GB or TB: 20GB".into()),
-    }
-}
-
 /// What is assumed when nothing was measured.
 const LOSS: f64 = 0.01;
 const PASSES_SHOWN_MAX: usize = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!((size("8TB"), size("1.5 GB"), size("7")), (Ok(8_000_000_000_000), Ok(1_500_000_000), Ok(7)));
-        for bad in ["", "GB", "-5", "5 parsecs", "1e30"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-}

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lavatube_client::distant::Tally;
 use lavatube_client::meter::Meter;
 use lavatube_client::restore::{Overwrite, RestoreRequest};
 use lavatube_node::clock;
 use lavatube_node::depositor::Places;
-use lavatube_node::far_vault::Tally;
 use lavatube_node::pace::Pace;
 use lavatube_node::reader::{Reader, Side};
 

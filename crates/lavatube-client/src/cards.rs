@@ -10,9 +10,13 @@ use lavatube_base::{DepositorId, ObjectId, Verified};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::manifest::SignedManifest;
 
+/// Prefix of depositor cards in the state: with a copy here, losses can be named file by file even when the vault lost the
+/// card with them.
+pub const CARDS: &str = "cards/";
+
 /// The cards that were sent, and those of them that were refused.
 #[derive(Debug, Default)]
-pub(super) struct Cards {
+pub struct Cards {
     /// By the names of their files.
     sent: BTreeMap<String, Option<Sent>>,
     /// Why, by depositor.

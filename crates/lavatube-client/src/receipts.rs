@@ -11,7 +11,7 @@ use lavatube_format::receipt::Receipt;
 
 /// Receipts, as many as the link remembers blocks: those beyond it would give again.
 #[derive(Debug)]
-pub(super) struct Receipts(Latest<ObjectId, Receipt>);
+pub struct Receipts(Latest<ObjectId, Receipt>);
 
 impl Default for Receipts {
     fn default() -> Self {

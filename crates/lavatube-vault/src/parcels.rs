@@ -7,13 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lavatube_base::limits::{PART_PIECE_LEN, PARTS_MAX};
-use lavatube_format::message::Part;
-
-use crate::desk::pieces_of;
+use lavatube_format::message::{Part, pieces_of};
 
 /// What is to be sent to one peer.
 #[derive(Debug, Default)]
-pub(crate) struct Parcels {
+pub struct Parcels {
     /// By number of the request: its last turn, and what is left of it.
     waiting: BTreeMap<u64, (u64, VecDeque<Part>)>,
     /// By name of the block: what is in it, and its length where that is known.
@@ -23,7 +21,7 @@ pub(crate) struct Parcels {
 
 /// Pieces that go together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Parcel {
+pub struct Parcel {
     /// Whose.
     pub request: u64,
     /// Which time it was asked for.

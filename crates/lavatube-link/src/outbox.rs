@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 
 use lavatube_base::BlockId;
 use lavatube_base::digest::h16;
-use lavatube_link::Block;
 
-use crate::carrier::Carrier;
+use crate::{Block, Carrier};
 
 /// Short messages on their way out, and the names of all blocks of this end.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     next: u64,
     messages: BTreeMap<u64, Vec<u8>>,
     /// Bytes of them.
@@ -32,7 +31,7 @@ impl Outbox {
             return None;
         }
         let key = self.key();
-        let block = block(key, 0, &message, false);
+        let block = Block::of(key, 0, &message, false);
         // Asked for at once, it must be here.
         self.len += message.len();
         self.messages.insert(key, message);
@@ -61,9 +60,11 @@ impl Outbox {
     }
 }
 
-/// A block of these bytes.
-pub(crate) fn block(key: u64, priority: u8, bytes: &[u8], resumed: bool) -> Block {
-    Block { key, priority, len: bytes.len() as u64, id: BlockId(h16(&[bytes])), resumed }
+impl Block {
+    /// A block of these bytes.
+    pub fn of(key: u64, priority: u8, bytes: &[u8], resumed: bool) -> Self {
+        Self { key, priority, len: bytes.len() as u64, id: BlockId(h16(&[bytes])), resumed }
+    }
 }
 
 /// Most messages that wait, and their bytes: lists of seven million objects, however often they are asked for.
@@ -73,7 +74,7 @@ const MESSAGES_LEN_MAX: usize = 256 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lavatube_link::{Config, ContactPlan, Link, MemoryStore};
+    use crate::{Config, ContactPlan, Link, MemoryStore};
 
     #[test]
     fn whoever_asks_again_and_again_does_not_fill_the_memory() {

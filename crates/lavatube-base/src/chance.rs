@@ -1,6 +1,7 @@
 //! Numbers from a seed (splitmix64).
 //!
-//! Each kind of mishap has a stream of its own, so that one more of one kind moves none of another. It must not know entropy.
+//! It exists so that what is drawn can be drawn again. Each kind of mishap has a stream of its own, so that one more of one kind moves none
+//! of another. It must not know entropy.
 
 /// A stream of chance.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! The desk: where commands of this machine leave what they want of a far vault, and find it.
+//! The desk in a directory: where commands of this machine leave what they want of a far vault, and find it.
 //!
-//! A folder of files, because whoever turns the link may be another process and may be killed, and a contact may be days
+//! Files, because whoever turns the link may be another process and may be killed, and a contact may be days
 //! away: what was asked for stays asked for, and what came is not asked for again. Bytes here are as the vault sent them;
 //! whoever reads them verifies. It must not know links, nor what is in an object. Steps 19 and 20 of the walk.
 
@@ -9,35 +9,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use lavatube_base::limits::PART_PIECE_LEN;
-use lavatube_base::{Denial, ObjectId};
-use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
+use lavatube_base::Denial;
+use lavatube_client::desk::{Desk, Errand, List};
+use lavatube_format::message::{Message, Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
 
 use crate::atomic::{PRIVATE, make_folders};
 use crate::{clock, entropy};
 
-/// What a command wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Errand {
-    /// Parts of objects.
-    Fetch(Vec<Part>),
-    /// The list of all objects of a kind.
-    List(ObjectKind),
-    /// An echo.
-    Ping,
-}
-
 /// The folder. Several processes may use it at a time.
 #[derive(Debug, Clone)]
-pub struct Desk {
+pub struct DirectoryDesk {
     folder: PathBuf,
 }
 
-/// A list of objects with their lengths, and when it came.
-pub type List = (Vec<(ObjectId, u64)>, SystemTime);
-
-impl Desk {
+impl DirectoryDesk {
     /// The desk in a folder of state; made when missing.
     ///
     /// # Errors
@@ -50,11 +36,48 @@ impl Desk {
         Ok(Self { folder })
     }
 
-    /// Leaves an errand; gives its number.
-    ///
-    /// # Errors
-    /// When it cannot be written, or there is no entropy.
-    pub fn ask(&self, errand: &Errand) -> io::Result<u64> {
+    fn asked_path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{ASKED}/{number:016x}"))
+    }
+
+    fn piece_path(&self, piece: &Part) -> PathBuf {
+        self.folder.join(piece_name(piece))
+    }
+
+    /// The list of a kind, as it last came, and when.
+    pub fn list_at(&self, kind: ObjectKind) -> Option<(List, SystemTime)> {
+        let path = self.list_path(kind);
+        let bytes = fs::read(&path).ok()?;
+        let mut rest = &bytes[..];
+        let mut objects = Vec::new();
+        let mut expected = None;
+        while let Some((len, after)) = rest.split_first_chunk::<4>() {
+            let (page, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
+            let Ok(Message::Listed(page)) = Message::decode(page) else { return None };
+            expected = Some(page.digest);
+            objects.extend(page.objects);
+            rest = after;
+        }
+        (expected == Some(list_digest(&objects))).then_some(())?;
+        Some((objects, path.metadata().and_then(|about| about.modified()).ok()?))
+    }
+
+    fn list_path(&self, kind: ObjectKind) -> PathBuf {
+        self.folder.join(format!("{LISTS}/{}", kind.code()))
+    }
+
+    /// Writes a file at once or not at all. It need not outlive a power loss: it is asked for anew then.
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let (path, new) = (self.folder.join(name), self.folder.join(format!("{name}{NEW}")));
+        fs::write(&new, bytes)?;
+        fs::rename(new, path)
+    }
+}
+
+impl Desk for DirectoryDesk {
+    type Error = io::Error;
+
+    fn ask(&self, errand: &Errand) -> io::Result<u64> {
         let number = u64::from_le_bytes(entropy::bytes().map_err(io::Error::other)?);
         let bytes = match errand {
             Errand::Fetch(parts) => Message::Fetch { request: number, parts: parts.clone() }.encode(0),
@@ -65,18 +88,13 @@ impl Desk {
         Ok(number)
     }
 
-    /// Numbers of the errands that are to be done.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn asked(&self) -> io::Result<Vec<u64>> {
+    fn asked(&self) -> io::Result<Vec<u64>> {
         let names =
             fs::read_dir(self.folder.join(ASKED))?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter(|name| name.len() == 16).filter_map(|name| u64::from_str_radix(&name, 16).ok()).collect())
     }
 
-    /// An errand; `None` when it is done, or makes no sense.
-    pub fn errand(&self, number: u64) -> Option<Errand> {
+    fn errand(&self, number: u64) -> Option<Errand> {
         let bytes = fs::read(self.asked_path(number)).ok()?;
         if bytes == [PING] {
             return Some(Errand::Ping);
@@ -88,26 +106,15 @@ impl Desk {
         }
     }
 
-    /// Whether an errand is still to be done.
-    pub fn is_asked(&self, number: u64) -> bool {
+    fn is_asked(&self, number: u64) -> bool {
         self.asked_path(number).exists()
     }
 
-    /// An errand is done, or not wanted any more.
-    pub fn done(&self, number: u64) {
+    fn done(&self, number: u64) {
         let _ = fs::remove_file(self.asked_path(number));
     }
 
-    fn asked_path(&self, number: u64) -> PathBuf {
-        self.folder.join(format!("{ASKED}/{number:016x}"))
-    }
-
-    /// Pieces that came whole since this system was started: what was written before may have been cut. For a command that
-    /// begins: nobody else may wait for any.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn pieces(&self) -> io::Result<Vec<Part>> {
+    fn pieces(&self) -> io::Result<Vec<Part>> {
         let booted = clock::booted();
         let booted = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(booted.s).unwrap_or(0));
         let mut all = Vec::new();
@@ -137,8 +144,7 @@ impl Desk {
         Ok(keep.into_iter().map(|(_, piece)| piece).collect())
     }
 
-    /// The bytes of a piece, or why they are not to be had; `None` when it is not here yet.
-    pub fn piece(&self, piece: &Part) -> Option<Result<Vec<u8>, (Denial, String)>> {
+    fn piece(&self, piece: &Part) -> Option<Result<Vec<u8>, (Denial, String)>> {
         let path = self.piece_path(piece);
         match fs::read(&path) {
             Ok(bytes) if bytes.len() as u64 == piece.len => return Some(Ok(bytes)),
@@ -150,17 +156,12 @@ impl Desk {
         Some(Err((withheld.denial, withheld.text)))
     }
 
-    /// Whether a piece is here, or was withheld.
-    pub fn has(&self, piece: &Part) -> bool {
+    fn has(&self, piece: &Part) -> bool {
         let path = self.piece_path(piece);
         path.metadata().is_ok_and(|about| about.len() == piece.len) || withheld_path(&path).exists()
     }
 
-    /// Puts what the vault sent: the bytes of a piece, or why it has none.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn put(&self, sent: &Sent<'_>) -> io::Result<()> {
+    fn put(&self, sent: &Sent<'_>) -> io::Result<()> {
         let piece = piece_sent(sent);
         match &sent.bytes {
             Ok(bytes) => self.write(&piece_name(&piece), bytes),
@@ -171,45 +172,17 @@ impl Desk {
         }
     }
 
-    /// Forgets a piece: it will be asked for anew.
-    pub fn forget(&self, piece: &Part) {
+    fn forget(&self, piece: &Part) {
         let path = self.piece_path(piece);
         let _ = fs::remove_file(withheld_path(&path));
         let _ = fs::remove_file(path);
     }
 
-    fn piece_path(&self, piece: &Part) -> PathBuf {
-        self.folder.join(piece_name(piece))
+    fn list(&self, kind: ObjectKind) -> Option<List> {
+        self.list_at(kind).map(|(objects, _)| objects)
     }
 
-    /// The list of a kind, as it last came.
-    pub fn list(&self, kind: ObjectKind) -> Option<List> {
-        let path = self.list_path(kind);
-        let bytes = fs::read(&path).ok()?;
-        let mut rest = &bytes[..];
-        let mut objects = Vec::new();
-        let mut expected = None;
-        while let Some((len, after)) = rest.split_first_chunk::<4>() {
-            let (page, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-            let Ok(Message::Listed(page)) = Message::decode(page) else { return None };
-            expected = Some(page.digest);
-            objects.extend(page.objects);
-            rest = after;
-        }
-        (expected == Some(list_digest(&objects))).then_some(())?;
-        Some((objects, path.metadata().and_then(|about| about.modified()).ok()?))
-    }
-
-    /// The digest of the list that is here; zeros for none.
-    pub fn digest(&self, kind: ObjectKind) -> [u8; 16] {
-        self.list(kind).map_or([0; 16], |(objects, _)| list_digest(&objects))
-    }
-
-    /// Puts all pages of a list.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn put_list(&self, kind: ObjectKind, pages: Vec<Page>) -> io::Result<()> {
+    fn put_list(&self, kind: ObjectKind, pages: Vec<Page>) -> io::Result<()> {
         let mut bytes = Vec::new();
         for page in pages {
             let page = Message::Listed(page).encode(0);
@@ -219,75 +192,21 @@ impl Desk {
         self.write(&format!("{LISTS}/{}", kind.code()), &bytes)
     }
 
-    /// The list that is here is still right.
-    ///
-    /// # Errors
-    /// When its file cannot be touched.
-    pub fn confirm_list(&self, kind: ObjectKind) -> io::Result<()> {
+    fn confirm_list(&self, kind: ObjectKind) -> io::Result<()> {
         fs::File::options().append(true).open(self.list_path(kind))?.set_modified(SystemTime::now())
     }
 
-    fn list_path(&self, kind: ObjectKind) -> PathBuf {
-        self.folder.join(format!("{LISTS}/{}", kind.code()))
-    }
-
-    /// An echo came back.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn put_echo(&self, number: u64, took: Duration) -> io::Result<()> {
+    fn put_echo(&self, number: u64, took: Duration) -> io::Result<()> {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.write(&echo_name(number), &took.to_le_bytes())
     }
 
-    /// How long an echo took, once it is back.
-    pub fn take_echo(&self, number: u64) -> Option<Duration> {
+    fn take_echo(&self, number: u64) -> Option<Duration> {
         let path = self.folder.join(echo_name(number));
         let bytes = fs::read(&path).ok()?;
         let _ = fs::remove_file(path);
         Some(Duration::from_nanos(u64::from_le_bytes(bytes.try_into().ok()?)))
     }
-
-    /// Writes a file at once or not at all. It need not outlive a power loss: it is asked for anew then.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (path, new) = (self.folder.join(name), self.folder.join(format!("{name}{NEW}")));
-        fs::write(&new, bytes)?;
-        fs::rename(new, path)
-    }
-}
-
-/// The pieces that a part is sent in.
-pub fn pieces_of(part: &Part) -> impl Iterator<Item = Part> + use<> {
-    let part = *part;
-    let pieces = part.len.div_ceil(PART_PIECE_LEN);
-    (0..pieces).map(move |n| {
-        let begin = n * PART_PIECE_LEN;
-        Part { id: part.id, start: part.start + begin, len: PART_PIECE_LEN.min(part.len - begin) }
-    })
-}
-
-/// Parts that are sent in just these pieces, which ascend.
-pub fn parts_of<'p>(pieces: impl IntoIterator<Item = &'p Part>) -> Vec<Part> {
-    let mut out: Vec<Part> = Vec::new();
-    for piece in pieces {
-        match out.last_mut() {
-            Some(last)
-                if last.id == piece.id
-                    && last.start + last.len == piece.start
-                    && last.len.is_multiple_of(PART_PIECE_LEN) =>
-            {
-                last.len += piece.len
-            }
-            _ => out.push(*piece),
-        }
-    }
-    out
-}
-
-/// Which piece was sent.
-pub fn piece_sent(sent: &Sent<'_>) -> Part {
-    let len = sent.bytes.as_ref().map_or_else(|Withheld { len, .. }| *len, |bytes| bytes.len() as u64);
-    Part { id: sent.id, start: sent.start, len }
 }
 
 fn piece_name(piece: &Part) -> String {
@@ -324,29 +243,17 @@ const PARTS_KEPT_LEN: u64 = 1 << 30;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lavatube_base::ObjectId;
+    use lavatube_format::message::Withheld;
 
     fn part(id: u8, start: u64, len: u64) -> Part {
         Part { id: ObjectId([id; 32]), start, len }
     }
 
     #[test]
-    fn parts_are_cut_the_same_way_wherever_one_takes_them_up() {
-        let whole = part(1, 5, 2 * PART_PIECE_LEN + 7);
-        let pieces: Vec<_> = pieces_of(&whole).collect();
-        assert_eq!(pieces.len(), 3);
-        for from in 0..pieces.len() {
-            let rest: Vec<_> = parts_of(&pieces[from..]).iter().flat_map(pieces_of).collect();
-            assert_eq!(rest, pieces[from..]);
-        }
-        assert_eq!(parts_of(&pieces), [whole]);
-        let (short, next) = (part(1, 0, 10), part(1, 10, 10));
-        assert_eq!(parts_of(&[short, next, part(2, 20, 1)]), [short, next, part(2, 20, 1)]);
-    }
-
-    #[test]
     fn errands_lie_on_the_desk_until_they_are_done() {
         let dir = tempfile::tempdir().unwrap();
-        let desk = Desk::open(dir.path()).unwrap();
+        let desk = DirectoryDesk::open(dir.path()).unwrap();
         let errands = [Errand::Fetch(vec![part(1, 0, 9)]), Errand::List(ObjectKind::Pack), Errand::Ping];
         for errand in errands {
             let number = desk.ask(&errand).unwrap();
@@ -362,7 +269,7 @@ mod tests {
     #[test]
     fn pieces_are_here_whole_or_not() {
         let dir = tempfile::tempdir().unwrap();
-        let desk = Desk::open(dir.path()).unwrap();
+        let desk = DirectoryDesk::open(dir.path()).unwrap();
         let (one, two) = (part(1, 0, 4), part(1, 4, 300));
         desk.put(&Sent { id: one.id, start: 0, bytes: Ok(b"four") }).unwrap();
         let withheld = Withheld { len: 300, denial: Denial::Lost, text: "gone".into() };
@@ -378,7 +285,7 @@ mod tests {
     #[test]
     fn a_list_is_believed_when_it_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let desk = Desk::open(dir.path()).unwrap();
+        let desk = DirectoryDesk::open(dir.path()).unwrap();
         let objects: Vec<_> = (0..5).map(|n| (ObjectId([n; 32]), 7)).collect();
         let page = |first: usize, objects: &[(ObjectId, u64)]| Page {
             kind: ObjectKind::Manifest,
@@ -391,7 +298,7 @@ mod tests {
         desk.put_list(ObjectKind::Manifest, vec![page(0, &objects[..3])]).unwrap();
         assert_eq!(desk.list(ObjectKind::Manifest), None);
         desk.put_list(ObjectKind::Manifest, vec![page(0, &objects[..3]), page(3, &objects[3..])]).unwrap();
-        assert_eq!(desk.list(ObjectKind::Manifest).map(|(list, _)| list), Some(objects));
+        assert_eq!(desk.list(ObjectKind::Manifest), Some(objects));
         desk.confirm_list(ObjectKind::Manifest).unwrap();
     }
 }

@@ -4,22 +4,43 @@
 //! wants it, nor what is in an object. Steps 19 and 20 of the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::time::Duration;
 
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Instant};
-use lavatube_format::message::{Message, Page, Part, Sent};
+use lavatube_format::message::{Message, Page, Part, Sent, parts_of, piece_sent, pieces_of};
 use lavatube_format::shard::ObjectKind;
-use lavatube_link::{Line, Status};
 
-use crate::carrier::Carrier;
-use crate::desk::{Desk, Errand, parts_of, piece_sent, pieces_of};
-use crate::outbox::Outbox;
+use crate::desk::{Desk, Errand};
+
+/// What the clerk asks of the end of a link at which it works.
+pub trait Post {
+    /// Sends a short message before all else; gives its name, or `None` when too many wait.
+    fn send(&mut self, message: Vec<u8>) -> Option<u64>;
+    /// Whether that message is still on its way.
+    fn has(&self, key: u64) -> bool;
+    /// Asks the other end to send `nonce` back.
+    fn ping(&mut self, nonce: u64);
+    /// How long an answer may take before one asks again, beside the measured way there and back.
+    fn patience(&self) -> Duration;
+    /// What comes in.
+    fn look(&self, now: Instant) -> Sight;
+}
+
+/// What can be seen from a post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Somebody answers.
+    pub is_open: bool,
+    /// How long the way takes, once it was measured.
+    pub light: Option<Duration>,
+    /// Blocks that come in, and how much of each is here.
+    pub incoming: Vec<(BlockId, u64)>,
+}
 
 /// What was found on the desk.
-pub(crate) struct Clerk {
-    desk: Desk,
+pub struct Clerk<D> {
+    desk: D,
     looked_at: Option<Instant>,
     open: BTreeMap<u64, Open>,
     /// Blocks that come in: how much of each is here, and since when.
@@ -44,9 +65,9 @@ enum What {
     Ping,
 }
 
-impl Clerk {
+impl<D: Desk> Clerk<D> {
     /// A clerk for the desk.
-    pub fn new(desk: Desk) -> Self {
+    pub fn new(desk: D) -> Self {
         Self { desk, looked_at: None, open: BTreeMap::new(), coming: BTreeMap::new(), news: 0 }
     }
 
@@ -64,7 +85,7 @@ impl Clerk {
     ///
     /// # Errors
     /// When the desk cannot be read.
-    pub fn turn(&mut self, link: &mut dyn Carrier, outbox: &mut Outbox, now: Instant) -> io::Result<()> {
+    pub fn turn(&mut self, post: &mut dyn Post, now: Instant) -> Result<(), D::Error> {
         if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
             return Ok(());
         }
@@ -74,7 +95,7 @@ impl Clerk {
         for number in gone {
             if let Some(Open { errand: What::Fetch(_), .. }) = self.open.remove(&number) {
                 // Whoever wanted it does not any more.
-                outbox.send(link, Message::Fetch { request: number, parts: Vec::new() }.encode(now.0));
+                post.send(Message::Fetch { request: number, parts: Vec::new() }.encode(now.0));
             }
         }
         for number in asked {
@@ -85,22 +106,22 @@ impl Clerk {
         if self.open.is_empty() {
             return Ok(());
         }
-        let status = link.status(now);
-        let patience = link.patience() + 2 * status.light.unwrap_or_default();
-        let quiet = self.is_quiet(&status, patience, now);
+        let sight = post.look(now);
+        let patience = post.patience() + 2 * sight.light.unwrap_or_default();
+        let quiet = self.is_quiet(sight, patience, now);
         for (number, open) in &mut self.open {
             let late = open.moved.is_none_or(|at| quiet && now.since(at) >= patience);
-            if late && open.question.is_none_or(|key| !outbox.has(key)) {
+            if late && open.question.is_none_or(|key| !post.has(key)) {
                 open.moved = Some(now);
                 let message = match &open.errand {
                     What::Fetch(missing) => Message::Fetch { request: *number, parts: parts_of(missing) },
                     What::List(kind, _) => Message::List { kind: *kind, known: self.desk.digest(*kind) },
                     What::Ping => {
-                        link.ping(*number);
+                        post.ping(*number);
                         continue;
                     }
                 };
-                open.question = outbox.send(link, message.encode(now.0));
+                open.question = post.send(message.encode(now.0));
             }
         }
         Ok(())
@@ -108,13 +129,13 @@ impl Clerk {
 
     /// Whether nothing comes in that may be what is waited for. A block that stands still is none: whoever sent it may have
     /// been started anew, and know nothing of it.
-    fn is_quiet(&mut self, status: &Status, patience: Duration, now: Instant) -> bool {
-        let (before, is_open) = (std::mem::take(&mut self.coming), status.line == Line::Open);
-        for block in &status.incoming {
-            let same = before.get(&block.id).filter(|(held, _)| is_open && *held == block.held);
-            self.coming.insert(block.id, (block.held, same.map_or(now, |(_, since)| *since)));
+    fn is_quiet(&mut self, sight: Sight, patience: Duration, now: Instant) -> bool {
+        let before = std::mem::take(&mut self.coming);
+        for (id, held) in sight.incoming {
+            let same = before.get(&id).filter(|(before, _)| sight.is_open && *before == held);
+            self.coming.insert(id, (held, same.map_or(now, |(_, since)| *since)));
         }
-        is_open && self.coming.values().all(|(_, since)| now.since(*since) >= patience)
+        sight.is_open && self.coming.values().all(|(_, since)| now.since(*since) >= patience)
     }
 
     fn take_up(&mut self, number: u64) {
@@ -140,7 +161,7 @@ impl Clerk {
     ///
     /// # Errors
     /// When it cannot be put on the desk; it is asked for again then.
-    pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> io::Result<bool> {
+    pub fn parcel(&mut self, request: u64, parts: &[Sent<'_>], now: Instant) -> Result<bool, D::Error> {
         let Some(Open { errand: What::Fetch(missing), moved, .. }) = self.open.get_mut(&request) else {
             return Ok(self.desk.is_asked(request));
         };
@@ -164,7 +185,7 @@ impl Clerk {
     ///
     /// # Errors
     /// As [`Clerk::parcel`].
-    pub fn listed(&mut self, page: Page, now: Instant) -> io::Result<()> {
+    pub fn listed(&mut self, page: Page, now: Instant) -> Result<(), D::Error> {
         let is_it = |open: &Open| matches!(&open.errand, What::List(kind, _) if *kind == page.kind);
         let Some(number) = self.open.iter().find(|(_, open)| is_it(open)).map(|(number, _)| *number) else {
             return Ok(());
@@ -215,7 +236,7 @@ impl Clerk {
     ///
     /// # Errors
     /// As [`Clerk::parcel`].
-    pub fn echoed(&mut self, number: u64, took: Duration) -> io::Result<()> {
+    pub fn echoed(&mut self, number: u64, took: Duration) -> Result<(), D::Error> {
         if self.open.remove(&number).is_some() {
             self.news += 1;
             self.desk.put_echo(number, took)?;

@@ -12,7 +12,7 @@ use lavatube_format::manifest::SignedManifest;
 
 /// The manifests that wait, and what they follow.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub struct Order {
     follows: BTreeMap<ObjectId, Vec<ObjectId>>,
     /// For how long a manifest has waited for one that seems to be held over there for ever.
     waited: BTreeMap<ObjectId, Duration>,
@@ -20,7 +20,7 @@ pub(super) struct Order {
 
 /// How it is with a manifest that another one follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
+pub enum Before {
     /// It is there, is no matter, or will never be there.
     Passed,
     /// It comes after its packs.

@@ -1,27 +1,22 @@
-//! Works with the vault for the far end: keeps what is deposited, reads what is asked for.
+//! Works with the vault for the far end of a link: keeps what is deposited, reads what is asked for.
 //!
-//! It does one job after the other, on whichever thread. It must not know the link.
+//! It does one job after the other, on whichever thread, and says what became of each. It must not know the link, nor where
+//! the vault's drives are. Steps 17 and 20 of the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender};
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
-use lavatube_format::shard::ObjectKind;
-use lavatube_vault::DepositError;
 
-use super::kept::Kept;
-use crate::embedded::EmbeddedVault;
 use crate::parcels::Parcel;
-use crate::port::now;
-use crate::told::Told;
+use crate::{DepositError, ObjectKind, Vault};
 
 /// What is to be done.
-pub(super) enum Job {
+pub enum Job {
     /// What a block asks for.
     Block(BlockId, Vec<u8>),
     /// Read what goes into the block of this name.
@@ -29,7 +24,7 @@ pub(super) enum Job {
 }
 
 /// What became of it.
-pub(super) enum Done {
+pub enum Done {
     /// Of a block.
     Block(BlockDone),
     /// The bytes of the block of this name.
@@ -37,21 +32,66 @@ pub(super) enum Done {
 }
 
 /// What became of a block.
-pub(super) struct BlockDone {
+pub struct BlockDone {
+    /// The block.
     pub block: BlockId,
     /// Bytes of it that the driver counts as in work.
     pub len: usize,
+    /// What is said of it to the link.
     pub verdict: Verdict,
+    /// Answers.
     pub messages: Vec<Vec<u8>>,
     /// A request for parts of objects: its number, its turn.
     pub fetch: Option<(u64, u64, Vec<Part>)>,
-    pub told: Vec<Told>,
+    /// What happened, for people.
+    pub told: Vec<Word>,
 }
 
-pub(super) enum Verdict {
+/// What is said of a block to the link.
+pub enum Verdict {
+    /// What it asked for is done for good.
     Accepted,
+    /// It is not wanted.
     Refused,
+    /// It cannot be done now.
     Held,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Word {
+    /// An object was stored.
+    Stored {
+        /// What it is.
+        kind: ObjectKind,
+        /// The object.
+        id: ObjectId,
+        /// Its bytes.
+        len: u64,
+    },
+    /// A manifest is held until its packs, or the card of whoever made it, are there.
+    Held {
+        /// The object.
+        id: ObjectId,
+        /// What is missing.
+        why: String,
+    },
+    /// An object cannot be stored now, and is held.
+    NotNow {
+        /// The object.
+        id: ObjectId,
+        /// What is wrong.
+        why: String,
+    },
+    /// An object is not taken.
+    Denied {
+        /// The object.
+        id: ObjectId,
+        /// Why.
+        why: String,
+    },
+    /// A block makes no sense.
+    Nonsense(String),
 }
 
 impl BlockDone {
@@ -67,30 +107,40 @@ struct HeldManifest {
     bytes: Vec<u8>,
 }
 
+/// Where a worker works.
+pub trait Workplace {
+    /// The vault, to ask it things.
+    fn vault(&self) -> impl Deref<Target = Vault>;
+    /// The vault, to change it.
+    fn vault_mut(&mut self) -> impl DerefMut<Target = Vault>;
+    /// Opens the vault anew: drives may have gone or come. Whether that worked; if not, it is as it was.
+    fn reopen(&mut self) -> bool;
+    /// Remembers that what was in a block is stored, as well as that can be done: without it, a next life has it carried once
+    /// more.
+    fn keep(&mut self, block: BlockId, object: ObjectId);
+    /// What time it is.
+    fn now(&self) -> Instant;
+}
+
 /// Works with the vault.
-pub(super) struct Worker {
-    folder: PathBuf,
-    vault: EmbeddedVault,
+pub struct Worker<W> {
+    place: W,
     opened: Instant,
-    kept: Kept,
     /// Beside what the link holds, so that they are taken as soon as their last pack is.
     held: BTreeMap<BlockId, HeldManifest>,
     /// When the depositor was told that an object is held for want of room or drives, and in which words.
     told: BTreeMap<ObjectId, (Instant, String)>,
 }
 
-impl Worker {
-    pub fn new(folder: &Path, vault: EmbeddedVault, kept: Kept) -> Self {
-        Self { folder: folder.to_owned(), vault, opened: now(), kept, held: BTreeMap::new(), told: BTreeMap::new() }
+impl<W: Workplace> Worker<W> {
+    /// A worker whose vault was opened just now.
+    pub fn new(place: W) -> Self {
+        Self { opened: place.now(), place, held: BTreeMap::new(), told: BTreeMap::new() }
     }
 
-    /// Works until nobody wants anything any more.
-    pub fn work(mut self, todo: &Receiver<Job>, results: &Sender<Done>) {
-        for job in todo {
-            if self.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
-                return;
-            }
-        }
+    /// Where it works.
+    pub fn place(&mut self) -> &mut W {
+        &mut self.place
     }
 
     /// Does a job, and what can be done now that it is.
@@ -110,7 +160,7 @@ impl Worker {
 
     /// Reads what goes into a parcel. What cannot be read is withheld, and said so.
     fn parcel(&self, parcel: &Parcel) -> Vec<u8> {
-        let vault = self.vault.read();
+        let vault = self.place.vault();
         let read = |piece: &Part| {
             let mut bytes = Vec::new();
             let range = piece.start..piece.start + piece.len;
@@ -131,7 +181,7 @@ impl Worker {
     /// The pages of a list, or one without objects when the list is known.
     fn list(&self, kind: ObjectKind, known: [u8; 16], turn: u64) -> Vec<Vec<u8>> {
         let mut objects: Vec<_> =
-            self.vault.read().objects().filter(|o| o.kind == kind).map(|o| (o.id, o.len)).collect();
+            self.place.vault().objects().filter(|o| o.kind == kind).map(|o| (o.id, o.len)).collect();
         objects.sort_unstable();
         let (digest, total) = (list_digest(&objects), objects.len() as u64);
         if digest == known {
@@ -178,20 +228,21 @@ impl Worker {
             }
             Ok(Message::Receipted(_) | Message::Denied { .. } | Message::Parcel { .. } | Message::Listed(_)) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
-                done.told.push(Told::Nonsense("a message that only vaults send".into()));
+                done.told.push(Word::Nonsense("a message that only vaults send".into()));
                 (done, None)
             }
             Err(e) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
-                done.told.push(Told::Nonsense(e.to_string()));
+                done.told.push(Word::Nonsense(e.to_string()));
                 (done, None)
             }
         }
     }
 
-    fn answer(&self, id: ObjectId, turn: u64) -> Vec<u8> {
-        let receipt = self.vault.write().receipt_for(id);
-        let told = self.told.get(&id).filter(|(at, _)| now().since(*at) < TELL_HELD_EVERY);
+    fn answer(&mut self, id: ObjectId, turn: u64) -> Vec<u8> {
+        let at = self.place.now();
+        let receipt = self.place.vault_mut().receipt_for(id);
+        let told = self.told.get(&id).filter(|(told, _)| at.since(*told) < TELL_HELD_EVERY);
         match (receipt, told) {
             (Some(receipt), _) => Message::Receipted(receipt),
             // It arrived in this life: it need not be sent again before that is told once more.
@@ -216,7 +267,7 @@ impl Worker {
             // It has overtaken its packs.
             Err(DepositError::MissingPacks { missing }) => {
                 let mut done = BlockDone::new(block, Verdict::Held);
-                done.told.push(Told::Held { id, why: format!("{} of its packs are under way", missing.len()) });
+                done.told.push(Word::Held { id, why: format!("{} of its packs are under way", missing.len()) });
                 let missing = missing.into_iter().collect();
                 self.hold(block, HeldManifest { missing, is_strange: false, bytes });
                 done
@@ -227,10 +278,12 @@ impl Worker {
                 let why = e.to_string();
                 if self.held.contains_key(&block) && self.may_tell(id, &why) {
                     // Not only for a moment.
-                    done.messages.push(Message::Denied { id, denial: Denial::Away, text: why.clone() }.encode(now().0));
-                    done.told.push(Told::NotNow { id, why });
+                    done.messages.push(
+                        Message::Denied { id, denial: Denial::Away, text: why.clone() }.encode(self.place.now().0),
+                    );
+                    done.told.push(Word::NotNow { id, why });
                 } else {
-                    done.told.push(Told::Held { id, why });
+                    done.told.push(Word::Held { id, why });
                 }
                 self.hold(block, HeldManifest { missing: BTreeSet::new(), is_strange: true, bytes });
                 done
@@ -242,22 +295,16 @@ impl Worker {
     /// Stores an object; a vault whose drives went or came is opened anew once.
     fn store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
         match self.try_store(kind, object) {
-            Err(e) if e.denial() == Denial::Away && now().since(self.opened) >= REOPEN_EVERY => {
-                self.opened = now();
-                match EmbeddedVault::open(&self.folder, true) {
-                    Ok(vault) => {
-                        self.vault = vault;
-                        self.try_store(kind, object)
-                    }
-                    Err(_) => Err(e),
-                }
+            Err(e) if e.denial() == Denial::Away && self.place.now().since(self.opened) >= REOPEN_EVERY => {
+                self.opened = self.place.now();
+                if self.place.reopen() { self.try_store(kind, object) } else { Err(e) }
             }
             other => other,
         }
     }
 
-    fn try_store(&self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
-        let mut vault = self.vault.write();
+    fn try_store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
+        let mut vault = self.place.vault_mut();
         match kind {
             ObjectKind::Pack => Ok(vault.store(kind, object)?),
             ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
@@ -267,10 +314,10 @@ impl Worker {
 
     fn stored(&mut self, block: BlockId, kind: ObjectKind, object: Verified<'_>, receipt: &Receipt) -> BlockDone {
         // Without it, a next life has it carried once more: that is no reason to keep the receipt back.
-        let _ = self.kept.add(block, object.id());
+        self.place.keep(block, object.id());
         let mut done = BlockDone::new(block, Verdict::Accepted);
         done.messages.push(Message::Receipted(receipt.clone()).encode(0));
-        done.told.push(Told::Stored { kind, id: object.id(), len: object.bytes().len() as u64 });
+        done.told.push(Word::Stored { kind, id: object.id(), len: object.bytes().len() as u64 });
         done
     }
 
@@ -298,21 +345,21 @@ impl Worker {
         if !matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
             let mut done = BlockDone::new(block, Verdict::Refused);
             done.messages.push(denied.encode(0));
-            done.told.push(Told::Denied { id, why });
+            done.told.push(Word::Denied { id, why });
             return done;
         }
         let mut done = BlockDone::new(block, Verdict::Held);
         // It is tried again every few seconds, and said now and then, in words that the link has not carried yet.
         if self.may_tell(id, &why) {
-            done.messages.push(denied.encode(now().0));
-            done.told.push(Told::NotNow { id, why });
+            done.messages.push(denied.encode(self.place.now().0));
+            done.told.push(Word::NotNow { id, why });
         }
         done
     }
 
     /// Whether it is time to tell the depositor that an object is held.
     fn may_tell(&mut self, id: ObjectId, why: &str) -> bool {
-        let at = now();
+        let at = self.place.now();
         self.told.retain(|_, (told, _)| at.since(*told) < TELL_HELD_EVERY);
         let is_time = !self.told.contains_key(&id) && self.told.len() < TELL_HELD_MAX;
         if is_time {
