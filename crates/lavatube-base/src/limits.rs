@@ -72,6 +72,8 @@ pub const BUNDLE_BLOCK_LEN_MAX: usize = 4 << 10;
 pub const BUNDLE_PAYLOAD_LEN_MAX: usize = BLOCK_LEN_MAX + 16;
 /// Longest bundle.
 pub const BUNDLE_LEN_MAX: usize = BUNDLE_PAYLOAD_LEN_MAX + BUNDLE_BLOCKS_MAX * BUNDLE_BLOCK_LEN_MAX;
+/// What a bundle of ours adds to its payload, at most.
+pub const BUNDLE_OWN_LEN_MAX: usize = 1 << 10;
 /// Longest name of a node in a TCPCL session,
 pub const TCPCL_NODE_LEN_MAX: usize = 1024;
 /// longest list of extensions of a TCPCL message,
@@ -119,9 +121,11 @@ pub const ECHOES_MAX: usize = 16;
 /// Most connections of other nodes where bundles carry what crosses,
 pub const DTN_SESSIONS_MAX: usize = 4;
 /// bundles of the other end whose numbers are remembered, so that none is taken twice,
-pub const BUNDLES_SEEN_MAX: usize = 1 << 12;
+pub const BUNDLES_SEEN_MAX: usize = 1 << 16;
 /// and longest payload of a stranger's bundle that is answered.
 pub const ECHO_BUNDLE_LEN_MAX: usize = 64 << 10;
+/// Bytes of bundles that arrived, were acknowledged by LTP, and wait here because there was no room for them.
+pub const DTN_BUSY_LEN_MAX: usize = 128 << 20;
 /// Most blocks remembered as stored, so that what comes late is answered and not stored twice.
 pub const KEPT_MAX: usize = 1 << 14;
 /// Counters behind the highest one among which the link tells new datagrams from replayed ones.
@@ -172,6 +176,12 @@ pub const LTP_CHECKPOINTS_MAX: usize = 1 << 8;
 pub const LTP_ROUNDS_MAX: u32 = 64;
 /// Most answers and copies of questions that wait to be sent to one LTP engine; more are lost, as on the link.
 pub const LTP_CONTROL_MAX: usize = 1 << 12;
+/// Bundles that the end of a link has given its LTP engine and that have not arrived,
+pub const LTP_UNANSWERED_MAX: usize = 1 << 10;
+/// and bytes of them.
+pub const LTP_UNANSWERED_LEN_MAX: usize = 512 << 20;
+/// Bytes of memory for what is coming to the end of a link by LTP, or arrived and is not stored; one block more may be finished.
+pub const LTP_IMPORT_LEN_MAX: usize = 256 << 20;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);
@@ -181,6 +191,9 @@ const _: () = assert!(REFS_PER_LIST_MAX * 34 <= CHUNK_LEN_MAX);
 const _: () = assert!(RECORD_LEN_MAX < CHUNK_LEN_MAX);
 const _: () = assert!(MANIFEST_LEN_MAX < OBJECT_LEN_MAX && PACK_LEN_MAX == 64 << 20);
 const _: () = assert!(BLOCK_LEN_MAX >= OBJECT_LEN_MAX + 1024);
+const _: () = assert!(BLOCK_LEN_MAX >= OBJECT_LEN_MAX + 1024 + BUNDLE_OWN_LEN_MAX);
+const _: () = assert!(2 * LTP_UNANSWERED_MAX < BUNDLES_SEEN_MAX && LTP_UNANSWERED_MAX <= LTP_SESSIONS_MAX);
+const _: () = assert!(DTN_BUSY_LEN_MAX < LTP_IMPORT_LEN_MAX && BUNDLE_LEN_MAX < DTN_BUSY_LEN_MAX);
 const _: () = assert!(SYMBOL_LEN_MAX == 1436 && BLOCK_LEN_MAX.div_ceil(SYMBOL_LEN_MAX) < SYMBOLS_MAX * 3 / 4);
 const _: () = assert!(4 + 16 + 10 * REPORT_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
 const _: () = assert!(4 + 4 * PROBE_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);

@@ -72,7 +72,7 @@ mod wait;
 pub use config::{Config, PeerConfig};
 pub use engine::{Block, Engine, Event, PeerError, SendError};
 pub use stages::{Incoming, Outgoing};
-pub use status::{PeerStatus, Receiving, Sending, Status, Totals};
+pub use status::{Load, PeerStatus, Receiving, Sending, Status, Totals};
 
 /// What is late is waited for so long, before a report is made and before anything is sent again.
 const DEFER: Duration = Duration::from_millis(20);

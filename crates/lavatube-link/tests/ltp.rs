@@ -574,6 +574,47 @@ fn of_two_blocks_for_which_there_is_no_memory_the_older_becomes_whole() {
 }
 
 #[test]
+fn a_block_whose_sender_is_no_more_gives_way_where_memory_is_short() {
+    let mut alone = Alone::new(|peer| peer.import_len_max = 2000);
+    let end = Mark::BlockEnd(Checkpoint { number: 7, report: 0 });
+    alone.piece(1, Mark::Red, 0, &[1; 1400]);
+    alone.wait(200.0);
+    // It may still be sent.
+    alone.piece(2, end, 1300, &[2; 100]);
+    alone.piece(2, Mark::Red, 0, &[2; 1300]);
+    assert!(alone.events().is_empty());
+    alone.wait(200.0);
+    alone.piece(2, end, 1300, &[2; 100]);
+    let gone = alone.events();
+    assert!(matches!(
+        &gone[..],
+        [Event::Abandoned { session: SessionId { number: 1, .. }, reason: Reason::System, .. }]
+    ));
+    alone.piece(2, Mark::Red, 0, &[2; 1300]);
+    alone.piece(2, end, 1300, &[2; 100]);
+    assert!(alone.events().iter().any(|event| matches!(event, Event::Received { bytes, .. } if *bytes == [2; 1400])));
+}
+
+#[test]
+fn whoever_waits_for_a_block_that_an_earlier_life_began_is_told_that_none_comes() {
+    let mut alone = Alone::new(|_| {});
+    let head = ReportHead { number: 3, checkpoint: 4, lower: 0, upper: 100 };
+    report(&mut alone, SessionId { engine: 1, number: 77 }, head, &[0..10]);
+    let said = alone.said();
+    let [Segment { session: SessionId { engine: 1, number: 77 }, content: Content::CancelBySender(_) }] =
+        segments(&said)[..]
+    else {
+        panic!("{said:?}")
+    };
+    // Of another's block it says nothing, nor where it cannot know whose it is.
+    report(&mut alone, SessionId { engine: 3, number: 77 }, head, &[0..10]);
+    let now = alone.now;
+    alone.engine.add_peer(PeerConfig::new(3, s(1.0)), now).unwrap();
+    report(&mut alone, SessionId { engine: 1, number: 78 }, head, &[0..10]);
+    assert!(alone.said().is_empty());
+}
+
+#[test]
 fn a_silence_in_which_nobody_waits_for_anything_is_broken_by_a_question() {
     let mut alone = Alone::new(|_| {});
     alone.engine.contact_opened(2, MBIT, alone.now);

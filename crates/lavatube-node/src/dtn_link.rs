@@ -1,40 +1,38 @@
-//! Bundles as a carrier: blocks as sealed bundles (RFC 9171, 9173) over TCPCLv4 (RFC 9174), for a path that other nodes of the
-//! standard's network make.
+//! Bundles as a carrier: blocks as sealed bundles (RFC 9171, 9173) over TCPCLv4 (RFC 9174) or LTP (RFC 5326), for a path that other
+//! nodes of the standard's network make, or engines of theirs.
 //!
-//! What a convergence layer acknowledges or refuses is not the vault's word: acknowledged means that the other end has the
-//! block, and only a receipt lets go of it; refused means later. An end that has no room says so at once instead of holding a
-//! transfer open, because answers leave in order. Service 64 takes blocks, 7 answers whoever asks, 65 takes the answers to our own
-//! questions. It must not know what is in a block.
+//! The rules for bundles are here, the two ways to move them are cables. What a cable acknowledges or refuses is not the vault's
+//! word: acknowledged means that somebody has the block, and only a receipt lets go of it; refused means later. Service 64 takes
+//! blocks, 7 answers whoever asks, 65 takes the answers to our own questions. It must not know what is in a block.
 //! No step of the walk, which takes the native way.
 
+mod cable;
 mod dial;
 mod echoes;
+mod ltp;
 mod out;
 mod seen;
+mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
-use lavatube_base::limits::{
-    BLOCK_LEN_MAX, DTN_SESSIONS_MAX, ECHO_BUNDLE_LEN_MAX, KEPT_MAX, QUEUE_MAX, TCPCL_UNANSWERED_MAX,
-};
+use lavatube_base::limits::{ECHO_BUNDLE_LEN_MAX, KEPT_MAX, QUEUE_MAX};
 use lavatube_base::{BlockId, Instant, Latest};
 use lavatube_bundle::{Bundle, BundleError, ECHO_SERVICE, Endpoint, Mac, PairKeys, echo};
-use lavatube_format::tcpcl::Refusal;
-use lavatube_link::tcpcl::{Event as CableEvent, Stage as CableStage};
 use lavatube_link::{Block, Carrier, Contact, ContactPlan, Event, Line, Status, SubmitError, Totals};
 use lavatube_seal::{BundleKeys, LinkEnd};
-use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::link_folder::{Counters, DtnFile, LinkError, Pairing};
+use crate::link_folder::{CarrierFile, Counters, DtnFile, LinkError, Pairing};
 use crate::port::now;
-use crate::tcpcl_port::{TcpclListener, TcpclPort, timespec};
-use dial::Dial;
+use cable::{Cable, Hand, News, Place};
 use echoes::Echoes;
+use ltp::{Engines, Ltp};
 use out::Out;
 use seen::Seen;
+use sessions::Sessions;
 
 /// A link whose blocks are bundles.
 pub struct DtnLink {
@@ -50,18 +48,15 @@ pub struct DtnLink {
     contact_len_sent: u64,
     lifetime_ms: u64,
     patience: Duration,
-    listener: Option<TcpclListener>,
-    dial: Dial,
-    sessions: Vec<Session>,
-    named: u64,
+    cable: Box<dyn Cable>,
     /// Blocks on their way out, by priority and age.
     queue: BTreeMap<Rank, Out>,
     keys: BTreeMap<u64, Rank>,
     serial: u64,
-    /// What sessions carry for us: the block, or an answer that nobody waits for.
+    /// What the cable carries for us, by bundle number: the block, or an answer that nobody waits for.
     tickets: BTreeMap<u64, Option<Rank>>,
-    /// Blocks that came in and the end has not answered: by which session, transfer and bundle.
-    incoming: BTreeMap<BlockId, (u64, u64, u64)>,
+    /// Blocks that came in and the end has not answered: where, and by which bundle.
+    incoming: BTreeMap<BlockId, (Place, u64)>,
     kept: Latest<BlockId, ()>,
     seen: Seen,
     floor_kept_at: Instant,
@@ -74,16 +69,6 @@ pub struct DtnLink {
 
 /// Priority, then age.
 type Rank = (u8, u64);
-
-/// A connection to some node.
-struct Session {
-    name: u64,
-    port: TcpclPort,
-    /// It was made from here, to whom the owner named.
-    dialed: bool,
-    /// When something of the other end's came over it.
-    genuine: Option<Instant>,
-}
 
 impl DtnLink {
     /// The link of `pairing` as `dtn` says; `listen` and `peer` are the caller's words for what `dtn` does not say.
@@ -98,31 +83,36 @@ impl DtnLink {
     ) -> Result<Self, LinkError> {
         let (own, other) = if pairing.end() == LinkEnd::Depositor { (1, 2) } else { (2, 1) };
         let nodes = [dtn.node.unwrap_or(own), dtn.peer_node.unwrap_or(other)];
-        let listener = dtn.listen.as_deref().or(listen).map(|at| TcpclListener::bind(at, &node_name(nodes[0])));
-        let listener = listener.transpose().map_err(|e| LinkError::Address { address: e.address, text: e.text })?;
-        let address = dtn.connect.or_else(|| peer.map(Into::into)).or_else(|| pairing.file.address.clone());
+        let plan = pairing.plan()?;
+        let listen = dtn.listen.as_deref().or(listen);
+        let address = dtn.connect.clone().or_else(|| peer.map(Into::into)).or_else(|| pairing.file.address.clone());
+        let cable: Box<dyn Cable> = match dtn.carrier {
+            CarrierFile::Tcpcl => Box::new(Sessions::open(listen, address, &format!("ipn:{}.0", nodes[0]))?),
+            CarrierFile::Ltp => {
+                let engines = Engines { own: dtn.engine_of(nodes[0]), peer: dtn.peer_engine_of(nodes[1]) };
+                let (listen, address) = listen.zip(address.as_deref()).ok_or_else(|| pairing.unfit(&NO_WAY_BACK))?;
+                let first = plan.at(now()).or_else(|| plan.next(now()));
+                Box::new(Ltp::open(&engines, listen, address, first.and_then(|contact| contact.light))?)
+            }
+        };
         let mut counters = pairing.counters()?;
         let sequence = counters.reserved;
         counters.reserve(sequence + RESERVE)?;
         let [key_out, key_in] = pairing.bundle_keys()?.map(|keys| pair_keys(&keys));
-        let now = now();
         Ok(Self {
             nodes,
             key_out,
             key_in,
             seen: Seen::new(counters.floor),
-            floor_kept_at: now,
+            floor_kept_at: now(),
             counters,
             sequence,
-            plan: pairing.plan()?,
+            plan,
             contact: None,
             contact_len_sent: 0,
             lifetime_ms: dtn.lifetime_s * 1000,
             patience: Duration::from_secs(dtn.patience_s),
-            listener,
-            dial: Dial::new(address, node_name(nodes[0])),
-            sessions: Vec::new(),
-            named: 0,
+            cable,
             queue: BTreeMap::new(),
             keys: BTreeMap::new(),
             serial: 0,
@@ -139,7 +129,7 @@ impl DtnLink {
 
     /// Where this end listens, if it is anywhere.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.listener.as_ref().and_then(TcpclListener::address)
+        self.cable.address()
     }
 
     /// Where the other end's bundles come from, once after that changed.
@@ -170,23 +160,14 @@ impl DtnLink {
     /// Sends what may be sent and takes in what came; waits for that at most for `wait`. Call it when there are no more events.
     ///
     /// # Errors
-    /// When the listener is of no more use.
+    /// When a socket is of no more use.
     pub fn pump(&mut self, wait: Duration) -> Result<(), LinkError> {
         self.turn();
-        if self.events.is_empty() {
-            self.wait(wait);
+        self.send();
+        self.cable.pump(if self.events.is_empty() { self.idle(wait) } else { Duration::ZERO })?;
+        while let Some(news) = self.cable.news() {
+            self.handle(news);
         }
-        self.accept()?;
-        if let Some(port) = self.dial.turn(self.is_alone()) {
-            self.begin(port, true);
-        }
-        for at in 0..self.sessions.len() {
-            self.sessions[at].port.pump(Duration::ZERO);
-            while let Some(event) = self.sessions[at].port.event() {
-                self.handle(at, event);
-            }
-        }
-        self.sessions.retain(|session| !session.port.is_closed());
         self.send();
         if now().since(self.floor_kept_at) >= FLOOR_EVERY {
             self.keep_floor()?;
@@ -199,102 +180,30 @@ impl DtnLink {
         let contact = self.plan.at(now()).copied();
         if contact != self.contact {
             (self.contact, self.contact_len_sent) = (contact, 0);
-            self.dial.anew();
-        }
-        if contact.is_none() {
-            for session in std::mem::take(&mut self.sessions) {
-                self.let_go(session);
+            if self.cable.turn(contact.as_ref()) {
+                self.echoes.ask(GREETING);
             }
         }
     }
 
-    /// A session is given up: what it carried is sent again over another one.
-    fn let_go(&mut self, session: Session) {
-        self.incoming.retain(|_, (name, ..)| *name != session.name);
-        let theirs: Vec<u64> = self.tickets.keys().copied().filter(|ticket| self.is_of(*ticket, &session)).collect();
-        theirs.into_iter().for_each(|ticket| self.unsent(ticket, false));
-    }
-
-    /// Tickets are numbered by the session that carries them.
-    fn is_of(&self, ticket: u64, session: &Session) -> bool {
-        ticket >> TICKET_BITS == session.name
-    }
-
-    /// Whether a connection is to be made.
-    fn is_alone(&self) -> bool {
-        let known = self.sessions.iter().any(|session| session.dialed || session.genuine.is_some());
-        self.contact.is_some() && !known
-    }
-
-    fn wait(&self, wait: Duration) {
+    /// How long there is nothing to do, at most `wait`, if nothing comes.
+    fn idle(&self, wait: Duration) -> Duration {
         let begin = now();
-        let mut until = begin + wait;
-        until = self.dial.due(self.is_alone()).map_or(until, |due| until.min(due));
-        let idle = self.queue.values().filter(|out| out.ticket.is_none() && out.later > begin);
-        until = idle.map(|out| out.later).min().map_or(until, |later| until.min(later));
-        let mut fds = Vec::new();
-        if let Some(listener) = &self.listener {
-            fds.push(PollFd::new(listener.socket(), PollFlags::IN));
-        }
-        let mut left = until.since(begin);
-        for session in &self.sessions {
-            let (stream, flags, at) = session.port.waits_for();
-            if !flags.is_empty() {
-                fds.push(PollFd::new(stream, flags));
-            }
-            // Its clock is another one.
-            left = left.min(at.map_or(left, |at| at.since(crate::clock::now())));
-        }
-        // An interrupted wait is a short one.
-        let _ = poll(&mut fds, Some(&timespec(left.max(REST))));
+        let later = self.queue.values().filter(|out| out.ticket.is_none() && out.later > begin).map(|out| out.later);
+        let due = later.chain(self.cable.due()).min();
+        due.map_or(wait, |due| wait.min(due.since(begin)))
     }
 
-    fn accept(&mut self) -> Result<(), LinkError> {
-        for _ in 0..DTN_SESSIONS_MAX {
-            let Some(listener) = &self.listener else { return Ok(()) };
-            let came = listener.accept(Duration::ZERO);
-            match came.map_err(|e| LinkError::Address { address: e.address, text: e.text })? {
-                Some(port) => self.begin(port, false),
-                None => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, port: TcpclPort, dialed: bool) {
-        if self.contact.is_none() {
-            return;
-        }
-        if self.sessions.len() >= DTN_SESSIONS_MAX {
-            // Strangers give way first, then whoever was quiet for longest.
-            let quiet = (0..self.sessions.len()).min_by_key(|at| self.sessions[*at].genuine);
-            let gone = quiet.map(|at| self.sessions.remove(at));
-            gone.into_iter().for_each(|session| self.let_go(session));
-        }
-        self.named += 1;
-        self.sessions.push(Session { name: self.named, port, dialed, genuine: None });
-    }
-
-    fn handle(&mut self, at: usize, event: CableEvent) {
-        match event {
-            CableEvent::Opened { .. } => {}
-            CableEvent::Received { transfer, bytes } => self.received(at, transfer, &bytes),
-            CableEvent::Acknowledged { key } => {
-                if let Some(Some(rank)) = self.tickets.remove(&key) {
+    fn handle(&mut self, news: News) {
+        match news {
+            News::Came { place, bytes } => self.received(place, &bytes),
+            News::There { ticket } => {
+                if let Some(Some(rank)) = self.tickets.remove(&ticket) {
                     self.delivered(rank);
                 }
             }
-            CableEvent::Refused { key, reason: Refusal::Completed } => {
-                if let Some(Some(rank)) = self.tickets.remove(&key) {
-                    self.delivered(rank);
-                }
-            }
-            CableEvent::Refused { key, .. } => self.unsent(key, true),
-            CableEvent::Unsent { key } => self.unsent(key, false),
-            CableEvent::Ended(_) => {
-                let name = self.sessions[at].name;
-                self.incoming.retain(|_, (of, ..)| *of != name);
-            }
+            News::Unsent { ticket, refused } => self.unsent(ticket, refused),
+            News::Gone { session } => self.incoming.retain(|_, (place, _)| place.session != session),
         }
     }
 
@@ -313,20 +222,20 @@ impl DtnLink {
     }
 
     /// A bundle came in from some node.
-    fn received(&mut self, at: usize, transfer: u64, bytes: &[u8]) {
+    fn received(&mut self, place: Place, bytes: &[u8]) {
         self.totals.len_received += bytes.len() as u64;
-        match self.take(at, transfer, bytes) {
-            Ok(true) => self.sessions[at].port.accepted(transfer),
+        match self.take(place, bytes) {
+            Ok(true) => self.cable.accepted(place),
             Ok(false) => {}
             Err(_) => {
                 self.totals.forged += 1;
-                self.sessions[at].port.refused(transfer);
+                self.cable.refused(place);
             }
         }
     }
 
     /// Takes a bundle in: whether nothing more is to come of it. An error when it is none for us.
-    fn take(&mut self, at: usize, transfer: u64, bytes: &[u8]) -> Result<bool, BundleError> {
+    fn take(&mut self, place: Place, bytes: &[u8]) -> Result<bool, BundleError> {
         let [own, other] = self.nodes;
         match Bundle::open(bytes, &self.key_in) {
             Ok(bundle) => {
@@ -334,7 +243,7 @@ impl DtnLink {
                 if [&bundle.source, &bundle.destination] != [&ends[0], &ends[1]] {
                     return Err(BundleError::Endpoint(bundle.destination.to_string()));
                 }
-                Ok(self.block(at, transfer, bundle))
+                Ok(self.block(place, bundle))
             }
             Err(sealed) => {
                 // What is not sealed may ask whether anybody is here, or answer that.
@@ -343,13 +252,13 @@ impl DtnLink {
                     return Err(BundleError::TooLong);
                 }
                 if bundle.destination == Endpoint::ipn(own, ANSWERS) {
-                    let answered = self.echoes.answered(&bundle.payload);
+                    let answered = self.echoes.answered(&bundle.payload).filter(|(nonce, _)| *nonce != GREETING);
                     self.events.extend(answered.map(|(nonce, took)| Event::Echoed { nonce, took }));
                     return Ok(true);
                 }
                 let answer = echo(&bundle, own).ok_or(sealed)?;
                 if self.echoes.may_answer() {
-                    self.post(at, answer, None, false);
+                    self.post(Some(place), answer, None, false);
                 }
                 Ok(true)
             }
@@ -357,15 +266,14 @@ impl DtnLink {
     }
 
     /// A block came in, of the other end's for certain: whether it was known.
-    fn block(&mut self, at: usize, transfer: u64, bundle: Bundle) -> bool {
+    fn block(&mut self, place: Place, bundle: Bundle) -> bool {
         if !self.seen.take(bundle.sequence) {
             self.totals.replayed += 1;
             return true;
         }
-        let session = &mut self.sessions[at];
-        session.genuine = Some(now());
-        let (name, peer) = (session.name, session.port.peer());
-        if self.peer.replace(peer) != Some(peer) {
+        if let Some(peer) = self.cable.genuine(place)
+            && self.peer.replace(peer) != Some(peer)
+        {
             self.moved = Some(peer);
         }
         self.totals.datagrams_received += 1;
@@ -376,26 +284,23 @@ impl DtnLink {
         // Of one that comes twice at once the first is answered; what becomes of it shows then.
         if self.incoming.contains_key(&id) {
             self.seen.forget(bundle.sequence);
-            self.sessions[at].port.busy(transfer);
+            self.cable.busy(place, id);
             return false;
         }
-        self.incoming.insert(id, (name, transfer, bundle.sequence));
+        self.incoming.insert(id, (place, bundle.sequence));
         self.events.push_back(Event::Received { id, priority: 0, bytes: bundle.payload });
         false
     }
 
-    /// Hands to a session what waits, in order, as far as it takes it.
+    /// Hands to the cable what waits, in order, as far as it takes it.
     fn send(&mut self) {
         self.want();
-        // A stranger who connects is given nothing of ours: he would say that he has it.
-        let known = |session: &Session| session.dialed || session.genuine.is_some();
-        let open = |session: &Session| session.port.stage() == CableStage::Open && known(session);
-        // Where the other end was last heard.
-        let best = (0..self.sessions.len()).filter(|at| open(&self.sessions[*at]));
-        let Some(at) = best.max_by_key(|at| self.sessions[*at].genuine) else { return };
+        if !self.cable.is_open() {
+            return;
+        }
         while let Some(question) = self.echoes.next() {
             let (own, other) = (Endpoint::ipn(self.nodes[0], ANSWERS), Endpoint::ipn(self.nodes[1], ECHO_SERVICE));
-            self.post(at, Bundle::new(own, other, question.to_vec()), None, false);
+            self.post(None, Bundle::new(own, other, question.to_vec()), None, false);
         }
         let now = now();
         let due = |out: &Out| out.ticket.is_none() && out.bytes.is_some() && out.later <= now;
@@ -408,7 +313,7 @@ impl DtnLink {
             }
             let Some(bytes) = out.bytes.take() else { continue };
             let (own, other) = (Endpoint::ipn(self.nodes[0], BLOCKS), Endpoint::ipn(self.nodes[1], BLOCKS));
-            if !self.post(at, Bundle::new(own, other, bytes), Some(rank), true)
+            if !self.post(None, Bundle::new(own, other, bytes), Some(rank), true)
                 && let Some(out) = self.queue.get_mut(&rank)
             {
                 // This node takes none of its length, or cannot now.
@@ -416,11 +321,11 @@ impl DtnLink {
             }
         }
         self.want();
-        self.sessions[at].port.pump(Duration::ZERO);
+        self.cable.flush();
     }
 
-    /// Gives a bundle to a session; whether it took it.
-    fn post(&mut self, at: usize, mut bundle: Bundle, rank: Option<Rank>, sealed: bool) -> bool {
+    /// Gives a bundle to the cable; whether it took it.
+    fn post(&mut self, back_to: Option<Place>, mut bundle: Bundle, rank: Option<Rank>, sealed: bool) -> bool {
         // No clock is trusted: the time of making is 0, and the age counts.
         (bundle.age_ms, bundle.sequence) = (Some(0), self.sequence);
         if sealed {
@@ -432,9 +337,8 @@ impl DtnLink {
         self.sequence += 1;
         let bytes = if sealed { bundle.seal(&self.key_out) } else { bundle.encode() };
         let Ok(bytes) = bytes else { return false };
-        let (len, ticket) =
-            (bytes.len() as u64, (self.sessions[at].name << TICKET_BITS) | bundle.sequence & TICKET_MASK);
-        if self.sessions[at].port.send(ticket, bytes).is_err() {
+        let (len, ticket) = (bytes.len() as u64, bundle.sequence);
+        if !self.cable.post(ticket, bytes, back_to) {
             return false;
         }
         self.tickets.insert(ticket, rank);
@@ -448,32 +352,29 @@ impl DtnLink {
         true
     }
 
-    /// Asks for the bytes of what goes next, as far as memory allows: what a session has counts until it is answered, so that it always
-    /// takes what was asked for.
+    /// Asks for the bytes of what goes next, as far as memory allows.
     fn want(&mut self) {
         let now = now();
         let len = |out: &Out| usize::try_from(out.block.len).unwrap_or(usize::MAX);
-        let in_hand = self.queue.values().filter(|out| out.in_hand());
-        let (mut count, mut held) = in_hand.fold((0, 0), |(count, held), out| (count + 1, held + len(out)));
+        let mut hand = Hand::default();
+        for out in self.queue.values().filter(|out| out.in_hand()) {
+            (hand.count, hand.len) = (hand.count + 1, hand.len + len(out));
+            hand.ahead += if out.ticket.is_none() { len(out) } else { 0 };
+        }
         for out in self.queue.values_mut().filter(|out| !out.in_hand() && out.later <= now) {
-            if count >= TCPCL_UNANSWERED_MAX || (count > 0 && held + len(out) > BLOCK_LEN_MAX) {
+            if !self.cable.has_room(hand, len(out)) {
                 return;
             }
-            (count, held) = (count + 1, held + len(out));
+            hand = Hand { count: hand.count + 1, len: hand.len + len(out), ahead: hand.ahead + len(out) };
             out.wanted = true;
             self.events.push_back(Event::Wanted { key: out.block.key });
         }
-    }
-
-    /// The session of this name.
-    fn session(&mut self, name: u64) -> Option<&mut Session> {
-        self.sessions.iter_mut().find(|session| session.name == name)
     }
 }
 
 impl Carrier for DtnLink {
     fn submit(&mut self, block: Block) -> Result<(), SubmitError> {
-        if block.len == 0 || block.len > BLOCK_LEN_MAX as u64 {
+        if block.len == 0 || block.len > self.cable.block_len_max() as u64 {
             return Err(SubmitError::Length);
         }
         if self.keys.contains_key(&block.key) {
@@ -498,17 +399,16 @@ impl Carrier for DtnLink {
     }
 
     fn withdraw(&mut self, key: u64) {
-        if let Some(rank) = self.keys.remove(&key) {
-            self.queue.remove(&rank);
+        let out = self.keys.remove(&key).and_then(|rank| self.queue.remove(&rank));
+        if let Some(ticket) = out.and_then(|out| out.ticket) {
+            self.cable.withdraw(ticket);
         }
     }
 
     fn accepted(&mut self, id: BlockId, _: Instant) {
         self.kept.insert(id, ());
-        if let Some((name, transfer, _)) = self.incoming.remove(&id)
-            && let Some(session) = self.session(name)
-        {
-            session.port.accepted(transfer);
+        if let Some((place, _)) = self.incoming.remove(&id) {
+            self.cable.accepted(place);
         }
     }
 
@@ -518,12 +418,10 @@ impl Carrier for DtnLink {
     }
 
     fn busy(&mut self, id: BlockId, _: Instant) {
-        let Some((name, transfer, number)) = self.incoming.remove(&id) else { return };
-        // A node between may bring the very same bundle again.
+        let Some((place, number)) = self.incoming.remove(&id) else { return };
+        // The cable, or a node between, may bring the very same bundle again.
         self.seen.forget(number);
-        if let Some(session) = self.session(name) {
-            session.port.busy(transfer);
-        }
+        self.cable.busy(place, id);
     }
 
     fn ping(&mut self, nonce: u64) {
@@ -531,14 +429,8 @@ impl Carrier for DtnLink {
     }
 
     fn status(&self, now: Instant) -> Status {
-        let open = self.sessions.iter().any(|session| session.port.stage() == CableStage::Open);
-        let line = match (self.contact, open) {
-            (None, _) => Line::Shut,
-            (Some(_), true) => Line::Open,
-            (Some(_), false) => Line::Silent,
-        };
-        Status {
-            line,
+        let mut status = Status {
+            line: Line::Shut,
             contact: self.contact,
             next_contact: self.plan.next(now).copied(),
             contact_len_sent: self.contact_len_sent,
@@ -550,16 +442,14 @@ impl Carrier for DtnLink {
             incoming: Vec::new(),
             totals: self.totals,
             floor: self.seen.next_floor(),
-        }
+        };
+        self.cable.describe(&mut status);
+        status
     }
 
     fn patience(&self) -> Duration {
         self.patience
     }
-}
-
-fn node_name(node: u32) -> String {
-    format!("ipn:{node}.0")
 }
 
 fn pair_keys(keys: &BundleKeys) -> PairKeys {
@@ -571,11 +461,10 @@ const BLOCKS: u32 = 64;
 const ANSWERS: u32 = 65;
 /// Bundle numbers reserved at a time.
 const RESERVE: u64 = 1 << 16;
-/// A ticket is the session's name and a bundle's number.
-const TICKET_BITS: u32 = 40;
-const TICKET_MASK: u64 = (1 << TICKET_BITS) - 1;
-/// The shortest wait, so that no mistake of anybody's keeps a processor busy.
-const REST: Duration = Duration::from_micros(50);
+/// The question with which an end begins, whose answer nobody waits for.
+const GREETING: u64 = u64::MAX;
+const NO_WAY_BACK: &str = "over LTP nobody's address is learnt: each end needs one where it hears (dtn.listen, or --listen) and that of the other \
+     end (dtn.connect, or --peer)";
 /// How often the floor goes to the disk.
 const FLOOR_EVERY: Duration = Duration::from_secs(10);
 

@@ -359,9 +359,19 @@ impl Pairing {
         let unfit = |text: &'static str| unfit(&self.folder.join(LINK_FILE), &text);
         let Some(dtn) = self.file.dtn.clone() else { return Ok(None) };
         if self.one_way()?.is_some() {
-            return Err(unfit("where nothing comes back, TCPCL carries nothing"));
+            return Err(unfit("where nothing comes back, no bundles are carried"));
+        }
+        if dtn.carrier == CarrierFile::Ltp && self.file.rate.is_some() {
+            return Err(unfit(
+                "LTP sends as fast as it is told: instead of rate = \"auto\" it needs rate_up_bit_s, or a plan",
+            ));
         }
         dtn.check().map(Some).map_err(unfit)
+    }
+
+    /// `link.toml` says too little or too much.
+    pub(crate) fn unfit(&self, text: &dyn std::fmt::Display) -> LinkError {
+        unfit(&self.folder.join(LINK_FILE), text)
     }
 
     /// The keys of bundles: of those that leave, and of those that come.
@@ -443,6 +453,7 @@ pub fn carrier_name(folder: &Path) -> Result<&'static str, LinkError> {
     Ok(match read_file(folder)?.dtn.map(|dtn| dtn.carrier) {
         None => "native",
         Some(CarrierFile::Tcpcl) => "tcpcl",
+        Some(CarrierFile::Ltp) => "ltp",
     })
 }
 

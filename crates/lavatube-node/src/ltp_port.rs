@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use lavatube_link::ltp::{Block, Config, Engine, Event, PeerConfig, PeerError, SendError, Status};
+use lavatube_link::ltp::{Block, Config, Engine, Event, Load, PeerConfig, PeerError, SendError, Status};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -59,15 +59,15 @@ impl LtpPort {
         Ok(Self { wire, engine: Engine::new(config), addresses, outgoing, ends })
     }
 
-    /// A peer that hears at `address`. Nothing is sent to it before [`LtpPort::contact_opened`].
+    /// A peer that hears at `address`, which is told resolved. Nothing is sent to it before [`LtpPort::contact_opened`].
     ///
     /// # Errors
     /// [`LtpPortError`] when it is not taken.
-    pub fn add_peer(&mut self, peer: PeerConfig, address: &str) -> Result<(), LtpPortError> {
+    pub fn add_peer(&mut self, peer: PeerConfig, address: &str) -> Result<SocketAddr, LtpPortError> {
         let at = resolve(address)?;
         self.engine.add_peer(peer, now())?;
         self.addresses.insert(peer.engine, at);
-        Ok(())
+        Ok(at)
     }
 
     /// From now on a peer may be sent so many bits of packets a second.
@@ -91,6 +91,16 @@ impl LtpPort {
     /// A block is no longer to be sent.
     pub fn cancel(&mut self, peer: u64, key: u64) {
         self.engine.cancel(peer, key);
+    }
+
+    /// From now on blocks that are coming from a peer may take so many bytes of memory.
+    pub fn set_import_len_max(&mut self, peer: u64, len: usize) {
+        self.engine.set_import_len_max(peer, len);
+    }
+
+    /// How busy the way to a peer is.
+    pub fn load(&self, peer: u64) -> Option<Load> {
+        self.engine.load(peer)
     }
 
     /// The next thing that happened.

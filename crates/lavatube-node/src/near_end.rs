@@ -72,6 +72,8 @@ enum Progress {
     UnderWay(u64),
     /// The other end has it, and its receipt is awaited since then.
     Awaited(Instant),
+    /// The other end had it and could not store it then; its receipt is awaited since then.
+    Held(Instant),
     /// It travels on a disk, and was last asked for then.
     Travels(Option<Instant>),
     /// It was sent to where no word comes back, as often as it is to be for now.

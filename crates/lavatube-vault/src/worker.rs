@@ -128,8 +128,8 @@ pub struct Worker<W> {
     opened: Instant,
     /// Beside what the link holds, so that they are taken as soon as their last pack is.
     held: BTreeMap<BlockId, HeldManifest>,
-    /// When the depositor was told that an object is held for want of room or drives.
-    told: BTreeMap<ObjectId, Instant>,
+    /// When the depositor was told that an object is held for want of room or drives, and in which words.
+    told: BTreeMap<ObjectId, (Instant, String)>,
 }
 
 impl<W: Workplace> Worker<W> {
@@ -258,9 +258,14 @@ impl<W: Workplace> Worker<W> {
     }
 
     fn answer(&mut self, id: ObjectId, turn: u64) -> Vec<u8> {
-        match self.place.vault_mut().receipt_for(id) {
-            Some(receipt) => Message::Receipted(receipt),
-            None => Message::Denied { id, denial: Denial::Absent, text: "it is not here".into() },
+        let at = self.place.now();
+        let receipt = self.place.vault_mut().receipt_for(id);
+        let told = self.told.get(&id).filter(|(told, _)| at.since(*told) < TELL_HELD_EVERY);
+        match (receipt, told) {
+            (Some(receipt), _) => Message::Receipted(receipt),
+            // It arrived in this life: it need not be sent again before that is told once more.
+            (None, Some((_, why))) => Message::Denied { id, denial: Denial::Away, text: why.clone() },
+            (None, None) => Message::Denied { id, denial: Denial::Absent, text: "it is not here".into() },
         }
         .encode(turn)
     }
@@ -289,7 +294,7 @@ impl<W: Workplace> Worker<W> {
             Err(e @ DepositError::UnknownDepositor(_)) => {
                 let mut done = BlockDone::new(block, Verdict::Held);
                 let why = e.to_string();
-                if self.held.contains_key(&block) && self.may_tell(id) {
+                if self.held.contains_key(&block) && self.may_tell(id, &why) {
                     // Not only for a moment.
                     done.messages.push(
                         Message::Denied { id, denial: Denial::Away, text: why.clone() }.encode(self.place.now().0),
@@ -360,7 +365,7 @@ impl<W: Workplace> Worker<W> {
         }
         let mut done = BlockDone::new(block, Verdict::Held);
         // It is tried again every few seconds, and said now and then, in words that the link has not carried yet.
-        if self.may_tell(id) {
+        if self.may_tell(id, &why) {
             done.messages.push(denied.encode(self.place.now().0));
             done.told.push(Word::NotNow { id, why });
         }
@@ -368,12 +373,12 @@ impl<W: Workplace> Worker<W> {
     }
 
     /// Whether it is time to tell the depositor that an object is held.
-    fn may_tell(&mut self, id: ObjectId) -> bool {
+    fn may_tell(&mut self, id: ObjectId, why: &str) -> bool {
         let at = self.place.now();
-        self.told.retain(|_, told| at.since(*told) < TELL_HELD_EVERY);
+        self.told.retain(|_, (told, _)| at.since(*told) < TELL_HELD_EVERY);
         let is_time = !self.told.contains_key(&id) && self.told.len() < TELL_HELD_MAX;
         if is_time {
-            self.told.insert(id, at);
+            self.told.insert(id, (at, why.to_owned()));
         }
         is_time
     }
@@ -383,6 +388,6 @@ impl<W: Workplace> Worker<W> {
 const HELD_MANIFESTS_MAX: usize = 4;
 /// A vault whose drives are away is opened anew at most so often.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
-/// How often a depositor is told that an object is held, and of how many objects at a time.
+/// How often a depositor is told that an object is held, and of how many objects at a time: as many as it sends at a time.
 const TELL_HELD_EVERY: Duration = Duration::from_secs(600);
-const TELL_HELD_MAX: usize = 64;
+const TELL_HELD_MAX: usize = 256;

@@ -31,7 +31,7 @@ enum Action {
     /// The daemon (`lavatube node`, `lavatube vault serve`) says so each second; without one, it is what the last one said.
     /// When a snapshot will be there is what the contact plan, the loss and all before it in the queue come to.
     ///
-    /// JSON fields: age_s, line (open, silent or shut), carrier (native or tcpcl), contact and next_contact {rate_up_bit_s, rate_down_bit_s,
+    /// JSON fields: age_s, line (open, silent or shut), carrier (native, tcpcl or ltp), contact and next_contact {rate_up_bit_s, rate_down_bit_s,
     /// start_unix_s, end_unix_s, budget_bytes}, contact_bytes_sent, measured {up_bit_s, down_bit_s}, loss, light_s, queue
     /// [{manifest, snapshot, taken_unix_s, priority, objects, bytes, there_unix_s}], outgoing {blocks, bytes_missing, first
     /// [{bytes, priority, symbols, missing, sent, held}]}, held [{object, reason}], stuck [{object, reason}], incoming {blocks}, datagrams {sent, received, refused}, symbols {sent,

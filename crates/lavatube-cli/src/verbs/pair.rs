@@ -45,6 +45,9 @@ pub struct PairArgs {
     rate_down: Option<u64>,
 }
 
+const BUNDLES_ONLY: &str = "a vault that bundles reach ([dtn] in its link.toml) knows only the machine it was paired with: \
+     for the recovery, take [dtn] out there and start `lavatube vault serve` again";
+
 const EXAMPLES: &str = "Examples:
   lavatube pair                                     this end's line
   lavatube pair LVTP1-… --peer moon.example:4556    on the machine that backs up, with the vault's line
@@ -69,7 +72,8 @@ pub fn run(args: &PairArgs, settings: &Settings, screen: &Screen) -> Result<End,
         if line.is_empty() {
             let meter = Meter::default();
             let ask = || link_folder::ask_line(address, Duration::from_secs(args.link_wait));
-            line = progress::during(screen, "asking the vault for its line", &meter, ask)?.encode();
+            let answer = progress::during(screen, "asking the vault for its line", &meter, ask);
+            line = answer.map_err(|e| Failure::from(e).hint(BUNDLES_ONLY))?.encode();
         }
         link_folder::take_key(folder, &keyring.recovery_link_path())?;
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -75,12 +76,24 @@ impl Pair {
         self.machine.json(&["pair", &line, "--peer", address], 0);
     }
 
-    /// Lets bundles carry what crosses.
+    /// Lets bundles carry what crosses, over TCPCL.
     pub fn over_bundles(&self) {
-        for folder in [self.machine.vault(), self.far()] {
+        let how = || "carrier = \"tcpcl\"".to_owned();
+        self.carried_by([how(), how()]);
+    }
+
+    /// Lets bundles carry what crosses, over LTP: the vault hears at `far` and sends to `to_near`, this machine hears at `near`.
+    pub fn over_ltp(&self, near: SocketAddr, to_near: SocketAddr) {
+        let far = format!("carrier = \"ltp\"\nconnect = \"{to_near}\"");
+        let near = format!("carrier = \"ltp\"\nlisten = \"{near}\"");
+        self.carried_by([near, far]);
+    }
+
+    fn carried_by(&self, ends: [String; 2]) {
+        for (folder, how) in [self.machine.vault(), self.far()].into_iter().zip(ends) {
             let file = folder.join("link.toml");
             let text = fs::read_to_string(&file).unwrap();
-            fs::write(&file, text + "\n[dtn]\ncarrier = \"tcpcl\"\npatience_s = 3\n").unwrap();
+            fs::write(&file, format!("{text}\n[dtn]\n{how}\npatience_s = 3\n")).unwrap();
         }
     }
 

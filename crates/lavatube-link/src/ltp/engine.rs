@@ -13,7 +13,7 @@ use lavatube_format::ltp::{BUNDLES, Content, Reason, Segment, Segments, SessionI
 use super::config::{Config, PeerConfig};
 use super::numbers::Numbers;
 use super::peer::Peer;
-use super::status::Status;
+use super::status::{Load, Status};
 
 /// An LTP engine.
 #[derive(Debug)]
@@ -241,6 +241,7 @@ impl Engine {
         };
         let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) else {
             self.foreign += 1;
+            self.disown(segment);
             return;
         };
         peer.heard(now);
@@ -257,6 +258,27 @@ impl Engine {
             Content::CancelAckToSender => peer.handle_cancel_ack(number, true, now, events),
             Content::CancelAckToReceiver => peer.handle_cancel_ack(number, false, now, events),
         }
+    }
+
+    /// A report about a block that nobody knows: an earlier life of this engine began it. Whoever waits for the rest is told that
+    /// none will come; which peer that is shows where there is only one.
+    fn disown(&mut self, segment: &Segment<'_>) {
+        let is_ours = segment.session.engine == self.config.engine;
+        if let (Content::Report(_), true, 1) = (&segment.content, is_ours, self.peers.len()) {
+            self.peers.values_mut().for_each(|peer| peer.disown(segment.session));
+        }
+    }
+
+    /// From now on blocks that are coming from `peer` may take so many bytes of memory, and one block more may be finished.
+    pub fn set_import_len_max(&mut self, peer: u64, len: usize) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.set_import_len_max(len);
+        }
+    }
+
+    /// How busy the way to `peer` is.
+    pub fn load(&self, peer: u64) -> Option<Load> {
+        self.peers.get(&peer).map(Peer::load)
     }
 
     /// Time has passed.

@@ -115,6 +115,11 @@ impl Import {
         self.held.len()
     }
 
+    /// When something of it last came in.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         self.bytes.capacity()

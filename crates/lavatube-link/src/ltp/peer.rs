@@ -18,7 +18,7 @@ use super::export::Export;
 use super::import::Import;
 use super::measure::Measure;
 use super::stages::Outgoing;
-use super::status::{PeerStatus, Receiving, Sending, Totals};
+use super::status::{Load, PeerStatus, Receiving, Sending, Totals};
 use crate::line::{Line, Turn};
 use crate::pacer::{PACKET_OWN_LEN, Pacer, cost};
 
@@ -54,6 +54,8 @@ pub(crate) struct Peer {
     ages: BTreeMap<u64, u64>,
     next_age: u64,
     import_len: usize,
+    /// When one last looked whether a block that comes in is to give way.
+    gave_way_at: Option<Instant>,
     ended: Ended,
 }
 
@@ -82,6 +84,7 @@ impl Peer {
             ages: BTreeMap::new(),
             next_age: 0,
             import_len: 0,
+            gave_way_at: None,
             ended: Ended::default(),
         }
     }
@@ -336,6 +339,10 @@ impl Peer {
             let head = ReportHead { number, checkpoint, lower: 0, upper };
             put_report(out, session, head, &mut std::iter::once(0..upper).peekable(), DATAGRAM_LEN_MAX);
         }
+    }
+
+    pub fn load(&self) -> Load {
+        Load { waiting_len: self.export_len - self.in_flight, len_sent: self.totals.len_sent }
     }
 
     pub fn status(&self) -> PeerStatus {

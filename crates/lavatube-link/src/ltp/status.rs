@@ -43,6 +43,15 @@ pub struct PeerStatus {
     pub totals: Totals,
 }
 
+/// How busy the way to one peer is: what decides whether it is given more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Bytes of blocks of which nothing was sent yet.
+    pub waiting_len: u64,
+    /// Bytes of packets sent since birth, IP and UDP included.
+    pub len_sent: u64,
+}
+
 /// A block on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sending {

@@ -63,10 +63,16 @@ pub struct DtnFile {
     /// The other end's; without it, 2 at the depositor's and 1 at the vault's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_node: Option<u32>,
-    /// Where other nodes may connect: host:port.
+    /// This end's LTP engine; without it, the number of its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<u64>,
+    /// The other end's, or that of the node next to this one; without it, the number of the other end's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_engine: Option<u64>,
+    /// Where other nodes may connect, or LTP is heard: host:port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Which node to connect to: host:port.
+    /// Which node to connect to, or where the other LTP engine hears: host:port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<String>,
     /// How long a bundle is of use, in seconds.
@@ -83,6 +89,8 @@ pub struct DtnFile {
 pub enum CarrierFile {
     /// TCPCLv4 (RFC 9174).
     Tcpcl,
+    /// LTP (RFC 5326) over UDP.
+    Ltp,
 }
 
 fn lifetime_s() -> u64 {
@@ -94,6 +102,16 @@ fn patience_s() -> u64 {
 }
 
 impl DtnFile {
+    /// The LTP engine of this end, which is the node `node`.
+    pub(crate) fn engine_of(&self, node: u32) -> u64 {
+        self.engine.unwrap_or(node.into())
+    }
+
+    /// The LTP engine beside it; the other end is the node `node`.
+    pub(crate) fn peer_engine_of(&self, node: u32) -> u64 {
+        self.peer_engine.unwrap_or(node.into())
+    }
+
     pub(super) fn check(self) -> Result<Self, &'static str> {
         match &self {
             Self { node: Some(0 | u32::MAX), .. } | Self { peer_node: Some(0 | u32::MAX), .. } => {
@@ -104,6 +122,12 @@ impl DtnFile {
             }
             Self { lifetime_s, patience_s, .. } if (*lifetime_s).max(*patience_s) > SPAN_MAX_S => {
                 Err("dtn.lifetime_s and dtn.patience_s are at most a hundred years")
+            }
+            Self { carrier: CarrierFile::Tcpcl, engine, peer_engine, .. } if engine.or(*peer_engine).is_some() => {
+                Err("dtn.engine and dtn.peer_engine are for carrier = \"ltp\"")
+            }
+            Self { engine: Some(0), .. } | Self { peer_engine: Some(0), .. } => {
+                Err("dtn.engine and dtn.peer_engine are numbers of engines, from 1")
             }
             _ => Ok(self),
         }

@@ -106,7 +106,13 @@ impl NearEnd {
     pub(super) fn denied(&mut self, id: ObjectId, denial: Denial, why: String, listener: &mut dyn Listener) {
         // An object, or the card of whoever made it, is there and is stored once it can be; nothing more is sent of it.
         if matches!(denial, Denial::Away | Denial::Refused(Refusal::Full)) {
-            if self.objects.contains_key(&id) {
+            let now = self.driver.now();
+            let Some(progress) = self.objects.get_mut(&id) else { return };
+            let was_told = matches!(progress, Progress::Held(_));
+            if let Progress::Awaited(_) | Progress::Held(_) = progress {
+                *progress = Progress::Held(now);
+            }
+            if !was_told {
                 listener.told(Told::NotNow { id, why });
             }
             return;
@@ -127,7 +133,7 @@ impl NearEnd {
                 return;
             }
             // It is sent again. What crosses just now was not there when it was asked for.
-            if matches!(progress, Progress::Awaited(_)) {
+            if matches!(progress, Progress::Awaited(_) | Progress::Held(_)) {
                 self.objects.remove(&id);
             }
             return;
@@ -155,7 +161,7 @@ impl NearEnd {
         let round_trip = self.driver.status().light.unwrap_or_default() * 2;
         let (now, patience) = (self.driver.now(), self.driver.link().patience());
         let late = |p: &&mut Progress| match p {
-            Progress::Awaited(at) => now.since(*at) >= patience + round_trip,
+            Progress::Awaited(at) | Progress::Held(at) => now.since(*at) >= patience + round_trip,
             Progress::Travels(asked) => asked.is_none_or(|at| now.since(at) >= TRAVELS_ASKED_EVERY),
             _ => false,
         };
@@ -164,6 +170,7 @@ impl NearEnd {
             ids.push(*id);
             *progress = match progress {
                 Progress::Travels(_) => Progress::Travels(Some(now)),
+                Progress::Held(_) => Progress::Held(now),
                 _ => Progress::Awaited(now),
             };
         }

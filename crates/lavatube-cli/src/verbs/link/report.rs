@@ -12,8 +12,10 @@ use crate::{date, units};
 /// What a status says, a line each.
 pub(super) fn lines(status: &Value, screen: &Screen) -> Vec<String> {
     let mut rows = vec![("line", line(status, screen)), ("contact", contact(status))];
-    if status["carrier"] == "tcpcl" {
-        rows.push(("carrier", "bundles over TCPCLv4".into()));
+    match status["carrier"].as_str() {
+        Some("tcpcl") => rows.push(("carrier", "bundles over TCPCLv4".into())),
+        Some("ltp") => rows.push(("carrier", "bundles over LTP".into())),
+        _ => {}
     }
     let rate = |of: &Value, name: &str| units::bit_rate(number(&of[name]));
     if status["contact"].is_object() {

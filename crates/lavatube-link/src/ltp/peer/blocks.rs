@@ -4,6 +4,7 @@
 //! and contacts.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use lavatube_base::Instant;
 use lavatube_base::limits::{BLOCK_LEN_MAX, LTP_SESSIONS_MAX};
@@ -38,6 +39,11 @@ impl Peer {
         let export = Export::new(session, block.key, block.service, block.red, block.bytes, first_checkpoint);
         self.exports.insert(session.number, export);
         self.waiting.push_back(session.number);
+    }
+
+    /// The peer asks about a block that an earlier life of ours began.
+    pub fn disown(&mut self, session: SessionId) {
+        self.desk.say(Word::Cancel { session, by_sender: true, reason: Reason::System });
     }
 
     pub fn cancel(&mut self, key: u64, events: &mut VecDeque<Event>) {
@@ -98,6 +104,10 @@ impl Peer {
 
     // --- blocks in ---
 
+    pub fn set_import_len_max(&mut self, len: usize) {
+        self.config.import_len_max = len;
+    }
+
     pub fn handle_data(
         &mut self,
         session: SessionId,
@@ -108,8 +118,13 @@ impl Peer {
         events: &mut VecDeque<Event>,
     ) {
         let number = session.number;
-        if !self.imports.contains_key(&number) && !self.begin_import(session, data, wanted, first_report, now) {
-            return;
+        if !self.imports.contains_key(&number) {
+            if self.is_full() {
+                self.give_way(now, events);
+            }
+            if !self.begin_import(session, data, wanted, first_report, now) {
+                return;
+            }
         }
         let Some(import) = self.imports.get_mut(&number) else { return };
         let (before, len) = (import.memory(), import.len());
@@ -117,11 +132,34 @@ impl Peer {
         let oldest = self.ages.first_key_value().is_some_and(|(_, oldest)| *oldest == number);
         let left = self.config.import_len_max.saturating_sub(self.import_len);
         let room = if oldest { BLOCK_LEN_MAX } else { before + left };
-        match import.handle_data(data, room, &self.measure, now) {
+        let took = import.handle_data(data, room, &self.measure, now);
+        match took {
             Took::NoRoom => self.totals.no_room += 1,
             Took::Kept if import.len() == len => self.totals.needless += 1,
             Took::Kept => {}
         }
+        self.import_len = self.import_len + import.memory() - before;
+        self.settle_import(number, now, events);
+        if took == Took::NoRoom {
+            self.give_way(now, events);
+        }
+    }
+
+    /// Gives up the block that was quiet for longest, if that is long: its sender is no more, or sends it again. Without that, what
+    /// engines left that were killed would hold the memory until it is idle.
+    fn give_way(&mut self, now: Instant, events: &mut VecDeque<Event>) {
+        if self.gave_way_at.is_some_and(|at| now.since(at) < GIVE_WAY_EVERY) {
+            return;
+        }
+        self.gave_way_at = Some(now);
+        let quiet = QUIET + 4 * self.measure.patience();
+        let receiving = self.imports.iter_mut().filter(|(_, import)| import.state == Incoming::Receiving);
+        let Some((number, import)) = receiving.min_by_key(|(_, import)| import.heard_at()) else { return };
+        if import.heard_at() + quiet > now {
+            return;
+        }
+        let (number, before) = (*number, import.memory());
+        import.give_up(Reason::System);
         self.import_len = self.import_len + import.memory() - before;
         self.settle_import(number, now, events);
     }
@@ -145,8 +183,7 @@ impl Peer {
             self.give_up_unseen(session, Reason::Unreachable, now);
             return false;
         }
-        let full = self.import_len >= self.config.import_len_max && !self.imports.is_empty();
-        if full || self.imports.len() >= LTP_SESSIONS_MAX {
+        if self.is_full() {
             self.totals.no_room += 1;
             return false;
         }
@@ -155,6 +192,11 @@ impl Peer {
         self.ages.insert(age, session.number);
         self.imports.insert(session.number, Import::new(session, data.service, age, first, now));
         true
+    }
+
+    fn is_full(&self) -> bool {
+        let no_memory = self.import_len >= self.config.import_len_max && !self.imports.is_empty();
+        no_memory || self.imports.len() >= LTP_SESSIONS_MAX
     }
 
     fn give_up_unseen(&mut self, session: SessionId, reason: Reason, now: Instant) {
@@ -248,3 +290,8 @@ impl Peer {
         }
     }
 }
+
+/// A block of which nothing came for so long, and four times as long as an answer takes, gives way where memory is short,
+const QUIET: Duration = Duration::from_secs(300);
+/// and one looks for that so often.
+const GIVE_WAY_EVERY: Duration = Duration::from_millis(100);
