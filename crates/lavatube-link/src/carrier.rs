@@ -15,7 +15,7 @@ pub trait Carrier {
     /// # Errors
     /// [`SubmitError`] when it is not taken.
     fn submit(&mut self, block: Block) -> Result<(), SubmitError>;
-    /// The bytes of a block, after [`Event::Wanted`].
+    /// The bytes of a block, after [`crate::Event::Wanted`].
     fn supply(&mut self, key: u64, bytes: Vec<u8>);
     /// A block is no longer to be sent.
     fn withdraw(&mut self, key: u64);
