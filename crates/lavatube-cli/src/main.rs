@@ -58,6 +58,8 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Help(args) => return verbs::help::run(args, screen),
         Verb::Version(_) => return verbs::version::run(screen),
         Verb::Completions(args) => return verbs::completions::run(args, screen),
+        // Of a vault that is not there yet: no folders are asked for.
+        Verb::Plan(args) => return verbs::plan::run(args, screen),
         _ => {}
     }
     let settings = Settings::load(&cli.global)?;
@@ -76,9 +78,8 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Seed(args) => verbs::seed::run(args, &settings, screen),
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
         Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
-        Verb::Plan(args) => verbs::plan::run(args, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
-        Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) => Ok(End::Done),
+        Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) | Verb::Plan(_) => Ok(End::Done),
     }
 }
