@@ -19,7 +19,7 @@ use crate::units;
 /// of the lives that were lived, not the worst of them.
 ///
 /// Not in it: mistakes of people and programs, fire, theft, and whatever nobody thought of. Below some 1e-12 those are what you should fear.
-/// The failure rates are assumptions: 1.4 % a year is what large fleets see; 20 of 100 drives of a bad batch have been seen to die within weeks.
+/// 1.4 % a year is what large fleets see; how often a maker's drives or a shelf go together is a guess: try others.
 ///
 /// JSON fields: terms {…}, data_bytes, lives, milestones [{years, lost_share, lost_share_low, lost_share_high, lost_bytes,
 /// lives_with_loss, alive [5 %, middle, 95 %], room [the same], parity}], spare_ends (null, or {years, share_of_lives}), by_formula
