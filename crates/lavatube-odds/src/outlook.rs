@@ -12,6 +12,7 @@ use lavatube_base::Chance;
 
 use crate::drives::Drives;
 use crate::stripe::{hypergeometric, more_than, poisson};
+use crate::terms::YEAR_DAYS;
 use crate::{Code, Repair, Terms, TermsError};
 
 /// What is to be expected at some time.
@@ -130,7 +131,7 @@ impl Life {
         let mut drives = Drives::new(terms.drives);
         let (mut lost, mut spare_ended, mut now) = (0.0f64, None, 0.0);
         let mut marks: Vec<Option<Mark>> = vec![None; at.len()];
-        let replaced_after = terms.replace_days.map(|days| days / YEAR);
+        let replaced_after = terms.replace_days.map(|days| days / YEAR_DAYS);
         while now < terms.years {
             let step = STEP.min(terms.years - now);
             let parity = parity(terms, drives.alive());
@@ -139,7 +140,7 @@ impl Life {
             }
             let share = match terms.repair {
                 Repair::Within(days) => {
-                    let quick = step * flow(terms, &drives, now, days / YEAR, known);
+                    let quick = step * flow(terms, &drives, now, days / YEAR_DAYS, known);
                     quick + strikes(terms, &mut drives, now, step, replaced_after, &mut chance)
                 }
                 Repair::Never => 0.0,
@@ -220,7 +221,7 @@ fn strikes(
     chance: &mut Chance,
 ) -> f64 {
     let mut lost = 0.0;
-    let within = if let Repair::Within(days) = terms.repair { days } else { 0.0 };
+    let within = terms.repair.days().unwrap_or(0.0);
     let happens = |chance: &mut Chance, yearly: f64| chance.hits(-f64::exp_m1(-yearly * step));
     for maker in 0..terms.makers {
         if happens(chance, terms.batch.yearly) {
@@ -260,7 +261,7 @@ fn strike(drives: &mut Drives, now: f64, replaced_after: Option<f64>, mut goes: 
 /// happen to be.
 fn group_loss(terms: &Terms, drives: &Drives, now: f64, groups: u32, share: f64) -> f64 {
     let alive = drives.alive();
-    let within = if let Repair::Within(days) = terms.repair { days / YEAR } else { 0.0 };
+    let within = terms.repair.days().unwrap_or(0.0) / YEAR_DAYS;
     let under_way = drives.failures(now, terms.yearly, &terms.ages) * within;
     let of = |(code, part): (Code, f64)| {
         if part == 0.0 || code.width() > alive {
@@ -293,7 +294,6 @@ fn loss_beside(code: Code, alive: u32, here: u32, share: f64, under_way: f64, la
     sum.min(1.0)
 }
 
-const YEAR: f64 = 365.25;
 /// A month.
 const STEP: f64 = 1.0 / 12.0;
 /// The share of drives that may be used: the rest is for what is on its way.

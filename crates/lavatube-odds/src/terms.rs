@@ -57,6 +57,16 @@ pub enum Repair {
     Never,
 }
 
+impl Repair {
+    /// Days within which they are, if ever.
+    pub fn days(self) -> Option<f64> {
+        match self {
+            Self::Within(days) => Some(days),
+            Self::Never => None,
+        }
+    }
+}
+
 /// Terms that make no sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TermsError(pub String);
@@ -99,8 +109,8 @@ impl Terms {
         if rates.iter().any(|rate| !(0.0..=RATE_MAX).contains(rate)) {
             return fail(format!("a rate is 0 to {RATE_MAX} a year"));
         }
-        let within = if let Repair::Within(days) = self.repair { days } else { 1.0 };
-        let spans = [self.scrub_days, within, self.batch.days, self.replace_days.unwrap_or(1.0)];
+        let spans =
+            [self.scrub_days, self.repair.days().unwrap_or(1.0), self.batch.days, self.replace_days.unwrap_or(1.0)];
         if spans.iter().any(|days| !(days.is_finite() && *days > 0.0)) {
             return fail("a span is more than 0 days".into());
         }
@@ -129,10 +139,12 @@ impl Terms {
 
     /// The chance that a given place of a shard is unreadable when it is wanted: it was found and mended at the last scrub, half a period ago.
     pub fn latent(&self) -> f64 {
-        self.latent_yearly * (self.scrub_days / 2.0 / 365.25) * (LATENT_LEN / self.drive_bytes).min(1.0)
+        self.latent_yearly * (self.scrub_days / 2.0 / YEAR_DAYS) * (LATENT_LEN / self.drive_bytes).min(1.0)
     }
 }
 
+/// Days of a year.
+pub(crate) const YEAR_DAYS: f64 = 365.25;
 /// Bytes of an unreadable place: they come in clusters.
 const LATENT_LEN: f64 = 1e6;
 const WIDTH_MAX: u32 = 255;

@@ -114,10 +114,7 @@ pub(super) fn run(args: &DurabilityArgs, screen: &Screen) -> Result<End, Failure
         "milestones": outlook.milestones.iter().map(|m| milestone(m, &terms)).collect::<Vec<_>>(),
         "spare_ends": outlook.spare_ends.map(|(years, share)| json!({ "years": years, "share_of_lives": share })),
         "by_formula": {
-            "windows_yearly": match terms.repair {
-                Repair::Within(days) => json!(terms.code.yearly_loss_by_windows(terms.yearly, days)),
-                Repair::Never => Value::Null,
-            },
+            "windows_yearly": terms.repair.days().map(|days| terms.code.yearly_loss_by_windows(terms.yearly, days)),
             "without_repair": terms.code.loss_without_repair(terms.yearly, terms.years),
         },
     });
@@ -224,10 +221,7 @@ fn show(terms: &Terms, outlook: &Outlook, screen: &Screen) -> Result<(), Failure
 
 /// What befalls the drives and what is done about it, in a line.
 fn world(terms: &Terms) -> String {
-    let mended = match terms.repair {
-        Repair::Within(days) => format!("mended within {}", span(days)),
-        Repair::Never => "never mended".into(),
-    };
+    let mended = terms.repair.days().map_or("never mended".into(), |days| format!("mended within {}", span(days)));
     let replaced =
         terms.replace_days.map_or("nobody replaces any".into(), |days| format!("replaced after {}", span(days)));
     let aged = if terms.ages == Ages::flat() { "" } else { ", by age" };
@@ -258,7 +252,7 @@ fn said(terms: &Terms) -> Value {
         "drive_bytes": terms.drive_bytes, "full": terms.full, "afr": terms.yearly, "shelf_afr": terms.shelf_yearly,
         "batch": { "yearly": terms.batch.yearly, "share": terms.batch.share, "days": terms.batch.days },
         "latent_yearly": terms.latent_yearly, "scrub_days": terms.scrub_days,
-        "repair_days": if let Repair::Within(days) = terms.repair { json!(days) } else { Value::Null },
+        "repair_days": terms.repair.days(),
         "replace_days": terms.replace_days, "years": terms.years,
     })
 }
