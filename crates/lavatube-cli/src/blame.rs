@@ -47,6 +47,13 @@ impl From<DepositorError> for Failure {
             DepositorError::Courier(e) => e.into(),
             DepositorError::Catalog(e) => e.into(),
             DepositorError::State(e) => e.into(),
+            DepositorError::LogAlarm { ref evidence, .. } => {
+                let evidence = evidence.display();
+                Self::new(Condition::LogAlarm, e.to_string()).hint(format!(
+                    "keep all drives and copies, and find out what happened: {evidence} has what the vault said before and \
+                     now; `lavatube log` and `lavatube check` tell more; then go on with `lavatube log accept`"
+                ))
+            }
             DepositorError::Io { ref source, .. } => Self::new(of_system(source), e.to_string()),
         }
     }

@@ -43,6 +43,7 @@ pub mod stage;
 pub mod symbol_files;
 pub mod tcpcl_port;
 pub mod told;
+pub mod vault_log;
 pub mod waybill;
 
 mod attributes;

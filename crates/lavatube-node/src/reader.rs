@@ -509,6 +509,8 @@ pub struct Repaired {
     pub mended: Vec<(ObjectId, MendReport)>,
     /// Objects that cannot be mended, and why.
     pub beyond: Vec<(ObjectId, MendError)>,
+    /// Entries of the log whose shards did not tell their place, and do now.
+    pub placed: usize,
 }
 
 /// Makes the vault whole again as far as its drives allow. Repair only adds: nothing is removed that could still serve.
@@ -554,6 +556,8 @@ pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<R
             Ok(report) => out.mended.push((object.id, report)),
             Err(e) => out.beyond.push((object.id, e)),
         }
+        // What cannot be read was told just now.
+        out.placed += usize::from(inner.mark_place(object.id).is_ok_and(|shards| shards > 0));
         meter.files.add(1);
         meter.bytes.add(object.len);
     }
