@@ -89,6 +89,7 @@ impl From<LinkError> for Failure {
             LinkError::Courier(e) => e.into(),
             LinkError::State(e) => e.into(),
             LinkError::Entropy(_) => Self::new(Condition::Failed, text),
+            LinkError::LogAlarm(_) => Self::new(Condition::LogAlarm, text),
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),
         }

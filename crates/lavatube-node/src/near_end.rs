@@ -263,7 +263,10 @@ impl NearEnd {
                 order.pass(LIST_EVERY, |id, before| self.before(id, before));
                 self.order = order;
             }
-            if once && self.clerk.is_idle() && self.is_over()? {
+            if let Some(why) = self.log.alarm().filter(|_| once && self.clerk.is_idle()) {
+                return Err(LinkError::LogAlarm(why));
+            }
+            if once && self.clerk.is_idle() && self.is_over()? && !self.is_log_awaited() {
                 self.lingers = Some(now + LINGER);
                 return Ok(Some(LINGER_WAIT));
             }
@@ -418,7 +421,7 @@ impl NearEnd {
 
     /// Hands the next object to the link when there is room; whether there may be more.
     fn fill(&mut self, listener: &mut dyn Listener) -> Result<bool, LinkError> {
-        if self.log.is_alarmed() {
+        if self.log.alarm().is_some() {
             return Ok(false);
         }
         let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();

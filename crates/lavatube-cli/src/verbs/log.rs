@@ -143,7 +143,8 @@ pub fn in_words(verdict: &Verdict, screen: &Screen) -> String {
     }
 }
 
-fn standing_in_words(standing: &Standing, screen: &Screen) -> [String; 2] {
+/// An alarm that stands, and what it means.
+pub fn standing_in_words(standing: &Standing, screen: &Screen) -> [String; 2] {
     let time = date::rfc3339(WallTime { s: standing.found, ns: 0 });
     [
         format!("  {}       since {time}: {}", screen.ink(Ink::Red, "ALARM"), standing.why),

@@ -40,7 +40,7 @@ use crate::{date, units};
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
 /// last that read data, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
-/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, still_there, keys, state, config, exit.
+/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, still_there, log_alarm, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}
@@ -107,8 +107,8 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         units::bytes(status.bytes)
     ))?;
     screen.say(&format!("  {}", log::in_words(&found.log.0, screen)))?;
-    if let Some(standing) = &found.log.1 {
-        screen.say(&format!("  {}       {}", screen.ink(Ink::Red, "ALARM"), standing.why))?;
+    for line in found.log.1.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
+        screen.say(&line)?;
     }
     for line in drives(&found, screen) {
         screen.say(&line)?;

@@ -30,16 +30,16 @@ pub(super) struct LogAsking {
     was_away: bool,
     /// Manifests were receipted since it was last asked for.
     is_behind: bool,
-    /// An alarm stands.
-    alarmed: bool,
+    /// Why an alarm stands.
+    alarm: Option<String>,
     /// The size that was last told.
     told: Option<u64>,
 }
 
 impl LogAsking {
-    /// Whether an alarm stands, so that nothing is to be sent.
-    pub(super) fn is_alarmed(&self) -> bool {
-        self.alarmed
+    /// Why nothing is to be sent, if an alarm stands.
+    pub(super) fn alarm(&self) -> Option<String> {
+        self.alarm.clone()
     }
 
     /// The vault has signed for a manifest.
@@ -51,10 +51,10 @@ impl LogAsking {
 impl NearEnd {
     /// Looks whether an alarm stands, and asks for the log when it is time to.
     pub(super) fn ask_for_log(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
-        let standing = log::standing(&self.state)?;
-        let was_alarmed = std::mem::replace(&mut self.log.alarmed, standing.is_some());
-        if let Some(standing) = standing.filter(|_| !was_alarmed) {
-            listener.told(Told::LogAlarm(standing.why));
+        let standing = log::standing(&self.state)?.map(|standing| standing.why);
+        let before = std::mem::replace(&mut self.log.alarm, standing.clone());
+        if let Some(why) = standing.filter(|_| before.is_none()) {
+            listener.told(Told::LogAlarm(why));
         }
         if self.sent.is_some() {
             return Ok(());
@@ -86,6 +86,12 @@ impl NearEnd {
         Ok(())
     }
 
+    /// Whether an answer may be expected any moment.
+    pub(super) fn is_log_awaited(&mut self) -> bool {
+        let (now, light) = (self.driver.now(), self.driver.status().light.unwrap_or_default());
+        self.log.asked.as_ref().is_some_and(|(_, _, at)| now.since(*at) < 2 * light + AWAITED)
+    }
+
     /// The vault said what its log is. What answers an earlier question is late, and says nothing any more.
     pub(super) fn logged(&mut self, turn: u64, answer: Answer, listener: &mut dyn Listener) {
         let Some((inquiry, ..)) = self.log.asked.take_if(|(_, asked, _)| *asked == turn) else { return };
@@ -98,7 +104,7 @@ impl NearEnd {
                 }
             }
             Ok(Verdict::Alarm(alarm)) => {
-                self.log.alarmed = true;
+                self.log.alarm = Some(alarm.to_string());
                 listener.told(Told::LogAlarm(alarm.to_string()));
             }
             Ok(Verdict::Unknown(_)) => {}
@@ -113,5 +119,7 @@ impl NearEnd {
 
 /// How often a log is asked for in a contact that is open for long.
 const ASKED_EVERY: Duration = Duration::from_secs(3600);
+/// How long, beyond the way there and back, whoever could end waits for an answer.
+const AWAITED: Duration = Duration::from_secs(2);
 /// No question is asked again before.
 const ASKED_AGAIN: Duration = Duration::from_secs(30);
