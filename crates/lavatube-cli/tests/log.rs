@@ -59,7 +59,7 @@ fn alarmed(machine: &Machine) -> String {
     let (status, answer) = machine.answer(&["backup", "src"]);
     assert_eq!((status, &answer["error"]["code"]), (ALARM, &"log-alarm".into()), "{answer:#}");
     assert_eq!(machine.stored_bytes(), before, "nothing was sent");
-    assert_eq!(machine.json(&["status"], ALARM)["log_alarm"]["reason"].is_string(), true);
+    assert!(machine.json(&["status"], ALARM)["log_alarm"]["reason"].is_string());
     let evidence = fs::read_to_string(machine.state().join("log/alarm")).unwrap();
     for block in ["\nbefore\n", "\nthen\n"] {
         let (_, lines) = evidence.split_once(block).unwrap_or_else(|| panic!("{evidence}"));

@@ -121,11 +121,12 @@ impl SignedCheckpoint {
         let id = key_id(&origin, vault_key);
         let (text, signatures) = split(&self.note).ok_or(missing)?;
         let all = signatures.lines().filter_map(signature).filter(|(name, _)| *name == origin);
-        let own = all.filter_map(|(_, bytes)| {
-            let (key, signature) = bytes.split_first_chunk::<4>()?;
-            (*key == id && signature.len() == ED25519_SIGNATURE_LEN).then(|| signature.to_vec())
+        let mut good = all.filter(|(_, bytes)| {
+            let parts = bytes.split_first_chunk::<4>();
+            let own = parts.filter(|(key, signature)| **key == id && signature.len() == ED25519_SIGNATURE_LEN);
+            own.is_some_and(|(_, signature)| verify_note(vault_key, text, signature).is_ok())
         });
-        own.fold(Err(missing), |so_far, signature| so_far.or_else(|_| verify_note(vault_key, text, &signature)))
+        good.next().map(drop).ok_or(missing)
     }
 }
 

@@ -173,7 +173,7 @@ pub fn verify(places: &Places, wait: Duration) -> Result<Audit, DepositorError> 
         }
     }
     for leaf in leaves {
-        if !vault.find(leaf.id()).is_some_and(|object| Some(object.kind) == leaf.kind()) {
+        if vault.find(leaf.id()).is_none_or(|object| Some(object.kind) != leaf.kind()) {
             out.faults.push(format!("object {} is in the log and not in the vault", leaf.id().short()));
         }
         out.unplaced += u64::from(vault.has_shards_without_place(leaf.id()));

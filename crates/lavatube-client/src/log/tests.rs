@@ -129,7 +129,7 @@ fn what_does_not_go_on_is_an_alarm_and_both_checkpoints_are_kept() {
         assert!(state.0.lock().unwrap().contains_key(&kept) && standing(&state).unwrap().is_none());
         assert_eq!(sound(&far, &state, 4).known, Some(far.log.size()));
         assert!(matches!(meet(&before, &state, 5), Verdict::Alarm(_)), "{ids:?}");
-        assert_eq!(accept(&state, &far.signer(), at(2001)).unwrap().is_some(), true);
+        assert!(accept(&state, &far.signer(), at(2001)).unwrap().is_some());
         assert_eq!(accept(&state, &far.signer(), at(2002)).unwrap(), None, "once");
     }
 }
