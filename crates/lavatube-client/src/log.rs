@@ -125,6 +125,11 @@ impl Inquiry {
         Ok(Self { question, signer, seen })
     }
 
+    /// What is asked by who knows nothing of the vault.
+    pub fn first(signer: Signer, nonce: Nonce) -> Self {
+        Self { question: Question { nonce, known: 0, objects: Vec::new() }, signer, seen: None }
+    }
+
     /// Whether what the vault says may be believed.
     ///
     /// # Errors
@@ -239,12 +244,16 @@ pub fn contact(far: &dyn Far, state: &dyn State, nonce: Nonce, now: WallTime) ->
 /// # Errors
 /// When the state cannot be read.
 pub fn look(far: &dyn Far, state: &dyn State, nonce: Nonce) -> Result<Verdict, StateError> {
-    let inquiry = Inquiry::new(state, far.signer(), nonce)?;
-    Ok(match far.log(&inquiry.question).map(|word| inquiry.judge(&word)) {
+    Ok(look_for(far, &Inquiry::new(state, far.signer(), nonce)?))
+}
+
+/// What the vault says to an inquiry. Nothing is kept.
+pub fn look_for(far: &dyn Far, inquiry: &Inquiry) -> Verdict {
+    match far.log(&inquiry.question).map(|word| inquiry.judge(&word)) {
         Ok(Ok(contact)) => Verdict::Sound(contact),
         Ok(Err(alarm)) => Verdict::Alarm(alarm),
         Err(e) => Verdict::Unknown(unknown(&e)),
-    })
+    }
 }
 
 fn unknown(e: &FarError) -> String {

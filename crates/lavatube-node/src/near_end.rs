@@ -254,10 +254,10 @@ impl NearEnd {
         if turned.is_err() {
             self.was_put(turned, listener);
         }
+        self.ask_for_log(listener)?;
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();
-            self.ask_for_log(listener)?;
             if self.driver.status().line == Line::Open {
                 let mut order = std::mem::take(&mut self.order);
                 order.pass(LIST_EVERY, |id, before| self.before(id, before));

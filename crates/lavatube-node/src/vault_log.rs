@@ -11,7 +11,7 @@ use lavatube_base::{ObjectId, VaultId};
 use lavatube_client::chain;
 use lavatube_client::far::Far;
 use lavatube_client::ledger;
-use lavatube_client::log::{self, Seen, Standing, Verdict};
+use lavatube_client::log::{self, Inquiry, Seen, Standing, Verdict};
 use lavatube_format::shard::ObjectKind;
 
 use crate::depositor::{DepositorError, Places, open_state, state_folder};
@@ -104,9 +104,12 @@ pub fn standing(places: &Places) -> Result<Option<Standing>, DepositorError> {
 /// # Errors
 /// When there is no entropy, or the state cannot be read.
 pub fn look(places: &Places, vault: &EmbeddedVault) -> Result<Verdict, DepositorError> {
-    let state = open_state(&state_folder(places, vault.signer().vault))?;
-    let nonce = entropy::bytes().map_err(VaultError::from)?;
-    Ok(log::look(vault, &state, nonce)?)
+    let (folder, nonce) = (state_folder(places, vault.signer().vault), entropy::bytes().map_err(VaultError::from)?);
+    // Whoever looks makes no state.
+    if !folder.exists() {
+        return Ok(log::look_for(vault, &Inquiry::first(vault.signer(), nonce)));
+    }
+    Ok(log::look(vault, &open_state(&folder)?, nonce)?)
 }
 
 /// What is known of the log, and of a vault on this machine all that is in it.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use lavatube_base::ObjectId;
 use lavatube_client::check::{ChainFault, Damage, Structure, Turn};
-use lavatube_client::log::Verdict as LogVerdict;
+use lavatube_client::log::{Standing, Verdict as LogVerdict};
 use lavatube_client::meter::Meter;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::clock;
@@ -17,6 +17,7 @@ use lavatube_node::embedded::EmbeddedVault;
 use lavatube_node::holding::Holding;
 use lavatube_node::link_folder;
 use lavatube_node::reader::{self, DataRead, Reader, Repaired, Side};
+use lavatube_node::vault_log;
 use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind, ShardHealth, ShardState};
 
 use crate::archive::{self, ReadArgs};
@@ -39,7 +40,7 @@ use crate::verbs::status::worn;
 /// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended, placed,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks, damaged}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
-/// [{snapshot, reason}], log as of `lavatube status`, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
+/// [{snapshot, reason}], log and log_alarm as of `lavatube status`, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
@@ -93,6 +94,8 @@ struct Found {
     lost_packs: BTreeSet<ObjectId>,
     /// How the vault's log is; `None` of a far vault.
     log: Option<LogVerdict>,
+    /// An alarm that stands.
+    standing: Option<Standing>,
     /// Which files they touch was looked for.
     looked: bool,
     damage: Damage,
@@ -171,6 +174,7 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         drained,
         waiting: archive::waiting(settings)?,
         log: Some(log),
+        standing: vault_log::standing(&settings.places)?,
         ..Found::default()
     };
     if let Opened::Reader(reader) = &opened {
@@ -193,6 +197,8 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
     let Opened::Reader(reader) = opened else { return Ok(End::Done) };
     let mut found = Found { far: true, waiting: archive::waiting(settings)?, ..Found::default() };
     look_inside(reader, &mut found, settings, screen)?;
+    // It was asked for while the rest was.
+    found.standing = vault_log::standing(&settings.places)?;
     if let Some(Err(e)) = reader.side.far().map(|far| far.keep_check(&found.record())) {
         screen.warn(&format!("that this check was done could not be noted: {e}"));
     }
@@ -339,6 +345,7 @@ impl Found {
     fn end(&self) -> End {
         match self.log {
             Some(LogVerdict::Alarm(_)) => End::Alarm,
+            _ if self.standing.is_some() => End::Alarm,
             _ => self.end_of_data(),
         }
     }

@@ -13,7 +13,7 @@ use lavatube_format::log::Answer;
 use lavatube_format::message::Message;
 use lavatube_link::Line;
 
-use super::NearEnd;
+use super::{LIST_EVERY, NearEnd};
 use crate::far_end::Listener;
 use crate::link_folder::LinkError;
 use crate::told::Told;
@@ -24,6 +24,8 @@ use crate::{clock, entropy};
 pub(super) struct LogAsking {
     /// What was asked, in which turn, and when.
     asked: Option<(Inquiry, u64, Instant)>,
+    /// When one last looked whether it is time to ask.
+    looked: Option<Instant>,
     /// When it was last answered.
     answered: Option<Instant>,
     /// The line was not open since.
@@ -51,6 +53,11 @@ impl LogAsking {
 impl NearEnd {
     /// Looks whether an alarm stands, and asks for the log when it is time to.
     pub(super) fn ask_for_log(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
+        let now = self.driver.now();
+        if self.log.looked.is_some_and(|at| now.since(at) < LIST_EVERY) {
+            return Ok(());
+        }
+        self.log.looked = Some(now);
         let standing = log::standing(&self.state)?.map(|standing| standing.why);
         let before = std::mem::replace(&mut self.log.alarm, standing.clone());
         if let Some(why) = standing.filter(|_| before.is_none()) {
@@ -59,7 +66,7 @@ impl NearEnd {
         if self.sent.is_some() {
             return Ok(());
         }
-        let (now, status) = (self.driver.now(), self.driver.status());
+        let status = self.driver.status();
         if status.line != Line::Open {
             self.log.was_away = true;
             return Ok(());

@@ -26,6 +26,9 @@ impl Found {
             self.shards(&mut lines);
         }
         lines.extend(self.log.iter().map(|log| log::in_words(log, screen).replacen("log         ", "log        ", 1)));
+        if let Some(standing) = &self.standing {
+            lines.extend(log::standing_in_words(standing, screen));
+        }
         self.repair(&mut lines);
         self.waiting(&mut lines);
         self.structure(&mut lines);
@@ -319,6 +322,7 @@ impl Found {
             "files": files.collect::<Vec<_>>(),
             "lost": lost.collect::<Vec<_>>(),
             "unreadable": unreadable.collect::<Vec<_>>(),
+            "log_alarm": self.standing.as_ref().map(log::standing_to_json),
             "log": self.log.as_ref().map(log::to_json),
             "exit": self.end().status(),
         })
