@@ -228,7 +228,7 @@ impl Found {
         if self.one_disk {
             lines.push(screen.ink(
                 Ink::Dim,
-                "  All drives are folders of one file system: parity mends rot there, not the loss of the disk.",
+                "  All are folders of one file system: parity mends rot there, not the loss of the disk.",
             ));
         }
         lines
@@ -451,7 +451,7 @@ pub(super) fn verdict(scrub: &ScrubRecord) -> (Ink, String) {
         parts.push(format!("{} not mended", shards(scrub.left)));
     }
     if scrub.degraded > 0 {
-        parts.push(format!("{} with shards on no drive that is there", objects(scrub.degraded)));
+        parts.push(format!("{} short of shards on drives that are away", objects(scrub.degraded)));
     }
     if scrub.lost > 0 {
         parts.push(format!("{} lost", objects(scrub.lost)));
