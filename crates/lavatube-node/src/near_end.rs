@@ -238,7 +238,7 @@ impl NearEnd {
 
     /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
     pub fn turn(&mut self, once: bool, listener: &mut dyn Listener) -> Result<Option<Duration>, LinkError> {
-        while let Some(event) = self.driver.event()? {
+        while let Some(event) = self.driver.event() {
             self.handle(event, listener)?;
         }
         let now = self.driver.now();
