@@ -254,7 +254,7 @@ impl NearEnd {
         if turned.is_err() {
             self.was_put(turned, listener);
         }
-        self.ask_for_log(listener)?;
+        self.ask_for_log(listener);
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();

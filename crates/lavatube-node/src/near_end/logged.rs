@@ -15,7 +15,6 @@ use lavatube_link::Line;
 
 use super::{LIST_EVERY, NearEnd};
 use crate::far_end::Listener;
-use crate::link_folder::LinkError;
 use crate::told::Told;
 use crate::{clock, entropy};
 
@@ -52,45 +51,40 @@ impl LogAsking {
 
 impl NearEnd {
     /// Looks whether an alarm stands, and asks for the log when it is time to.
-    pub(super) fn ask_for_log(&mut self, listener: &mut dyn Listener) -> Result<(), LinkError> {
+    pub(super) fn ask_for_log(&mut self, listener: &mut dyn Listener) {
         let now = self.driver.now();
         if self.log.looked.is_some_and(|at| now.since(at) < LIST_EVERY) {
-            return Ok(());
+            return;
         }
         self.log.looked = Some(now);
-        let standing = log::standing(&self.state)?.map(|standing| standing.why);
+        // A state that cannot be read can note no receipts either: that is told, and ends nothing.
+        let Ok(standing) = log::standing(&self.state) else { return };
+        let standing = standing.map(|standing| standing.why);
         let before = std::mem::replace(&mut self.log.alarm, standing.clone());
         if let Some(why) = standing.filter(|_| before.is_none()) {
             listener.told(Told::LogAlarm(why));
         }
-        if self.sent.is_some() {
-            return Ok(());
-        }
         let status = self.driver.status();
         if status.line != Line::Open {
             self.log.was_away = true;
-            return Ok(());
+        }
+        if self.sent.is_some() || status.line != Line::Open {
+            return;
         }
         let patience = self.driver.link().patience() + 2 * status.light.unwrap_or_default();
         if self.log.asked.as_ref().is_some_and(|(_, _, at)| now.since(*at) < patience.max(ASKED_AGAIN)) {
-            return Ok(());
+            return;
         }
         let is_old = self.log.answered.is_none_or(|at| now.since(at) >= ASKED_EVERY);
-        let is_waiting = self.log.asked.is_some();
-        if !(is_old || self.log.was_away || self.log.is_behind || is_waiting) {
-            return Ok(());
+        if !(is_old || self.log.was_away || self.log.is_behind || self.log.asked.is_some()) {
+            return;
         }
-        let Ok(nonce) = entropy::bytes() else { return Ok(()) };
-        let inquiry = Inquiry::new(&self.state, self.signer, nonce)?;
+        let Ok(nonce) = entropy::bytes() else { return };
+        let Ok(inquiry) = Inquiry::new(&self.state, self.signer, nonce) else { return };
         let turn = now.0;
         self.outbox.send(self.driver.link(), Message::LogAsked(inquiry.question.clone()).encode(turn));
-        self.log = LogAsking {
-            asked: Some((inquiry, turn, now)),
-            was_away: false,
-            is_behind: false,
-            ..std::mem::take(&mut self.log)
-        };
-        Ok(())
+        self.log.asked = Some((inquiry, turn, now));
+        (self.log.was_away, self.log.is_behind) = (false, false);
     }
 
     /// Whether an answer may be expected any moment.
