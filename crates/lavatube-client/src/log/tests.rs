@@ -128,8 +128,10 @@ fn what_does_not_go_on_is_an_alarm_and_both_checkpoints_are_kept() {
         let kept = accept(&state, &far.signer(), at(2000)).unwrap().unwrap();
         assert!(state.0.lock().unwrap().contains_key(&kept) && standing(&state).unwrap().is_none());
         assert_eq!(sound(&far, &state, 4).known, Some(far.log.size()));
-        assert!(matches!(meet(&before, &state, 5), Verdict::Alarm(_)), "{ids:?}");
-        assert!(accept(&state, &far.signer(), at(2001)).unwrap().is_some());
+        // What goes on from there may be believed again; what does not may not.
+        let goes_on = [1, 2, 3].starts_with(ids);
+        assert_eq!(matches!(meet(&before, &state, 5), Verdict::Alarm(_)), !goes_on, "{ids:?}");
+        assert_eq!(accept(&state, &far.signer(), at(2001)).unwrap().is_some(), !goes_on);
         assert_eq!(accept(&state, &far.signer(), at(2002)).unwrap(), None, "once");
     }
 }
