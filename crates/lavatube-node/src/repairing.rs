@@ -52,13 +52,11 @@ pub fn repair(
             out.ahead = (objects.len() - at) as u64;
             break;
         }
-        let is_whole = || inner.examine(object.id, depth).is_ok_and(|health| health.is_whole());
-        if depth == Depth::Bytes || !is_whole() {
-            match inner.mend(object.id) {
-                Ok(report) if report == MendReport::default() => {}
-                Ok(report) => out.mended.push((object.id, report)),
-                Err(e) => out.beyond.push((object.id, e)),
-            }
+        let report = if depth == Depth::Bytes { inner.mend(object.id) } else { inner.refill(object.id) };
+        match report {
+            Ok(report) if report == MendReport::default() => {}
+            Ok(report) => out.mended.push((object.id, report)),
+            Err(e) => out.beyond.push((object.id, e)),
         }
         // What cannot be read was told just now.
         out.placed += usize::from(inner.mark_place(object.id).is_ok_and(|shards| shards > 0));
