@@ -19,7 +19,7 @@ use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
 use lavatube_vault::parcels::Parcels;
 use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workplace};
-use lavatube_vault::{Depth, DriveState, Vault};
+use lavatube_vault::{Depth, DriveStatus, Vault};
 
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
@@ -149,7 +149,7 @@ impl FarEnd {
         let vault = EmbeddedVault::open(folder, true)?;
         let mut driver = driver(&pairing)?;
         // Where drives are away, nobody can tell.
-        let all_here = vault.read().status().drives.iter().all(|drive| drive.state == DriveState::Present);
+        let all_here = vault.read().status().drives.iter().all(DriveStatus::is_well);
         let is_sound = |id| {
             let health = vault.read().examine(id, Depth::Headers);
             !all_here || health.is_ok_and(|health| health.restorable)

@@ -68,6 +68,9 @@ pub fn scrub(
     meter: &Meter,
     each: &mut dyn FnMut(&Looked),
 ) -> Result<Scrubbed, DepositorError> {
+    // While it rests the vault is anybody's, but for another scrub.
+    embedded::vault_id(folder)?;
+    let _alone = Lock::acquire(&folder.join(LOCK_FILE), COMMAND, Mode::Exclusive, run.wait)?;
     let mut hold = Hold::take(folder, run.wait)?;
     let begin = clock::now();
     let is_over = || {
@@ -130,7 +133,6 @@ struct Hold {
 
 impl Hold {
     fn take(folder: &Path, wait: Duration) -> Result<Self, DepositorError> {
-        embedded::vault_id(folder)?;
         let lock = Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, wait)?;
         let from = clock::now();
         let vault = EmbeddedVault::open_past_cache(folder)?;
@@ -218,6 +220,7 @@ impl Book {
 }
 
 const FILE: &str = "scrubs";
+const LOCK_FILE: &str = "scrubs.lock";
 const COMMAND: &str = "lavatube vault scrub";
 /// How often the place is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(2);

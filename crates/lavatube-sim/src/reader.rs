@@ -194,7 +194,7 @@ pub fn repair(
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present | DriveState::CardDamaged => None,
-            DriveState::Foreign | DriveState::Suspect(_) => continue,
+            DriveState::Foreign | DriveState::Retired | DriveState::Suspect(_) => continue,
             DriveState::Blank | DriveState::Missing => spare(drive.slot),
         };
         match vault.readopt(drive.slot, new) {

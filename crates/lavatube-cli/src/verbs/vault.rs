@@ -1,5 +1,6 @@
 //! `lavatube vault`: what is done where the drives are: its state, its care, and the far end of a link. Must not know how.
 
+mod drive;
 mod repair;
 mod scrub;
 mod status;
@@ -24,6 +25,7 @@ enum Action {
     Status(status::StatusArgs),
     Scrub(scrub::ScrubArgs),
     Repair(repair::RepairArgs),
+    Drive(drive::DriveArgs),
     /// Take deposits that come over the link into the vault, until interrupted
     ///
     /// Each object is answered by a signed receipt once it is durable on the drives. It holds the vault's lock: end it
@@ -52,6 +54,7 @@ pub fn run(args: &VaultArgs, settings: &Settings, screen: &Screen) -> Result<End
         Action::Status(args) => status::run(args, settings, screen),
         Action::Scrub(args) => scrub::run(args, settings, screen),
         Action::Repair(args) => repair::run(args, settings, screen),
+        Action::Drive(args) => drive::run(args, settings, screen),
         Action::Serve { listen } => serve(listen, settings, screen),
     }
 }

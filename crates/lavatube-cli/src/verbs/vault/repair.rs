@@ -70,7 +70,7 @@ impl Done {
     fn end(&self) -> End {
         let repaired = &self.repaired;
         let lost = repaired.beyond.iter().any(|(_, e)| matches!(e, MendError::Read(_)));
-        let drives = self.after.drives.iter().any(|d| d.state != DriveState::Present);
+        let drives = self.after.drives.iter().any(|d| !d.is_well());
         match () {
             () if lost || self.after.lost > 0 => End::Lost,
             () if drives || self.degraded() > 0 || !repaired.beyond.is_empty() || repaired.ahead > 0 => End::Damaged,

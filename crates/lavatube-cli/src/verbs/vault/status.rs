@@ -132,7 +132,7 @@ fn someone() -> Holder {
 
 impl Found {
     fn end(&self) -> End {
-        let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let drives = self.status.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         let last = self.last();
         match () {
             () if self.status.lost > 0 || last.is_some_and(|s| s.lost > 0) => End::Lost,
@@ -164,7 +164,7 @@ impl Found {
     fn head(&self, screen: &Screen) -> Vec<String> {
         let status = &self.status;
         let present = status.drives.iter().filter(|d| d.state == DriveState::Present).count() as u64;
-        let all = status.drives.len() as u64;
+        let all = status.drives.iter().filter(|d| d.state != DriveState::Retired).count() as u64;
         let drives = if present == all {
             units::things(all, "drive", "drives")
         } else {
@@ -385,6 +385,7 @@ impl Found {
 fn ink_of(word: &str) -> Ink {
     match word {
         "present" => Ink::Green,
+        "retired" => Ink::Dim,
         "worn" => Ink::Yellow,
         _ => Ink::Red,
     }
