@@ -1,4 +1,4 @@
-//! Erasure codes: `m` extra shards that let any `k` of `k + m` stand for all of them.
+//! Erasure codes: `m` extra shards that let any `k` of `k + m` stand for all of them. And the sums that prove that data are there.
 //!
 //! Why it exists: drives die and rot in the dark with nobody to replace them, so a stripe must
 //! outlive any `m` of its shards, and a row whose blocks each lost a byte must still be mendable.
@@ -46,11 +46,14 @@
 //! | `matrix` | the coefficients, and which of them express one set of shards by another |
 //! | `kernel` | the one hot loop, "rows of coefficients times shards", cut into cache-sized tiles |
 //! | [`lanes`] | transforms over GF(2^16), for the link's packet code |
-//! | `simd` | both again in AVX2 and GFNI; the only `unsafe` of lavatube |
+//! | [`field`] | GF(2^128), the field of POLYVAL, for audits |
+//! | `sums` | [`Sums`] of many blocks and [`Polyval`] of one: what proofs and tags are made of |
+//! | `simd` | the hot loops again in AVX2, GFNI and PCLMULQDQ; the only `unsafe` of lavatube |
 //! | `gf` | the field and its tables |
 //! | [`naive`] | the same code for reading rather than for speed: the oracle of the tests |
 
 mod code;
+pub mod field;
 mod gf;
 mod kernel;
 pub mod lanes;
@@ -60,7 +63,9 @@ pub mod naive;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector loads, stores and calls into code for a CPU feature that was detected")]
 mod simd;
+mod sums;
 
 pub use code::{Code, CodeError};
 pub use kernel::engine_name;
 pub use mend::{Block, Mended};
+pub use sums::{Polyval, Sums, sums_engine_name};

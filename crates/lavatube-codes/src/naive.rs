@@ -109,3 +109,40 @@ fn add_product(field: &Field, total: &mut [u8], c: u8, bytes: &[u8]) {
         *t ^= field.mul(c, x);
     }
 }
+
+/// `dot(a, b)` of RFC 8452 from its definition: `a * b`, a coefficient at a time, then divided by `x` 128 times.
+pub fn dot(a: u128, b: u128) -> u128 {
+    // x^128 as lower powers.
+    const REDUCE: u128 = 1 << 127 | 1 << 126 | 1 << 121 | 1;
+    let mut product = 0;
+    for i in (0..128).rev() {
+        product = product << 1 ^ if product >> 127 == 1 { REDUCE } else { 0 };
+        product ^= if b >> i & 1 == 1 { a } else { 0 };
+    }
+    for _ in 0..128 {
+        // Where x does not divide it, it does after the polynomial was added.
+        product = if product & 1 == 1 { (product ^ REDUCE) >> 1 | 1 << 127 } else { product >> 1 };
+    }
+    product
+}
+
+/// POLYVAL of RFC 8452.
+pub fn polyval(h: u128, blocks: &[u128]) -> u128 {
+    blocks.iter().fold(0, |sum, x| dot(sum ^ x, h))
+}
+
+/// The blocks of `block_len` bytes that `bytes` are cut into, the last padded with zeros, added up into one, each times its weight.
+pub fn weighted_sum(block_len: usize, weights: &[u128], bytes: &[u8]) -> Vec<u8> {
+    let mut sum = vec![0; block_len];
+    for (block, &weight) in bytes.chunks(block_len).zip(weights) {
+        let mut block = block.to_vec();
+        block.resize(block_len, 0);
+        for (sum, x) in sum.chunks_exact_mut(16).zip(block.chunks_exact(16)) {
+            let x = u128::from_le_bytes(x.try_into().expect("16 bytes"));
+            for (s, p) in sum.iter_mut().zip(dot(weight, x).to_le_bytes()) {
+                *s ^= p;
+            }
+        }
+    }
+    sum
+}

@@ -2,14 +2,16 @@
 //!
 //! Why: 16 or 64 products an instruction instead of one keep the code faster than any drive. Each
 //! engine is a token that only `detect` creates, so holding one proves the CPU has the instructions.
-//! AVX2 looks products up by nibble (`PSHUFB`); GFNI multiplies by a bit matrix. What it must not
-//! know: everything but bytes and coefficients.
+//! AVX2 looks products up by nibble (`PSHUFB`); GFNI multiplies by a bit matrix; PCLMULQDQ multiplies
+//! polynomials. What it must not know: everything but bytes and coefficients.
 
 use std::arch::x86_64::*;
 
+use crate::field::{Wide, element};
 use crate::gf::{AFFINE, NIBBLES};
 use crate::kernel::Coefficients;
 use crate::lanes::{Factor, Lane};
+use crate::sums::{BLOCKS_MAX, Planes};
 
 macro_rules! engine {
     ($(#[$doc:meta])* $name:ident, $rows:ident, $($feature:tt),+) => {
@@ -404,4 +406,112 @@ fn times_wide(x: __m512i, matrix: &[__m512i; 2]) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn add_wide(a: __m512i, b: __m512i) -> __m512i {
     _mm512_xor_si512(a, b)
+}
+
+/// Sums over GF(2^128) ([`crate::sums`]) for one width of vectors: products of 64 by 64 coefficients, added up where they belong.
+macro_rules! sums {
+    ($(#[$doc:meta])* $name:ident, $features:literal, [$($feature:tt),+], $bytes:literal, $accumulate:ident, $inner:ident,
+     $load:ident, $store:ident, $zero:ident, $all:ident, $add:ident, $clmul:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(());
+
+        impl $name {
+            /// The token, if this CPU has the instructions.
+            pub fn detect() -> Option<Self> {
+                ($(is_x86_feature_detected!($feature))&&+).then_some($name(()))
+            }
+
+            pub fn accumulate(self, weights: &[u128], blocks: &[u8], planes: &mut Planes) {
+                // SAFETY: the function needs no more than the CPU features, and `detect`, the only maker of `self`, found them all.
+                unsafe { $accumulate(weights, blocks, planes) }
+            }
+
+            pub fn inner(self, a: &[u8], b: &[u8]) -> Wide {
+                // SAFETY: as in `accumulate`.
+                unsafe { $inner(a, b) }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $accumulate(weights: &[u128], blocks: &[u8], planes: &mut Planes) {
+            let len = planes.low.len();
+            let mut all = [$zero(); BLOCKS_MAX];
+            for (vector, &weight) in all.iter_mut().zip(weights) {
+                *vector = $all(weight);
+            }
+            let all = &all[..weights.len()];
+            for at in (0..len).step_by($bytes) {
+                let mut low = $load(&planes.low, at);
+                let mut middle = $load(&planes.middle, at);
+                let mut high = $load(&planes.high, at);
+                for (block, &weight) in blocks.chunks_exact(len).zip(all) {
+                    let x = $load(block, at);
+                    low = $add(low, $clmul::<0x00>(x, weight));
+                    middle = $add(middle, $add($clmul::<0x01>(x, weight), $clmul::<0x10>(x, weight)));
+                    high = $add(high, $clmul::<0x11>(x, weight));
+                }
+                $store(&mut planes.low, at, low);
+                $store(&mut planes.middle, at, middle);
+                $store(&mut planes.high, at, high);
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $inner(a: &[u8], b: &[u8]) -> Wide {
+            let [mut low, mut middle, mut crossed, mut high] = [$zero(); 4];
+            for at in (0..a.len().min(b.len())).step_by($bytes) {
+                let (x, y) = ($load(a, at), $load(b, at));
+                low = $add(low, $clmul::<0x00>(x, y));
+                middle = $add(middle, $clmul::<0x01>(x, y));
+                crossed = $add(crossed, $clmul::<0x10>(x, y));
+                high = $add(high, $clmul::<0x11>(x, y));
+            }
+            let [low, middle, high] = [low, $add(middle, crossed), high].map(|vector| {
+                let mut bytes = [0; $bytes];
+                $store(&mut bytes, 0, vector);
+                bytes.chunks_exact(16).fold(0, |sum, part| sum ^ element(part))
+            });
+            Wide { low, middle, high }
+        }
+    };
+}
+
+sums!(
+    /// PCLMULQDQ: one product an instruction.
+    Clmul, "sse2,pclmulqdq", ["sse2", "pclmulqdq"], 16, accumulate_narrow, inner_narrow,
+    load_narrow, store_narrow, _mm_setzero_si128, all_narrow, _mm_xor_si128, _mm_clmulepi64_si128
+);
+sums!(
+    /// VPCLMULQDQ in its 64-byte form: four products an instruction.
+    WideClmul, "avx512f,vpclmulqdq", ["avx512f", "vpclmulqdq"], 64, accumulate_wide, inner_wide,
+    load_wide, store_wide, _mm512_setzero_si512, all_wide, _mm512_xor_si512, _mm512_clmulepi64_epi128
+);
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn load_narrow(bytes: &[u8], at: usize) -> __m128i {
+    let block = &bytes[at..at + 16];
+    // SAFETY: `block` is 16 readable bytes, and the load needs no alignment.
+    unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn store_narrow(bytes: &mut [u8], at: usize, vector: __m128i) {
+    let block = &mut bytes[at..at + 16];
+    // SAFETY: `block` is 16 writable bytes, and the store needs no alignment.
+    unsafe { _mm_storeu_si128(block.as_mut_ptr().cast(), vector) }
+}
+
+#[inline]
+#[target_feature(enable = "sse2")]
+fn all_narrow(weight: u128) -> __m128i {
+    load_narrow(&weight.to_le_bytes(), 0)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn all_wide(weight: u128) -> __m512i {
+    _mm512_broadcast_i32x4(load_narrow(&weight.to_le_bytes(), 0))
 }
