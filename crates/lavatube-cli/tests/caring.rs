@@ -6,9 +6,11 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::facts::{assert_same, look};
+use common::pair::Pair;
 use common::{Chance, Machine, files_below, number, seed, text, wait_until};
 use lavatube_format::scrub_record::{ScrubEnd, decode_scrubs};
 
@@ -270,4 +272,28 @@ fn a_drive_verb_that_is_killed_anywhere_is_done_again() {
         assert_eq!((&drives[4]["state"], &drives[6]["state"]), (&"retired".into(), &"present".into()), "{drives:#}");
         machine.json(&["vault", "scrub"], 0);
     }
+}
+
+#[test]
+fn a_daemon_scrubs_while_it_serves() {
+    let pair = Pair::new(0xca11);
+    let shards: Vec<_> = files_below(&pair.far().join("drives")).into_iter().filter(|p| common::is_shard(p)).collect();
+    let whole: Vec<_> = shards.iter().map(|p| fs::read(p).unwrap()).collect();
+    shards[..2].iter().for_each(|shard| flip(shard, 200));
+    let args = ["vault", "serve", "--listen", "127.0.0.1:0", "--scrub-every", "1s", "--lock-wait", "20"];
+    let mut child = pair.at_far(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let place = pair.far().join("scrubs");
+    let mended = || {
+        let all = fs::read(&place).ok().and_then(|bytes| decode_scrubs(&bytes).ok()).unwrap_or_default();
+        all.iter().map(|s| s.mended).sum::<u64>() == 2 && all.iter().filter(|s| s.end == ScrubEnd::Whole).count() > 1
+    };
+    let is_mended = wait_until(Duration::from_secs(30), mended);
+    // It is looked at beside the daemon, which holds the vault.
+    let status = pair.far_json(&["vault", "status"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_mended, "{status:#}");
+    assert_eq!(status["used_by"], "lavatube vault serve");
+    let now: Vec<_> = shards.iter().map(|p| fs::read(p).unwrap()).collect();
+    assert!(now == whole, "mended to the byte");
 }

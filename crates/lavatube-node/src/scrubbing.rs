@@ -13,6 +13,7 @@ use lavatube_base::limits::SCRUBS_KEPT_MAX;
 use lavatube_base::{DriveId, Instant};
 use lavatube_client::meter::Meter;
 use lavatube_format::scrub_record::{ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
+use lavatube_vault::Vault;
 use lavatube_vault::scrub::{Looked, Pace, Scrub, Step};
 
 use crate::atomic::{self, IfThere};
@@ -121,6 +122,65 @@ pub fn scrub(
         labels,
         not_kept: book.failed,
     })
+}
+
+/// A scrub beside other work with the vault, which goes before: a step at a time, and again every so often.
+pub struct Chore {
+    folder: PathBuf,
+    plan: ChorePlan,
+    under_way: Option<(Book, Scrub)>,
+    due: Instant,
+}
+
+/// How a scrub is done beside other work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChorePlan {
+    /// From the beginning of one to that of the next.
+    pub every: Duration,
+    /// How fast.
+    pub pace: Pace,
+}
+
+impl Chore {
+    /// One of the vault in `folder`. What is under way goes on at once.
+    pub fn new(folder: &Path, plan: ChorePlan) -> Self {
+        let last = scrubs(folder).pop().filter(|last| last.end != ScrubEnd::Open);
+        let since = |last: ScrubRecord| u64::try_from(clock::wall_now().s.saturating_sub(last.began.s)).unwrap_or(0);
+        let wait = last.map_or(Duration::ZERO, |last| plan.every.saturating_sub(Duration::from_secs(since(last))));
+        Self { folder: folder.to_owned(), plan, under_way: None, due: clock::now() + wait }
+    }
+
+    /// How long until there is something to do.
+    pub fn wait(&self) -> Duration {
+        self.due.since(clock::now())
+    }
+
+    /// Looks at an object, if it is time for it.
+    pub fn handle_timeout(&mut self, vault: &mut Vault) {
+        if self.wait() > Duration::ZERO {
+            return;
+        }
+        let begin = || {
+            let mut book = Book::open(&self.folder);
+            let scrub = book.take_up(false);
+            (book, scrub)
+        };
+        let (book, scrub) = self.under_way.get_or_insert_with(begin);
+        let from = clock::now();
+        let step = scrub.handle_step(vault, clock::wall_now());
+        let worked = clock::now().since(from);
+        scrub.handle_worked(worked);
+        match step {
+            Step::Looked(looked) => {
+                book.keep(scrub, !looked.found.is_empty());
+                self.due = clock::now() + self.plan.pace.pause(looked.read, worked);
+            }
+            Step::Over => {
+                book.keep(scrub, true);
+                *self = Self::new(&self.folder, self.plan);
+            }
+        }
+    }
 }
 
 /// The vault, locked.
