@@ -3,6 +3,7 @@
 mod drive;
 mod repair;
 mod scrub;
+mod scrubbed;
 mod status;
 mod years;
 

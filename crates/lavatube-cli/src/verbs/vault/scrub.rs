@@ -9,7 +9,7 @@ use lavatube_vault::ShardHealth;
 use lavatube_vault::scrub::{Looked, Pace};
 use serde_json::{Value, json};
 
-use super::status::{read_in, scrub_to_json, verdict};
+use super::scrubbed::{read_in, scrub_to_json, verdict};
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
