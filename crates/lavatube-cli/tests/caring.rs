@@ -175,6 +175,10 @@ fn a_dead_drive_is_made_good_on_others_or_it_is_said_why_not() {
     let answer = machine.json(&["vault", "repair"], 4);
     assert_eq!((number(&answer["degraded"]["objects"]), number(&answer["shards_left"])), (0, 0), "{answer:#}");
     assert!(number(&answer["shards_written"]) > 0, "{answer:#}");
+    // Dead as it is, it can be retired: nothing is on it that is not elsewhere, and then nobody misses it.
+    let retired = machine.json(&["vault", "drive", "retire", "d2"], 0);
+    assert_eq!((number(&retired["objects"]), &retired["retired"]), (0, &true.into()), "{retired:#}");
+    assert_eq!(machine.answer(&["vault", "status"]).0, 0);
     // Six drives for six shards: with one more gone, each object stays one short.
     away(5);
     let answer = machine.json(&["vault", "repair"], 4);

@@ -204,10 +204,17 @@ fn choose_card(cards: &[Option<DriveCard>]) -> Result<DriveCard, OpenError> {
         [(a, first), (b, second), ..] if a == b => return Err(OpenError::SeveralVaults(first, second)),
         [(_, first), ..] => first,
     };
-    let own = || cards.iter().flatten().filter(|c| c.vault == vault);
-    let alike = |card: &DriveCard| own().filter(|c| (c.edition, &c.slots) == (card.edition, &card.slots)).count();
-    let best = own().max_by_key(|c| (c.edition, alike(c), c.slots.len()));
-    best.cloned().ok_or(OpenError::NoCard { drives: cards.len() })
+    let mut kinds: Vec<(&DriveCard, usize)> = Vec::new();
+    for card in cards.iter().flatten().filter(|c| c.vault == vault) {
+        let alike =
+            |(known, _): &&mut (&DriveCard, usize)| (known.edition, &known.slots) == (card.edition, &card.slots);
+        match kinds.iter_mut().find(alike) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((card, 1)),
+        }
+    }
+    let best = kinds.into_iter().max_by_key(|(card, count)| (card.edition, *count, card.slots.len()));
+    best.map(|(card, _)| card.clone()).ok_or(OpenError::NoCard { drives: cards.len() })
 }
 
 /// Puts each drive in its slot: by its card, else by what its shards say, else by its position. Gives the slots, the
