@@ -89,7 +89,8 @@ impl Vault {
     /// [`MendError`]; then no file was replaced.
     pub fn move_off(&mut self, id: ObjectId, slot: usize) -> Result<MendReport, MendError> {
         self.adopt_strays(id)?;
-        let health = self.examine(id, Depth::Bytes)?;
+        // The object is read wholly, and must match its id, before anything is written.
+        let health = self.examine(id, Depth::Headers)?;
         let concerned = |s: &crate::ShardHealth| s.state != ShardState::Good || s.slot == Some(slot);
         let shards = health.shards.into_iter().filter(concerned).collect();
         self.mend_these(id, shards, Some(slot))
