@@ -1,6 +1,6 @@
 //! How fast a vault takes in, scrubs and mends on real drives, against the disk's own sequential writes and reads in the same run.
 //!
-//! Why: the vault's own `speed` is on drives in memory. All drives here are folders of one disk, so that the limit is one file
+//! Why: the vault's own `vault_speed` is on drives in memory. All drives here are folders of one disk, so that the limit is one file
 //! written or read from end to end, of as many bytes as the vault writes or reads. Caches of the kernel are emptied before reading, which
 //! needs root; else it says that they were not. Run with `cargo run --release -p lavatube-node --example vault_disk -- FOLDER [MIB [K M]]`.
 

@@ -592,3 +592,23 @@ fn what_is_known_to_be_missing_is_filled_up_from_as_many_shards_as_it_takes() {
         assert_eq!(world.images(), images);
     }
 }
+
+#[test]
+fn what_lies_behind_the_end_of_a_shard_is_damage_and_is_mended() {
+    let mut world = World::new(6);
+    let mut vault = world.create(4, 2);
+    let object = world.chance.bytes(50_001);
+    store(&mut vault, &object);
+    let images = world.images();
+    let name = world.drives[2].shard_files().remove(0);
+    world.drives[2].with(|f| f.get_mut(&name).unwrap().extend([0; 700]));
+    let (mut vault, _) = world.open();
+    let id = Verified::hash(&object).id();
+    assert_eq!(read(&vault, &object), Ok(()));
+    let health = vault.examine(id, Depth::Headers).unwrap();
+    let states: Vec<_> =
+        health.shards.iter().filter(|s| s.state != ShardState::Good).map(|s| s.state.clone()).collect();
+    assert_eq!(states, [ShardState::Damaged { header_copies: 1, blocks: Vec::new() }]);
+    assert_eq!(vault.mend(id).unwrap().mended.len(), 1);
+    assert_eq!(world.images(), images);
+}
