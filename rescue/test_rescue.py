@@ -184,6 +184,26 @@ class Vectors(unittest.TestCase):
         card = r.parse_drive_card(data[:len(data) // 2])
         self.assertEqual((card[3], card[4], [s[2] for s in card[8]]), (2, 1, ["drive-1", "drive-2", "drive-3"]))
 
+    def test_drive_card_that_was_changed(self):
+        data = golden("drive_card_changed-v1.bin")
+        card = r.parse_drive_card(data[:len(data) // 2])
+        self.assertEqual((card[9], [s[2] for s in card[8]], [s.get(6, 0) for s in card[8]]),
+                         (3, ["drive-1", "drive-2", "drive-3", "added"], [1, 0, 0, 0]))
+
+    def test_scrubs(self):
+        """rescue.py reads drives, and this is beside them; the text of FORMAT 9 is checked all the same."""
+        data = golden("scrubs-v1.bin")
+        self.assertEqual((data[:8], r.h16(data[:-16])), (b"LVTSCRB\1", data[-16:]))
+        c, ends = r.Cursor(data[8:-16]), []
+        for _ in range(c.varint()):
+            began, _, until, _, end, _ = c.uint(8), c.uint(4), c.uint(8), c.uint(4), c.uint(1), c.take(32)
+            ms, objects, length, read, unsound, degraded, mended, left, lost = (c.varint() for _ in range(9))
+            named = [c.take(32) for _ in range(c.varint())]
+            drives = [(c.take(16), c.varint(), c.varint()) for _ in range(c.varint())]
+            ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
+        self.assertEqual(ends, [(1, 1234, 2, 1, [(300, 1)]), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
+        self.assertEqual(c.left(), 0)
+
     def test_journal_and_receipt(self):
         """rescue.py needs neither; the text of FORMAT 6 is checked all the same."""
         c, check, sequence = r.Cursor(golden("journal-v1.bin")), bytes(16), 0

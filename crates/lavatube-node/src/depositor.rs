@@ -250,7 +250,7 @@ pub fn backup(
         take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
-        DriveState::Present => None,
+        DriveState::Present | DriveState::Retired => None,
         DriveState::Suspect(e) => Some((d.label, Some(e.to_string()))),
         _ => Some((d.label, None)),
     });

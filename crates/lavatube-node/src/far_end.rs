@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use lavatube_base::{BlockId, Instant, ObjectId};
@@ -19,7 +19,7 @@ use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
 use lavatube_vault::parcels::Parcels;
 use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workplace};
-use lavatube_vault::{Depth, DriveState, Vault};
+use lavatube_vault::{Depth, DriveStatus, Vault};
 
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
@@ -27,6 +27,7 @@ use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
 use crate::port;
 use crate::queue::Waiting;
+use crate::scrubbing::{Chore, ChorePlan};
 use crate::told::Told;
 use kept::Kept;
 
@@ -40,6 +41,8 @@ pub struct Run<'r> {
     pub wait: Duration,
     /// Set when it shall end.
     pub stop: &'r AtomicBool,
+    /// At the vault: how its drives are scrubbed meanwhile, if they are.
+    pub scrub: Option<ChorePlan>,
 }
 
 /// What is told while it runs: what happened, and about each second how the link is.
@@ -64,8 +67,14 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
     std::thread::scope(|scope| {
         let (jobs, todo) = channel();
         let (results, done) = channel();
-        if let Hands::Own(worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
-            scope.spawn(move || work(*worker, &todo, &results));
+        if let Hands::Own(mut worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
+            let chore = run.scrub.map(|plan| Chore::new(folder, plan));
+            if chore.is_some() {
+                let house = worker.place();
+                house.past_cache = true;
+                house.reopen();
+            }
+            scope.spawn(move || work(*worker, &todo, &results, chore));
         }
         end.run(run, listener)
     })
@@ -149,7 +158,7 @@ impl FarEnd {
         let vault = EmbeddedVault::open(folder, true)?;
         let mut driver = driver(&pairing)?;
         // Where drives are away, nobody can tell.
-        let all_here = vault.read().status().drives.iter().all(|drive| drive.state == DriveState::Present);
+        let all_here = vault.read().status().drives.iter().all(DriveStatus::is_well);
         let is_sound = |id| {
             let health = vault.read().examine(id, Depth::Headers);
             !all_here || health.is_ok_and(|health| health.restorable)
@@ -161,7 +170,8 @@ impl FarEnd {
         if let Some(address) = driver.address() {
             listener.told(Told::Listening(address));
         }
-        let hands = Hands::Own(Box::new(Worker::new(House { folder: folder.to_owned(), vault, kept })));
+        let hands =
+            Hands::Own(Box::new(Worker::new(House { folder: folder.to_owned(), vault, kept, past_cache: false })));
         Ok(Self {
             driver,
             outbox: Outbox::default(),
@@ -329,6 +339,8 @@ struct House {
     folder: PathBuf,
     vault: EmbeddedVault,
     kept: Kept,
+    /// Shards are read from the disks, so that a scrub sees what is there.
+    past_cache: bool,
 }
 
 impl Workplace for House {
@@ -341,7 +353,10 @@ impl Workplace for House {
     }
 
     fn reopen(&mut self) -> bool {
-        EmbeddedVault::open(&self.folder, true).map(|vault| self.vault = vault).is_ok()
+        let folder = &self.folder;
+        let opened =
+            if self.past_cache { EmbeddedVault::open_past_cache(folder) } else { EmbeddedVault::open(folder, true) };
+        opened.map(|vault| self.vault = vault).is_ok()
     }
 
     fn keep(&mut self, block: BlockId, object: ObjectId) {
@@ -354,11 +369,22 @@ impl Workplace for House {
     }
 }
 
-/// Works until nobody wants anything any more.
-fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>) {
-    for job in todo {
-        if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
-            return;
+/// Works until nobody wants anything any more. While nobody does, drives are scrubbed.
+fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut chore: Option<Chore>) {
+    loop {
+        let wait = chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        match todo.recv_timeout(wait) {
+            Ok(job) => {
+                if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(chore) = &mut chore {
+                    chore.handle_timeout(&mut worker.place().vault_mut());
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
@@ -387,6 +413,8 @@ const IN_WORK_MAX: usize = 128 << 20;
 /// How long to wait for datagrams while the worker works, and while it does not.
 const WORK_WAIT: Duration = Duration::from_millis(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
+/// How long the worker sleeps at most.
+const CHORE_WAIT: Duration = Duration::from_secs(3600);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

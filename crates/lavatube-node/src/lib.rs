@@ -15,6 +15,7 @@ pub mod directory_sink;
 pub mod directory_source;
 pub mod directory_spool;
 pub mod directory_state;
+pub mod drive_care;
 pub mod driver;
 pub mod dtn_link;
 pub mod embedded;

@@ -180,7 +180,7 @@ impl Vault {
     fn refresh(&mut self, object: Verified<'_>) -> Result<(), StoreError> {
         let Ok(health) = self.examine(object.id(), Depth::Bytes) else { return Err(StoreError::Confused) };
         if !health.is_whole() {
-            self.rewrite(object.id(), object.bytes(), health.shards).map_err(|e| match e {
+            self.rewrite(object.id(), object.bytes(), health.shards, None).map_err(|e| match e {
                 MendError::Store(e) => e,
                 MendError::Read(_) => StoreError::Confused,
             })?;

@@ -270,7 +270,7 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         found.lost_packs = found.packs_beyond(&holding.vault);
     }
     // While drives are away that may be all packs, and to look is to read them: for those who want data read.
-    found.looked = found.read.is_some() || found.drives.iter().all(|d| d.state == DriveState::Present);
+    found.looked = found.read.is_some() || found.drives.iter().all(DriveStatus::is_well);
     if found.looked {
         let suspects = found.lost_packs.iter().map(|id| (*id, format!("pack {} is lost in part", id.short())));
         bad.packs.extend(suspects);
@@ -356,7 +356,7 @@ impl Found {
 
     /// How it ended but for the log.
     fn end_of_data(&self) -> End {
-        let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let drives = self.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
         let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));
         let structure = self.structure.as_ref();

@@ -68,7 +68,7 @@ impl Found {
     }
 
     fn end(&self) -> End {
-        let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let drives = self.status.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         match () {
             () if matches!(self.log, (LogVerdict::Alarm(_), _) | (_, Some(_))) => End::Alarm,
             () if self.status.lost > 0 || self.remembers_loss() => End::Lost,
@@ -211,6 +211,7 @@ pub fn worn(report: &OpenReport) -> Vec<(String, &'static str)> {
 pub fn drive_state(drive: &DriveStatus) -> (&'static str, String) {
     match &drive.state {
         DriveState::Present => ("present", String::new()),
+        DriveState::Retired => ("retired", String::new()),
         DriveState::CardDamaged => ("card-damaged", "read, not written to".into()),
         DriveState::Blank => ("blank", "nothing of this vault on it: emptied, overwritten, or not mounted".into()),
         DriveState::Foreign => ("foreign", "it belongs to another vault and is left alone".into()),
@@ -232,6 +233,7 @@ fn drives(found: &Found, screen: &Screen) -> Vec<String> {
         let padded = format!("{word:<12}");
         let ink = match word {
             "present" => Ink::Green,
+            "retired" => Ink::Dim,
             "worn" => Ink::Yellow,
             _ => Ink::Red,
         };

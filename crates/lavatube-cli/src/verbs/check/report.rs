@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
 use lavatube_client::check::{ChainFault, Structure};
-use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
+use lavatube_vault::{DriveState, DriveStatus, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
 use super::{Found, Unsound};
@@ -102,7 +102,7 @@ impl Found {
         self.structure.as_ref().is_some_and(chains)
             && self.unsound.is_empty()
             && self.worn.is_empty()
-            && self.drives.iter().all(|d| d.state == DriveState::Present)
+            && self.drives.iter().all(DriveStatus::is_well)
             && self.data.as_ref().is_none_or(|d| d.bad.is_empty())
     }
 
@@ -116,7 +116,7 @@ impl Found {
     fn drives(&self, lines: &mut Vec<String>) {
         let there = self.drives.iter().filter(|d| d.state == DriveState::Present).count() - self.worn.len();
         lines.push(format!("drives     {there} of {} as they should be", self.drives.len()));
-        for drive in self.drives.iter().filter(|d| d.state != DriveState::Present) {
+        for drive in self.drives.iter().filter(|d| !d.is_well()) {
             let (word, why) = drive_state(drive);
             lines.push(format!("  {}  {word}: {why}", units::name(drive.label.as_bytes())));
         }
