@@ -310,6 +310,10 @@ impl<H: Here> Far for Distant<H> {
         Err(away("it is far, and what is for it goes through the spool"))
     }
 
+    fn deliver_tags(&self, _tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        Err(away("it is far, and what is for it goes through the spool"))
+    }
+
     fn deliver_manifest(&self, _manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         Err(away("it is far, and what is for it goes through the spool"))
     }

@@ -5,6 +5,8 @@
 //! bytes come from.
 
 pub mod agent;
+pub mod audit;
+pub mod audit_record;
 pub mod btpu;
 pub mod catalog;
 pub mod cbor;
@@ -27,6 +29,7 @@ pub mod receipt;
 pub mod recovery;
 pub mod shard;
 pub mod snapshot;
+pub mod tags;
 pub mod tcpcl;
 pub mod tree;
 pub mod tree_cache;

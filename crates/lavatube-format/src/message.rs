@@ -178,7 +178,7 @@ impl<'a> Message<'a> {
 }
 
 /// The byte that stands for a denial.
-fn ground(denial: Denial) -> u8 {
+pub(crate) fn ground(denial: Denial) -> u8 {
     match denial {
         Denial::Absent => 1,
         Denial::Lost => 2,
@@ -190,7 +190,7 @@ fn ground(denial: Denial) -> u8 {
     }
 }
 
-fn denial(code: u8) -> Option<Denial> {
+pub(crate) fn denial(code: u8) -> Option<Denial> {
     Some(match code {
         1 => Denial::Absent,
         2 => Denial::Lost,
@@ -233,7 +233,7 @@ mod tests {
     }
 
     fn kinds() -> impl Strategy<Value = ObjectKind> {
-        prop_oneof![Just(ObjectKind::Pack), Just(ObjectKind::Manifest), Just(ObjectKind::DepositorCard)]
+        prop_oneof![Just(ObjectKind::Pack), Just(ObjectKind::Manifest), Just(ObjectKind::DepositorCard), Just(ObjectKind::Tags)]
     }
 
     fn reading_messages(bytes: &[u8]) -> Vec<Message<'_>> {

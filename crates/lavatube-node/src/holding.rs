@@ -114,6 +114,10 @@ impl Far for Near<'_> {
         self.vault.deliver_pack(pack)
     }
 
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.vault.deliver_tags(tags)
+    }
+
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.vault.deliver_manifest(manifest)
     }

@@ -14,8 +14,10 @@
 //! | `journal`, `index`, `receipt` | what is durable, in order; where it lies; the signed word for it |
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
+//! | `audit` | proves to Earth that it has what it should have |
 //! | `examine`, `mend`, `status` | how an object is; makes it whole again; how the vault is |
 
+pub mod audit;
 mod create;
 pub mod drive;
 mod examine;

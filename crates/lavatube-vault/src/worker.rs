@@ -321,7 +321,7 @@ impl<W: Workplace> Worker<W> {
     fn try_store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
         let mut vault = self.place.vault_mut();
         match kind {
-            ObjectKind::Pack => Ok(vault.store(kind, object)?),
+            ObjectKind::Pack | ObjectKind::Tags => Ok(vault.store(kind, object)?),
             ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
             ObjectKind::DepositorCard => vault.deposit_card(object.bytes()),
         }

@@ -195,6 +195,11 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
     Ok(found.end())
 }
 
+/// Whether the loss of an object is more than the loss of what is in it.
+fn holds_files_together(kind: ObjectKind) -> bool {
+    !matches!(kind, ObjectKind::Pack | ObjectKind::Tags)
+}
+
 /// Hands over what waits here, now that the drives are as good as they can be made.
 fn drain(holding: &Holding, screen: &Screen) -> usize {
     match holding.drain() {
@@ -322,11 +327,11 @@ impl Found {
         }
     }
 
-    /// Those of them that are packs.
+    /// Those of them that are packs, or their tags, which no file needs.
     fn packs_beyond(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
         let beyond = self.beyond();
         let vault = vault.read();
-        let packs = vault.objects().filter(|o| o.kind == ObjectKind::Pack && beyond.contains(&o.id));
+        let packs = vault.objects().filter(|o| !holds_files_together(o.kind) && beyond.contains(&o.id));
         packs.map(|o| o.id).collect()
     }
 

@@ -13,7 +13,6 @@ use lavatube_client::ledger::{self, LedgerError};
 use lavatube_client::spool::{Spool, SpoolKind};
 use lavatube_format::message::Message;
 use lavatube_format::receipt::Receipt;
-use lavatube_format::shard::ObjectKind;
 
 use super::{NearEnd, Progress};
 use crate::far_end::Listener;
@@ -64,11 +63,7 @@ impl NearEnd {
     /// A receipt came home: once it is in the ledger, the spool lets go.
     pub(super) fn receipted(&mut self, receipt: &Receipt, listener: &mut dyn Listener) -> Result<(), LinkError> {
         let id = receipt.body.object;
-        let kind = match receipt.body.kind {
-            ObjectKind::Pack => SpoolKind::Pack,
-            ObjectKind::Manifest => SpoolKind::Manifest,
-            ObjectKind::DepositorCard => return Ok(()),
-        };
+        let Some(kind) = SpoolKind::of(receipt.body.kind) else { return Ok(()) };
         let Some(spool) = self.spool.as_mut().filter(|spool| spool.waiting(kind).any(|waits| waits == id)) else {
             return Ok(());
         };
@@ -87,7 +82,7 @@ impl NearEnd {
         spool.remove(kind, id).map_err(CourierError::from)?;
         self.lens.remove(&id);
         if kind == SpoolKind::Manifest {
-            self.leaves.remove(&id);
+            self.needs.remove(&id);
             waybill::forget(self.state.folder(), id);
         }
         let left = spool.list().map_err(CourierError::from)?.len();

@@ -7,7 +7,7 @@ use lavatube_client::check::{ChainFault, Structure};
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
-use super::{Found, Unsound};
+use super::{holds_files_together, Found, Unsound};
 use crate::archive::lost_in_words;
 use crate::errors::{End, Failure};
 use crate::roots::with_path;
@@ -77,7 +77,7 @@ impl Found {
             self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && !s.chain.iter().any(ChainFault::is_loss))
                 && (self.looked || self.lost_packs.is_empty());
         let all = self.data.is_some() && self.share().is_some_and(|share| share >= 1.0);
-        let packs_only = self.unsound.iter().all(|u| u.health.restorable || u.kind == ObjectKind::Pack);
+        let packs_only = self.unsound.iter().all(|u| u.health.restorable || !holds_files_together(u.kind));
         text.push_str(match told {
             true if self.damage.is_none() && packs_only => " No file of any snapshot needs what is gone.",
             true if all => " Everything that is not named here can be restored.",
@@ -333,6 +333,7 @@ fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::Pack => "pack",
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor-card",
+        ObjectKind::Tags => "tags",
     }
 }
 
