@@ -32,7 +32,11 @@ pub fn note(state: &dyn State, keys: &AuditKeys, pack: Verified<'_>) -> Result<(
 ///
 /// # Errors
 /// When the state cannot be read, or neither vault nor spool takes them.
-pub fn deliver(state: &dyn State, packs: &[ObjectId], courier: &mut Courier<'_>) -> Result<Vec<ObjectId>, SessionError> {
+pub fn deliver(
+    state: &dyn State,
+    packs: &[ObjectId],
+    courier: &mut Courier<'_>,
+) -> Result<Vec<ObjectId>, SessionError> {
     if state.len(OPEN_TAGS).map_err(StateError::on(OPEN_TAGS))?.is_none() {
         return Ok(Vec::new());
     }

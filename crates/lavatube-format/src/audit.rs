@@ -273,16 +273,19 @@ mod tests {
     #[test]
     fn limits_hold_at_their_edge() {
         let mut p = progress();
-        p.challenge.depositors = (0..AUDIT_DEPOSITORS_MAX as u64 + 1).map(|n| {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&n.to_be_bytes());
-            (DepositorId(id), 1)
-        }).collect();
+        p.challenge.depositors = (0..AUDIT_DEPOSITORS_MAX as u64 + 1)
+            .map(|n| {
+                let mut id = [0; 32];
+                id[..8].copy_from_slice(&n.to_be_bytes());
+                (DepositorId(id), 1)
+            })
+            .collect();
         assert!(Progress::decode(&p.encode()).is_err());
         p.challenge.depositors.pop();
         assert!(Progress::decode(&p.encode()).is_ok());
         p.answer.upto = Place::END;
-        p.answer.bad = (0..=AUDIT_BAD_MAX as u32).map(|position| (Place { position, ..Place::START }, Denial::Lost)).collect();
+        p.answer.bad =
+            (0..=AUDIT_BAD_MAX as u32).map(|position| (Place { position, ..Place::START }, Denial::Lost)).collect();
         assert!(Progress::decode(&p.encode()).is_err());
         p.answer.bad.pop();
         assert!(Progress::decode(&p.encode()).is_ok());

@@ -22,7 +22,7 @@ pub enum Extent {
 pub enum Outcome {
     /// The vault proved that it has what it was asked for.
     Passed,
-    /// The vault cannot read some of it now, and all of that may come back with drives that are away.
+    /// Of some of it nothing can be told now: drives are away that may have it, or its tags are lost.
     Away,
     /// The vault lacks some of it, or its proof is wrong.
     Failed,

@@ -233,7 +233,12 @@ mod tests {
     }
 
     fn kinds() -> impl Strategy<Value = ObjectKind> {
-        prop_oneof![Just(ObjectKind::Pack), Just(ObjectKind::Manifest), Just(ObjectKind::DepositorCard), Just(ObjectKind::Tags)]
+        prop_oneof![
+            Just(ObjectKind::Pack),
+            Just(ObjectKind::Manifest),
+            Just(ObjectKind::DepositorCard),
+            Just(ObjectKind::Tags)
+        ]
     }
 
     fn reading_messages(bytes: &[u8]) -> Vec<Message<'_>> {

@@ -13,9 +13,11 @@ use lavatube_client::courier::{Courier, CourierError, Drained};
 use lavatube_client::doubt;
 use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::spool::SpoolKind;
+use lavatube_format::audit_record::AuditRecord;
 use lavatube_format::check_record::CheckRecord;
 use lavatube_vault::{Depth, ObjectEntry, ObjectKind};
 
+use crate::audits;
 use crate::checks;
 use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
@@ -54,6 +56,14 @@ impl Holding {
     pub fn drain(&self) -> Result<Drained, DepositorError> {
         let Some(mut spool) = self.spool()? else { return Ok(Drained::default()) };
         Ok(Courier::new(Some(&self.vault), &mut spool, &self.state).drain_spool()?)
+    }
+
+    /// Remembers what an audit found.
+    ///
+    /// # Errors
+    /// When the state's files fail.
+    pub fn keep_audit(&self, record: &AuditRecord) -> Result<(), DepositorError> {
+        Ok(audits::keep(&self.state, record)?)
     }
 
     /// Remembers what a check found.

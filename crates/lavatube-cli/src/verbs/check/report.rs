@@ -7,7 +7,7 @@ use lavatube_client::check::{ChainFault, Structure};
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
-use super::{holds_files_together, Found, Unsound};
+use super::{Found, Unsound, holds_files_together};
 use crate::archive::lost_in_words;
 use crate::errors::{End, Failure};
 use crate::roots::with_path;
@@ -42,7 +42,9 @@ impl Found {
             (End::Done, _) if self.structure.is_none() => {
                 screen.ink(Ink::Green, "The vault is whole.") + " Without the read key nothing more can be told."
             }
-            (End::Done, _) if self.data.is_some() => screen.ink(Ink::Green, "still there") + ": nothing is wrong.",
+            (End::Done, _) if self.data.is_some() => {
+                screen.ink(Ink::Green, "Nothing is wrong") + " with what was read."
+            }
             (End::Done, _) => screen.ink(Ink::Green, "Nothing is wrong.") + " --read-data looks at every byte.",
             (End::Lost, _) => self.loss(screen),
             _ if self.is_sound_but_for_chains() => {

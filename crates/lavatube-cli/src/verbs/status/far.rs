@@ -2,6 +2,7 @@
 //! works.
 
 use lavatube_base::time::WallTime;
+use lavatube_node::audits::{self, Standing};
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder::{self, Pairing};
@@ -13,6 +14,7 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::audit;
 use crate::{date, units};
 
 /// What is known here.
@@ -28,6 +30,7 @@ struct Known {
     receipted: usize,
     last: Option<WallTime>,
     checks: Remembered,
+    audits: Standing,
     now: WallTime,
 }
 
@@ -47,12 +50,13 @@ impl Known {
             receipted,
             last: last_backup(&state),
             checks: checks::remembered(&settings.places)?,
+            audits: Standing::of(&audits::history(&settings.places)?),
             now: clock::wall_now(),
         })
     }
 
     fn end(&self) -> End {
-        if super::remembers_loss(&self.checks) { End::Lost } else { End::Done }
+        if super::remembers_loss(&self.checks, &self.audits) { End::Lost } else { End::Done }
     }
 
     /// What the running daemon says.
@@ -144,7 +148,8 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
     }
     screen.say(&format!("  safe here   {}", known.waiting()))?;
     screen.say(&format!("  safe there  {}", known.receipted(screen)))?;
-    for line in remember(&known.checks, known.now, true, screen) {
+    let remembered = remember(&known.checks, known.now, true, screen);
+    for line in remembered.into_iter().chain(audit::standing(&known.audits, known.now, screen)) {
         screen.say(&line)?;
     }
     super::warn_of_recovery_key(&keyring, screen);
@@ -165,7 +170,9 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         "receipted": known.receipted,
         "last": known.last.map(date::rfc3339),
         "checked": check(known.checks.last),
-        "still_there": check(known.checks.read),
+        "read": check(known.checks.read),
+        "still_there": known.audits.passed.map(|a| audit::to_json(&a, known.now)),
+        "not_proved": known.audits.failed.map(|a| audit::to_json(&a, known.now)),
         "keys": keys_in_json(&keyring),
         "state": settings.places.state.to_string_lossy(),
         "config": settings.config_file.as_ref().map(|c| c.to_string_lossy()),
