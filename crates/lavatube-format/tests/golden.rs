@@ -11,8 +11,8 @@ use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, Denial, DepositorId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
-use lavatube_format::audit::{Answer, Challenge, Place, Progress};
-use lavatube_format::audit_record::{AuditRecord, Extent, Outcome};
+use lavatube_format::audit::{self, Answer, Challenge, Progress};
+use lavatube_format::audit_record::{self, AuditRecord, Outcome};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::key_file::Secret;
@@ -346,9 +346,9 @@ fn agent_messages_are_as_ever() {
 
 #[test]
 fn audits_are_as_ever() {
-    let place = |n, position| Place { manifest: ObjectId([n; 32]), position };
+    let place = |n, position| audit::Place { manifest: ObjectId([n; 32]), position };
     let depositors = vec![(DepositorId([1; 32]), 7), (DepositorId([2; 32]), 300)];
-    let challenge = Challenge { nonce: [9; 32], from: place(3, 2), upto: Place::END, depositors };
+    let challenge = Challenge { nonce: [9; 32], from: place(3, 2), upto: audit::Place::END, depositors };
     let mut answer = Answer::new(place(8, 3));
     (answer.manifests, answer.packs, answer.bytes, answer.tags) = (3, 900, 1 << 40, 5 << 120);
     answer.bad = vec![(place(3, 4), Denial::Lost), (place(8, 2), Denial::Refused(Refusal::Object))];
@@ -360,7 +360,7 @@ fn audits_are_as_ever() {
 
     let record = AuditRecord {
         time: WallTime { s: 1_800_000_000, ns: 5 },
-        extent: Extent::Whole,
+        extent: audit_record::Extent::Whole,
         outcome: Outcome::Away,
         manifests: 1,
         packs: 2,

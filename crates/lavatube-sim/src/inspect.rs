@@ -14,7 +14,7 @@ use lavatube_vault::Vault;
 
 use crate::atlas::Placed;
 use crate::chance::Chance;
-use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
+use crate::invariants::{Verdict, calm, exact, proved, receipted, seen, visible};
 use crate::link::{Reading, Wish};
 use crate::reader::{self, LookError};
 use crate::seams::far::SimFar;
@@ -77,7 +77,10 @@ impl World {
         let spooled = self.machine.spool.waiting() > 0;
         let mut due = self.reported.clone();
         due.iter_mut().for_each(|r| r.is_due &= r.promise == Promise::SafeThere || !spooled);
-        let looked = reader::look(&far, state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
+        let looked = reader::look(&far, state, &self.read, |fetcher| {
+            let shown = self.snapshots(fetcher, &due, depth, chance);
+            Ok(shown.and_then(|()| proved::whole(fetcher.archive().sessions, &far, state, &self.read)))
+        });
         looked.map_err(|e| format!("the vault cannot be read: {e}"))?
     }
 

@@ -292,6 +292,16 @@ pub fn standing(standing: &Standing, now: WallTime, screen: &Screen) -> Vec<Stri
     lines
 }
 
+/// What a backup says of it at its end, where an audit was ever passed.
+pub fn proved(standing: &Standing, now: WallTime, screen: &Screen) -> Option<String> {
+    let passed = standing.passed?;
+    let ago = |audit: &AuditRecord| units::ago(now.s.saturating_sub(audit.time.s));
+    let doubt = standing.failed.map(|failed| format!("; not all of it {}: `lavatube audit` says more", ago(&failed)));
+    let (bytes, packs) = (units::bytes(passed.bytes), things(passed.packs, "pack", "packs"));
+    let head = screen.ink(if doubt.is_none() { Ink::Green } else { Ink::Yellow }, "still there");
+    Some(format!("{head}: {bytes} in {packs}, as the vault proved {}{}", ago(&passed), doubt.unwrap_or_default()))
+}
+
 /// An audit as JSON.
 pub fn to_json(audit: &AuditRecord, now: WallTime) -> Value {
     json!({

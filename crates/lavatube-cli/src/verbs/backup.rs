@@ -18,6 +18,7 @@ use lavatube_node::keyring::Keyring;
 use lavatube_node::own_link;
 use lavatube_node::pipeline::Effort;
 use lavatube_node::waybill::Priority;
+use lavatube_node::audits::{self, Standing};
 use lavatube_node::{clock, embedded, link_folder, process};
 use serde_json::json;
 
@@ -28,7 +29,7 @@ use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::things;
-use crate::verbs::{init, version};
+use crate::verbs::{audit, init, version};
 use crate::{date, progress, units};
 
 /// Take a snapshot of files and folders.
@@ -176,7 +177,12 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     }
     let own = excluder.own.load(Ordering::Relaxed);
     let done = Done { request: &request, outcome: &outcome, made, own, bytes: meter.bytes.now(), took };
+    // What earlier audits found is no reason for a backup to fail.
+    let audits = Standing::of(&audits::history(&settings.places).unwrap_or_default());
     done.show(screen)?;
+    if let Some(line) = audit::proved(&audits, clock::wall_now(), screen) {
+        screen.tell(&line)?;
+    }
     done.warn(screen);
     screen.answer(&done.answer(settings)?)?;
     Ok(done.end())
