@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::pair::Pair;
 use common::{Chance, Machine, files_below, is_shard, number, paths, seed, show, text};
 use lavatube_format::manifest::SignedManifest;
 use lavatube_format::shard::ObjectKind;
@@ -29,8 +30,12 @@ fn small(n: u64) -> Machine {
 
 /// The shard files of all objects of a kind, by object.
 fn shards(machine: &Machine, kind: ObjectKind) -> Vec<(String, Vec<PathBuf>)> {
+    shards_below(machine.path("vault/drives"), kind)
+}
+
+fn shards_below(folder: PathBuf, kind: ObjectKind) -> Vec<(String, Vec<PathBuf>)> {
     let mut out: std::collections::BTreeMap<String, Vec<PathBuf>> = Default::default();
-    for file in machine.drive_files().into_iter().filter(|p| is_shard(p)) {
+    for file in files_below(&folder).into_iter().filter(|p| is_shard(p)) {
         if fs::read(&file).unwrap()[12] == kind.code() {
             let object = file.file_name().unwrap().to_str().unwrap()[..64].to_owned();
             out.entry(object).or_default().push(file);
@@ -179,4 +184,31 @@ fn what_waits_here_is_not_asked_for_and_an_empty_vault_proves_nothing() {
     }
     let after = machine.json(&["audit"], 0);
     assert_eq!(before["packs"], after["packs"], "{after:#}");
+}
+
+#[test]
+fn over_a_link_all_is_proved_and_what_is_gone_there_is_named_here() {
+    let pair = Pair::new(0xa0d1);
+    common::fill(&pair.machine.src(), &mut Chance::new(pair.machine.seed), 40, 8 << 20);
+    pair.machine.backup();
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(Duration::from_secs(60)), Some(0));
+    pair.knows(&address);
+    let answer = pair.machine.json(&["audit"], 0);
+    assert_eq!((number(&answer["answers"]), number(&answer["untagged"])), (1, 0), "{answer:#}");
+    assert!(number(&answer["packs"]) > 0 && number(&answer["received"]) <= 16_500, "{answer:#}");
+    assert_eq!(still_there(&pair.machine)["packs"], answer["packs"]);
+    // Asked by one who was killed, and by the next: the vault answers the same.
+    pair.machine.killed(&["audit"], Duration::from_millis(30));
+    pair.machine.json(&["audit"], 0);
+    vault.stop();
+
+    let packs = shards_below(pair.far().join("drives"), ObjectKind::Pack);
+    let (pack, files) = &packs[packs.len() / 2];
+    files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    let answer = pair.machine.json(&["audit"], 5);
+    assert_eq!(bad(&answer, "lost"), [pack.clone()].into(), "{answer:#}");
+    vault.stop();
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lavatube_base::limits::{CARD_LEN_MAX, PARTS_MAX};
 use lavatube_base::{ObjectId, Verified};
+use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::message::{Part, parts_of, pieces_of};
 use lavatube_format::shard::ObjectKind;
 
@@ -179,6 +180,20 @@ impl<H: Here> Distant<H> {
         let took = self.wait_for(|| self.here.desk().take_echo(number));
         self.here.desk().done(number);
         took
+    }
+
+    /// The vault's answer to a challenge.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn prove(&self, challenge: &Challenge) -> Result<Answer, FarError> {
+        let number = self.ask(&Errand::Prove(challenge.clone()))?;
+        let answer = self.wait_for(|| {
+            let over = !self.here.desk().is_asked(number);
+            self.here.desk().take_proof(number).map(Some).or(over.then_some(None))
+        });
+        self.here.desk().done(number);
+        answer?.ok_or_else(|| away("its proof came, and could not be written down"))
     }
 
     /// Forgets what came for this command: it has it.

@@ -13,6 +13,7 @@ pub use reading::{Page, Part, Sent, Withheld, list_digest};
 use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{Denial, ObjectId, Refusal};
 
+use crate::audit::{Answer, Challenge};
 use crate::receipt::Receipt;
 use crate::shard::ObjectKind;
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
@@ -63,6 +64,20 @@ pub enum Message<'a> {
     },
     /// From the vault: a page of a list.
     Listed(Page),
+    /// To the vault: prove what you have. Answered by a proof, when it is ready.
+    Challenge {
+        /// The request's number.
+        request: u64,
+        /// What is to be proved.
+        challenge: Challenge,
+    },
+    /// From the vault: what it was challenged to prove.
+    Proof {
+        /// The request's number.
+        request: u64,
+        /// The answer.
+        answer: Answer,
+    },
 }
 
 const WHAT: &str = "message";
@@ -74,6 +89,8 @@ const FETCH: u8 = 5;
 const PARCEL: u8 = 6;
 const LIST: u8 = 7;
 const LISTED: u8 = 8;
+const CHALLENGE: u8 = 9;
+const PROOF: u8 = 10;
 
 impl<'a> Message<'a> {
     /// The message's bytes: a block. A link carries no block twice, so that a question asked again, and its answer, need a
@@ -123,13 +140,19 @@ impl<'a> Message<'a> {
                 reading::put_page(&mut out, page);
                 out
             }
+            Self::Challenge { request, challenge } => {
+                [&begin(CHALLENGE)[..], &request.to_le_bytes(), &challenge.encode()].concat()
+            }
+            Self::Proof { request, answer } => {
+                [&begin(PROOF)[..], &request.to_le_bytes(), &answer.encode()].concat()
+            }
         }
     }
 
     /// The turn of a message that was decoded: 0 for those that have none.
     pub fn turn(bytes: &[u8]) -> u64 {
         match bytes.split_first() {
-            Some((DENIED..=LISTED, rest)) => rest.first_chunk().map_or(0, |turn| u64::from_le_bytes(*turn)),
+            Some((DENIED..=PROOF, rest)) => rest.first_chunk().map_or(0, |turn| u64::from_le_bytes(*turn)),
             _ => 0,
         }
     }
@@ -141,7 +164,7 @@ impl<'a> Message<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
         let code = r.u8()?;
-        if (DENIED..=LISTED).contains(&code) {
+        if (DENIED..=PROOF).contains(&code) {
             r.u64()?;
         }
         let out = match code {
@@ -170,6 +193,8 @@ impl<'a> Message<'a> {
             PARCEL => Self::Parcel { request: r.u64()?, parts: reading::sent(&mut r)? },
             LIST => Self::List { kind: reading::kind(&mut r)?, known: r.array()? },
             LISTED => Self::Listed(reading::page(&mut r)?),
+            CHALLENGE => Self::Challenge { request: r.u64()?, challenge: Challenge::read(&mut r)? },
+            PROOF => Self::Proof { request: r.u64()?, answer: Answer::read(&mut r)? },
             _ => return Err(r.fail("unknown message")),
         };
         r.finish()?;

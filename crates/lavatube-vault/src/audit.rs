@@ -61,6 +61,11 @@ impl Prover {
         Answer { sum: self.sums.sum(), ..self.answer.clone() }
     }
 
+    /// What is to be proved.
+    pub fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+
     /// Bytes that it is about so far.
     pub fn bytes(&self) -> u64 {
         self.answer.bytes

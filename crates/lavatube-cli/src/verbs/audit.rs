@@ -25,7 +25,9 @@ use crate::units::{self, things};
 ///
 /// The vault reads all that was backed up and answers with 16 KiB, however much it is; this machine's keys tell whether
 /// the answer is right, without any of the data. What cannot be read, or is not proved, is named. `lavatube status` says
-/// *still there* because of it and nothing else. An audit that was stopped goes on where it was.
+/// *still there* because of it and nothing else. An audit that was stopped goes on where it was. A vault at the other end of a
+/// link proves between other things: this waits for it, hours where there is much to read; stopped and begun again, it
+/// waits on.
 ///
 /// It proves the data, not the parity: `lavatube check --read-data` at the vault's machine looks at that. Sessions from before
 /// there were tags have none, and no proof covers their packs.

@@ -48,7 +48,18 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
                 self.was_put(put, listener);
             }
-            Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
+            Ok(Message::Proof { request, answer }) => {
+                let put = self.clerk.proved(request, &answer);
+                self.driver.link().accepted(id, now);
+                self.was_put(put, listener);
+            }
+            Ok(
+                Message::Deposit { .. }
+                | Message::Asked(_)
+                | Message::Fetch { .. }
+                | Message::List { .. }
+                | Message::Challenge { .. },
+            ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
                 self.driver.link().refused(id, now);
             }
