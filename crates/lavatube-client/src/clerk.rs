@@ -113,7 +113,8 @@ impl<D: Desk> Clerk<D> {
         let quiet = self.is_quiet(sight, patience, now);
         for (number, open) in &mut self.open {
             // A vault reads for hours before it has a proof.
-            let patience = if matches!(open.errand, What::Prove(_)) { patience.max(PROOF_ASKED_EVERY) } else { patience };
+            let patience =
+                if matches!(open.errand, What::Prove(_)) { patience.max(PROOF_ASKED_EVERY) } else { patience };
             let late = open.moved.is_none_or(|at| quiet && now.since(at) >= patience);
             if late && open.question.is_none_or(|key| !post.has(key)) {
                 open.moved = Some(now);

@@ -143,9 +143,7 @@ impl<'a> Message<'a> {
             Self::Challenge { request, challenge } => {
                 [&begin(CHALLENGE)[..], &request.to_le_bytes(), &challenge.encode()].concat()
             }
-            Self::Proof { request, answer } => {
-                [&begin(PROOF)[..], &request.to_le_bytes(), &answer.encode()].concat()
-            }
+            Self::Proof { request, answer } => [&begin(PROOF)[..], &request.to_le_bytes(), &answer.encode()].concat(),
         }
     }
 

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use crate::archive::{self, ReadArgs};
 use crate::date;
 use crate::errors::{End, Failure};
-use crate::roots::with_path;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::{self, things};
+use crate::verbs::check::report;
 
 /// Have the vault prove that it still has every byte
 ///
@@ -36,7 +36,7 @@ use crate::units::{self, things};
 /// tell; 5 something is lost, or the proof is wrong.
 ///
 /// JSON fields: extent, outcome (passed, away or failed), manifests, packs, bytes, untagged, untagged_bytes, later,
-/// answers, sent, received, bad [{manifest, pack, why}], files [{snapshot, path, reason}], exit; with --history: audits
+/// answers, sent, received, bad [{manifest, pack, why}], files, lost and unreadable as `check` has them, exit; with --history: audits
 /// [{time, age, extent, outcome, manifests, packs, bytes, untagged, bad, received}], exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -167,9 +167,7 @@ fn show(report: &Report, damage: &Damage, screen: &Screen) -> Result<(), Failure
         screen
             .say(&format!("… and {} more (--json names all)", units::count((report.bad.len() - NAMED_MAX) as u64)))?;
     }
-    for file in &damage.files {
-        screen.say(&format!("  {}  {}", file.snapshot.short(), units::tree_path(&file.path)))?;
-    }
+    report::touched(damage, screen)?;
     let covers = format!(
         "{} in {} of {}",
         units::bytes(report.bytes),
@@ -225,9 +223,7 @@ fn answer(report: &Report, record: &AuditRecord, damage: &Damage, end: End) -> V
         .bad
         .iter()
         .map(|bad| json!({ "manifest": id(&bad.manifest), "pack": bad.pack.as_ref().map(id), "why": code(bad.why) }));
-    let file = |file: &check::DamagedFile| {
-        with_path(&file.path, json!({ "snapshot": file.snapshot.to_string(), "reason": file.reason }))
-    };
+    let [files, lost, unreadable] = report::touched_to_json(damage);
     json!({
         "extent": extent(record.extent),
         "outcome": outcome(record.outcome),
@@ -241,7 +237,9 @@ fn answer(report: &Report, record: &AuditRecord, damage: &Damage, end: End) -> V
         "sent": report.sent,
         "received": report.received,
         "bad": bad.collect::<Vec<_>>(),
-        "files": damage.files.iter().map(file).collect::<Vec<_>>(),
+        "files": files,
+        "lost": lost,
+        "unreadable": unreadable,
         "exit": end.status(),
     })
 }

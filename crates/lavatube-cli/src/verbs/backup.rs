@@ -12,13 +12,13 @@ use lavatube_client::courier::Promise;
 use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
 use lavatube_client::survey::{Scope, survey};
+use lavatube_node::audits::{self, Standing};
 use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::own_link;
 use lavatube_node::pipeline::Effort;
 use lavatube_node::waybill::Priority;
-use lavatube_node::audits::{self, Standing};
 use lavatube_node::{clock, embedded, link_folder, process};
 use serde_json::json;
 

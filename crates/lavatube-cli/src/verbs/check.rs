@@ -3,7 +3,7 @@
 //! Four looks, each deeper: the drives, the shards on them, the structure of what was backed up, the data themselves.
 //! Step 18 of the walk from the terminal. Must not know how damage is found.
 
-mod report;
+pub mod report;
 
 use std::collections::BTreeSet;
 

@@ -35,7 +35,8 @@ impl Session<'_> {
         let known = known.map_err(DepositorError::from)?;
         // Without entropy nothing may be asked: the vault could have known the nonce.
         entropy::bytes::<32>().map_err(|e| DepositorError::from(KeyringError::from(e)))?;
-        let mut nonce = || entropy::bytes::<32>().unwrap_or_else(|e| panic!("the system gives no entropy any more: {e}"));
+        let mut nonce =
+            || entropy::bytes::<32>().unwrap_or_else(|e| panic!("the system gives no entropy any more: {e}"));
         let open = audits::open(state).filter(|open| known.is_current(&open.challenge));
         let whole = open.as_ref().map_or_else(|| known.challenge(nonce()), |open| open.challenge.clone());
         let mut vault: Box<dyn Proves + '_> = match &self.reader.side {

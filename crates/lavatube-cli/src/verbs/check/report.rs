@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
-use lavatube_client::check::{ChainFault, Structure};
+use lavatube_client::check::{ChainFault, Damage, Structure};
 use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
@@ -33,7 +33,7 @@ impl Found {
             // What is wrong is said even when quiet.
             if end == End::Done { screen.tell(&line)? } else { screen.say(&line)? }
         }
-        self.files(screen)?;
+        touched(&self.damage, screen)?;
         let verdict = match (end, &self.repaired) {
             (End::Done, _) if self.far => {
                 screen.ink(Ink::Green, "Nothing is missing")
@@ -224,35 +224,6 @@ impl Found {
     }
 
     /// Every file that is touched, by snapshot.
-    fn files(&self, screen: &Screen) -> Result<(), Failure> {
-        let mut by_snapshot: BTreeMap<ChunkId, Vec<String>> = BTreeMap::new();
-        for file in &self.damage.files {
-            let line = format!("    {}: {}", units::tree_path(&file.path), file.reason);
-            by_snapshot.entry(file.snapshot).or_default().push(line);
-        }
-        for (snapshot, range) in &self.damage.lost {
-            by_snapshot.entry(*snapshot).or_default().push(format!("    {}", lost_in_words(range)));
-        }
-        for (snapshot, why) in &self.damage.unreadable {
-            by_snapshot.entry(*snapshot).or_default().push(format!("    all of it: {why}"));
-        }
-        if by_snapshot.is_empty() {
-            return Ok(());
-        }
-        let files = match self.damage.files.len() as u64 {
-            0 => "parts".to_owned(),
-            n => things(n, "file", "files"),
-        };
-        let snapshots = things(by_snapshot.len() as u64, "snapshot", "snapshots");
-        screen.say(&screen.ink(Ink::Red, &format!("lost       {files} of {snapshots}")))?;
-        for (snapshot, lines) in by_snapshot {
-            screen.say(&format!("  snapshot {}", snapshot.short()))?;
-            for line in lines {
-                screen.say(&line)?;
-            }
-        }
-        Ok(())
-    }
 
     /// The same as JSON.
     pub(super) fn answer(&self) -> serde_json::Value {
@@ -287,16 +258,7 @@ impl Found {
             .data
             .as_ref()
             .map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks, "damaged": d.damaged }));
-        let files = self.damage.files.iter();
-        let files =
-            files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
-        let lost = self.damage.lost.iter().map(|(snapshot, range)| {
-            let mut value = lost_to_json(range);
-            value["snapshot"] = snapshot.to_string().into();
-            value
-        });
-        let unreadable = self.damage.unreadable.iter();
-        let unreadable = unreadable.map(|(id, why)| json!({ "snapshot": id.to_string(), "reason": why }));
+        let [files, lost, unreadable] = touched_to_json(&self.damage);
         json!({
             "drives": drives.collect::<Vec<_>>(),
             "objects": self.objects,
@@ -307,12 +269,57 @@ impl Found {
             "waiting": self.waiting,
             "structure": structure,
             "data": data,
-            "files": files.collect::<Vec<_>>(),
-            "lost": lost.collect::<Vec<_>>(),
-            "unreadable": unreadable.collect::<Vec<_>>(),
+            "files": files,
+            "lost": lost,
+            "unreadable": unreadable,
             "exit": self.end().status(),
         })
     }
+}
+
+/// What damage touches: files, parts of trees, whole snapshots.
+pub fn touched(damage: &Damage, screen: &Screen) -> Result<(), Failure> {
+    let mut by_snapshot: BTreeMap<ChunkId, Vec<String>> = BTreeMap::new();
+    for file in &damage.files {
+        let line = format!("    {}: {}", units::tree_path(&file.path), file.reason);
+        by_snapshot.entry(file.snapshot).or_default().push(line);
+    }
+    for (snapshot, range) in &damage.lost {
+        by_snapshot.entry(*snapshot).or_default().push(format!("    {}", lost_in_words(range)));
+    }
+    for (snapshot, why) in &damage.unreadable {
+        by_snapshot.entry(*snapshot).or_default().push(format!("    all of it: {why}"));
+    }
+    if by_snapshot.is_empty() {
+        return Ok(());
+    }
+    let files = match damage.files.len() as u64 {
+        0 => "parts".to_owned(),
+        n => things(n, "file", "files"),
+    };
+    let snapshots = things(by_snapshot.len() as u64, "snapshot", "snapshots");
+    screen.say(&screen.ink(Ink::Red, &format!("lost       {files} of {snapshots}")))?;
+    for (snapshot, lines) in by_snapshot {
+        screen.say(&format!("  snapshot {}", snapshot.short()))?;
+        for line in lines {
+            screen.say(&line)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same as JSON: files, parts of trees, snapshots.
+pub fn touched_to_json(damage: &Damage) -> [serde_json::Value; 3] {
+    let files = damage.files.iter();
+    let files = files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
+    let lost = damage.lost.iter().map(|(snapshot, range)| {
+        let mut value = lost_to_json(range);
+        value["snapshot"] = snapshot.to_string().into();
+        value
+    });
+    let unreadable = damage.unreadable.iter();
+    let unreadable = unreadable.map(|(id, why)| json!({ "snapshot": id.to_string(), "reason": why }));
+    [files.collect(), lost.collect(), unreadable.collect()]
 }
 
 fn unsound_to_json(unsound: &Unsound) -> serde_json::Value {
