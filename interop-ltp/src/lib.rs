@@ -4,6 +4,7 @@
 //! datagrams and keeps all; [`pcap`] makes a capture of what was kept, for tshark and scapy. It must not know what is in the
 //! engines.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,10 @@ pub struct Plan {
     pub back: Vec<Vec<u8>>,
     /// Of this many datagrams, one is lost; 0 for none.
     pub lose_one_in: u64,
+    /// How far they are, one way.
+    pub light: Duration,
+    /// Bits a second of the way between, both ways, with a queue as long as it takes; `None` for what the machine can do.
+    pub rate_bit_s: Option<u64>,
     /// Bytes of the block in their segments, if not 1400: ION's are often longer than a packet.
     pub their_segment_len: Option<usize>,
 }
@@ -46,8 +51,10 @@ pub struct Outcome {
     pub back: Vec<Vec<u8>>,
     /// All datagrams: whether it is ours, and its bytes.
     pub datagrams: Vec<(bool, Vec<u8>)>,
-    /// How long it took.
+    /// How long it took, until both sides knew of all and had rested.
     pub took: Duration,
+    /// When the last block was there, and when the last one was here.
+    pub arrived: [Option<Duration>; 2],
     /// Bytes of datagrams sent by us.
     pub len_sent: u64,
 }
@@ -66,21 +73,22 @@ pub fn transfer(plan: &Plan) -> Outcome {
     let mut port = LtpPort::open(OURS, &[BUNDLES], "127.0.0.1:0").expect("a port");
     let at = |socket: &UdpSocket| socket.local_addr().expect("an address");
     let (ours_at, theirs_at) = (port.address().expect("an address"), at(&foreign));
-    port.add_peer(PeerConfig::new(THEIRS, Duration::from_millis(1)), &at(&relay_ours).to_string()).expect("a peer");
-    port.contact_opened(THEIRS, 300_000_000);
+    let light = plan.light.max(Duration::from_millis(1));
+    port.add_peer(PeerConfig::new(THEIRS, light), &at(&relay_ours).to_string()).expect("a peer");
+    port.contact_opened(THEIRS, plan.rate_bit_s.unwrap_or(300_000_000));
     let (stop, kept) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let begin = Instant::now();
     let mut outcome = std::thread::scope(|scope| {
-        let (stop, kept, lose) = (&stop, &kept, plan.lose_one_in);
+        let (stop, kept) = (&stop, &kept);
         let (relay_ours, relay_theirs) = (&relay_ours, &relay_theirs);
-        scope.spawn(move || relay(relay_ours, relay_theirs, theirs_at, (lose, 7), (kept, true), stop));
-        scope.spawn(move || relay(relay_theirs, relay_ours, ours_at, (lose, 8), (kept, false), stop));
+        scope.spawn(move || relay(relay_ours, relay_theirs, theirs_at, (plan, 7), (kept, true), stop));
+        scope.spawn(move || relay(relay_theirs, relay_ours, ours_at, (plan, 8), (kept, false), stop));
         let to = at(relay_theirs);
         let their = scope.spawn(move || theirs(&foreign, to, plan, stop));
-        let result = ours(&mut port, plan, || their.is_finished());
+        let (back, here) = ours(&mut port, plan, || their.is_finished());
         stop.store(true, Ordering::Relaxed);
-        let there = their.join().expect("their side");
-        Outcome { there, back: result, ..Outcome::default() }
+        let (there, far) = their.join().expect("their side");
+        Outcome { there, back, arrived: [far, here].map(|at| Some(at? - begin)), ..Outcome::default() }
     });
     outcome.took = begin.elapsed();
     outcome.len_sent = port.status().peers[0].totals.len_sent;
@@ -91,12 +99,15 @@ pub fn transfer(plan: &Plan) -> Outcome {
     outcome
 }
 
-/// Our side; what came in.
-fn ours(port: &mut LtpPort, plan: &Plan, mut is_finished: impl FnMut() -> bool) -> Vec<Vec<u8>> {
+/// What came in, and when the last of it did.
+type Came = (Vec<Vec<u8>>, Option<Instant>);
+
+/// Our side.
+fn ours(port: &mut LtpPort, plan: &Plan, mut is_finished: impl FnMut() -> bool) -> Came {
     for (key, block) in (0..).zip(&plan.there) {
         port.send(THEIRS, Block::bundles(key, block.clone())).expect("room");
     }
-    let (begin, mut delivered, mut received) = (Instant::now(), 0, Vec::new());
+    let (begin, mut delivered, mut received, mut last) = (Instant::now(), 0, Vec::new(), None);
     while delivered < plan.there.len() || received.len() < plan.back.len() || !is_finished() {
         assert!(
             begin.elapsed() < PATIENCE,
@@ -108,23 +119,28 @@ fn ours(port: &mut LtpPort, plan: &Plan, mut is_finished: impl FnMut() -> bool) 
         while let Some(event) = port.event() {
             match event {
                 Event::Delivered { peer: THEIRS, .. } => delivered += 1,
-                Event::Received { peer: THEIRS, service: BUNDLES, bytes, whole: true, .. } => received.push(bytes),
+                Event::Received { peer: THEIRS, service: BUNDLES, bytes, whole: true, .. } => {
+                    received.push(bytes);
+                    last = Some(Instant::now());
+                }
                 other => panic!("ours: {other:?}"),
             }
         }
     }
-    received
+    (received, last)
 }
 
-/// Their side; what came in.
-fn theirs(socket: &UdpSocket, to: SocketAddr, plan: &Plan, stop: &AtomicBool) -> Vec<Vec<u8>> {
+/// Their side.
+fn theirs(socket: &UdpSocket, to: SocketAddr, plan: &Plan, stop: &AtomicBool) -> Came {
     let mut config = Config::new(EngineId(THEIRS), 5);
+    let light = licklider_core::Duration::from_millis(u64::try_from(plan.light.as_millis()).unwrap_or(0));
     config.local_delay = licklider_core::Duration::from_millis(100);
     // Their own way of counting ends a block of many gaps.
     (config.max_recv_sessions, config.max_send_sessions, config.max_claims_per_rs) = (1000, 1000, 64);
     let mut engine = Engine::new(config).expect("their engine");
     let mut peer = TheirPeer::new(EngineId(OURS));
     peer.remote_delay = licklider_core::Duration::from_millis(100);
+    (peer.owlt_out, peer.owlt_in) = (light, light);
     peer.max_segment_len = plan.their_segment_len.unwrap_or(peer.max_segment_len);
     engine.add_peer(peer).expect("their peer");
     engine.register_client_service(BUNDLES);
@@ -137,12 +153,16 @@ fn theirs(socket: &UdpSocket, to: SocketAddr, plan: &Plan, stop: &AtomicBool) ->
         engine.request_transmission(now(), request).expect("room");
     }
     let (mut received, mut completed, mut done_at, mut buffer) = (Vec::new(), 0, None, vec![0; 65_536]);
+    let mut last = None;
     loop {
         // They have no pacer.
         for _ in 0..BURST {
             match engine.poll_output(now()) {
                 Some(Output::Transmit { segment, .. }) => drop(socket.send_to(&segment, to)),
-                Some(Output::Notice(Notice::RedPartReceived { data, eob: true, .. })) => received.push(data),
+                Some(Output::Notice(Notice::RedPartReceived { data, eob: true, .. })) => {
+                    received.push(data);
+                    last = Some(Instant::now());
+                }
                 Some(Output::Notice(Notice::TransmissionSessionCompleted { .. })) => completed += 1,
                 Some(Output::Notice(
                     notice @ (Notice::TransmissionSessionCancelled { .. } | Notice::ReceptionSessionCancelled { .. }),
@@ -163,7 +183,7 @@ fn theirs(socket: &UdpSocket, to: SocketAddr, plan: &Plan, stop: &AtomicBool) ->
         // Our last words are still answered.
         let rested = done_at.is_some_and(|at: Instant| at.elapsed() > Duration::from_millis(300));
         if rested && engine.session_count() == (0, 0) || stop.load(Ordering::Relaxed) {
-            return received;
+            return (received, last);
         }
         let waited = begin.elapsed() > PATIENCE;
         assert!(!waited, "theirs: {} received, {completed} completed: {:?}", received.len(), engine.stats());
@@ -173,22 +193,30 @@ fn theirs(socket: &UdpSocket, to: SocketAddr, plan: &Plan, stop: &AtomicBool) ->
 /// All datagrams: whether it is ours, and its bytes.
 type Kept = Mutex<Vec<(bool, Vec<u8>)>>;
 
-/// Carries datagrams from one socket to where the other leads, but for those that are lost, and keeps all.
+/// Carries datagrams from one socket to where the other leads, late and one after the other as the plan has it, but for those that
+/// are lost, and keeps all.
 fn relay(
     from: &UdpSocket,
     out: &UdpSocket,
     to: SocketAddr,
-    (lose_one_in, seed): (u64, u64),
+    (plan, seed): (&Plan, u64),
     (kept, is_ours): (&Kept, bool),
     stop: &AtomicBool,
 ) {
     let (mut word, mut buffer) = (seed, vec![0; 65_536]);
+    let (mut under_way, mut free_at): (VecDeque<(Instant, Vec<u8>)>, _) = (VecDeque::new(), Instant::now());
     while !stop.load(Ordering::Relaxed) {
+        while let Some((_, bytes)) = under_way.pop_front_if(|(due, _)| *due <= Instant::now()) {
+            let _ = out.send_to(&bytes, to);
+        }
         let Ok((len, _)) = from.recv_from(&mut buffer) else { continue };
         kept.lock().expect("nobody panicked").push((is_ours, buffer[..len].to_vec()));
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        if lose_one_in == 0 || (word >> 33) % lose_one_in > 0 {
-            let _ = out.send_to(&buffer[..len], to);
+        // A packet that is lost has taken its time on the way all the same.
+        let takes = plan.rate_bit_s.map_or(0, |rate| (len as u64 + 28) * 8_000_000_000 / rate);
+        free_at = free_at.max(Instant::now()) + Duration::from_nanos(takes);
+        if plan.lose_one_in == 0 || (word >> 33) % plan.lose_one_in > 0 {
+            under_way.push_back((free_at + plan.light, buffer[..len].to_vec()));
         }
     }
 }

@@ -41,8 +41,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        args: "backup | link",
-        line: "measure against other tools (tools/bench-backup.py, tools/bench-link.py)",
+        args: "backup | link | vault",
+        line: "measure against other tools (tools/bench-*.py)",
         run: chores::bench,
     },
 ];

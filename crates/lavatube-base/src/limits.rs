@@ -58,6 +58,10 @@ pub const TREE_BLOCK_LEN: usize = 256 << 10;
 pub const TREE_BLOCK_LEN_MAX: usize = TREE_BLOCK_LEN + 2 * RECORD_LEN_MAX;
 /// Most drives of one vault: shard indexes are one byte, GF(2^8) has 255 usable positions.
 pub const DRIVES_MAX: usize = 255;
+/// Scrubs that a vault remembers, and lost objects that the record of one names; the others are counted.
+pub const SCRUBS_KEPT_MAX: usize = 32;
+/// See [`SCRUBS_KEPT_MAX`].
+pub const SCRUB_LOST_LISTED_MAX: usize = 256;
 /// Block of a shard that has its own hash: the unit in which rot is found and mended.
 pub const SHARD_BLOCK_LEN: usize = 16 << 10;
 /// Plaintext in one sealed piece of a pack.

@@ -86,8 +86,8 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
-    ("Take care", &["check", "audit", "status", "key", "plan"]),
-    ("Over a link", &["pair", "node", "vault", "link", "ping", "seed", "rehearse"]),
+    ("Take care", &["check", "audit", "status", "vault", "key", "plan"]),
+    ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];
 
@@ -130,6 +130,7 @@ const EXAMPLES: &str = "  lavatube backup ~/photos                 take a snapsh
   lavatube snapshots                       what there is
   lavatube restore latest --target ~/back  bring it all back
   lavatube check --read-data               prove that every file can be restored
+  lavatube vault scrub                     read every byte of the drives, and mend what is damaged
 ";
 
 #[cfg(test)]

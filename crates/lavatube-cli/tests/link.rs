@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::facts::{assert_same, look};
 use common::pair::{Pair, Running};
@@ -68,6 +68,57 @@ fn over_a_diode_all_is_sent_once_a_contact_and_stays_here_unreceipted() {
     assert_eq!(sent(pair.machine.run(&node)), 0, "the contact is the same");
     vault.stop();
     pair.is_whole_there("over a diode");
+}
+
+#[test]
+fn over_a_diode_a_later_contact_makes_up_for_one_in_which_nobody_listened() {
+    let pair = Pair::new(0x11b7);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 5, 1 << 20);
+    let plan = pair.machine.path("contacts");
+    // Contacts of three seconds, one after the other.
+    let contacts: String = (0..40).map(|n| format!("contact +{} +{} up 100000000\n", 3 * n, 3 * n + 2)).collect();
+    fs::write(&plan, contacts).unwrap();
+    for folder in [pair.machine.vault(), pair.far()] {
+        let path = folder.join("link.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let more = format!(
+            "plan = {plan:?}\nplan_origin_unix_s = {}\n",
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+        );
+        fs::write(&path, format!("{more}{text}[one_way]\nfailure = 1e-9\nrepeats = 30\n")).unwrap();
+    }
+    pair.machine.backup();
+    let waiting = pair.spooled();
+    // The vault does not know this machine yet: its card has to cross as well.
+    let cards = files_below(&pair.machine.state().join("cards"));
+    let card = cards[0].file_name().unwrap().to_str().unwrap();
+    for file in files_below(&pair.far().join("drives")) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if name.starts_with(card) || name == "journal" {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let shards = || {
+        files_below(&pair.far().join("drives"))
+            .iter()
+            .filter(|file| file.to_string_lossy().contains("/shards/"))
+            .count()
+    };
+    let before = shards();
+    let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let node = Running(pair.machine.start(&["node", "--peer", &address]));
+    // In the first contact all goes to nobody.
+    std::thread::sleep(Duration::from_secs(3));
+    drop(listener);
+    let (vault, _) = pair.serve(&address);
+    // All that waits here, and the card.
+    let is_there = || shards() == before + 6 * (waiting + 1);
+    assert!(wait_until(LONG, is_there), "{} of {} shards", shards() - before, 6 * (waiting + 1));
+    node.stop();
+    vault.stop();
+    pair.is_whole_there("over a diode, in a later contact");
 }
 
 #[test]

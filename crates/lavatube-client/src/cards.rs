@@ -43,6 +43,11 @@ impl Cards {
         self.sent.insert(name.to_owned(), sent);
     }
 
+    /// What was sent is to be sent once more: nobody knows whether it arrived.
+    pub fn again(&mut self) {
+        self.sent.clear();
+    }
+
     /// The block of this name was refused: whose card it was, if it was one.
     pub fn refused_block(&mut self, key: u64) -> Option<DepositorId> {
         let depositor = self.sent.values().flatten().find(|sent| sent.key == key)?.depositor;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::time::WallTime;
-use lavatube_base::{ChunkId, Denial, DepositorId, ObjectId, Refusal, SessionId, VaultId};
+use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::audit::{self, Answer, Challenge, Progress};
 use lavatube_format::audit_record::{self, AuditRecord, Outcome};
@@ -24,6 +24,7 @@ use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
 use lavatube_format::pair_line::{PairLine, PairVault};
 use lavatube_format::receipt::{Receipt, ReceiptBody};
+use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tags;
@@ -192,6 +193,32 @@ fn a_check_record_is_as_ever() {
     };
     golden("check_record-v1.bin", &record.encode());
     assert_eq!(CheckRecord::decode(&record.encode()), Ok(record));
+}
+
+#[test]
+fn scrubs_are_as_ever() {
+    let began = WallTime { s: 1_795_417_957, ns: 5 };
+    let whole = ScrubRecord {
+        until: WallTime { s: 1_795_427_957, ns: 6 },
+        end: ScrubEnd::Whole,
+        upto: ObjectId([0xfe; 32]),
+        worked_ms: 9_000_000,
+        objects: 1234,
+        bytes: 1 << 40,
+        read: 3 << 39,
+        unsound: 3,
+        degraded: 1,
+        mended: 2,
+        left: 1,
+        lost: 1,
+        lost_ids: vec![ObjectId([7; 32])],
+        drives: vec![ScrubDrive { drive: DriveId([2; 16]), damaged: 300, missing: 1 }],
+        ..ScrubRecord::begin(began)
+    };
+    let records =
+        [whole, ScrubRecord { end: ScrubEnd::Dropped, ..ScrubRecord::begin(began) }, ScrubRecord::begin(began)];
+    golden("scrubs-v1.bin", &encode_scrubs(&records));
+    assert_eq!(decode_scrubs(&encode_scrubs(&records)), Ok(records.to_vec()));
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn send(pairing: &Pairing, peer: &str, blocks: usize) -> Result<Duration, String
     }
     let (begin, mut delivered) = (Instant::now(), 0);
     while delivered < blocks {
-        while let Some(event) = driver.event().map_err(|e| e.to_string())? {
+        while let Some(event) = driver.event() {
             match event {
                 Event::Wanted { key } => driver.link().supply(key, block(key)),
                 Event::Delivered { .. } => delivered += 1,
@@ -144,7 +144,7 @@ fn receive(pairing: &Pairing, peer: &str, tell: &Sender<SocketAddr>, stop: &Atom
     let mut driver = Driver::open(pairing, Some("127.0.0.1:0"), Some(peer)).ok()?;
     driver.address().and_then(|address| tell.send(address).ok())?;
     while !stop.load(Ordering::Relaxed) {
-        while let Ok(Some(event)) = driver.event() {
+        while let Some(event) = driver.event() {
             if let Event::Received { id, .. } = event {
                 let now = driver.now();
                 driver.link().accepted(id, now);

@@ -83,10 +83,7 @@ impl Driver {
     }
 
     /// The next thing that is not the driver's own to do.
-    ///
-    /// # Errors
-    /// When counters cannot be reserved: nothing may be sent then.
-    pub fn event(&mut self) -> Result<Option<Event>, LinkError> {
+    pub fn event(&mut self) -> Option<Event> {
         match self {
             Self::Native(driver) => driver.event(),
             Self::Dtn(link) => link.event(),

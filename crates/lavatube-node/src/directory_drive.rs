@@ -29,6 +29,7 @@ use direct::{DIRECT_LEN_MIN, Stage};
 pub struct DirectoryDrive {
     root: OwnedFd,
     writable: bool,
+    past_cache: bool,
     staged: Mutex<Staged>,
 }
 
@@ -112,7 +113,13 @@ impl DirectoryDrive {
             Errno::NOENT => DriveError::Gone,
             e => blame(e),
         })?;
-        Ok(Self { root, writable: false, staged: Mutex::new(Staged::default()) })
+        Ok(Self { root, writable: false, past_cache: false, staged: Mutex::new(Staged::default()) })
+    }
+
+    /// From now on, what is read comes from the disk, as far as the system allows: pages that it remembers of a file are
+    /// dropped when its beginning is read. Who looks for rot must not be shown what was there before.
+    pub fn past_cache(self) -> Self {
+        Self { past_cache: true, ..self }
     }
 
     /// The staged effects, when writing is still allowed.
@@ -345,6 +352,10 @@ impl Drive for DirectoryDrive {
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
         let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let fd = fd.map_err(blame)?;
+        if self.past_cache && offset == 0 {
+            // Only advice: where it is not taken, what is read is no worse than without.
+            let _ = fadvise(&fd, 0, None, Advice::DontNeed);
+        }
         if buf.len() >= BULK_LEN_MIN {
             read_ahead(&fd, offset.saturating_add(buf.len() as u64));
         }

@@ -27,6 +27,8 @@ pub struct NativeDriver {
     workshop: Workshop,
     link: Link<SymbolFiles>,
     counters: Counters,
+    /// Counters up to this end, and more, were asked for and could not be reserved; when that is tried again.
+    unreserved: Option<(u64, Instant)>,
     weather: Weather,
     floor_kept_at: Instant,
     events: VecDeque<Event>,
@@ -57,6 +59,7 @@ impl NativeDriver {
         Ok(Self {
             link,
             counters,
+            unreserved: None,
             weather: pairing.weather()?,
             pairing: pairing.again()?,
             spare: pairing.recovered().map(Spare::new).transpose()?,
@@ -96,18 +99,23 @@ impl NativeDriver {
     }
 
     /// The next thing that is not the driver's own to do.
-    ///
-    /// # Errors
-    /// When counters cannot be reserved: nothing may be sent then.
-    pub fn event(&mut self) -> Result<Option<Event>, LinkError> {
+    pub fn event(&mut self) -> Option<Event> {
         loop {
             match self.events.pop_front().or_else(|| self.link.poll_event()) {
-                Some(Event::ReserveCounters { end }) => {
-                    self.counters.reserve(end + RESERVE)?;
-                    self.link.reserved(end + RESERVE);
-                }
-                other => return Ok(other),
+                Some(Event::ReserveCounters { end }) => self.reserve(end),
+                other => return other,
             }
+        }
+    }
+
+    /// Reserves counters. A full disk does not end the link: what is reserved is used, then nothing is sent, and meanwhile it is tried
+    /// again.
+    fn reserve(&mut self, end: u64) {
+        if self.counters.reserve(end + RESERVE).is_ok() {
+            self.link.reserved(end + RESERVE);
+            self.unreserved = None;
+        } else {
+            self.unreserved = Some((end, self.now() + RESERVE_AGAIN));
         }
     }
 
@@ -133,6 +141,9 @@ impl NativeDriver {
             self.switch()?;
         }
         let now = self.now();
+        if let Some((end, _)) = self.unreserved.filter(|(_, at)| *at <= now) {
+            self.reserve(end);
+        }
         if now >= until {
             self.link.handle_timeout(now);
         }
@@ -206,6 +217,7 @@ impl NativeDriver {
         let Some(spare) = self.spare.take() else { return Ok(()) };
         (self.link, self.counters) = engine(&spare.pairing, spare.heard.unwrap_or(0), self.now())?;
         self.spare = Some(Spare::new(std::mem::replace(&mut self.pairing, spare.pairing))?);
+        self.unreserved = None;
         self.events.clear();
         self.workshop = Workshop::new(self.port.has_threads()).map_err(|e| io_error(self.pairing.folder(), &e))?;
         self.switched = true;
@@ -258,6 +270,7 @@ fn engine(pairing: &Pairing, heard: u64, now: Instant) -> Result<(Link<SymbolFil
 
 /// Counters reserved at a time.
 const RESERVE: u64 = 1 << 18;
+const RESERVE_AGAIN: Duration = Duration::from_secs(2);
 /// Batches sent before one looks whether any came in, and the other way round.
 const BATCHES: usize = 4;
 /// The shortest wait, so that no mistake of anybody's keeps a processor busy.

@@ -41,6 +41,8 @@ pub struct DtnLink {
     key_out: PairKeys,
     key_in: PairKeys,
     counters: Counters,
+    /// When numbers may be reserved again, after a time when they could not.
+    reserve_at: Instant,
     /// The next bundle's number: never used again.
     sequence: u64,
     plan: ContactPlan,
@@ -106,6 +108,7 @@ impl DtnLink {
             seen: Seen::new(counters.floor),
             floor_kept_at: now(),
             counters,
+            reserve_at: Instant(0),
             sequence,
             plan,
             contact: None,
@@ -138,14 +141,16 @@ impl DtnLink {
     }
 
     /// The next thing for the end to do.
-    ///
-    /// # Errors
-    /// When numbers cannot be reserved: nothing may be sent then.
-    pub fn event(&mut self) -> Result<Option<Event>, LinkError> {
-        if self.sequence + RESERVE / 2 >= self.counters.reserved {
-            self.counters.reserve(self.sequence + RESERVE)?;
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Reserves numbers. A full disk does not end the link: what is reserved is used, and then nothing is sent.
+    fn reserve(&mut self) {
+        let is_due = self.sequence + RESERVE / 2 >= self.counters.reserved && self.reserve_at <= now();
+        if is_due && self.counters.reserve(self.sequence + RESERVE).is_err() {
+            self.reserve_at = now() + RESERVE_AGAIN;
         }
-        Ok(self.events.pop_front())
     }
 
     /// Keeps which numbers came in.
@@ -163,6 +168,7 @@ impl DtnLink {
     /// When a socket is of no more use.
     pub fn pump(&mut self, wait: Duration) -> Result<(), LinkError> {
         self.turn();
+        self.reserve();
         self.send();
         self.cable.pump(if self.events.is_empty() { self.idle(wait) } else { Duration::ZERO })?;
         while let Some(news) = self.cable.news() {
@@ -170,7 +176,8 @@ impl DtnLink {
         }
         self.send();
         if now().since(self.floor_kept_at) >= FLOOR_EVERY {
-            self.keep_floor()?;
+            // A full disk must not stop the link.
+            let _ = self.keep_floor();
         }
         Ok(())
     }
@@ -461,6 +468,7 @@ const BLOCKS: u32 = 64;
 const ANSWERS: u32 = 65;
 /// Bundle numbers reserved at a time.
 const RESERVE: u64 = 1 << 16;
+const RESERVE_AGAIN: Duration = Duration::from_secs(2);
 /// The question with which an end begins, whose answer nobody waits for.
 const GREETING: u64 = u64::MAX;
 const NO_WAY_BACK: &str = "over LTP nobody's address is learnt: each end needs one where it hears (dtn.listen, or --listen) and that of the other \

@@ -15,7 +15,7 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
-    CreateError, DepositError, Depth, Drive, DriveState, NewDrive, NewVault, OpenError, OpenReport, Vault,
+    CreateError, DepositError, Depth, Drive, DriveError, DriveState, NewDrive, NewVault, OpenError, OpenReport, Vault,
 };
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
@@ -316,10 +316,26 @@ impl EmbeddedVault {
     /// # Errors
     /// [`VaultError`] when there is nothing to go by; missing and damaged drives are in the report.
     pub fn open(folder: &Path, write: bool) -> Result<Self, VaultError> {
-        let drives = drive_folders(folder)?.into_iter().map(|path| {
-            let drive = if write { DirectoryDrive::open(&path) } else { DirectoryDrive::open_read_only(&path) };
-            drive.ok().map(|d| Box::new(d) as Box<dyn Drive>)
-        });
+        Self::open_with(folder, write, |path| {
+            if write { DirectoryDrive::open(path) } else { DirectoryDrive::open_read_only(path) }
+        })
+    }
+
+    /// Opens the vault in `folder` to write to, too, and reads shards from the disks even where the system remembers them.
+    ///
+    /// # Errors
+    /// As [`EmbeddedVault::open`].
+    pub fn open_past_cache(folder: &Path) -> Result<Self, VaultError> {
+        Self::open_with(folder, true, |path| DirectoryDrive::open(path).map(DirectoryDrive::past_cache))
+    }
+
+    fn open_with(
+        folder: &Path,
+        write: bool,
+        open: impl Fn(&Path) -> Result<DirectoryDrive, DriveError>,
+    ) -> Result<Self, VaultError> {
+        let drives =
+            drive_folders(folder)?.into_iter().map(|path| open(&path).ok().map(|d| Box::new(d) as Box<dyn Drive>));
         let signer = if write { Some(read_signer(folder)?) } else { None };
         let (vault, report) = Vault::open(drives.collect(), signer)?;
         Ok(Self { vault: RwLock::new(vault), report, hurt: Mutex::default() })

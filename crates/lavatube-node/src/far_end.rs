@@ -198,7 +198,7 @@ impl FarEnd {
             (self.outbox, self.parcels, self.handed) = Default::default();
             listener.told(Told::Recovered);
         }
-        while let Some(event) = self.driver.event()? {
+        while let Some(event) = self.driver.event() {
             self.handle(event, listener);
         }
         while let Hands::Thread { done, .. } = &self.hands {

@@ -38,6 +38,8 @@ pub mod queue;
 pub mod read_ahead;
 pub mod reader;
 pub mod rehearsal;
+pub mod repairing;
+pub mod scrubbing;
 pub mod seed;
 pub mod signals;
 pub mod stage;

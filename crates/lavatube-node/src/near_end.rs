@@ -238,7 +238,7 @@ impl NearEnd {
 
     /// Does what there is to do: for how long the driver may wait then, or `None` when, with `once`, all is over.
     pub fn turn(&mut self, once: bool, listener: &mut dyn Listener) -> Result<Option<Duration>, LinkError> {
-        while let Some(event) = self.driver.event()? {
+        while let Some(event) = self.driver.event() {
             self.handle(event, listener)?;
         }
         let now = self.driver.now();
@@ -359,12 +359,21 @@ impl NearEnd {
         let _ = sent.retain(here);
         let now = self.driver.now();
         let Some(contact) = self.plan.at(now) else { return Ok(()) };
+        let mut repeats = false;
         for id in here {
             match (self.objects.get(id), sent.is_due(*id, contact.start)) {
                 (None, false) => self.objects.insert(*id, Progress::Sent),
-                (Some(Progress::Sent), true) => self.objects.remove(id),
+                (Some(Progress::Sent), true) => {
+                    repeats = true;
+                    self.objects.remove(id)
+                }
                 _ => None,
             };
+        }
+        if repeats {
+            // What is repeated is worth nothing to a vault that the card has not reached either.
+            self.cards.again();
+            self.introduce()?;
         }
         Ok(())
     }

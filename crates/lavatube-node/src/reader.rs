@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -35,13 +35,12 @@ use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Content, Entry, Kind};
 use lavatube_seal::{ChunkIdKey, Reads};
-use lavatube_vault::{Depth, Health, MendError, MendReport};
+use lavatube_vault::{Depth, Health};
 
-use crate::atomic::{COMMON, make_folders};
 use crate::depositor::{DepositorError, Places, keep_card};
 use crate::directory_sink::DirectorySink;
 use crate::directory_state::DirectoryState;
-use crate::embedded::{self, EmbeddedVault, VaultError};
+use crate::embedded::{EmbeddedVault, VaultError};
 use crate::far_vault::{Asking, FarVault};
 use crate::holding::Holding;
 use crate::link_folder;
@@ -502,86 +501,6 @@ pub fn examine(vault: &EmbeddedVault, depth: Depth, meter: &Meter, mut each: imp
         meter.files.add(1);
         meter.bytes.add(object.len);
     }
-}
-
-/// What repairing did.
-#[derive(Debug, Default)]
-pub struct Repaired {
-    /// Labels of drives that were empty or damaged and were taken in again.
-    pub readopted: Vec<String>,
-    /// Drives that could not be taken in again, and why.
-    pub not_readopted: Vec<(String, String)>,
-    /// Objects that were mended, and how.
-    pub mended: Vec<(ObjectId, MendReport)>,
-    /// Objects that cannot be mended, and why.
-    pub beyond: Vec<(ObjectId, MendError)>,
-}
-
-/// Makes the vault whole again as far as its drives allow. Repair only adds: nothing is removed that could still serve.
-///
-/// # Errors
-/// [`DepositorError`] when a drive folder cannot be made.
-pub fn repair(places: &Places, vault: &EmbeddedVault, meter: &Meter) -> Result<Repaired, DepositorError> {
-    use lavatube_vault::DriveState;
-    let mut out = Repaired::default();
-    let (folders, unmounted) = (embedded::drive_folders(&places.vault)?, embedded::unmounted(&places.vault)?);
-    let mut inner = vault.write();
-    // A drive's card says which slot is its own: the folders may be listed in another order.
-    let mut positions: Vec<Option<usize>> = vault.report().drives.iter().map(|d| d.position).collect();
-    for drive in vault.report().drives.iter().cloned() {
-        let slot = drive.slot;
-        let new = match drive.state {
-            DriveState::Present if drive.card_whole && drive.journal_current => continue,
-            // Readable, but one of its copies is not what it should be.
-            DriveState::Present | DriveState::CardDamaged => Ok(None),
-            DriveState::Blank | DriveState::Missing => {
-                let free = |at: &usize| !positions.contains(&Some(*at));
-                let at = positions[slot].or_else(|| Some(slot).filter(free)).or_else(|| (0..folders.len()).find(free));
-                positions[slot] = at;
-                let at = at.unwrap_or(folders.len());
-                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref)).map(Some)
-            }
-            _ => continue,
-        };
-        match new.and_then(|new| inner.readopt(slot, new).map_err(|e| e.to_string())) {
-            Ok(()) if drive.state == DriveState::Present => {}
-            Ok(()) => out.readopted.push(drive.label),
-            Err(text) => out.not_readopted.push((drive.label, text)),
-        }
-    }
-    let drives = inner.status().drives;
-    let present = |at| drives.iter().any(|d| d.state == DriveState::Present && positions[d.slot] == Some(at));
-    embedded::note_mounts(&places.vault, present).map_err(DepositorError::from)?;
-    let objects: Vec<_> = inner.objects().collect();
-    meter.files_total.set(objects.len() as u64);
-    for object in objects {
-        match inner.mend(object.id) {
-            Ok(report) if report == MendReport::default() => {}
-            Ok(report) => out.mended.push((object.id, report)),
-            Err(e) => out.beyond.push((object.id, e)),
-        }
-        meter.files.add(1);
-        meter.bytes.add(object.len);
-    }
-    Ok(out)
-}
-
-/// The drive at a slot's folder, which may be empty or gone. A mount point that is not mounted must not be written to: the
-/// disk may hold all of its shards, and what is written in its place would hide and fill another disk.
-fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
-    let folder = folder.ok_or("the vault file names no folder for it, or another drive is in it")?;
-    if let Some(mount) = unmounted {
-        return Err(format!(
-            "no disk is mounted at {}: mount the drive's own or an empty one and repair again (to do without a disk \
-             there from now on, first remove the drive's line under [mounts] in vault.toml)",
-            mount.display()
-        ));
-    }
-    if !folder.exists() {
-        make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
-    }
-    let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;
-    Ok(Box::new(drive))
 }
 
 /// Bytes of all packs, as they crossed or will cross the link.

@@ -15,7 +15,8 @@
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
 //! | `audit` | proves to Earth that it has what it should have |
-//! | `examine`, `mend`, `status` | how an object is; makes it whole again; how the vault is |
+//! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
+//! | `status` | how the vault is |
 
 pub mod audit;
 mod create;
@@ -34,6 +35,7 @@ mod readme;
 mod receipt;
 mod row;
 mod scan;
+pub mod scrub;
 mod status;
 mod stripe;
 pub mod worker;

@@ -37,20 +37,31 @@ impl Vault {
     /// # Errors
     /// [`MendError`]; then no file was replaced.
     pub fn mend(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
+        self.adopt_strays(id)?;
+        let health = self.examine(id, Depth::Bytes)?;
+        self.mend_these(id, health.shards)
+    }
+
+    /// Notes where shards lie that the journal says were not stored, and that were found.
+    pub(crate) fn adopt_strays(&mut self, id: ObjectId) -> Result<(), StoreError> {
         let found = self.index.objects.get(&id).map(|entry| (self.unplaced(id, entry), entry.kind, entry.generation));
         if let Some((places, kind, generation)) = found.filter(|(places, ..)| !places.is_empty()) {
             let moved = |(index, slot)| Record::Moved { kind, object: id, generation, index, slot };
             self.settle_journal()?;
             self.append(places.into_iter().map(moved).collect())?;
         }
-        let health = self.examine(id, Depth::Bytes)?;
-        if health.is_whole() {
+        Ok(())
+    }
+
+    /// Writes those of an object's `shards` anew that are not good.
+    pub(crate) fn mend_these(&mut self, id: ObjectId, shards: Vec<ShardHealth>) -> Result<MendReport, MendError> {
+        if shards.iter().all(|s| s.state == ShardState::Good) {
             return Ok(MendReport::default());
         }
         let len = self.find(id).map_or(0, |o| o.len);
         let mut object = Vec::new();
         self.read(id, 0..len, &mut object)?;
-        self.rewrite(id, &object, health.shards)
+        self.rewrite(id, &object, shards)
     }
 
     /// Writes the shards that are not good from the object's verified bytes.

@@ -15,7 +15,8 @@ use lavatube_node::clock;
 use lavatube_node::embedded::EmbeddedVault;
 use lavatube_node::holding::Holding;
 use lavatube_node::link_folder;
-use lavatube_node::reader::{self, DataRead, Reader, Repaired, Side};
+use lavatube_node::reader::{self, DataRead, Reader, Side};
+use lavatube_node::repairing::{self, Repaired};
 use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind, ShardHealth, ShardState};
 
 use crate::archive::{self, ReadArgs};
@@ -24,6 +25,8 @@ use crate::progress;
 use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::verbs::status::worn;
+
+pub use report::{kind, shard_to_json};
 
 /// Look for damage, prove that files can be restored, and mend.
 ///
@@ -150,7 +153,8 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let (unsound, bytes) = examine(vault, turn, screen);
     let repaired = if args.repair {
         let meter = Meter::default();
-        Some(progress::during(screen, "mending", &meter, || reader::repair(&settings.places, vault, &meter))?)
+        let repair = || repairing::repair(&settings.places.vault, vault, Depth::Bytes, &meter, &|| true);
+        Some(progress::during(screen, "mending", &meter, repair)?)
     } else {
         None
     };

@@ -1,4 +1,9 @@
-//! `lavatube vault`: the far end of a link. Must not know how a link works.
+//! `lavatube vault`: what is done where the drives are: its state, its care, and the far end of a link. Must not know how.
+
+mod repair;
+mod scrub;
+mod status;
+mod years;
 
 use lavatube_node::far_end::{self, Run};
 
@@ -7,7 +12,7 @@ use crate::errors::{End, Failure};
 use crate::screen::Screen;
 use crate::settings::Settings;
 
-/// Run a vault for a machine that is far away.
+/// Look after a vault where its drives are, or run it for a machine that is far away
 #[derive(Debug, clap::Args)]
 pub struct VaultArgs {
     #[command(subcommand)]
@@ -16,6 +21,9 @@ pub struct VaultArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    Status(status::StatusArgs),
+    Scrub(scrub::ScrubArgs),
+    Repair(repair::RepairArgs),
     /// Take deposits that come over the link into the vault, until interrupted
     ///
     /// Each object is answered by a signed receipt once it is durable on the drives. It holds the vault's lock: end it
@@ -35,12 +43,20 @@ const EXAMPLES: &str = "Examples:
   lavatube vault serve --vault /srv/vault
   lavatube vault serve --listen [::]:4556 --json >> /var/log/lavatube-vault.jsonl";
 
-/// Runs until it is interrupted.
+/// Does it.
 ///
 /// # Errors
-/// When the vault is not paired, in use, or its disk fails.
+/// When the vault is not there, in use, or its disk fails.
 pub fn run(args: &VaultArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
-    let Action::Serve { listen } = &args.action;
+    match &args.action {
+        Action::Status(args) => status::run(args, settings, screen),
+        Action::Scrub(args) => scrub::run(args, settings, screen),
+        Action::Repair(args) => repair::run(args, settings, screen),
+        Action::Serve { listen } => serve(listen, settings, screen),
+    }
+}
+
+fn serve(listen: &str, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let stop = daemon::stop_flag()?;
     let run = Run { listen: Some(listen), peer: None, wait: settings.lock_wait, stop: &stop };
     let mut daemon = Daemon::new(settings, screen);

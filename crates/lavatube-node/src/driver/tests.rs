@@ -85,3 +85,29 @@ fn a_datagram_brings_other_keys_into_use_once() {
     assert!(!switches(&first) && !switches(&second), "sent again by whoever heard them");
     assert!(switches(&datagram(&other)));
 }
+
+#[test]
+fn counters_that_cannot_be_reserved_now_are_reserved_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let drive =
+        |i| DriveSpec { folder: PathBuf::from(format!("d{i}")), label: format!("d{i}"), ..DriveSpec::default() };
+    let stage = stage::set(dir.path(), &VaultPlan { k: 2, m: 1, drives: (0..3).map(drive).collect() }).unwrap();
+    let mut vault = NativeDriver::on(&Pairing::open(&stage.far.vault).unwrap(), Box::new(Table::default())).unwrap();
+    let (link, away) = (stage.far.vault.join("link"), stage.far.vault.join("away"));
+    let before = vault.counters.reserved;
+
+    std::fs::rename(&link, &away).unwrap();
+    std::fs::write(&link, "no folder").unwrap();
+    vault.reserve(before);
+    assert_eq!(vault.counters.reserved, before, "none but what the disk says");
+    vault.pump(Duration::ZERO).unwrap();
+    let (end, _) = vault.unreserved.expect("it is tried again");
+
+    std::fs::remove_file(&link).unwrap();
+    std::fs::rename(&away, &link).unwrap();
+    vault.unreserved = Some((end, Instant(0)));
+    vault.pump(Duration::ZERO).unwrap();
+    assert!(vault.unreserved.is_none());
+    let on_disk = Pairing::open(&stage.far.vault).unwrap().counters().unwrap().reserved;
+    assert_eq!((on_disk, vault.counters.reserved), (before + RESERVE, before + RESERVE));
+}

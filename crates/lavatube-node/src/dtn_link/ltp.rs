@@ -64,7 +64,7 @@ impl Ltp {
             export_len_max: (LTP_UNANSWERED_LEN_MAX + LTP_UNANSWERED_MAX * BUNDLE_OWN_LEN_MAX) as u64,
             // What was begun by an engine that is no more does not take the memory for ever.
             idle_max: IDLE_MAX,
-            ..PeerConfig::new(engines.peer, light.unwrap_or_default())
+            ..PeerConfig::new(engines.peer, light.unwrap_or(LIGHT_UNKNOWN))
         };
         let at = port.add_peer(peer, address).map_err(unusable)?;
         Ok(Self {
@@ -253,6 +253,9 @@ fn unusable(e: LtpPortError) -> LinkError {
     }
 }
 
+/// How far the peer is thought to be before anything was measured or told. More than most links are: whoever takes a far peer for a near
+/// one sends a block and waits for word of it before the next, and thinks that nobody is there.
+const LIGHT_UNKNOWN: Duration = Duration::from_secs(2);
 /// When something is brought again for which there was no room.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Bytes of packets that leave before one looks at the budget again: a batch of datagrams.

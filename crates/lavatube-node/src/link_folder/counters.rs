@@ -49,8 +49,9 @@ impl Counters {
     /// Reserves all up to `end`, durably.
     pub fn reserve(&mut self, end: u64) -> Result<(), LinkError> {
         //= FORMAT#F21 on disk before the first of them is used
-        self.reserved = self.reserved.max(end);
-        self.write()
+        let reserved = self.reserved.max(end);
+        let before = std::mem::replace(&mut self.reserved, reserved);
+        self.write().inspect_err(|_| self.reserved = before)
     }
 
     /// Remembers what came in.

@@ -243,7 +243,7 @@ impl Near {
                 self.needs.insert(*id, needs.unwrap_or_default());
             }
         }
-        self.look_what_was_sent(&here);
+        self.look_what_was_sent(&here)?;
         let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
         self.queue.clear();
         for manifest in manifests {
@@ -257,19 +257,28 @@ impl Near {
     }
 
     /// Where no word comes back, what was sent often enough for now is left, and a later contact takes it up again.
-    fn look_what_was_sent(&mut self, here: &BTreeSet<ObjectId>) {
-        let Some(sent) = &mut self.sent else { return };
+    fn look_what_was_sent(&mut self, here: &BTreeSet<ObjectId>) -> Result<(), String> {
+        let Some(sent) = &mut self.sent else { return Ok(()) };
         if sent.retain(here) {
             self.disk.retain_sent(here);
         }
-        let Some(contact) = self.plan.at(self.driver.now()) else { return };
+        let Some(contact) = self.plan.at(self.driver.now()) else { return Ok(()) };
+        let mut repeats = false;
         for id in here {
             match (self.objects.get(id), sent.is_due(*id, contact.start)) {
                 (None, false) => self.objects.insert(*id, Progress::Sent),
-                (Some(Progress::Sent), true) => self.objects.remove(id),
+                (Some(Progress::Sent), true) => {
+                    repeats = true;
+                    self.objects.remove(id)
+                }
                 _ => None,
             };
         }
+        if repeats {
+            self.cards.again();
+            self.introduce()?;
+        }
+        Ok(())
     }
 
     /// How it is with a manifest that another one follows.

@@ -324,20 +324,23 @@ pub fn touched_to_json(damage: &Damage) -> [serde_json::Value; 3] {
 
 fn unsound_to_json(unsound: &Unsound) -> serde_json::Value {
     let bad = unsound.health.shards.iter().filter(|s| s.state != ShardState::Good);
-    let shard = |s: &ShardHealth| {
-        let blocks: &[u32] = if let ShardState::Damaged { blocks, .. } = &s.state { blocks } else { &[] };
-        json!({ "shard": s.shard, "drive": s.label, "state": word(&s.state), "blocks": blocks })
-    };
     json!({
         "object": unsound.id.to_string(),
         "kind": kind(unsound.kind),
         "restorable": unsound.health.restorable,
         "survives": unsound.health.losses_survivable,
-        "shards": bad.map(shard).collect::<Vec<_>>(),
+        "shards": bad.map(shard_to_json).collect::<Vec<_>>(),
     })
 }
 
-fn kind(kind: ObjectKind) -> &'static str {
+/// A shard that is not as it should be, as JSON.
+pub fn shard_to_json(s: &ShardHealth) -> serde_json::Value {
+    let blocks: &[u32] = if let ShardState::Damaged { blocks, .. } = &s.state { blocks } else { &[] };
+    json!({ "shard": s.shard, "drive": s.label, "state": word(&s.state), "blocks": blocks })
+}
+
+/// What an object is, in a word.
+pub fn kind(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::Pack => "pack",
         ObjectKind::Manifest => "manifest",

@@ -1,0 +1,519 @@
+//! `lavatube vault status`: drives by shelf and maker, what every object can still outlive, scrubs, and what years will take.
+//!
+//! Reads cards and journals and no object, and waits for nobody: while others use the vault, it is shown as it is being changed. Must
+//! not know how a vault finds out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use lavatube_base::time::WallTime;
+use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
+use lavatube_node::embedded::{self, EmbeddedVault};
+use lavatube_node::lock::{Holder, Lock, LockError, Mode};
+use lavatube_node::{clock, scrubbing};
+use lavatube_vault::{DriveState, DriveStatus, Status};
+use serde_json::{Value, json};
+
+use super::years::{Assumed, HORIZON, LOSS, Years, years};
+use crate::errors::{End, Failure};
+use crate::quantities;
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+use crate::verbs::status::{drive_state, worn};
+use crate::{date, units};
+
+/// How the vault is: its drives, what each object can still outlive, scrubs, and years to loss
+///
+/// Looks at the drives' cards and journals, not at the objects: `lavatube vault scrub` does that, and what it found is shown here.
+/// Years to loss are reckoned as in `lavatube plan durability`, for this vault's own drives, code and room as they are today, with drives that
+/// fail as --afr says and nobody who replaces them unless --replace says so; what it says is the share of objects that must be expected lost.
+///
+/// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
+///
+/// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
+/// state, worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, scrubs [{began, until,
+/// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing}]}, the newest last],
+/// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StatusArgs {
+    /// A drive's failures a year, when it is neither new nor old
+    #[arg(long, value_name = "SHARE", default_value = "1.4%", value_parser = quantities::share)]
+    afr: f64,
+    /// A dead drive is replaced after this time, or never
+    #[arg(long, value_name = "TIME", default_value = "never", value_parser = replace)]
+    replace: Replace,
+}
+
+const EXAMPLES: &str = "Examples:
+  lavatube vault status
+  lavatube vault status --vault /srv/vault --afr 3% --replace 30d
+  lavatube vault status --json | jq .years.years_to_loss";
+
+/// Days after which a drive is replaced; `None` for never.
+#[derive(Debug, Clone, Copy)]
+struct Replace(Option<f64>);
+
+fn replace(text: &str) -> Result<Replace, String> {
+    if text == "never" {
+        return Ok(Replace(None));
+    }
+    let seconds = quantities::seconds(text)?;
+    if seconds > 0.0 { Ok(Replace(Some(seconds / DAY))) } else { Err("a time of more than nothing, or never".into()) }
+}
+
+/// What was found.
+struct Found {
+    id: String,
+    path: PathBuf,
+    status: Status,
+    /// What is wrong with the small files of drives that are there, by label.
+    worn: Vec<(String, &'static str)>,
+    folders: Vec<PathBuf>,
+    one_disk: bool,
+    used_by: Option<Holder>,
+    scrubs: Vec<ScrubRecord>,
+    assumed: Assumed,
+    years: Years,
+    now: WallTime,
+}
+
+/// Shows it.
+///
+/// # Errors
+/// When there is no vault here or it cannot be opened.
+pub(super) fn run(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let found = look(args, settings)?;
+    let mut lines = found.head(screen);
+    lines.extend(found.drives(screen));
+    lines.extend(found.redundancy(screen));
+    lines.extend(found.scrub_lines(screen));
+    // What audits found belongs here, between what was read and what is reckoned.
+    lines.extend(found.year_lines(screen));
+    for line in lines {
+        screen.say(line.trim_end())?;
+    }
+    screen.answer(&found.answer())?;
+    Ok(found.end())
+}
+
+fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
+    let path = settings.places.vault.clone();
+    let id = embedded::vault_id(&path)?.to_string();
+    let lock = Lock::acquire(&embedded::lock_path(&path), "lavatube vault status", Mode::Shared, settings.lock_wait);
+    let (_lock, used_by) = match lock {
+        Ok(lock) => (Some(lock), None),
+        // A daemon holds it for ever, and nothing is changed here.
+        Err(LockError::Held { by, .. }) => (None, Some(by)),
+        Err(e) => return Err(e.into()),
+    };
+    let folders = embedded::drive_folders(&path)?;
+    let opened = EmbeddedVault::open(&path, false)?;
+    let status = opened.read().status();
+    // Beside one who writes, copies of the journal are not alike for a moment.
+    let worn = if used_by.is_some() { Vec::new() } else { worn(opened.report()) };
+    // Those that are away may be on any.
+    let disks: Vec<u64> = folders.iter().filter_map(|f| f.metadata().ok()).map(|m| m.dev()).collect();
+    let one_disk = disks.len() > 1 && disks.iter().all(|dev| *dev == disks[0]);
+    let (scrubs, now) = (scrubbing::scrubs(&path), clock::wall_now());
+    let whole = scrubs.iter().rev().find(|s| s.end == ScrubEnd::Whole);
+    let since = whole.map(|s| now.s.saturating_sub(s.began.s).max(0) as f64 / DAY);
+    let scrub_days = since.map_or(NEVER_SCRUBBED_DAYS, |days| days.max(SCRUB_DAYS));
+    let assumed = Assumed { afr: args.afr, replace_days: args.replace.0, scrub_days, one_disk };
+    let years = years(&status, &assumed);
+    let used_by = used_by.map(|by| by.unwrap_or_else(someone));
+    Ok(Found { id, path, status, worn, folders, one_disk, used_by, scrubs, assumed, years, now })
+}
+
+fn someone() -> Holder {
+    Holder { command: "another command".into(), pid: 0, host: String::new(), age_s: 0 }
+}
+
+impl Found {
+    fn end(&self) -> End {
+        let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let last = self.last();
+        match () {
+            () if self.status.lost > 0 || last.is_some_and(|s| s.lost > 0) => End::Lost,
+            () if drives || last.is_some_and(|s| s.left > 0) => End::Damaged,
+            () => End::Done,
+        }
+    }
+
+    /// The last scrub that tells something of all objects.
+    fn last(&self) -> Option<&ScrubRecord> {
+        self.scrubs.iter().rev().find(|s| s.end == ScrubEnd::Whole)
+    }
+
+    /// What scrubs found on a drive lately: in the one that is under way, else in the last.
+    fn found_on(&self, drive: &DriveStatus) -> Option<ScrubDrive> {
+        let latest = [self.scrubs.last().filter(|s| s.end == ScrubEnd::Open), self.last()];
+        let of = |s: &ScrubRecord| s.drives.iter().find(|found| found.drive == drive.drive).copied();
+        latest.into_iter().flatten().find_map(of)
+    }
+
+    /// A drive's state in a word, and an explanation.
+    fn state(&self, drive: &DriveStatus) -> (&'static str, String) {
+        match self.worn.iter().find(|(label, _)| *label == drive.label) {
+            Some((_, why)) => ("worn", (*why).to_owned()),
+            None => drive_state(drive),
+        }
+    }
+
+    fn head(&self, screen: &Screen) -> Vec<String> {
+        let status = &self.status;
+        let present = status.drives.iter().filter(|d| d.state == DriveState::Present).count() as u64;
+        let all = status.drives.len() as u64;
+        let drives = if present == all {
+            units::things(all, "drive", "drives")
+        } else {
+            screen.ink(Ink::Red, &format!("{present} of {} present", units::things(all, "drive", "drives")))
+        };
+        let groups = |of: fn(&DriveStatus) -> &str, one: &str, many: &str| {
+            let all: BTreeSet<&str> = status.drives.iter().map(of).filter(|name| !name.is_empty()).collect();
+            if all.is_empty() { String::new() } else { format!(", {}", units::things(all.len() as u64, one, many)) }
+        };
+        let drives =
+            format!("{drives}{}{}", groups(|d| &d.shelf, "shelf", "shelves"), groups(|d| &d.maker, "maker", "makers"));
+        let mut lines = vec![
+            format!("{}  {}", screen.ink(Ink::Bold, "vault"), self.path.display()),
+            format!("  id          {}", self.id),
+            format!("  stripes     {} data + {} parity, on {drives}", status.k, status.m),
+            format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)),
+        ];
+        if let Some(by) = &self.used_by {
+            lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
+        }
+        lines
+    }
+
+    fn drives(&self, screen: &Screen) -> Vec<String> {
+        let mut shelves: BTreeMap<&str, Vec<&DriveStatus>> = BTreeMap::new();
+        for drive in &self.status.drives {
+            shelves.entry(&drive.shelf).or_default().push(drive);
+        }
+        let name = |d: &DriveStatus| units::name(d.label.as_bytes());
+        let product = |d: &DriveStatus| units::name(format!("{} {}", d.maker, d.model).trim().as_bytes());
+        let width = |of: &dyn Fn(&DriveStatus) -> String, least: usize| {
+            self.status.drives.iter().map(|d| of(d).chars().count()).max().unwrap_or(0).max(least).min(COLUMN_MAX)
+        };
+        let (wide, product_wide) = (width(&name, 5), width(&product, 0));
+        let head = format!(
+            "{:<w$}  {:<13} {:>8} {:>8}   used",
+            "drives",
+            "",
+            "size",
+            "free",
+            w = wide + product_wide + 4 - usize::from(product_wide == 0) * 2
+        );
+        let mut lines = vec![String::new(), screen.ink(Ink::Bold, &head)];
+        for (shelf, mut drives) in shelves {
+            if !shelf.is_empty() {
+                lines.push(screen.ink(Ink::Dim, &format!("  shelf {}", units::name(shelf.as_bytes()))));
+            }
+            drives.sort_by_key(|d| (&d.maker, d.slot));
+            for drive in drives {
+                let (word, why) = self.state(drive);
+                let product =
+                    if product_wide > 0 { format!("{:<product_wide$}  ", product(drive)) } else { String::new() };
+                let word = screen.ink(ink_of(word), &format!("{word:<13}"));
+                lines.push(format!("  {:<wide$}  {product}{word} {}", name(drive), room(drive, screen)));
+                let found = self.found_on(drive).map(on_drive);
+                for text in Some(why).filter(|why| !why.is_empty()).into_iter().chain(found) {
+                    lines.push(screen.ink(Ink::Yellow, &format!("  {:<wide$}  {text}", "")));
+                }
+            }
+        }
+        if self.one_disk {
+            lines.push(screen.ink(
+                Ink::Dim,
+                "  All are folders of one file system: parity mends rot there, not the loss of the disk.",
+            ));
+        }
+        lines
+    }
+
+    fn redundancy(&self, screen: &Screen) -> Vec<String> {
+        let status = &self.status;
+        let head = screen.ink(Ink::Bold, "redundancy");
+        let mut lines = vec![String::new(), format!("{head}  how many more drives may die, whichever they are")];
+        let bar = |n: u64| {
+            let cells = u128::from(n) * BAR as u128 / u128::from(status.objects.max(1));
+            "━".repeat(usize::try_from(cells).unwrap_or(BAR).max(1))
+        };
+        let mut row = |what: &str, n: u64, ink: Ink| {
+            let share = 100.0 * n as f64 / status.objects.max(1) as f64;
+            let objects = units::things(n, "object ", "objects");
+            lines.push(format!("  {what:<8} {objects:>20}  {share:>5.1} %  {}", screen.ink(ink, &bar(n))));
+        };
+        for (spare, n) in status.redundancy.iter().enumerate().rev().filter(|(_, n)| **n > 0) {
+            let ink = match spare {
+                0 => Ink::Red,
+                spare if spare < status.m.into() => Ink::Yellow,
+                _ => Ink::Green,
+            };
+            let what = if spare == 0 { "none".into() } else { format!("any {spare}") };
+            row(&what, *n, ink);
+        }
+        if status.lost > 0 {
+            row("too few", status.lost, Ink::Red);
+            lines.push("           of their drives are there: they cannot be read until some come back".into());
+        }
+        if status.objects == 0 {
+            lines.push("  nothing is stored yet".into());
+        }
+        lines
+    }
+
+    fn scrub_lines(&self, screen: &Screen) -> Vec<String> {
+        let mut lines = vec![String::new(), screen.ink(Ink::Bold, "scrub")];
+        match self.last() {
+            None => {
+                lines.push(
+                    "  last        never came to its end: `lavatube vault scrub` reads every byte and mends".into(),
+                );
+            }
+            Some(last) => {
+                let ago = units::ago(self.now.s.saturating_sub(last.until.s));
+                lines.push(format!("  last        {ago}: {}", read_in(last)));
+                let (ink, text) = verdict(last);
+                lines.push(format!("              {}", screen.ink(ink, &text)));
+            }
+        }
+        if let Some(open) = self.scrubs.last().filter(|s| s.end == ScrubEnd::Open) {
+            let share = 100.0 * open.objects as f64 / self.status.objects.max(open.objects).max(1) as f64;
+            let began = units::ago(self.now.s.saturating_sub(open.began.s));
+            let noted = units::ago(self.now.s.saturating_sub(open.until.s));
+            lines.push(format!("  under way   {share:.0} % of the objects; began {began}, was here {noted}"));
+            let (ink, text) = verdict(open);
+            lines.push(format!("              so far {}", screen.ink(ink, &text)));
+        }
+        let whole: Vec<_> = self.scrubs.iter().filter(|s| s.end == ScrubEnd::Whole).collect();
+        for before in whole.iter().rev().skip(1).take(BEFORE_SHOWN) {
+            let day = date::table(before.until);
+            let day = day.split(' ').next().unwrap_or_default();
+            lines.push(screen.ink(Ink::Dim, &format!("  {day}  {}", verdict(before).1)));
+        }
+        lines
+    }
+
+    fn year_lines(&self, screen: &Screen) -> Vec<String> {
+        let replaced = self
+            .assumed
+            .replace_days
+            .map_or("nobody replaces any".to_owned(), |days| format!("replaced after {days:.0} days"));
+        let head = screen.ink(Ink::Bold, "years to loss");
+        let assumed = format!(
+            "if {} % of drives fail a year, more when old; {replaced}",
+            trim(format!("{:.2}", self.assumed.afr * 100.0))
+        );
+        let mut lines = vec![String::new(), format!("{head}  {assumed}")];
+        match &self.years {
+            Years::None(why) => lines.push(format!("  {why}")),
+            Years::NextDrive(yearly) => {
+                let why = if self.one_disk {
+                    "all of it is on one disk"
+                } else {
+                    "there are objects without any parity left"
+                };
+                lines.push(screen.ink(Ink::Red, &format!("  {why}: lost with {} a year", share(*yearly))));
+            }
+            Years::Outlook { lost, to_loss } => {
+                let one_in = units::count((1.0 / LOSS) as u64);
+                let (ink, text) = match to_loss {
+                    Some(1) => (Ink::Red, format!("within a year one object in {one_in} must be expected lost")),
+                    Some(years) => (
+                        ink_of_years(*years),
+                        format!("after {years} years one object in {one_in} must be expected lost"),
+                    ),
+                    None => {
+                        (Ink::Green, format!("more than {HORIZON} until one object in {one_in} must be expected lost"))
+                    }
+                };
+                lines.push(format!("  {}", screen.ink(ink, &text)));
+                let cells = lost.iter().map(|(years, lost)| {
+                    format!("{years:.0} {}: {}", if *years == 1.0 { "year" } else { "years" }, share(*lost))
+                });
+                lines.push(format!("  expected loss in {}", cells.collect::<Vec<_>>().join(",  ")));
+            }
+        }
+        lines
+    }
+
+    fn answer(&self) -> Value {
+        let status = &self.status;
+        let drive = |d: &DriveStatus| {
+            let found = self.found_on(d);
+            json!({
+                "slot": d.slot,
+                "label": d.label,
+                "shelf": d.shelf,
+                "maker": d.maker,
+                "model": d.model,
+                "folder": self.folders.get(d.slot).map(|f| f.to_string_lossy()),
+                "state": drive_state(d).0,
+                "worn": self.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
+                "free": d.space.map(|s| s.free),
+                "total": d.space.map(|s| s.total),
+                "damaged": found.map_or(0, |f| f.damaged),
+                "missing": found.map_or(0, |f| f.missing),
+            })
+        };
+        let label = |found: &ScrubDrive| status.drives.iter().find(|d| d.drive == found.drive).map(|d| d.label.clone());
+        json!({
+            "vault": {
+                "path": self.path.to_string_lossy(),
+                "id": self.id,
+                "data": status.k,
+                "parity": status.m,
+                "objects": status.objects,
+                "bytes": status.bytes,
+            },
+            "used_by": self.used_by.as_ref().map(|by| by.command.clone()),
+            "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
+            "redundancy": status.redundancy,
+            "lost": status.lost,
+            "one_disk": self.one_disk,
+            "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
+            "years": self.years.answer(&self.assumed),
+            "exit": self.end().status(),
+        })
+    }
+}
+
+fn ink_of(word: &str) -> Ink {
+    match word {
+        "present" => Ink::Green,
+        "worn" => Ink::Yellow,
+        _ => Ink::Red,
+    }
+}
+
+fn ink_of_years(years: u32) -> Ink {
+    match years {
+        0..=5 => Ink::Red,
+        6..=15 => Ink::Yellow,
+        _ => Ink::Green,
+    }
+}
+
+/// Size, free space, and a bar of what is used.
+fn room(drive: &DriveStatus, screen: &Screen) -> String {
+    let Some(space) = drive.space.filter(|s| s.total > 0) else { return format!("{:>8} {:>8}", "-", "-") };
+    let used = 1.0 - (space.free as f64 / space.total as f64).min(1.0);
+    let cells = ((used * ROOM_BAR as f64).round() as usize).min(ROOM_BAR);
+    let ink = if used > FULL {
+        Ink::Red
+    } else if used > RATHER_FULL {
+        Ink::Yellow
+    } else {
+        Ink::Green
+    };
+    let bar = format!("{}{}", screen.ink(ink, &"━".repeat(cells)), screen.ink(Ink::Dim, &"─".repeat(ROOM_BAR - cells)));
+    format!("{:>8} {:>8}   {bar} {:>3.0} %", units::bytes(space.total), units::bytes(space.free), used * 100.0)
+}
+
+/// What a scrub found on a drive.
+fn on_drive(found: ScrubDrive) -> String {
+    let shards = |n: u64| units::things(n, "shard", "shards");
+    match (found.damaged, found.missing) {
+        (damaged, 0) => format!("the last scrub found {} damaged on it", shards(damaged)),
+        (0, missing) => format!("the last scrub missed {} on it", shards(missing)),
+        (damaged, missing) => {
+            format!("the last scrub found {} damaged on it, and {} missing", shards(damaged), shards(missing))
+        }
+    }
+}
+
+/// What a scrub read, and in which time.
+pub(super) fn read_in(scrub: &ScrubRecord) -> String {
+    format!(
+        "{}, {} read in {}",
+        units::things(scrub.objects, "object", "objects"),
+        units::bytes(scrub.read),
+        units::span(std::time::Duration::from_millis(scrub.worked_ms))
+    )
+}
+
+/// What a scrub found.
+pub(super) fn verdict(scrub: &ScrubRecord) -> (Ink, String) {
+    let objects = |n: u64| units::things(n, "object", "objects");
+    let shards = |n: u64| units::things(n, "shard", "shards");
+    let mut parts = Vec::new();
+    if scrub.unsound > 0 {
+        parts.push(format!("damage in {}", objects(scrub.unsound)));
+    }
+    if scrub.mended > 0 {
+        parts.push(format!("{} mended", shards(scrub.mended)));
+    }
+    if scrub.left > 0 {
+        parts.push(format!("{} not mended", shards(scrub.left)));
+    }
+    if scrub.degraded > 0 {
+        parts.push(format!("{} short of shards on drives that are away", objects(scrub.degraded)));
+    }
+    if scrub.lost > 0 {
+        parts.push(format!("{} lost", objects(scrub.lost)));
+    }
+    let ink = match () {
+        () if scrub.lost > 0 => Ink::Red,
+        () if scrub.left + scrub.degraded > 0 => Ink::Yellow,
+        () => Ink::Green,
+    };
+    (ink, if parts.is_empty() { "nothing was wrong".into() } else { parts.join(", ") })
+}
+
+/// A scrub as JSON.
+pub(super) fn scrub_to_json(scrub: &ScrubRecord, label: &dyn Fn(&ScrubDrive) -> Option<String>) -> Value {
+    let end = match scrub.end {
+        ScrubEnd::Open => "open",
+        ScrubEnd::Whole => "whole",
+        ScrubEnd::Dropped => "dropped",
+    };
+    let drive = |f: &ScrubDrive| json!({ "label": label(f), "damaged": f.damaged, "missing": f.missing });
+    json!({
+        "began": date::rfc3339(scrub.began),
+        "until": date::rfc3339(scrub.until),
+        "end": end,
+        "worked_s": scrub.worked_ms as f64 / 1000.0,
+        "objects": scrub.objects,
+        "bytes": scrub.bytes,
+        "read": scrub.read,
+        "not_whole": scrub.unsound,
+        "degraded": scrub.degraded,
+        "mended": scrub.mended,
+        "left": scrub.left,
+        "lost": scrub.lost,
+        "lost_ids": scrub.lost_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "drives": scrub.drives.iter().map(drive).collect::<Vec<_>>(),
+    })
+}
+
+/// A share as people read it: `12 %`, `0.4 %`, `3.1e-9`.
+fn share(share: f64) -> String {
+    match share {
+        share if share < 1e-60 => "0".into(),
+        share if share < 0.001 => format!("{share:.0e}"),
+        share if share < 0.1 => format!("{} %", trim(format!("{:.1}", share * 100.0))),
+        share => format!("{:.0} %", share * 100.0),
+    }
+}
+
+fn trim(number: String) -> String {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.').to_owned() } else { number }
+}
+
+const DAY: f64 = 86_400.0;
+/// A vault that was scrubbed lately is scrubbed as often as this, one that never was as this: so it is reckoned.
+const SCRUB_DAYS: f64 = 30.0;
+const NEVER_SCRUBBED_DAYS: f64 = 365.0;
+/// Widest names of drives and of their makers and models for which columns are kept.
+const COLUMN_MAX: usize = 24;
+const BAR: usize = 36;
+const ROOM_BAR: usize = 12;
+/// From so much on a drive is rather full, and full.
+const RATHER_FULL: f64 = 0.8;
+const FULL: f64 = 0.95;
+/// Scrubs before the last that are shown.
+const BEFORE_SHOWN: usize = 3;

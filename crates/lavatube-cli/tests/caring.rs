@@ -1,0 +1,207 @@
+//! Care of a vault with the real command, on real folders: scrubs that are killed and go on, what is mended, and what is left.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::facts::{assert_same, look};
+use common::{Chance, Machine, files_below, number, seed, text, wait_until};
+use lavatube_format::scrub_record::{ScrubEnd, decode_scrubs};
+
+fn machine(seed: u64, bytes: usize) -> Machine {
+    let machine = Machine::in_memory(seed);
+    common::fill(&machine.src(), &mut Chance::new(seed), 20, bytes);
+    machine.backup();
+    machine
+}
+
+fn shards_of(machine: &Machine, drive: usize) -> Vec<PathBuf> {
+    files_below(&machine.drive(drive).join("shards"))
+}
+
+/// All shard files with their bytes.
+fn images(machine: &Machine) -> Vec<(PathBuf, Vec<u8>)> {
+    let shards = machine.drive_files().into_iter().filter(|p| common::is_shard(p));
+    shards.map(|p| (p.clone(), fs::read(p).unwrap())).collect()
+}
+
+fn flip(shard: &Path, at: usize) {
+    let mut bytes = fs::read(shard).unwrap();
+    let at = at % bytes.len();
+    bytes[at] ^= 0x20;
+    fs::write(shard, bytes).unwrap();
+}
+
+#[test]
+fn a_scrub_mends_what_rotted_and_status_tells_of_it() {
+    let machine = machine(seed(0xca01), 3_000_000);
+    let whole = images(&machine);
+    let answer = machine.json(&["vault", "status"], 0);
+    assert_eq!(answer["scrubs"], serde_json::json!([]));
+    let (mut chance, mut hurt) = (Chance::new(machine.seed), 0);
+    for drive in [1, 4] {
+        for shard in shards_of(&machine, drive) {
+            match chance.below(3) {
+                0 => fs::remove_file(&shard).unwrap(),
+                _ => flip(&shard, chance.below(1 << 30)),
+            }
+            hurt += 1;
+        }
+    }
+    fs::write(machine.drive(2).join("drive.card"), "not a card").unwrap();
+    let answer = machine.json(&["vault", "scrub"], 4);
+    let scrub = &answer["scrub"];
+    assert_eq!((number(&scrub["mended"]), number(&scrub["left"]), number(&scrub["lost"])), (hurt, 0, 0), "{answer:#}");
+    assert_eq!(answer["renewed"], serde_json::json!(["d2"]));
+    assert_eq!(images(&machine), whole, "mended to the byte");
+    let labels: Vec<String> = scrub["drives"].as_array().unwrap().iter().map(|d| text(&d["label"])).collect();
+    assert!(labels.len() == 2 && labels.contains(&"d1".into()) && labels.contains(&"d4".into()), "{answer:#}");
+    // The history is shown, and the next scrub has nothing to do.
+    machine.json(&["vault", "scrub"], 0);
+    let answer = machine.json(&["vault", "status"], 0);
+    let scrubs = answer["scrubs"].as_array().unwrap();
+    assert_eq!((number(&scrubs[0]["mended"]), number(&scrubs[1]["not_whole"])), (hurt, 0), "{answer:#}");
+    let screen = String::from_utf8(machine.run(&["vault", "status"]).stdout).unwrap();
+    assert!(screen.contains("nothing was wrong") && screen.contains("mended"), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
+    machine.json(&["check", "--read-data"], 0);
+}
+
+#[test]
+fn a_killed_scrub_goes_on_where_it_was_and_mends_all_in_the_end() {
+    let machine = machine(seed(0xca02), 40_000_000);
+    let objects = number(&machine.json(&["vault", "status"], 0)["vault"]["objects"]);
+    let whole = images(&machine);
+    shards_of(&machine, 0).iter().chain(&shards_of(&machine, 3)).for_each(|shard| flip(shard, 5000));
+    let place = machine.path("vault/scrubs");
+    let so_far = || fs::read(&place).ok().map(|b| decode_scrubs(&b).unwrap().pop().unwrap());
+    let (mut kills, mut before) = (0, 0);
+    while before + 1 < objects && kills < 4 {
+        let mut child = machine.start(&["vault", "scrub", "--rate", "100MB"]);
+        assert!(wait_until(Duration::from_secs(30), || so_far().is_some_and(|s| s.objects > before)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let record = so_far().unwrap();
+        if record.end == ScrubEnd::Whole {
+            break;
+        }
+        // What it says that it mended is mended.
+        before = record.objects;
+        assert!(record.objects <= objects && record.mended > 0, "{record:?}");
+        kills += 1;
+    }
+    assert!(kills > 0, "it was too quick to be killed");
+    let answer = machine.json(&["vault", "scrub"], 4);
+    assert!(number(&answer["resumed"]) >= before.min(1), "{answer:#}");
+    assert_eq!(number(&answer["scrub"]["objects"]), objects, "each was looked at once: {answer:#}");
+    assert_eq!(answer["scrub"]["left"], 0);
+    assert_eq!(images(&machine), whole);
+}
+
+#[test]
+fn a_scrub_of_a_time_goes_on_and_one_that_is_begun_anew_does_not() {
+    let machine = machine(seed(0xca03), 3_000_000);
+    let objects = number(&machine.json(&["vault", "status"], 0)["vault"]["objects"]);
+    let answer = machine.json(&["vault", "scrub", "--for", "0s"], 0);
+    assert_eq!((answer["complete"].as_bool(), number(&answer["ahead"]["objects"])), (Some(false), objects));
+    assert_eq!(machine.json(&["vault", "status"], 0)["scrubs"][0]["end"], "open");
+    let answer = machine.json(&["vault", "scrub", "--anew"], 0);
+    assert_eq!((answer["complete"].as_bool(), number(&answer["resumed"])), (Some(true), 0));
+    let ends = machine.json(&["vault", "status"], 0)["scrubs"].clone();
+    assert_eq!((&ends[0]["end"], &ends[1]["end"]), (&"dropped".into(), &"whole".into()));
+}
+
+#[test]
+fn others_use_the_vault_while_a_slow_scrub_rests() {
+    let machine = machine(seed(0xca04), 3_000_000);
+    let mut child = machine.start(&["vault", "scrub", "--rate", "10kB"]);
+    let place = machine.path("vault/scrubs");
+    assert!(wait_until(Duration::from_secs(30), || place.exists()));
+    fs::write(machine.src().join("another"), "one more").unwrap();
+    let (status, answer) = machine.answer(&["backup", "src", "--lock-wait", "30"]);
+    assert_eq!(status, 0, "{answer:#}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success(), "told to end, it ends well");
+    let open = decode_scrubs(&fs::read(&place).unwrap()).unwrap().pop().unwrap();
+    assert_eq!(open.end, ScrubEnd::Open);
+    machine.json(&["vault", "scrub"], 0);
+}
+
+#[test]
+fn what_is_beyond_parity_is_named_and_left_as_it_is() {
+    let machine = machine(seed(0xca05), 400_000);
+    let shard = shards_of(&machine, 0).into_iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
+    let object = shard.file_stem().unwrap().to_owned();
+    let of_object: Vec<_> =
+        machine.drive_files().into_iter().filter(|p| p.file_stem() == Some(&object) && common::is_shard(p)).collect();
+    for shard in &of_object[..3] {
+        let mut bytes = fs::read(shard).unwrap();
+        bytes.iter_mut().for_each(|b| *b = b.wrapping_mul(29) ^ 0x33);
+        fs::write(shard, bytes).unwrap();
+    }
+    let hurt = images(&machine);
+    let answer = machine.json(&["vault", "scrub"], 5);
+    assert_eq!(answer["scrub"]["lost_ids"], serde_json::json!([object.to_str().unwrap()]), "{answer:#}");
+    assert_eq!(images(&machine), hurt);
+    machine.json(&["vault", "status"], 5);
+    machine.json(&["vault", "repair"], 5);
+}
+
+#[test]
+fn a_dead_drive_is_made_good_on_others_or_it_is_said_why_not() {
+    let machine = Machine::in_memory(seed(0xca06));
+    common::fill(&machine.src(), &mut Chance::new(machine.seed), 20, 400_000);
+    let drives: Vec<String> = (0..7).map(|n| format!("vault/drives/d{n}")).collect();
+    machine.json(&["init", "--drives", &drives.join(","), "--data", "4", "--parity", "2"], 0);
+    machine.backup();
+    let want = look(&machine.src());
+    let away = |n: usize| {
+        fs::rename(machine.drive(n), machine.path(&format!("away{n}"))).unwrap();
+        // A file where the folder was: it cannot simply be made anew.
+        fs::write(machine.drive(n), "").unwrap();
+    };
+    away(2);
+    let before = machine.json(&["vault", "status"], 4);
+    assert!(number(&before["redundancy"][1]) > 0, "{before:#}");
+    // A scrub does not write a drive's shards elsewhere: it may come back.
+    let scrubbed = machine.json(&["vault", "scrub"], 4);
+    assert_eq!((number(&scrubbed["scrub"]["mended"]), number(&scrubbed["scrub"]["degraded"]) > 0), (0, true));
+    let answer = machine.json(&["vault", "repair"], 4);
+    assert_eq!((number(&answer["degraded"]["objects"]), number(&answer["shards_left"])), (0, 0), "{answer:#}");
+    assert!(number(&answer["shards_written"]) > 0, "{answer:#}");
+    // Six drives for six shards: with one more gone, each object stays one short.
+    away(5);
+    let answer = machine.json(&["vault", "repair"], 4);
+    let objects = number(&answer["objects"]);
+    assert_eq!(number(&answer["degraded"]["objects"]), objects, "{answer:#}");
+    let why = text(&answer["degraded"]["why"][0]["reason"]);
+    assert!(why.contains("5 drives are there for 6 shards"), "{why}");
+    assert_same(&want, &machine.restore("latest", "back").join("src"), "with five of seven drives");
+    // They come back, and all is well without writing anything again but what they lack.
+    for n in [2, 5] {
+        fs::remove_file(machine.drive(n)).unwrap();
+        fs::rename(machine.path(&format!("away{n}")), machine.drive(n)).unwrap();
+    }
+    machine.answer(&["vault", "repair"]);
+    let answer = machine.json(&["vault", "repair"], 0);
+    assert_eq!(number(&answer["shards_written"]), 0, "{answer:#}");
+    machine.json(&["vault", "scrub"], 0);
+}
+
+#[test]
+fn what_the_answers_hold_is_documented() {
+    let machine = machine(seed(0xca07), 100_000);
+    for verb in ["status", "scrub", "repair"] {
+        let answer = machine.json(&["vault", verb], 0);
+        let help = String::from_utf8(machine.run(&["vault", verb, "--help"]).stdout).unwrap().replace('\n', " ");
+        let fields = &help[help.find("JSON fields").unwrap()..help.find("Usage:").unwrap()];
+        for field in answer.as_object().unwrap().keys() {
+            let told = fields.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == field);
+            assert!(told && help.contains("Examples:"), "{field} of vault {verb} is not documented");
+        }
+    }
+}

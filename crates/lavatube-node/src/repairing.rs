@@ -1,0 +1,127 @@
+//! Repair of an embedded vault: drives that were emptied or whose small files are damaged are taken in again, and objects
+//! that are not whole are mended on whatever drives there are.
+//!
+//! Repair only adds: nothing is removed that could still serve, and a mount point without its disk is not written to. Step 18 of the walk.
+//! It must not know how an object is mended.
+
+use std::path::{Path, PathBuf};
+
+use lavatube_base::ObjectId;
+use lavatube_client::meter::Meter;
+use lavatube_vault::{Depth, DriveState, MendError, MendReport};
+
+use crate::atomic::{COMMON, make_folders};
+use crate::embedded::{self, EmbeddedVault, VaultError};
+
+/// What repairing did.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// Labels of drives that were empty or damaged and were taken in again.
+    pub readopted: Vec<String>,
+    /// Drives that could not be taken in again, and why.
+    pub not_readopted: Vec<(String, String)>,
+    /// Objects that were mended, and how.
+    pub mended: Vec<(ObjectId, MendReport)>,
+    /// Objects that cannot be mended, and why.
+    pub beyond: Vec<(ObjectId, MendError)>,
+    /// Objects that were not looked at, because it was to end before.
+    pub ahead: u64,
+}
+
+/// Makes the vault in `folder` whole again as far as its drives allow, while `go_on` says so. With [`Depth::Headers`] damage inside of shards whose
+/// headers are right is not noticed.
+///
+/// # Errors
+/// [`VaultError`] when the folder's files fail.
+pub fn repair(
+    folder: &Path,
+    vault: &EmbeddedVault,
+    depth: Depth,
+    meter: &Meter,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Repaired, VaultError> {
+    let mut out = Repaired::default();
+    renew(folder, vault, Which::All, &mut out)?;
+    let mut inner = vault.write();
+    let objects: Vec<_> = inner.objects().collect();
+    meter.files_total.set(objects.len() as u64);
+    for (at, object) in objects.iter().enumerate() {
+        if !go_on() {
+            out.ahead = (objects.len() - at) as u64;
+            break;
+        }
+        let is_whole = || inner.examine(object.id, depth).is_ok_and(|health| health.is_whole());
+        if depth == Depth::Bytes || !is_whole() {
+            match inner.mend(object.id) {
+                Ok(report) if report == MendReport::default() => {}
+                Ok(report) => out.mended.push((object.id, report)),
+                Err(e) => out.beyond.push((object.id, e)),
+            }
+        }
+        meter.files.add(1);
+        meter.bytes.add(object.len);
+    }
+    Ok(out)
+}
+
+/// Which drives are taken in again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those on which something of this vault can be read.
+    Readable,
+    /// Empty ones, too, and those whose folder is gone.
+    All,
+}
+
+/// Takes drives in again: their cards, READMEs and journals are written anew.
+///
+/// # Errors
+/// As [`repair`].
+pub(crate) fn renew(folder: &Path, vault: &EmbeddedVault, which: Which, out: &mut Repaired) -> Result<(), VaultError> {
+    let (folders, unmounted) = (embedded::drive_folders(folder)?, embedded::unmounted(folder)?);
+    let mut inner = vault.write();
+    // A drive's card says which slot is its own: the folders may be listed in another order.
+    let mut positions: Vec<Option<usize>> = vault.report().drives.iter().map(|d| d.position).collect();
+    for drive in vault.report().drives.iter().cloned() {
+        let slot = drive.slot;
+        let new = match drive.state {
+            DriveState::Present if drive.card_whole && drive.journal_current => continue,
+            // Readable, but one of its copies is not what it should be.
+            DriveState::Present | DriveState::CardDamaged => Ok(None),
+            DriveState::Blank | DriveState::Missing if which == Which::All => {
+                let free = |at: &usize| !positions.contains(&Some(*at));
+                let at = positions[slot].or_else(|| Some(slot).filter(free)).or_else(|| (0..folders.len()).find(free));
+                positions[slot] = at;
+                let at = at.unwrap_or(folders.len());
+                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref)).map(Some)
+            }
+            _ => continue,
+        };
+        match new.and_then(|new| inner.readopt(slot, new).map_err(|e| e.to_string())) {
+            Ok(()) if drive.state == DriveState::Present => {}
+            Ok(()) => out.readopted.push(drive.label),
+            Err(text) => out.not_readopted.push((drive.label, text)),
+        }
+    }
+    let drives = inner.status().drives;
+    let present = |at| drives.iter().any(|d| d.state == DriveState::Present && positions[d.slot] == Some(at));
+    embedded::note_mounts(folder, present)
+}
+
+/// The drive at a slot's folder, which may be empty or gone. A mount point that is not mounted must not be written to: the
+/// disk may hold all of its shards, and what is written in its place would hide and fill another disk.
+fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
+    let folder = folder.ok_or("the vault file names no folder for it, or another drive is in it")?;
+    if let Some(mount) = unmounted {
+        return Err(format!(
+            "no disk is mounted at {}: mount the drive's own or an empty one and repair again (to do without a disk \
+             there from now on, first remove the drive's line under [mounts] in vault.toml)",
+            mount.display()
+        ));
+    }
+    if !folder.exists() {
+        make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;
+    Ok(Box::new(drive))
+}

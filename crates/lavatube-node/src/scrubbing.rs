@@ -1,0 +1,227 @@
+//! Drives a scrub of an embedded vault: keeps where it is, rests as it is told, and lets others at the vault while it rests.
+//!
+//! The file `scrubs` in the vault's folder has the place and what was found, so that a scrub that was killed goes on there. What is
+//! read comes from the drives and not from memory. Step 18 of the walk. It must not know what damage is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use lavatube_base::limits::SCRUBS_KEPT_MAX;
+use lavatube_base::{DriveId, Instant};
+use lavatube_client::meter::Meter;
+use lavatube_format::scrub_record::{ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
+use lavatube_vault::scrub::{Looked, Pace, Scrub, Step};
+
+use crate::atomic::{self, IfThere};
+use crate::clock;
+use crate::depositor::DepositorError;
+use crate::embedded::{self, EmbeddedVault};
+use crate::lock::{Lock, LockError, Mode};
+use crate::repairing::{Repaired, Which, renew};
+
+/// How a scrub is done.
+pub struct ScrubRun<'r> {
+    /// How fast.
+    pub pace: Pace,
+    /// It ends after so long, wherever it is.
+    pub time: Option<Duration>,
+    /// One that is under way is dropped, and another begun.
+    pub anew: bool,
+    /// How long to wait for others who use the vault, at the beginning.
+    pub wait: Duration,
+    /// Set when it shall end.
+    pub stop: &'r AtomicBool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Scrubbed {
+    /// The scrub with all its parts; whether it came to its end is in there.
+    pub record: ScrubRecord,
+    /// Objects that an earlier run had looked at.
+    pub resumed: u64,
+    /// Objects that are not looked at yet, and their bytes.
+    pub ahead: (u64, u64),
+    /// Drives whose small files were written anew.
+    pub renewed: Repaired,
+    /// What people call the drives.
+    pub labels: BTreeMap<DriveId, String>,
+    /// Why the place could not be kept, if it could not.
+    pub not_kept: Option<String>,
+}
+
+/// The scrubs of the vault in `folder`, oldest first. A file that is damaged tells nothing.
+pub fn scrubs(folder: &Path) -> Vec<ScrubRecord> {
+    std::fs::read(folder.join(FILE)).ok().and_then(|bytes| decode_scrubs(&bytes).ok()).unwrap_or_default()
+}
+
+/// Scrubs the vault in `folder`, or goes on with that; `each` is told of objects that are not whole.
+///
+/// # Errors
+/// When the vault is in use, or cannot be opened. What it finds is no error.
+pub fn scrub(
+    folder: &Path,
+    run: &ScrubRun<'_>,
+    meter: &Meter,
+    each: &mut dyn FnMut(&Looked),
+) -> Result<Scrubbed, DepositorError> {
+    let mut hold = Hold::take(folder, run.wait)?;
+    let begin = clock::now();
+    let is_over = || {
+        let time_is_up = run.time.is_some_and(|time| clock::now().since(begin) >= time);
+        run.stop.load(Ordering::Relaxed) || time_is_up
+    };
+    let mut book = Book::open(folder);
+    let mut scrub = book.take_up(run.anew);
+    let (resumed, mut renewed) = (scrub.record().objects, Repaired::default());
+    renew(folder, &hold.vault, Which::Readable, &mut renewed)?;
+    let (objects, bytes) = scrub.ahead(&hold.vault.read());
+    meter.files_total.set(objects);
+    meter.bytes_total.set(bytes);
+    let labels = hold.vault.read().status().drives.into_iter().map(|d| (d.drive, d.label)).collect();
+    let mut part = Part::default();
+    while !is_over() {
+        let from = clock::now();
+        let step = scrub.handle_step(&mut hold.vault.write(), clock::wall_now());
+        let worked = clock::now().since(from);
+        scrub.handle_worked(worked);
+        let Step::Looked(looked) = step else { break };
+        meter.files.add(1);
+        meter.bytes.add(looked.len);
+        if !looked.is_whole() {
+            each(&looked);
+        }
+        // What was found must not be forgotten by a kill; the place may be, for a moment.
+        book.keep(&scrub, !looked.found.is_empty());
+        let pause = part.pause(&run.pace, looked.read, worked);
+        if pause >= hold.patience() {
+            book.keep(&scrub, true);
+            part = Part::default();
+            // Others may use the vault meanwhile.
+            drop(hold);
+            match Hold::take_after(folder, pause, &is_over)? {
+                Some(again) => hold = again,
+                None => break,
+            }
+        }
+    }
+    book.keep(&scrub, true);
+    let left = |total: u64, done: u64| total.saturating_sub(done);
+    Ok(Scrubbed {
+        record: scrub.record().clone(),
+        resumed,
+        ahead: (left(objects, meter.files.now()), left(bytes, meter.bytes.now())),
+        renewed,
+        labels,
+        not_kept: book.failed,
+    })
+}
+
+/// The vault, locked.
+struct Hold {
+    vault: EmbeddedVault,
+    _lock: Lock,
+    /// How long opening took.
+    opening: Duration,
+}
+
+impl Hold {
+    fn take(folder: &Path, wait: Duration) -> Result<Self, DepositorError> {
+        embedded::vault_id(folder)?;
+        let lock = Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, wait)?;
+        let from = clock::now();
+        let vault = EmbeddedVault::open_past_cache(folder)?;
+        Ok(Self { vault, _lock: lock, opening: clock::now().since(from) })
+    }
+
+    /// Takes it again after a while, and after whoever has it then; `None` when it is to end before.
+    fn take_after(folder: &Path, pause: Duration, is_over: &dyn Fn() -> bool) -> Result<Option<Self>, DepositorError> {
+        let until = clock::now() + pause;
+        loop {
+            if is_over() {
+                return Ok(None);
+            }
+            if clock::now() < until {
+                thread::sleep(NAP.min(until.since(clock::now())));
+                continue;
+            }
+            match Self::take(folder, NAP) {
+                Err(DepositorError::Lock(LockError::Held { .. })) => {}
+                other => return other.map(Some),
+            }
+        }
+    }
+
+    /// A pause that is worth letting go of the vault: opening it again must not take more than a small part of it.
+    fn patience(&self) -> Duration {
+        PAUSE_MIN.max(self.opening * 20)
+    }
+}
+
+/// What was done since the last rest.
+#[derive(Default)]
+struct Part {
+    read: u64,
+    worked: Duration,
+}
+
+impl Part {
+    /// How long to rest by now.
+    fn pause(&mut self, pace: &Pace, read: u64, worked: Duration) -> Duration {
+        self.read += read;
+        self.worked += worked;
+        pace.pause(self.read, self.worked)
+    }
+}
+
+/// The scrubs that are remembered, in their file.
+struct Book {
+    path: PathBuf,
+    /// All but the one that is under way.
+    ended: Vec<ScrubRecord>,
+    kept: Option<Instant>,
+    /// Why it could not be kept, the last time.
+    failed: Option<String>,
+}
+
+impl Book {
+    fn open(folder: &Path) -> Self {
+        Self { path: folder.join(FILE), ended: scrubs(folder), kept: None, failed: None }
+    }
+
+    /// The scrub to go on with, or a new one.
+    fn take_up(&mut self, anew: bool) -> Scrub {
+        let open = self.ended.pop_if(|last| last.end == ScrubEnd::Open);
+        match open {
+            Some(record) if anew => self.ended.push(ScrubRecord { end: ScrubEnd::Dropped, ..record }),
+            Some(record) => return Scrub::resume(&record).unwrap_or_else(|| Scrub::begin(clock::wall_now())),
+            None => {}
+        }
+        Scrub::begin(clock::wall_now())
+    }
+
+    /// Keeps where the scrub is, `now` or when it is time for it. That this fails is no reason not to scrub.
+    fn keep(&mut self, scrub: &Scrub, now: bool) {
+        if !now && self.kept.is_some_and(|kept| clock::now().since(kept) < KEEP_EVERY) {
+            return;
+        }
+        let oldest = (self.ended.len() + 1).saturating_sub(SCRUBS_KEPT_MAX);
+        let mut all = self.ended[oldest..].to_vec();
+        all.push(scrub.record().clone());
+        let written = atomic::write(&self.path, &encode_scrubs(&all), IfThere::Replace);
+        self.failed = written.err().map(|e| format!("{}: {e}", self.path.display()));
+        self.kept = Some(clock::now());
+    }
+}
+
+const FILE: &str = "scrubs";
+const COMMAND: &str = "lavatube vault scrub";
+/// How often the place is kept.
+const KEEP_EVERY: Duration = Duration::from_secs(2);
+/// Shorter rests are added up.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
+/// How long a sleep is until the next look whether it is to end.
+const NAP: Duration = Duration::from_millis(200);

@@ -1,0 +1,244 @@
+//! Scrubbing: every byte of every object is read, one object after the other, and what is damaged on drives that are there is
+//! written anew.
+//!
+//! A chore that goes on for days is done in steps, one object each, in the order of ids; where it is and what it found is a
+//! [`ScrubRecord`] that whoever drives it keeps, so that a killed one goes on there. Shards on drives that are away are left to
+//! `mend`: a drive that is only unplugged must not cause everything to be written again. It must not know the clock (times are
+//! handed in), files, or why one rests. Step 18 of the walk.
+
+use std::time::Duration;
+
+use lavatube_base::ObjectId;
+use lavatube_base::limits::SCRUB_LOST_LISTED_MAX;
+use lavatube_base::time::WallTime;
+use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
+
+use crate::{Depth, Health, MendError, ObjectEntry, ObjectKind, ShardHealth, ShardState, Vault};
+
+/// A scrub that is under way.
+#[derive(Debug, Clone)]
+pub struct Scrub {
+    record: ScrubRecord,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// It looked at an object.
+    Looked(Box<Looked>),
+    /// There is no further object: the scrub is at its end.
+    Over,
+}
+
+/// An object that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// The object.
+    pub id: ObjectId,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its bytes.
+    pub len: u64,
+    /// Bytes that were read from drives.
+    pub read: u64,
+    /// Shards on drives that are there that were not as they should be.
+    pub found: Vec<ShardHealth>,
+    /// Shards on drives that are away, or that are on none.
+    pub away: Vec<ShardHealth>,
+    /// Those of `found` that were written anew, and are right when they are read again.
+    pub mended: Vec<ShardHealth>,
+    /// Those of `found` that are still not as they should be.
+    pub left: Vec<ShardHealth>,
+    /// Whether all its bytes can be read now.
+    pub restorable: bool,
+    /// Bytes of it are lost, and no drive that is away brings them back.
+    pub lost: bool,
+    /// Why nothing was mended, where something was to be.
+    pub refused: Option<MendError>,
+}
+
+/// How fast to go: the stricter of both counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Bytes to read from drives in a second at most; `None` for as many as there are.
+    pub bytes_s: Option<u64>,
+    /// The share of time to rest, 0 to less than 1.
+    pub rest: f64,
+}
+
+impl Pace {
+    /// How long to rest after `worked`, in which `read` bytes were read.
+    pub fn pause(&self, read: u64, worked: Duration) -> Duration {
+        let rest = worked.mul_f64((self.rest / (1.0 - self.rest)).clamp(0.0, REST_MAX));
+        let Some(bytes_s) = self.bytes_s else { return rest };
+        let seconds = read as f64 / bytes_s.max(1) as f64;
+        rest.max(Duration::from_secs_f64(seconds.min(PAUSE_S_MAX)).saturating_sub(worked))
+    }
+}
+
+impl Scrub {
+    /// A new one.
+    pub fn begin(now: WallTime) -> Self {
+        Self { record: ScrubRecord::begin(now) }
+    }
+
+    /// One that was broken off, if `record` is of such a one.
+    pub fn resume(record: &ScrubRecord) -> Option<Self> {
+        (record.end == ScrubEnd::Open).then(|| Self { record: record.clone() })
+    }
+
+    /// Where it is and what it found so far: to be kept.
+    pub fn record(&self) -> &ScrubRecord {
+        &self.record
+    }
+
+    /// Objects that it has not looked at yet, and their bytes.
+    pub fn ahead(&self, vault: &Vault) -> (u64, u64) {
+        vault.objects_after(self.record.upto).fold((0, 0), |(n, bytes), o| (n + 1, bytes + o.len))
+    }
+
+    /// Looks at the next object and mends what is damaged of it.
+    pub fn handle_step(&mut self, vault: &mut Vault, now: WallTime) -> Step {
+        self.record.until = now;
+        let next = vault.objects_after(self.record.upto).next();
+        let Some(object) = next else {
+            self.record.end = ScrubEnd::Whole;
+            return Step::Over;
+        };
+        let looked = vault.scrub(object);
+        self.count(&looked, vault);
+        Step::Looked(Box::new(looked))
+    }
+
+    /// So long was worked for it.
+    pub fn handle_worked(&mut self, worked: Duration) {
+        self.record.worked_ms += u64::try_from(worked.as_millis()).unwrap_or(0);
+    }
+
+    fn count(&mut self, looked: &Looked, vault: &Vault) {
+        let record = &mut self.record;
+        record.upto = looked.id;
+        record.objects += 1;
+        record.bytes += looked.len;
+        record.read += looked.read;
+        record.unsound += u64::from(!looked.found.is_empty());
+        record.degraded += u64::from(!looked.away.is_empty());
+        record.mended += looked.mended.len() as u64;
+        record.left += looked.left.len() as u64;
+        record.lost += u64::from(looked.lost);
+        if looked.lost && record.lost_ids.len() < SCRUB_LOST_LISTED_MAX {
+            record.lost_ids.push(looked.id);
+        }
+        for shard in &looked.found {
+            let Some(slot) = shard.slot.and_then(|slot| vault.slots.get(slot)) else { continue };
+            let drive = slot.card.drive;
+            let at = record.drives.iter().position(|found| found.drive == drive).unwrap_or(record.drives.len());
+            if at == record.drives.len() {
+                record.drives.push(ScrubDrive { drive, damaged: 0, missing: 0 });
+            }
+            let found = &mut record.drives[at];
+            match shard.state {
+                ShardState::Missing => found.missing += 1,
+                _ => found.damaged += 1,
+            }
+        }
+    }
+}
+
+impl Vault {
+    /// Objects behind `id`, in the order of their ids.
+    fn objects_after(&self, id: ObjectId) -> impl Iterator<Item = ObjectEntry> + '_ {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let behind = self.index.objects.range((Excluded(id), Unbounded));
+        behind.map(|(id, e)| ObjectEntry { id: *id, kind: e.kind, len: e.geometry.object_len() as u64 })
+    }
+
+    /// Reads every byte of an object and mends what is damaged on drives that are there.
+    fn scrub(&mut self, object: ObjectEntry) -> Looked {
+        let mut looked = Looked::of(object);
+        // Where the journal cannot be written they are looked for again the next time.
+        looked.refused = self.adopt_strays(object.id).err().map(MendError::Store);
+        let health = match self.examine(object.id, Depth::Bytes) {
+            Ok(health) => health,
+            Err(e) => {
+                looked.refused = Some(e.into());
+                return looked;
+            }
+        };
+        (looked.read, looked.restorable) = (self.bytes_read(object.id, &health), health.restorable);
+        let bad = health.shards.iter().filter(|s| s.state != ShardState::Good).cloned();
+        (looked.found, looked.away) = bad.partition(|s| self.is_shard_expected(s.slot));
+        looked.lost = is_lost(&health, &looked.away);
+        looked.left = looked.found.clone();
+        let writable: Vec<_> = looked.found.iter().filter(|s| self.is_writable(s)).cloned().collect();
+        if writable.is_empty() || !looked.restorable {
+            return looked;
+        }
+        let written = match self.mend_these(object.id, writable) {
+            Ok(report) => report.mended,
+            Err(e) => {
+                looked.refused = Some(e);
+                return looked;
+            }
+        };
+        // What was written counts when it is read again and is right.
+        let again = self.examine(object.id, Depth::Bytes).map(|health| health.shards).unwrap_or_default();
+        let is_right = |s: &ShardHealth| again.iter().any(|a| a.shard == s.shard && a.state == ShardState::Good);
+        (looked.mended, looked.left) = looked.found.iter().cloned().partition(|s| written.contains(s) && is_right(s));
+        looked
+    }
+
+    fn is_writable(&self, shard: &ShardHealth) -> bool {
+        shard.slot.and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.writer().is_some())
+    }
+
+    /// Bytes of shard files that could be read.
+    fn bytes_read(&self, id: ObjectId, health: &Health) -> u64 {
+        let Some(entry) = self.index.objects.get(&id) else { return 0 };
+        let there = |s: &&ShardHealth| !matches!(s.state, ShardState::NotStored | ShardState::Missing);
+        let file = 2 * entry.geometry.header_len() + entry.geometry.shard_len();
+        (health.shards.iter().filter(there).count() * file) as u64
+    }
+}
+
+impl Looked {
+    /// One of which nothing is known yet.
+    fn of(ObjectEntry { id, kind, len }: ObjectEntry) -> Self {
+        let (found, away, mended, left) = Default::default();
+        Self { id, kind, len, read: 0, found, away, mended, left, restorable: false, lost: false, refused: None }
+    }
+
+    /// Whether every shard is where it should be and right.
+    pub fn is_whole(&self) -> bool {
+        self.found.is_empty() && self.away.is_empty()
+    }
+}
+
+/// Whether bytes are lost that no drive which is away can bring back.
+fn is_lost(health: &Health, away: &[ShardHealth]) -> bool {
+    let good = health.shards.iter().filter(|s| s.state == ShardState::Good).count();
+    let may_come = away.iter().filter(|s| s.slot.is_some()).count();
+    !health.restorable && good + may_come < health.data
+}
+
+/// Rests are at most so many times as long as work,
+const REST_MAX: f64 = 1e4;
+/// and as this many seconds.
+const PAUSE_S_MAX: f64 = 1e7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_of_rate_and_rest_counts() {
+        let second = Duration::from_secs(1);
+        let pause = |bytes_s, rest| Pace { bytes_s, rest }.pause(3_000_000, second);
+        assert_eq!(pause(None, 0.0), Duration::ZERO);
+        assert_eq!(pause(None, 0.5), second);
+        assert_eq!(pause(Some(1_000_000), 0.5), 2 * second, "three seconds' worth was read in one");
+        assert_eq!(pause(Some(1_000_000), 0.9).as_millis(), 9_000);
+        assert_eq!(pause(Some(10_000_000), 0.0), Duration::ZERO);
+        assert!(pause(Some(0), 0.0) > Duration::from_secs(86_400), "nothing is not for ever");
+    }
+}
