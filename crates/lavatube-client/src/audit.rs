@@ -230,7 +230,9 @@ impl<'a> Known<'a> {
                 // What comes first on the heap is asked about last.
                 let mut from = answer.upto;
                 if from == challenge.from {
-                    let rest = part(from, Place::behind(from.manifest).min(challenge.upto), [0; 32]);
+                    // It cannot go on: what it should have gone by next, and the packs that go with it, are passed over.
+                    let next = self.places(&challenge).next().map_or(from.manifest, |(place, _)| place.manifest);
+                    let rest = part(from, Place::behind(next).min(challenge.upto), [0; 32]);
                     report.bad.extend(self.places(&rest).map(|(place, m)| bad(place, m, Fault::Lost)));
                     from = rest.upto;
                 }

@@ -8,15 +8,6 @@ use lavatube_base::time::WallTime;
 use crate::Malformed;
 use crate::wire::Reader;
 
-/// What an audit asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Every byte of every pack that has tags.
-    Whole,
-    /// Some places that chance picked.
-    Spot,
-}
-
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -33,15 +24,13 @@ pub enum Outcome {
 pub struct AuditRecord {
     /// When it ended, by this machine's clock.
     pub time: WallTime,
-    /// What it asked for.
-    pub extent: Extent,
     /// How it ended.
     pub outcome: Outcome,
     /// Manifests that were proved,
     pub manifests: u64,
     /// packs,
     pub packs: u64,
-    /// and their bytes together; of a spot, those that came.
+    /// and their bytes together.
     pub bytes: u64,
     /// Packs without tags, which no proof covers.
     pub untagged: u64,
@@ -56,7 +45,8 @@ pub const AUDIT_RECORD_LEN: usize = 86;
 
 const WHAT: &str = "audit record";
 const MAGIC: &[u8; 8] = b"LVTAUDT\x01";
-const EXTENTS: [Extent; 2] = [Extent::Whole, Extent::Spot];
+/// All audits are of everything that has tags.
+const WHOLE: u8 = 0;
 const OUTCOMES: [Outcome; 3] = [Outcome::Passed, Outcome::Away, Outcome::Failed];
 
 impl AuditRecord {
@@ -65,9 +55,8 @@ impl AuditRecord {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&self.time.s.to_le_bytes());
         out.extend_from_slice(&self.time.ns.to_le_bytes());
-        let code = |at: Option<usize>| at.and_then(|n| u8::try_from(n).ok()).unwrap_or(u8::MAX);
-        out.push(code(EXTENTS.iter().position(|e| *e == self.extent)));
-        out.push(code(OUTCOMES.iter().position(|o| *o == self.outcome)));
+        let outcome = OUTCOMES.iter().zip(0u8..).find(|(o, _)| **o == self.outcome).map_or(0, |(_, n)| n);
+        out.extend([WHOLE, outcome]);
         for n in [self.manifests, self.packs, self.bytes, self.untagged, self.bad, self.answered] {
             out.extend_from_slice(&n.to_le_bytes());
         }
@@ -87,11 +76,13 @@ impl AuditRecord {
         r.ensure(magic == MAGIC, "not an audit record of version 1")?;
         let time = WallTime { s: r.u64()?.cast_signed(), ns: r.u32()? };
         r.ensure(time.ns < 1_000_000_000, "more than a second of nanoseconds")?;
-        let extent = EXTENTS.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown extent"))?;
+        //= FORMAT#F5 kinds of audits that there are not yet
+        let extent = r.u8()?;
+        r.ensure(extent == WHOLE, "an audit of another extent")?;
         let outcome = OUTCOMES.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown outcome"))?;
         let (manifests, packs, bytes) = (r.u64()?, r.u64()?, r.u64()?);
         let (untagged, bad, answered) = (r.u64()?, r.u64()?, r.u64()?);
-        Ok(Self { time, extent, outcome, manifests, packs, bytes, untagged, bad, answered })
+        Ok(Self { time, outcome, manifests, packs, bytes, untagged, bad, answered })
     }
 
     /// All records of a history. What a crash has cut is passed over.
@@ -117,7 +108,6 @@ mod tests {
     fn record(n: u64) -> AuditRecord {
         AuditRecord {
             time: WallTime { s: -5, ns: 999_999_999 },
-            extent: EXTENTS[n as usize % 2],
             outcome: OUTCOMES[n as usize % 3],
             manifests: n,
             packs: 7,

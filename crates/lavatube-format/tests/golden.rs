@@ -12,7 +12,7 @@ use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::audit::{self, Answer, Challenge, Progress};
-use lavatube_format::audit_record::{self, AuditRecord, Outcome};
+use lavatube_format::audit_record::{AuditRecord, Outcome};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::key_file::Secret;
@@ -387,7 +387,6 @@ fn audits_are_as_ever() {
 
     let record = AuditRecord {
         time: WallTime { s: 1_800_000_000, ns: 5 },
-        extent: audit_record::Extent::Whole,
         outcome: Outcome::Away,
         manifests: 1,
         packs: 2,

@@ -4,7 +4,7 @@
 
 use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::audit::Progress;
-use lavatube_format::audit_record::{AUDIT_RECORD_LEN, AuditRecord, Extent, Outcome};
+use lavatube_format::audit_record::{AUDIT_RECORD_LEN, AuditRecord, Outcome};
 
 use crate::depositor::{DepositorError, Places, open_state, state_folder};
 use crate::link_folder;
@@ -37,21 +37,20 @@ pub fn history(places: &Places) -> Result<Vec<AuditRecord>, DepositorError> {
 /// What a history says of how it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
-    /// The last whole audit that was passed: what *still there* rests on.
+    /// The last audit that was passed: what *still there* rests on.
     pub passed: Option<AuditRecord>,
-    /// The last audit, when it was not passed.
+    /// The last audit since then that failed, or could not tell.
     pub failed: Option<AuditRecord>,
 }
 
 impl Standing {
     /// Of this history.
     pub fn of(history: &[AuditRecord]) -> Self {
-        let passed = |r: &&AuditRecord| r.extent == Extent::Whole && r.outcome == Outcome::Passed;
-        Self {
-            passed: history.iter().rev().find(passed).copied(),
-            // A spot that is passed says nothing of what a whole audit missed.
-            failed: history.iter().rev().take_while(|r| !passed(r)).find(|r| r.outcome != Outcome::Passed).copied(),
-        }
+        let begin = history.iter().rposition(|r| r.outcome == Outcome::Passed);
+        let since = &history[begin.map_or(0, |at| at + 1)..];
+        // What was lost is not taken back by an audit that could not tell.
+        let failed = since.iter().rev().find(|r| r.outcome == Outcome::Failed).or(since.last());
+        Self { passed: begin.map(|at| history[at]), failed: failed.copied() }
     }
 }
 
@@ -81,10 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn still_there_rests_on_the_last_whole_audit_and_a_spot_takes_nothing_back() {
-        let record = |s, extent, outcome| AuditRecord {
+    fn still_there_rests_on_the_last_audit_that_was_passed_and_a_later_one_speaks_beside_it() {
+        let record = |s, outcome| AuditRecord {
             time: WallTime { s, ns: 0 },
-            extent,
             outcome,
             manifests: 1,
             packs: 2,
@@ -97,14 +95,17 @@ mod tests {
             let Standing { passed, failed } = Standing::of(history);
             (passed.map(|r| r.time.s), failed.map(|r| r.time.s))
         };
-        let mut history = vec![record(1, Extent::Spot, Outcome::Passed)];
+        let mut history = Vec::new();
         assert_eq!(times(&history), (None, None));
-        history.push(record(2, Extent::Whole, Outcome::Passed));
-        history.push(record(3, Extent::Whole, Outcome::Failed));
-        assert_eq!(times(&history), (Some(2), Some(3)));
-        history.push(record(4, Extent::Spot, Outcome::Passed));
-        assert_eq!(times(&history), (Some(2), Some(3)));
-        history.push(record(5, Extent::Whole, Outcome::Passed));
-        assert_eq!(times(&history), (Some(5), None));
+        for (s, outcome, want) in [
+            (1, Outcome::Away, (None, Some(1))),
+            (2, Outcome::Passed, (Some(2), None)),
+            (3, Outcome::Failed, (Some(2), Some(3))),
+            (4, Outcome::Away, (Some(2), Some(3))),
+            (5, Outcome::Passed, (Some(5), None)),
+        ] {
+            history.push(record(s, outcome));
+            assert_eq!(times(&history), want);
+        }
     }
 }

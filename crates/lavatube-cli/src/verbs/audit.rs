@@ -7,7 +7,7 @@ use lavatube_base::time::WallTime;
 use lavatube_client::audit::{Bad, Fault, Report};
 use lavatube_client::check::{self, Damage};
 use lavatube_client::meter::Meter;
-use lavatube_format::audit_record::{AuditRecord, Extent, Outcome};
+use lavatube_format::audit_record::{AuditRecord, Outcome};
 use lavatube_node::audits::{self, Standing};
 use lavatube_node::clock;
 use lavatube_node::reader::{Session, Side};
@@ -35,9 +35,9 @@ use crate::verbs::check::report;
 /// Exit status: 0 all is proved; 4 something cannot be read while drives are away, or the vault lost tags and an audit cannot
 /// tell; 5 something is lost, or the proof is wrong.
 ///
-/// JSON fields: extent, outcome (passed, away or failed), manifests, packs, bytes, untagged, untagged_bytes, later,
+/// JSON fields: outcome (passed, away or failed), manifests, packs, bytes, untagged, untagged_bytes, later,
 /// answers, sent, received, bad [{manifest, pack, why}], files, lost and unreadable as `check` has them, exit; with --history: audits
-/// [{time, age, extent, outcome, manifests, packs, bytes, untagged, bad, received}], exit.
+/// [{time, age, outcome, manifests, packs, bytes, untagged, bad, received}], exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditArgs {
@@ -105,7 +105,6 @@ fn touched(session: &Session<'_>, report: &Report, screen: &Screen) -> Result<Da
 fn record(report: &Report) -> AuditRecord {
     AuditRecord {
         time: clock::wall_now(),
-        extent: Extent::Whole,
         outcome: match &report.bad[..] {
             [] => Outcome::Passed,
             bad if bad.iter().all(may_be_there) => Outcome::Away,
@@ -210,13 +209,6 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn extent(extent: Extent) -> &'static str {
-    match extent {
-        Extent::Whole => "whole",
-        Extent::Spot => "spot",
-    }
-}
-
 fn answer(report: &Report, record: &AuditRecord, damage: &Damage, end: End) -> Value {
     let id = |id: &ObjectId| id.to_string();
     let bad = report
@@ -225,7 +217,6 @@ fn answer(report: &Report, record: &AuditRecord, damage: &Damage, end: End) -> V
         .map(|bad| json!({ "manifest": id(&bad.manifest), "pack": bad.pack.as_ref().map(id), "why": code(bad.why) }));
     let [files, lost, unreadable] = report::touched_to_json(damage);
     json!({
-        "extent": extent(record.extent),
         "outcome": outcome(record.outcome),
         "manifests": report.manifests,
         "packs": report.packs,
@@ -271,7 +262,7 @@ fn in_words(audit: &AuditRecord, screen: &Screen) -> String {
         0 => String::new(),
         n => format!("; {} without tags not covered", things(n, "pack", "packs")),
     };
-    format!("{}, {covers}, proved with {}: {found}{beside}", extent(audit.extent), units::bytes(audit.answered))
+    format!("{covers}, proved with {}: {found}{beside}", units::bytes(audit.answered))
 }
 
 /// What `status` and `backup` say of it: that all is *still there*, since when, or that it is not.
@@ -307,7 +298,6 @@ pub fn to_json(audit: &AuditRecord, now: WallTime) -> Value {
     json!({
         "time": date::rfc3339(audit.time),
         "age": now.s.saturating_sub(audit.time.s),
-        "extent": extent(audit.extent),
         "outcome": outcome(audit.outcome),
         "manifests": audit.manifests,
         "packs": audit.packs,

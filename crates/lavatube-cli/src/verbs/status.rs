@@ -38,7 +38,7 @@ use crate::{date, units};
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state,
 /// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and read
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, still_there and not_proved
-/// {time, age, extent, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
+/// {time, age, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `read` the
 /// last that read data, `still_there` the last audit of everything that was passed, `not_proved` one since that was not, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
 /// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, read,
