@@ -115,3 +115,67 @@ impl Log<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lavatube_seal::{DepositKeys, Root, Secret};
+
+    use super::*;
+    use crate::memory::MemoryState;
+    use crate::spool::{Spool, SpoolError, SpoolKind};
+
+    /// Keeps what is put, with its kind.
+    #[derive(Default)]
+    struct Shelf(Vec<(SpoolKind, ObjectId, Vec<u8>)>);
+
+    impl Spool for Shelf {
+        fn put(&mut self, kind: SpoolKind, object: Verified<'_>) -> Result<(), SpoolError> {
+            self.0.push((kind, object.id(), object.bytes().to_vec()));
+            Ok(())
+        }
+        fn sync(&mut self) -> Result<(), SpoolError> {
+            Ok(())
+        }
+        fn list(&self) -> Result<Vec<(SpoolKind, ObjectId)>, SpoolError> {
+            Ok(self.0.iter().map(|(kind, id, _)| (*kind, *id)).collect())
+        }
+        fn get(&self, _: SpoolKind, id: ObjectId) -> Result<Vec<u8>, SpoolError> {
+            let found = self.0.iter().find(|(_, known, _)| *known == id);
+            found.map(|(.., bytes)| bytes.clone()).ok_or(SpoolError::Io("none".into()))
+        }
+        fn remove(&mut self, _: SpoolKind, _: ObjectId) -> Result<(), SpoolError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn tags_of_all_packs_are_delivered_in_their_order_or_none_are() {
+        let root = Root::new(Secret::new([7; 32]));
+        let deposit = DepositKeys::new(&root, "default", "rover", Secret::new([1; 32]), Secret::new([2; 32])).unwrap();
+        let (keys, state) = (deposit.audit_keys(), MemoryState::default());
+        let packs = [vec![1; 4096], vec![2; 65_536], vec![3; 20_000]];
+        let ids = packs.each_ref().map(|pack| Verified::hash(pack).id());
+        let delivered = |ids: &[ObjectId]| {
+            let mut shelf = Shelf::default();
+            let out = deliver(&state, ids, &mut Courier::new(None, &mut shelf, &state)).unwrap();
+            assert!(out.iter().eq(shelf.0.iter().map(|(_, id, _)| id)));
+            shelf.0
+        };
+        assert!(delivered(&ids).is_empty(), "an older version began the session");
+        packs.iter().for_each(|pack| note(&state, &keys, Verified::hash(pack)).unwrap());
+        let all = delivered(&ids);
+        let want: Vec<u8> = packs.iter().zip(ids).flat_map(|(pack, id)| keys.tags(id, pack)).collect();
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].0, tags::decode(&all[0].2)), (SpoolKind::Tags, Ok(&want[..])));
+        assert_eq!(want.len(), (1 + 4 + 2) * TAG_LEN);
+        // A pack that was delivered and not noted in the session is passed over; one that nobody noted costs all of them.
+        let some = delivered(&[ids[0], ids[2]]);
+        assert_eq!(tags::decode(&some[0].2).unwrap(), [&want[..16], &want[80..]].concat());
+        assert!(delivered(&[ids[0], ObjectId([9; 32])]).is_empty() && delivered(&[ids[2], ids[0]]).is_empty());
+        // What is torn is as good as not noted.
+        let whole = crate::state::read_all(&state, OPEN_TAGS, 1 << 20).unwrap().unwrap();
+        forget(&state).unwrap();
+        state.append(OPEN_TAGS, &whole[..whole.len() - 1]).unwrap();
+        assert!(delivered(&ids).is_empty() && !delivered(&ids[..2]).is_empty());
+    }
+}
