@@ -83,7 +83,7 @@ def rate(size, work):
 
 def ours():
     """(k, m, KiB) -> GB/s of encoding and of rebuilding m data shards."""
-    text = subprocess.run(example("lavatube-codes", "speed"), stdout=subprocess.PIPE, text=True, check=True).stdout
+    text = subprocess.run(example("lavatube-codes", "codes_speed"), stdout=subprocess.PIPE, text=True, check=True).stdout
     found = {}
     for line in text.splitlines():
         words = line.split()

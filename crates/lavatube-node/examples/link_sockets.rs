@@ -1,6 +1,6 @@
 //! How fast the link is over real sockets of this machine, and what a bit costs: driver, engine, symbol files, all but the vault.
 //!
-//! Why: `speed` of `lavatube-link` has no sockets, no files, no threads. Two drivers in this process, and between them a relay that loses a
+//! Why: `link_speed` of `lavatube-link` has no sockets, no files, no threads. Two drivers in this process, and between them a relay that loses a
 //! share of the datagrams; the CPU time of each end is that of its threads. Run with
 //! `cargo run --release -p lavatube-node --example link_sockets -- FOLDER [MIB [MBIT/S [BLOCK MIB]]]`; the folder should be on a disk of the sort that
 //! symbols will lie on.

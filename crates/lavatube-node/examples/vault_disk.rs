@@ -1,6 +1,6 @@
 //! How fast a vault takes in, scrubs and mends on real drives, against the disk's own sequential writes and reads in the same run.
 //!
-//! Why: the vault's own `speed` is on drives in memory. All drives here are folders of one disk, so that the limit is one file
+//! Why: the vault's own `vault_speed` is on drives in memory. All drives here are folders of one disk, so that the limit is one file
 //! written or read from end to end, of as many bytes as the vault writes or reads. Caches of the kernel are emptied before reading, which
 //! needs root; else it says that they were not. Run with `cargo run --release -p lavatube-node --example vault_disk -- FOLDER [MIB [K M]]`.
 
@@ -8,11 +8,16 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
+use lavatube_base::Verified;
 use lavatube_base::sign::PairSigner;
-use lavatube_base::{ObjectId, Verified};
+use lavatube_client::meter::Meter;
 use lavatube_node::embedded::{self, DriveSpec, EmbeddedVault};
+use lavatube_node::repairing::repair;
+use lavatube_node::scrubbing::{ScrubRun, scrub};
+use lavatube_vault::scrub::Pace;
 use lavatube_vault::{Depth, ObjectKind};
 
 const PACK_LEN: usize = 16 << 20;
@@ -68,25 +73,26 @@ fn round(work: &Path, packs: &[Vec<u8>], k: u8, m: u8) -> Outcome<()> {
     let written = write_plain(&work.join("plain"), packs, stored)?;
     say("ingest", stored, took, written);
 
-    let ids: Vec<ObjectId> = packs.iter().map(|pack| Verified::hash(pack).id()).collect();
     empty_caches();
+    drop(vault);
+    let stop = AtomicBool::new(false);
+    let run =
+        ScrubRun { pace: Pace { bytes_s: None, rest: 0.0 }, time: None, anew: true, wait: Duration::ZERO, stop: &stop };
     let start = Instant::now();
-    let whole = ids.iter().all(|id| vault.read().examine(*id, Depth::Bytes).is_ok_and(|health| health.is_whole()));
+    let scrubbed = scrub(work, &run, &Meter::default(), &mut |_| {})?;
     let took = start.elapsed().as_secs_f64();
-    assert!(whole, "what was just stored is whole");
+    let looked = (scrubbed.record.objects, scrubbed.record.unsound);
+    assert_eq!(looked, (packs.len() as u64, 0), "what was just stored is whole");
     empty_caches();
     say("scrub", stored, took, read_plain(&work.join("plain"))?);
 
-    drop(vault);
     fs::remove_dir_all(work.join("d0/shards"))?;
     let vault = EmbeddedVault::open(work, true)?;
     empty_caches();
     let (start, before) = (Instant::now(), read_by_us()?);
-    let mut mended = 0;
-    for id in &ids {
-        mended += vault.write().mend(*id)?.mended.len();
-    }
+    let repaired = repair(work, &vault, Depth::Headers, &Meter::default(), &|| true)?;
     let (took, read) = (start.elapsed().as_secs_f64(), read_by_us()? - before);
+    let mended: usize = repaired.mended.iter().map(|(_, report)| report.mended.len()).sum();
     let shard = PACK_LEN.div_ceil(usize::from(k)) as f64;
     println!(
         "{:>8} {mended} shards in {took:.2} s; {:.2} shards read for each ({k} are needed)",

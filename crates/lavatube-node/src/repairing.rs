@@ -50,13 +50,11 @@ pub fn repair(
             out.ahead = (objects.len() - at) as u64;
             break;
         }
-        let is_whole = || inner.examine(object.id, depth).is_ok_and(|health| health.is_whole());
-        if depth == Depth::Bytes || !is_whole() {
-            match inner.mend(object.id) {
-                Ok(report) if report == MendReport::default() => {}
-                Ok(report) => out.mended.push((object.id, report)),
-                Err(e) => out.beyond.push((object.id, e)),
-            }
+        let report = if depth == Depth::Bytes { inner.mend(object.id) } else { inner.refill(object.id) };
+        match report {
+            Ok(report) if report == MendReport::default() => {}
+            Ok(report) => out.mended.push((object.id, report)),
+            Err(e) => out.beyond.push((object.id, e)),
         }
         meter.files.add(1);
         meter.bytes.add(object.len);

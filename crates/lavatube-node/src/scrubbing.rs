@@ -4,8 +4,10 @@
 //! read comes from the drives and not from memory. Step 18 of the walk. It must not know what damage is.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use lavatube_base::limits::SCRUBS_KEPT_MAX;
 use lavatube_base::{DriveId, Instant};
 use lavatube_client::meter::Meter;
 use lavatube_format::scrub_record::{ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
-use lavatube_vault::scrub::{Looked, Pace, Scrub, Step};
+use lavatube_vault::scrub::{Looked, Pace, Scrub};
+use lavatube_vault::{Depth, Health, ObjectEntry, ReadError, Vault};
 
 use crate::atomic::{self, IfThere};
 use crate::clock;
@@ -83,20 +86,31 @@ pub fn scrub(
     meter.bytes_total.set(bytes);
     let labels = hold.vault.read().status().drives.into_iter().map(|d| (d.drive, d.label)).collect();
     let mut part = Part::default();
+    // Who is to go slowly does so in small steps.
+    let is_paced = run.pace.bytes_s.is_some() || run.pace.rest > 0.0;
+    let most = if is_paced { 1 } else { AT_ONCE };
     while !is_over() {
         let from = clock::now();
-        let step = scrub.handle_step(&mut hold.vault.write(), clock::wall_now());
+        let next = scrub.next(&hold.vault.read(), most, clock::wall_now());
+        if next.is_empty() {
+            break;
+        }
+        let (mut read, mut found) = (0, false);
+        let healths = examine(&hold.vault.read(), &next);
+        for (object, health) in next.iter().zip(healths) {
+            let looked = scrub.handle_examined(&mut hold.vault.write(), *object, health, clock::wall_now());
+            meter.files.add(1);
+            meter.bytes.add(looked.len);
+            if !looked.is_whole() {
+                each(&looked);
+            }
+            (read, found) = (read + looked.read, found || !looked.found.is_empty());
+        }
         let worked = clock::now().since(from);
         scrub.handle_worked(worked);
-        let Step::Looked(looked) = step else { break };
-        meter.files.add(1);
-        meter.bytes.add(looked.len);
-        if !looked.is_whole() {
-            each(&looked);
-        }
         // What was found must not be forgotten by a kill; the place may be, for a moment.
-        book.keep(&scrub, !looked.found.is_empty());
-        let pause = part.pause(&run.pace, looked.read, worked);
+        book.keep(&scrub, found);
+        let pause = part.pause(&run.pace, read, worked);
         if pause >= hold.patience() {
             book.keep(&scrub, true);
             part = Part::default();
@@ -118,6 +132,25 @@ pub fn scrub(
         labels,
         not_kept: book.failed,
     })
+}
+
+/// Examines objects side by side: while one waits for its drives, another is hashed.
+fn examine(vault: &Vault, objects: &[ObjectEntry]) -> Vec<Result<Health, ReadError>> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(objects.len());
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(object) = objects.get(at)
+        {
+            let health = vault.examine(object.id, Depth::Bytes);
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, health);
+        }
+    };
+    thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
 /// The vault, locked.
@@ -219,6 +252,8 @@ impl Book {
 
 const FILE: &str = "scrubs";
 const COMMAND: &str = "lavatube vault scrub";
+/// Objects that are examined side by side.
+const AT_ONCE: usize = 8;
 /// How often the place is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// Shorter rests are added up.

@@ -156,7 +156,9 @@ impl<'v> Gather<'v> {
             return self.accept(shard, first_header);
         }
         let last = read(g.header_len() + g.shard_len()).unwrap_or_default();
-        let last_header = ShardHeader::decode(&last).ok();
+        // Behind something else it is not found by whoever knows no more than the length of the file.
+        let is_last = drive.len(&name).is_ok_and(|len| len == Some((2 * g.header_len() + g.shard_len()) as u64));
+        let last_header = ShardHeader::decode(&last).ok().filter(|_| is_last);
         let damaged = usize::from(first_header.is_none()) + usize::from(last_header.is_none());
         let header = first_header.or(last_header).or_else(|| ShardHeader::decode_copies(&first, &last));
         if header.is_none() {

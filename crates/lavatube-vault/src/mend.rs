@@ -42,25 +42,43 @@ impl Vault {
         self.mend_these(id, health.shards)
     }
 
-    /// Notes where shards lie that the journal says were not stored, and that were found.
-    pub(crate) fn adopt_strays(&mut self, id: ObjectId) -> Result<(), StoreError> {
+    /// As [`Vault::mend`], for shards that are gone or whose headers tell that something is wrong: reads as many good shards as
+    /// it takes to know the object, and no more. Of the damage inside of the others only what is met on the way is mended.
+    ///
+    /// # Errors
+    /// [`MendError`]; then no file was replaced.
+    pub fn refill(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
+        self.adopt_strays(id)?;
+        let health = self.examine(id, Depth::Headers)?;
+        self.mend_these(id, health.shards)
+    }
+
+    /// Notes where shards lie that the journal says were not stored, and that were found. Whether there are such.
+    pub(crate) fn adopt_strays(&mut self, id: ObjectId) -> Result<bool, StoreError> {
         let found = self.index.objects.get(&id).map(|entry| (self.unplaced(id, entry), entry.kind, entry.generation));
         if let Some((places, kind, generation)) = found.filter(|(places, ..)| !places.is_empty()) {
             let moved = |(index, slot)| Record::Moved { kind, object: id, generation, index, slot };
             self.settle_journal()?;
             self.append(places.into_iter().map(moved).collect())?;
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Writes those of an object's `shards` anew that are not good.
-    pub(crate) fn mend_these(&mut self, id: ObjectId, shards: Vec<ShardHealth>) -> Result<MendReport, MendError> {
+    pub(crate) fn mend_these(&mut self, id: ObjectId, mut shards: Vec<ShardHealth>) -> Result<MendReport, MendError> {
         if shards.iter().all(|s| s.state == ShardState::Good) {
             return Ok(MendReport::default());
         }
         let len = self.find(id).map_or(0, |o| o.len);
         let mut object = Vec::new();
-        self.read(id, 0..len, &mut object)?;
+        let met = self.read(id, 0..len, &mut object)?.damage;
+        // What was thought to be good and reading has shown not to be.
+        for damaged in met {
+            if let Some(known) = shards.iter_mut().find(|s| s.shard == damaged.shard && s.state == ShardState::Good) {
+                *known = damaged;
+            }
+        }
         self.rewrite(id, &object, shards)
     }
 

@@ -13,7 +13,7 @@ use lavatube_base::limits::SCRUB_LOST_LISTED_MAX;
 use lavatube_base::time::WallTime;
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
 
-use crate::{Depth, Health, MendError, ObjectEntry, ObjectKind, ShardHealth, ShardState, Vault};
+use crate::{Depth, Health, MendError, ObjectEntry, ObjectKind, ReadError, ShardHealth, ShardState, Vault};
 
 /// A scrub that is under way.
 #[derive(Debug, Clone)]
@@ -97,17 +97,35 @@ impl Scrub {
         vault.objects_after(self.record.upto).fold((0, 0), |(n, bytes), o| (n + 1, bytes + o.len))
     }
 
+    /// The next objects to look at, `most` of them: none at its end. They may be examined side by side, and are then handed in with
+    /// [`Scrub::handle_examined`], in this order.
+    pub fn next(&mut self, vault: &Vault, most: usize, now: WallTime) -> Vec<ObjectEntry> {
+        let next: Vec<_> = vault.objects_after(self.record.upto).take(most).collect();
+        if next.is_empty() {
+            (self.record.until, self.record.end) = (now, ScrubEnd::Whole);
+        }
+        next
+    }
+
+    /// An object was examined, every byte of it: what is damaged of it is mended.
+    pub fn handle_examined(
+        &mut self,
+        vault: &mut Vault,
+        object: ObjectEntry,
+        health: Result<Health, ReadError>,
+        now: WallTime,
+    ) -> Looked {
+        self.record.until = now;
+        let looked = vault.scrub(object, health);
+        self.count(&looked, vault);
+        looked
+    }
+
     /// Looks at the next object and mends what is damaged of it.
     pub fn handle_step(&mut self, vault: &mut Vault, now: WallTime) -> Step {
-        self.record.until = now;
-        let next = vault.objects_after(self.record.upto).next();
-        let Some(object) = next else {
-            self.record.end = ScrubEnd::Whole;
-            return Step::Over;
-        };
-        let looked = vault.scrub(object);
-        self.count(&looked, vault);
-        Step::Looked(Box::new(looked))
+        let Some(object) = self.next(vault, 1, now).pop() else { return Step::Over };
+        let health = vault.examine(object.id, Depth::Bytes);
+        Step::Looked(Box::new(self.handle_examined(vault, object, health, now)))
     }
 
     /// So long was worked for it.
@@ -153,12 +171,16 @@ impl Vault {
         behind.map(|(id, e)| ObjectEntry { id: *id, kind: e.kind, len: e.geometry.object_len() as u64 })
     }
 
-    /// Reads every byte of an object and mends what is damaged on drives that are there.
-    fn scrub(&mut self, object: ObjectEntry) -> Looked {
+    /// Mends what is damaged of an object on drives that are there; `health` is what reading every byte of it has shown.
+    fn scrub(&mut self, object: ObjectEntry, mut health: Result<Health, ReadError>) -> Looked {
         let mut looked = Looked::of(object);
-        // Where the journal cannot be written they are looked for again the next time.
-        looked.refused = self.adopt_strays(object.id).err().map(MendError::Store);
-        let health = match self.examine(object.id, Depth::Bytes) {
+        match self.adopt_strays(object.id) {
+            Ok(true) => health = self.examine(object.id, Depth::Bytes),
+            Ok(false) => {}
+            // Where the journal cannot be written they are looked for again the next time.
+            Err(e) => looked.refused = Some(MendError::Store(e)),
+        }
+        let health = match health {
             Ok(health) => health,
             Err(e) => {
                 looked.refused = Some(e.into());

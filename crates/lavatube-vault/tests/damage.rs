@@ -553,3 +553,62 @@ fn a_shard_that_a_journal_forgot_because_its_drive_was_away_is_found_again() {
         assert_eq!(world::read(&vault, &object), Ok(()), "without drive {gone}");
     }
 }
+
+#[test]
+fn what_is_known_to_be_missing_is_filled_up_from_as_many_shards_as_it_takes() {
+    let mut world = World::new(6);
+    let mut vault = world.create(4, 2);
+    let objects: Vec<Vec<u8>> = [1 << 20, 300_001].iter().map(|n| world.chance.bytes(*n)).collect();
+    for object in &objects {
+        store(&mut vault, object);
+    }
+    let images = world.images();
+    for (gone, is_hurt) in (0..6).flat_map(|gone| [(gone, false), (gone, true)]) {
+        world.restore(&images);
+        world.drives[gone].with(|f| f.retain(|name, _| !name.starts_with("shards/")));
+        // And a block of another shard is wrong: if that is met, it is mended too; if not, it is no obstacle.
+        let hurt = (gone + 1) % 6;
+        let name = world.drives[hurt].shard_files().remove(0);
+        if is_hurt {
+            world.drives[hurt].with(|f| {
+                let file = f.get_mut(&name).unwrap();
+                let at = file.len() / 2;
+                flip(file, at);
+            });
+        }
+        let (mut vault, _) = world.open();
+        for object in &objects {
+            let id = Verified::hash(object).id();
+            world.drives.iter().for_each(|drive| drive.state.lock().unwrap().read = 0);
+            let report = vault.refill(id).unwrap();
+            assert!(report.mended.iter().any(|s| s.state == ShardState::Missing) && report.left.is_empty());
+            let read: usize = world.drives.iter().map(|drive| drive.state.lock().unwrap().read).sum();
+            let headers = 5 * 2 * (176 + 16 * object.len().div_ceil(4).div_ceil(16 << 10));
+            let shards = if is_hurt { 9 } else { 4 };
+            assert!(read <= shards * (object.len().div_ceil(4) + 64) + 2 * headers, "{read} of {}", object.len());
+            vault.mend(id).unwrap();
+            assert!(vault.examine(id, Depth::Bytes).unwrap().is_whole());
+        }
+        assert_eq!(world.images(), images);
+    }
+}
+
+#[test]
+fn what_lies_behind_the_end_of_a_shard_is_damage_and_is_mended() {
+    let mut world = World::new(6);
+    let mut vault = world.create(4, 2);
+    let object = world.chance.bytes(50_001);
+    store(&mut vault, &object);
+    let images = world.images();
+    let name = world.drives[2].shard_files().remove(0);
+    world.drives[2].with(|f| f.get_mut(&name).unwrap().extend([0; 700]));
+    let (mut vault, _) = world.open();
+    let id = Verified::hash(&object).id();
+    assert_eq!(read(&vault, &object), Ok(()));
+    let health = vault.examine(id, Depth::Headers).unwrap();
+    let states: Vec<_> =
+        health.shards.iter().filter(|s| s.state != ShardState::Good).map(|s| s.state.clone()).collect();
+    assert_eq!(states, [ShardState::Damaged { header_copies: 1, blocks: Vec::new() }]);
+    assert_eq!(vault.mend(id).unwrap().mended.len(), 1);
+    assert_eq!(world.images(), images);
+}

@@ -69,6 +69,8 @@ pub struct State {
     /// Takes everything and keeps nothing: for measuring what the vault itself costs.
     pub discard: bool,
     pub fail_sync: bool,
+    /// Bytes that were read.
+    pub read: usize,
 }
 
 /// A drive in memory; clones are the same drive.
@@ -206,7 +208,7 @@ impl Drive for MemoryDrive {
     }
 
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         if state.dead {
             return Err(DriveError::Io("input/output error".into()));
         }
@@ -214,6 +216,7 @@ impl Drive for MemoryDrive {
         let from = (offset as usize).min(file.len());
         let n = buf.len().min(file.len() - from);
         buf[..n].copy_from_slice(&file[from..from + n]);
+        state.read += n;
         Ok(n)
     }
 

@@ -1,6 +1,6 @@
 //! How fast packs are sealed and opened, chunk ids computed and passphrases stretched, on one thread of this machine.
 //!
-//! `cargo run --release -p lavatube-seal --example speed`. The figures of `docs/BENCHMARKS.md` come from here.
+//! `cargo run --release -p lavatube-seal --example seal_speed`. The figures of `docs/BENCHMARKS.md` come from here.
 
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! How fast one core drives both ends of a link at once: encoding, tags, checking, the symbol store, decoding.
 //!
 //! Why: the engine must not be what limits a link. No sockets: datagrams go from one machine's buffer into the other. Run with
-//! `cargo run --release -p lavatube-link --example speed`.
+//! `cargo run --release -p lavatube-link --example link_speed`.
 
 #![expect(
     clippy::disallowed_methods,

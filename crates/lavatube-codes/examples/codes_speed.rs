@@ -1,7 +1,7 @@
 //! Prints how fast this machine encodes and rebuilds, in GB of data (`k` shards) a second.
 //!
 //! Why: the figures in `docs/BENCHMARKS.md` need something to come from. What it must not know:
-//! anything but the crate's public face. Run with `cargo run --release --example speed`.
+//! anything but the crate's public face. Run with `cargo run --release -p lavatube-codes --example codes_speed`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! How fast a vault stores, reads and examines 16 MiB packs on drives in memory: `cargo run --release --example speed`.
+//! How fast a vault stores, reads and examines 16 MiB packs on drives in memory: `cargo run --release -p lavatube-vault --example vault_speed`.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on shall stop")]
 
