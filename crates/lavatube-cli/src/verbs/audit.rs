@@ -265,8 +265,9 @@ fn in_words(audit: &AuditRecord, screen: &Screen) -> String {
     format!("{covers}, proved with {}: {found}{beside}", units::bytes(audit.answered))
 }
 
-/// What `status` and `backup` say of it: that all is *still there*, since when, or that it is not.
-pub fn standing(standing: &Standing, now: WallTime, screen: &Screen) -> Vec<String> {
+/// What `status` says of it: that all is *still there*, and since when that was proved. Not so when an audit since then, or a
+/// check, found something lost (`doubt`).
+pub fn standing(standing: &Standing, doubt: bool, now: WallTime, screen: &Screen) -> Vec<String> {
     let ago = |audit: &AuditRecord| units::ago(now.s.saturating_sub(audit.time.s));
     let mut lines = Vec::new();
     if let Some(failed) = &standing.failed {
@@ -276,21 +277,23 @@ pub fn standing(standing: &Standing, now: WallTime, screen: &Screen) -> Vec<Stri
         };
         lines.push(format!("  {head} {}: {}", ago(failed), in_words(failed, screen)));
     }
+    let is_doubted = doubt || standing.failed.is_some();
     lines.push(match &standing.passed {
-        Some(passed) => format!("  still there {}: {}", ago(passed), in_words(passed, screen)),
-        None => "  still there never proved to this machine: `lavatube audit` asks for it".into(),
+        Some(passed) => {
+            let head = if is_doubted { "was there  " } else { "still there" };
+            format!("  {head} {}: {}", ago(passed), in_words(passed, screen))
+        }
+        None => "  proved      never to this machine: `lavatube audit` asks for it".into(),
     });
     lines
 }
 
-/// What a backup says of it at its end, where an audit was ever passed.
+/// What a backup says of it at its end, where nothing since then speaks against it.
 pub fn proved(standing: &Standing, now: WallTime, screen: &Screen) -> Option<String> {
-    let passed = standing.passed?;
-    let ago = |audit: &AuditRecord| units::ago(now.s.saturating_sub(audit.time.s));
-    let doubt = standing.failed.map(|failed| format!("; not all of it {}: `lavatube audit` says more", ago(&failed)));
+    let passed = standing.passed.filter(|_| standing.failed.is_none())?;
+    let ago = units::ago(now.s.saturating_sub(passed.time.s));
     let (bytes, packs) = (units::bytes(passed.bytes), things(passed.packs, "pack", "packs"));
-    let head = screen.ink(if doubt.is_none() { Ink::Green } else { Ink::Yellow }, "still there");
-    Some(format!("{head}: {bytes} in {packs}, as the vault proved {}{}", ago(&passed), doubt.unwrap_or_default()))
+    Some(format!("{}: {bytes} in {packs}, as the vault proved {ago}", screen.ink(Ink::Green, "still there")))
 }
 
 /// An audit as JSON.

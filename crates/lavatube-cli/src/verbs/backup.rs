@@ -13,6 +13,7 @@ use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
 use lavatube_client::survey::{Scope, survey};
 use lavatube_node::audits::{self, Standing};
+use lavatube_node::checks;
 use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
@@ -29,7 +30,7 @@ use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::things;
-use crate::verbs::{audit, init, version};
+use crate::verbs::{audit, init, status, version};
 use crate::{date, progress, units};
 
 /// Take a snapshot of files and folders.
@@ -180,7 +181,8 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     // What earlier audits found is no reason for a backup to fail.
     let audits = Standing::of(&audits::history(&settings.places).unwrap_or_default());
     done.show(screen)?;
-    if let Some(line) = audit::proved(&audits, clock::wall_now(), screen) {
+    let lost = checks::remembered(&settings.places).is_ok_and(|checks| status::is_loss(&checks));
+    if let Some(line) = audit::proved(&audits, clock::wall_now(), screen).filter(|_| !lost) {
         screen.tell(&line)?;
     }
     done.warn(screen);

@@ -125,7 +125,8 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     };
     screen.say(&format!("  waiting     {waiting}"))?;
     let remembered = remember(&found.checks, found.now, false, screen);
-    for line in remembered.into_iter().chain(audit::standing(&found.audits, found.now, screen)) {
+    for line in remembered.into_iter().chain(audit::standing(&found.audits, is_loss(&found.checks), found.now, screen))
+    {
         screen.say(&line)?;
     }
     warn_of_recovery_key(&keyring, screen);
@@ -155,7 +156,8 @@ fn remembers_loss(checks: &Remembered, audits: &Standing) -> bool {
     audits.failed.is_some_and(|audit| audit.outcome == Outcome::Failed) || is_loss(checks)
 }
 
-fn is_loss(checks: &Remembered) -> bool {
+/// Whether the last check, or the last that read data, found data lost.
+pub fn is_loss(checks: &Remembered) -> bool {
     [checks.last, checks.read].into_iter().flatten().any(|c| c.verdict == Verdict::Lost)
 }
 

@@ -149,7 +149,9 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
     screen.say(&format!("  safe here   {}", known.waiting()))?;
     screen.say(&format!("  safe there  {}", known.receipted(screen)))?;
     let remembered = remember(&known.checks, known.now, true, screen);
-    for line in remembered.into_iter().chain(audit::standing(&known.audits, known.now, screen)) {
+    for line in
+        remembered.into_iter().chain(audit::standing(&known.audits, super::is_loss(&known.checks), known.now, screen))
+    {
         screen.say(&line)?;
     }
     super::warn_of_recovery_key(&keyring, screen);
