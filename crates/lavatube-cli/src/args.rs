@@ -69,6 +69,7 @@ pub enum Verb {
     Audit(verbs::audit::AuditArgs),
     Key(verbs::key::KeyArgs),
     Status(verbs::status::StatusArgs),
+    Log(verbs::log::LogArgs),
     Pair(verbs::pair::PairArgs),
     Node(verbs::node::NodeArgs),
     Ping(verbs::ping::PingArgs),
@@ -86,7 +87,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
-    ("Take care", &["check", "audit", "status", "vault", "key", "plan"]),
+    ("Take care", &["check", "audit", "status", "log", "vault", "key", "plan"]),
     ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];

@@ -196,7 +196,7 @@ impl<'a> Known<'a> {
             };
             proved.bytes += len;
         }
-        //= FORMAT#F30 the tags of what is there fit what is there, and nothing else does
+        //= FORMAT#F34 the tags of what is there fit what is there, and nothing else does
         let fits = expected.fits(&answer.sum, answer.tags);
         let says = (answer.manifests, answer.packs, answer.bytes);
         Ok((fits && says == (proved.manifests, proved.packs, proved.bytes)).then_some(proved))

@@ -1,4 +1,4 @@
-//! Audits: what Earth challenges a vault with, what the vault answers, and how far it has come (FORMAT section 16).
+//! Audits: what Earth challenges a vault with, what the vault answers, and how far it has come (FORMAT section 17).
 //!
 //! One answer of 16 KiB stands for every byte of every pack it is about, whatever they are. The numbers that blocks are
 //! multiplied with are drawn here, since both sides make them. Step 18 of the walk. It must not know who believes what.
@@ -70,7 +70,7 @@ pub struct Challenge {
 impl Challenge {
     /// The numbers, 16 bytes each, that the `blocks` blocks of what is at `place` are multiplied with.
     pub fn weights(&self, place: Place, blocks: u64) -> Vec<u8> {
-        //= FORMAT#F30 numbers that nobody can know before the nonce
+        //= FORMAT#F34 numbers that nobody can know before the nonce
         let mut out = vec![0; usize::try_from(blocks).expect("blocks of an object") * TAG_LEN];
         keyed_stream(&self.nonce, &[&place.manifest.0, &place.position.to_le_bytes()], &mut out);
         out

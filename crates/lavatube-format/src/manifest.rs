@@ -176,7 +176,7 @@ impl Manifest {
         if out.leaves.iter().any(|l| l.class >= PACK_CLASSES) {
             return fail("no such pack class");
         }
-        //= FORMAT#F31 tags of all packs, or of none
+        //= FORMAT#F35 tags of all packs, or of none
         if !out.tags.is_empty() && out.tags.len() as u64 != tags::objects_of(&out.leaves) {
             return fail("the tags are not those of its packs");
         }

@@ -1,4 +1,4 @@
-//! Tags of a session's packs: what an audit compares the packs with (FORMAT section 16).
+//! Tags of a session's packs: what an audit compares the packs with (FORMAT section 17).
 //!
 //! A tag is 16 bytes for each 16 KiB of a sealed pack, made on Earth under a secret. The tags of all packs of a session
 //! follow each other, cut into objects; whose tag is where follows from the manifest alone. Steps 6 and 18 of the walk.

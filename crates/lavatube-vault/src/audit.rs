@@ -1,4 +1,4 @@
-//! Proving that everything is still there: the answer to a challenge of Earth, one object at a time (FORMAT section 16).
+//! Proving that everything is still there: the answer to a challenge of Earth, one object at a time (FORMAT section 17).
 //!
 //! Every block of every pack that is asked about goes into one sum, and so does its tag; of neither does the vault know what
 //! Earth knows. Bytes are read as for anyone who wants them, so that nothing enters the sum that no hash vouches for. Step 18

@@ -10,6 +10,7 @@ use std::time::Duration;
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
 use lavatube_format::audit::{Answer, Challenge, Progress};
+use lavatube_format::log::Question;
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
 
@@ -275,12 +276,19 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
             Ok(Message::Challenge { request, challenge }) => (self.challenged(block, request, turn, challenge), None),
+            Ok(Message::LogAsked(question)) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                // Where too few drives are there to tell, nothing is said, and whoever asks asks again.
+                done.messages = self.answer_log(&question, turn).into_iter().collect();
+                (done, None)
+            }
             Ok(
                 Message::Receipted(_)
                 | Message::Denied { .. }
                 | Message::Parcel { .. }
                 | Message::Listed(_)
-                | Message::Proof { .. },
+                | Message::Proof { .. }
+                | Message::Logged(_),
             ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
                 done.told.push(Word::Nonsense("a message that only vaults send".into()));
@@ -334,6 +342,15 @@ impl<W: Workplace> Worker<W> {
         let answer = prover.answer();
         self.proved = Some((prover.challenge().clone(), answer.clone()));
         Some(Message::Proof { request, answer }.encode(turn))
+    }
+
+    fn answer_log(&mut self, question: &Question, turn: u64) -> Option<Vec<u8>> {
+        let answer = self.place.vault_mut().answer_log(question);
+        let answer = match answer {
+            Err(_) if self.reopen() => self.place.vault_mut().answer_log(question),
+            other => other,
+        };
+        answer.ok().map(|answer| Message::Logged(answer).encode(turn))
     }
 
     fn answer(&mut self, id: ObjectId, turn: u64) -> Vec<u8> {

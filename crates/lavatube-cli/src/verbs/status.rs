@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::time::WallTime;
+use lavatube_client::log::{Standing as LogStanding, Verdict as LogVerdict};
 use lavatube_format::audit_record::Outcome;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::audits::{self, Standing};
@@ -18,6 +19,7 @@ use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder;
 use lavatube_node::lock::{Lock, Mode};
+use lavatube_node::vault_log;
 use lavatube_vault::{DriveState, DriveStatus, OpenReport, Status};
 use serde_json::json;
 
@@ -25,24 +27,24 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::verbs::audit;
+use crate::verbs::{audit, log};
 use crate::{date, units};
 
 /// Show how vault, drives and this machine are.
 ///
 /// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that, and what it found is remembered. Of a vault at
 /// the other end of a link it shows what is known here: what waits, what the vault has signed for, and how the link is.
-/// The exit status is 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
+/// The exit status is 14 when the vault's log is not what it was (`lavatube log`); 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
 /// last check, the last that read data, or an audit since the last that was passed, found data lost.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state,
-/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and read
+/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and read
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, still_there and not_proved
 /// {time, age, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `read` the
 /// last that read data, `still_there` the last audit of everything that was passed, `not_proved` one since that was not, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
 /// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, read,
-/// still_there, not_proved, keys, state, config, exit.
+/// still_there, not_proved, log_alarm, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}
@@ -60,6 +62,8 @@ struct Found {
     checks: Remembered,
     audits: Standing,
     now: WallTime,
+    /// How the log is, and an alarm that stands.
+    log: (LogVerdict, Option<LogStanding>),
 }
 
 impl Found {
@@ -71,6 +75,7 @@ impl Found {
     fn end(&self) -> End {
         let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
         match () {
+            () if matches!(self.log, (LogVerdict::Alarm(_), _) | (_, Some(_))) => End::Alarm,
             () if self.status.lost > 0 || self.remembers_loss() => End::Lost,
             () if drives => End::Damaged,
             () => End::Done,
@@ -106,6 +111,10 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         units::count(status.objects),
         units::bytes(status.bytes)
     ))?;
+    screen.say(&format!("  {}", log::in_words(&found.log.0, screen)))?;
+    for line in found.log.1.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
+        screen.say(&line)?;
+    }
     for line in drives(&found, screen) {
         screen.say(&line)?;
     }
@@ -147,8 +156,9 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let waiting = archive::waiting(settings)?;
     let last = last_backup(&state);
     let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
+    let log = (vault_log::look(&settings.places, &opened)?, vault_log::standing(&settings.places)?);
     let audits = Standing::of(&audits::history(&settings.places)?);
-    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, audits, now })
+    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, audits, now, log })
 }
 
 /// Whether the last check, the last that read data, or an audit since the last that was passed, found data lost.
@@ -366,6 +376,8 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "redundancy": status.redundancy,
         "lost": status.lost,
         "one_disk": found.one_disk,
+        "log": log::to_json(&found.log.0),
+        "log_alarm": found.log.1.as_ref().map(log::standing_to_json),
         "waiting": found.waiting,
         "last": found.last.map(date::rfc3339),
         "checked": found.checks.last.map(|c| check_to_json(&c, found.now)),

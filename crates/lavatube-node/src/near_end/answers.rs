@@ -53,12 +53,17 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
                 self.was_put(put, listener);
             }
+            Ok(Message::Logged(answer)) => {
+                self.logged(Message::turn(bytes), answer, listener);
+                self.driver.link().accepted(id, now);
+            }
             Ok(
                 Message::Deposit { .. }
                 | Message::Asked(_)
                 | Message::Fetch { .. }
                 | Message::List { .. }
-                | Message::Challenge { .. },
+                | Message::Challenge { .. }
+                | Message::LogAsked(_),
             ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
                 self.driver.link().refused(id, now);
@@ -94,6 +99,7 @@ impl NearEnd {
         self.lens.remove(&id);
         if kind == SpoolKind::Manifest {
             self.needs.remove(&id);
+            self.log.is_behind();
             waybill::forget(self.state.folder(), id);
         }
         let left = spool.list().map_err(CourierError::from)?.len();

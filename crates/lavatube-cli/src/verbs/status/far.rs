@@ -2,11 +2,12 @@
 //! works.
 
 use lavatube_base::time::WallTime;
+use lavatube_client::log::Standing as LogStanding;
 use lavatube_node::audits::{self, Standing};
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder::{self, Pairing};
-use lavatube_node::{clock, depositor};
+use lavatube_node::{clock, depositor, vault_log};
 use serde_json::{Value, json};
 
 use super::{check_to_json, keys, keys_in_json, last_backup, remember};
@@ -14,7 +15,7 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::verbs::audit;
+use crate::verbs::{audit, log};
 use crate::{date, units};
 
 /// What is known here.
@@ -32,6 +33,8 @@ struct Known {
     checks: Remembered,
     audits: Standing,
     now: WallTime,
+    /// An alarm that stands.
+    alarm: Option<LogStanding>,
 }
 
 impl Known {
@@ -52,10 +55,14 @@ impl Known {
             checks: checks::remembered(&settings.places)?,
             audits: Standing::of(&audits::history(&settings.places)?),
             now: clock::wall_now(),
+            alarm: vault_log::standing(&settings.places)?,
         })
     }
 
     fn end(&self) -> End {
+        if self.alarm.is_some() {
+            return End::Alarm;
+        }
         if super::remembers_loss(&self.checks, &self.audits) { End::Lost } else { End::Done }
     }
 
@@ -154,6 +161,9 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
     {
         screen.say(&line)?;
     }
+    for line in known.alarm.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
+        screen.say(&line)?;
+    }
     super::warn_of_recovery_key(&keyring, screen);
     let check = |check: Option<_>| check.map(|c| check_to_json(&c, known.now));
     screen.answer(&json!({
@@ -175,6 +185,7 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         "read": check(known.checks.read),
         "still_there": known.audits.passed.map(|a| audit::to_json(&a, known.now)),
         "not_proved": known.audits.failed.map(|a| audit::to_json(&a, known.now)),
+        "log_alarm": known.alarm.as_ref().map(log::standing_to_json),
         "keys": keys_in_json(&keyring),
         "state": settings.places.state.to_string_lossy(),
         "config": settings.config_file.as_ref().map(|c| c.to_string_lossy()),
