@@ -3,6 +3,7 @@
 //! Libraries name who is to blame; this file turns that into what a user can do about it. Errors it does not know are
 //! `failed`, never silently fine. Must not know verbs or the screen.
 
+use lavatube_client::audit::AuditError;
 use lavatube_client::backup::BackupError;
 use lavatube_client::browse::{CatError, ResolveError};
 use lavatube_client::catalog::CatalogError;
@@ -331,6 +332,9 @@ impl From<ReaderError> for Failure {
             ReaderError::Target(SinkError::Full) => Self::new(Condition::Full, SinkError::Full.to_string()),
             ReaderError::Target(e) => Self::new(condition(e.fault()), format!("the target: {e}")),
             ReaderError::Check(CheckError::Far(e)) => e.into(),
+            ReaderError::Audit(AuditError::Far(e)) => e.into(),
+            ReaderError::Audit(AuditError::State(e)) => e.into(),
+            ReaderError::Audit(e @ AuditError::Astray) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),
         }

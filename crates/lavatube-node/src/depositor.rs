@@ -395,7 +395,7 @@ fn take<'a>(
 ) -> Result<(Report, Promise), DepositorError> {
     let source = DirectorySource::new().map_err(|source| BackupError::Root { path: b"/".to_vec(), source })?;
     let packer = Packer::new(open.keys.clone());
-    let delivery = Delivery::new(open.keys.session(), state, courier, meter).keeping_heads(far);
+    let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     pipeline::run(packer, delivery, effort, |outlet, finish| {
         let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
             Ok(prepared) => prepared,

@@ -429,6 +429,14 @@ impl Far for EmbeddedVault {
         Ok(ReceiptBytes(receipt.encode()))
     }
 
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        let receipt = self
+            .write()
+            .store(ObjectKind::Tags, tags)
+            .map_err(|e| FarError::of(tags.id(), e.denial(), e.to_string()))?;
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         let receipt = self
             .write()

@@ -15,12 +15,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::time::Duration;
 
 use lavatube_base::{BlockId, Instant, ObjectId};
+use lavatube_format::audit::Progress;
 use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
 use lavatube_vault::parcels::Parcels;
 use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workplace};
 use lavatube_vault::{Depth, DriveStatus, Vault};
 
+use crate::atomic::{self, IfThere};
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
@@ -119,6 +121,9 @@ pub(crate) struct FarEnd {
     /// Bytes that the worker has not answered yet, and parcels.
     in_work: usize,
     reading: usize,
+    /// A proof is asked for; the worker goes on with it now.
+    proves: bool,
+    proving: bool,
     last: Last,
     _locks: [Lock; 2],
 }
@@ -180,6 +185,8 @@ impl FarEnd {
             handed: BTreeMap::new(),
             in_work: 0,
             reading: 0,
+            proves: false,
+            proving: false,
             last: Last::default(),
             _locks: locks,
         })
@@ -219,8 +226,13 @@ impl FarEnd {
             self.reading += 1;
             self.set_to_work(Job::Parcel(key, parcel), listener);
         }
+        // Behind whatever else there is to do.
+        if self.proves && !self.proving {
+            self.proving = true;
+            self.set_to_work(Job::Prove, listener);
+        }
         self.last.tell(&mut self.driver, listener);
-        Ok(if self.in_work + self.reading > 0 { WORK_WAIT } else { IDLE_WAIT })
+        Ok(if self.in_work + self.reading > 0 || self.proving { WORK_WAIT } else { IDLE_WAIT })
     }
 
     fn set_to_work(&mut self, job: Job, listener: &mut dyn Listener) {
@@ -282,6 +294,13 @@ impl FarEnd {
                 self.reading -= 1;
                 self.hand_over(key, bytes);
             }
+            Done::Prove(ready, more) => {
+                (self.proving, self.proves) = (false, more);
+                if let Some(message) = ready {
+                    // One that finds no room is asked for again.
+                    self.outbox.send(self.driver.link(), message);
+                }
+            }
         }
     }
 
@@ -330,6 +349,7 @@ impl FarEnd {
                 self.parcels.done(key);
             }
         }
+        self.proves |= done.proves;
         done.told.into_iter().for_each(|word| listener.told(told(word)));
     }
 }
@@ -367,6 +387,21 @@ impl Workplace for House {
     fn now(&self) -> Instant {
         port::now()
     }
+
+    fn keep_proof(&mut self, progress: &Progress) {
+        // Without it a next life begins anew.
+        let _ = atomic::write(&self.proof_path(), &progress.encode(), IfThere::Replace);
+    }
+
+    fn proof(&self) -> Option<Progress> {
+        Progress::decode(&std::fs::read(self.proof_path()).ok()?).ok()
+    }
+}
+
+impl House {
+    fn proof_path(&self) -> PathBuf {
+        self.folder.join(PROOF)
+    }
 }
 
 /// Works until nobody wants anything any more. While nobody does, drives are scrubbed.
@@ -400,6 +435,8 @@ fn told(word: Word) -> Told {
 }
 
 const COMMAND: &str = "lavatube vault serve";
+/// How far a proof has come, in the vault's folder.
+const PROOF: &str = "link/proof";
 const NO_HANDS: &str = "the thread that works with the vault has ended";
 /// Priority of parcels: receipts go before them, and short requests before long ones.
 const SHORT_PARCELS: u8 = 1;

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod atomic;
+pub mod audits;
 pub mod carrier;
 pub mod checks;
 pub mod clock;

@@ -15,9 +15,11 @@
 //! | `log` | that nothing of it is taken back: the order of manifests and cards, checkpoints and proofs |
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
+//! | `audit` | proves to Earth that it has what it should have |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
 
+pub mod audit;
 mod cards;
 mod create;
 pub mod drive;

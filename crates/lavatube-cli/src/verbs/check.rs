@@ -3,7 +3,7 @@
 //! Four looks, each deeper: the drives, the shards on them, the structure of what was backed up, the data themselves.
 //! Step 18 of the walk from the terminal. Must not know how damage is found.
 
-mod report;
+pub mod report;
 
 use std::collections::BTreeSet;
 
@@ -211,6 +211,11 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
     Ok(found.end())
 }
 
+/// Whether the loss of an object is more than the loss of what is in it.
+fn holds_files_together(kind: ObjectKind) -> bool {
+    !matches!(kind, ObjectKind::Pack | ObjectKind::Tags)
+}
+
 /// Hands over what waits here, now that the drives are as good as they can be made.
 fn drain(holding: &Holding, screen: &Screen) -> usize {
     match holding.drain() {
@@ -338,11 +343,11 @@ impl Found {
         }
     }
 
-    /// Those of them that are packs.
+    /// Those of them that are packs, or their tags, which no file needs.
     fn packs_beyond(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
         let beyond = self.beyond();
         let vault = vault.read();
-        let packs = vault.objects().filter(|o| o.kind == ObjectKind::Pack && beyond.contains(&o.id));
+        let packs = vault.objects().filter(|o| !holds_files_together(o.kind) && beyond.contains(&o.id));
         packs.map(|o| o.id).collect()
     }
 
