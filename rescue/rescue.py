@@ -470,6 +470,7 @@ class Shard:
     generation: int
     blocks: int
     vault: bytes
+    place: int = 0                  # in the vault's log, + 1 (FORMAT 16); 0 of what is not in it
 
     def hash_of(self, b):
         return block_hashes(self.path)[16 * b:16 * b + 16]
@@ -505,11 +506,12 @@ def parse_header(raw, path=""):
     object_length, length, rotation, generation, blocks = c.uint(8), c.uint(8), c.uint(8), c.uint(4), c.uint(4)
     vault = c.take(16)
     c.take(16)                                                  # DriveId: where the file was written
+    place = c.uint(8)
     good = (head == len(raw) == 176 + 16 * blocks and kind in (1, 2, 3) and k >= 1 and k + m <= 255 and index < k + m
             and 1 <= object_length <= 64 * MIB and length == -(-object_length // (64 * k)) * 64 and rotation < length
-            and blocks == -(-length // BLOCK) and not any(c.take(32)))
+            and blocks == -(-length // BLOCK) and not any(c.take(24)) and (place == 0 or kind in (MANIFEST, CARD)))
     return Shard(path, kind, k, m, index, object_id, object_length, length, rotation, generation, blocks,
-                 vault) if good else None
+                 vault, place) if good else None
 
 
 def read_header(path):
@@ -604,10 +606,11 @@ class Object:
     """One object of the vault: its id, and the stripes that hold it (normally one; more after a re-encoding)."""
 
     def __init__(self, object_id):
-        self.id, self.stripes = object_id, {}
+        self.id, self.stripes, self.place = object_id, {}, 0
 
     def add(self, shard, cache):
         self.kind, self.length = shard.kind, shard.object_length
+        self.place = max(self.place, shard.place)
         key = (shard.generation, shard.k, shard.m, shard.object_length, shard.kind, shard.vault)
         self.stripes.setdefault(key, Stripe(shard, cache)).shards.setdefault(shard.index, []).append(shard)
 
@@ -670,6 +673,20 @@ class Vault:
     def of_kind(self, kind):
         return [o for o in self.objects.values() if o.kind == kind]
 
+    def log(self):
+        """The leaves of the log, in the order that shards tell (FORMAT 16, F31): the journal is not read."""
+        shards = lambda o: max(len(stripe.shards) for stripe in o.stripes.values())
+        found = sorted(self.of_kind(MANIFEST) + self.of_kind(CARD), key=lambda o: (o.place, -shards(o), o.id))
+        placed, rest, out = {}, collections.deque(), []
+        for o in found:
+            if o.place == 0 or placed.setdefault(o.place - 1, o) is not o:
+                rest.append(o)
+        for place in sorted(placed):
+            while len(out) < place and rest:
+                out.append(rest.popleft())
+            out.append(placed[place])
+        return out + list(rest)
+
 
 def parse_drive_card(data):
     """One of the two copies of a drive card, as a map."""
@@ -701,6 +718,45 @@ def merkle_root(leaves):
         return hashlib.sha256(b"\0" + leaves[0]).digest()
     split = 1 << ((len(leaves) - 1).bit_length() - 1)
     return hashlib.sha256(b"\1" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
+
+
+def log_root(leaves):
+    """The root over leaves of the log, FORMAT 16."""
+    return merkle_root([bytes([o.kind]) + o.id for o in leaves])
+
+
+def parse_checkpoint(note, public_key):
+    """(vault, size, root) of a checkpoint, FORMAT 16: a C2SP note; refused unless the vault's key signed it."""
+    text, _, signatures = note.rpartition("\n\n")
+    origin, size, root, *more = text.split("\n")
+    need(origin.startswith("lavatube/") and len(more) <= 1 and size == str(int(size)), "not a checkpoint of a vault")
+    key_id = hashlib.sha256(origin.encode() + b"\n\1" + public_key).digest()[:4]
+    for line in signatures.splitlines():
+        dash, name, signature = line.split(" ")
+        signature = base64.b64decode(signature, validate=True)
+        if dash == "\u2014" and name == origin and signature[:4] == key_id:
+            with contextlib.suppress(InvalidSignature):
+                Ed25519PublicKey.from_public_bytes(public_key).verify(signature[4:], (text + "\n").encode())
+                return bytes.fromhex(origin.removeprefix("lavatube/")), int(size), base64.b64decode(root, validate=True)
+    raise Lost("the checkpoint is not signed by this vault")
+
+
+def show_log(vault, checkpoint):
+    """Prints the log; compares it with a file that has a checkpoint (`log/seen` of a depositor's state)."""
+    leaves = vault.log()
+    for place, o in enumerate(leaves):
+        print(f"{place:9}  {'manifest' if o.kind == MANIFEST else 'depositor card'}  {o.id.hex()}")
+    print(f"{len(leaves)} entries, root {log_root(leaves).hex()}")
+    if checkpoint:
+        need(vault.cards, "no drive card tells the vault's key")
+        note = read_text(checkpoint)
+        note = note[note.index("lavatube/"):]
+        card = vault.cards[0]
+        origin, size, root = parse_checkpoint(note, card[5])
+        need(origin == card[1], "the checkpoint is of another vault")
+        need(size <= len(leaves) and log_root(leaves[:size]) == root,
+             f"the log does not go on from the checkpoint of {size} entries: something was put back, replaced or taken out")
+        print(f"goes on from the checkpoint of {size} entries")
 
 
 class Manifest:
@@ -1321,6 +1377,8 @@ def arguments(argv):
     restore.add_argument("snapshot", help="its id, the beginning of it, or latest")
     restore.add_argument("--target", required=True, metavar="DIR", help="an empty or new folder")
     sub.add_parser("verify", help="read everything and say what is wrong")
+    log = sub.add_parser("log", help="print the vault's log, as the shards tell it")
+    log.add_argument("--checkpoint", metavar="FILE", help="compare it with this checkpoint")
     return p.parse_args(argv)
 
 
@@ -1354,6 +1412,8 @@ def main(argv=None):
         need(archive.manifests, "no manifest on these drives opens with this key")
         if a.command == "list":
             archive.list()
+        elif a.command == "log":
+            show_log(archive.vault, a.checkpoint)
         elif a.command == "verify":
             archive.verify()
             print("everything can be read" if not archive.problems else f"{len(archive.problems)} problems, named above")

@@ -155,6 +155,29 @@ class Vectors(unittest.TestCase):
         for i in range(len(raw)):
             self.assertIsNone(r.parse_header(raw[:i] + bytes([raw[i] ^ 1]) + raw[i + 1:]))
 
+    def test_the_log(self):
+        shard = r.parse_header(golden("shard_logged-v1.bin"))
+        self.assertEqual((shard.kind, shard.place), (2, 0x01020305))
+        self.assertEqual(r.parse_header(golden("shard-v1.bin")).place, 0)
+        key = Ed25519PrivateKey.from_private_bytes(b"\4" * 32).public_key().public_bytes_raw()
+        note = golden("checkpoint-v1.txt").decode()
+        self.assertEqual(r.parse_checkpoint(note, key), (b"\xa1" * 16, 12345, b"\x5a" * 32))
+        for bad in (note.replace("12345", "12346"), note.replace("lavatube/a1", "lavatube/a2"), note.replace("nonce 0", "nonce 1")):
+            with self.assertRaises(r.Lost):
+                r.parse_checkpoint(bad, key)
+        with self.assertRaises(r.Lost):
+            r.parse_checkpoint(note, b"\1" * 32)
+        c = r.Cursor(golden("message_log_asked-v1.bin"))
+        self.assertEqual((c.uint(1), c.uint(8), c.take(16), c.varint(), c.varint()), (11, 10, b"\7" * 16, 300, 2))
+        self.assertEqual((c.take(32), c.take(32)), (b"\1" * 32, b"\2" * 32))
+        c.end()
+        c = r.Cursor(golden("message_logged-v1.bin"))
+        self.assertEqual((c.uint(1), c.uint(8), r.parse_checkpoint(c.bytes().decode(), key)[1]), (12, 10, 301))
+        self.assertEqual((c.uint(1), [c.take(32)[0] for _ in range(c.varint())], c.varint()), (1, [3, 4], 2))
+        self.assertEqual((c.take(32)[0], c.varint(), [c.take(32)[0] for _ in range(c.varint())]), (1, 301, [5]))
+        self.assertEqual((c.take(32)[0], c.varint()), (2, 0))
+        c.end()
+
     def test_drive_card(self):
         data = golden("drive_card-v1.bin")
         self.assertEqual(data[:len(data) // 2], data[len(data) // 2:])
@@ -775,6 +798,9 @@ class EndToEnd(unittest.TestCase):
         self.drives = sorted(glob.glob(os.path.join(places[0], "drives", "*")))
         self.keys = places[2]
 
+    def newest_manifest(self):
+        return sorted(glob.glob(os.path.join(self.folder, "state", "*", "manifests", "*")))[-1].rsplit("-", 1)[1]
+
     def rescue(self, drives, key, status=0):
         target = tempfile.mkdtemp(dir=self.folder)
         got, text = quietly("--drives", *drives, *key, "restore", "latest", "--target", target)
@@ -788,6 +814,10 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual(contents(self.rescue(self.drives, recovery)), contents(self.source))
         status, text = quietly("--drives", *self.drives, *recovery, "verify")
         self.assertEqual(status, 0, text)
+        seen = glob.glob(os.path.join(self.folder, "state", "*", "log", "seen"))[0]
+        status, text = quietly("--drives", *self.drives, *recovery, "log", "--checkpoint", seen)
+        self.assertEqual(status, 0, text)
+        self.assertIn("goes on from the checkpoint of 2 entries", text)
         # A second snapshot, with things changed and gone.
         time.sleep(0.02)
         shutil.rmtree(os.path.join(self.source, "sub", "deep"))
@@ -796,6 +826,16 @@ class EndToEnd(unittest.TestCase):
         os.makedirs(os.path.join(self.source, "new"))
         self.backup()
         self.assertEqual(contents(self.rescue(self.drives, recovery)), contents(self.source))
+        # The log that is found goes on from what was seen before, and not from what is seen later.
+        status, text = quietly("--drives", *self.drives, *recovery, "log", "--checkpoint", seen)
+        self.assertIn("goes on from the checkpoint of 3 entries", text)
+        shards = glob.glob(os.path.join(self.folder, "vault", "drives", "*", "shards", "*", self.newest_manifest() + ".*"))
+        for i, shard in enumerate(shards):
+            os.rename(shard, os.path.join(self.folder, f"away-{i}"))
+        status, text = quietly("--drives", *self.drives, *recovery, "log", "--checkpoint", seen)
+        self.assertEqual(status, 2, text)
+        for i, shard in enumerate(shards):
+            os.rename(os.path.join(self.folder, f"away-{i}"), shard)
         # Two drives lost: the four others are just enough.
         for lost in r.itertools.combinations(range(6), 2):
             left = [d for i, d in enumerate(self.drives) if i not in lost]

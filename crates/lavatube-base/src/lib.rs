@@ -10,6 +10,7 @@ pub mod id;
 pub mod latest;
 pub mod limits;
 pub mod many;
+pub mod merkle;
 pub mod sign;
 pub mod time;
 

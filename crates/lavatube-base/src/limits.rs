@@ -144,6 +144,14 @@ pub const HELD_LEN_MAX: usize = 32 << 20;
 pub const REBUILT_BLOCKS_MAX: usize = 2;
 /// bytes beyond which it has no more than those.
 pub const REBUILT_LEN_MAX: usize = 24 << 20;
+/// Most hashes of one proof of the vault's log: a tree of 2^64 leaves has no longer one.
+pub const LOG_PROOF_MAX: usize = 65;
+/// Longest checkpoint of a log, with all its signatures,
+pub const CHECKPOINT_LEN_MAX: usize = 4 << 10;
+/// and most of those.
+pub const CHECKPOINT_SIGNATURES_MAX: usize = 16;
+/// Most objects whose places in the log one message asks for.
+pub const LOG_ASKED_MAX: usize = 64;
 /// Longest text of a denial that crosses the link.
 pub const DENIAL_TEXT_LEN_MAX: usize = 1024;
 /// Most objects that one message asks for.

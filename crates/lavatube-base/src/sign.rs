@@ -56,6 +56,29 @@ impl EdSigner {
         out.copy_from_slice(self.0.sign(&framed(context, message)).as_ref());
         out
     }
+
+    /// Signs the text of a note as C2SP signed-note has it: bare. It has no zero byte, so that it is never a framed message.
+    ///
+    /// # Panics
+    /// When the text has one: a mistake of our caller.
+    pub fn sign_note(&self, text: &str) -> [u8; ED25519_SIGNATURE_LEN] {
+        assert!(!text.contains('\0'), "a note has no zero bytes");
+        let mut out = [0; ED25519_SIGNATURE_LEN];
+        out.copy_from_slice(self.0.sign(text.as_bytes()).as_ref());
+        out
+    }
+}
+
+/// Verifies an Ed25519 signature over the bare text of a note.
+///
+/// # Errors
+/// [`SignError::Signature`] when it does not verify, or the text is none of a note.
+pub fn verify_note(public: &[u8], text: &str, signature: &[u8]) -> Result<(), SignError> {
+    let fail = SignError::Signature("Ed25519");
+    if text.contains('\0') {
+        return Err(fail);
+    }
+    UnparsedPublicKey::new(&ED25519, public).verify(text.as_bytes(), signature).map_err(|_| fail)
 }
 
 /// Verifies an Ed25519 signature over `context ‖ 0 ‖ message`.

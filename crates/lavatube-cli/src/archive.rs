@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lavatube_client::browse::{self, Listed};
 use lavatube_client::layers::LostRange;
+use lavatube_client::log::Verdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::vaulted::SnapshotPlace;
 use lavatube_format::tree::Entry;
@@ -18,7 +19,8 @@ use lavatube_node::directory_spool::DirectorySpool;
 use lavatube_node::far_vault::Asking;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder;
-use lavatube_node::reader::{Reader, Session};
+use lavatube_node::reader::{Reader, Session, Side};
+use lavatube_node::vault_log;
 use lavatube_seal::Reads;
 
 use crate::errors::{Condition, Failure};
@@ -78,6 +80,23 @@ pub fn open(settings: &Settings, args: &ReadArgs, command: &str, write: bool) ->
     link_folder::vault_id(&settings.places.vault)?;
     let keys = keys(settings, args)?;
     Ok(Reader::open(&settings.places, keys, command, write, args.asking(), settings.lock_wait)?)
+}
+
+/// Says it when the vault is not what it was: what is listed may not be all that was there.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn warn_of_the_log(reader: &Reader, settings: &Settings, screen: &Screen) -> Result<(), Failure> {
+    let standing = vault_log::standing(&settings.places)?.map(|standing| standing.why);
+    let seen = match &reader.side {
+        Side::Here(holding) if standing.is_none() => holding.look_at_log()?,
+        _ => Verdict::Unknown(String::new()),
+    };
+    let alarm = if let Verdict::Alarm(alarm) = seen { Some(alarm.to_string()) } else { standing };
+    if let Some(why) = alarm {
+        screen.warn(&format!("ALARM: the vault is not what it was, and may lack snapshots: {why} (`lavatube log`)"));
+    }
+    Ok(())
 }
 
 /// Loads the manifests, and what this machine has yet to learn about the vault.

@@ -68,6 +68,7 @@ pub enum Verb {
     Check(verbs::check::CheckArgs),
     Key(verbs::key::KeyArgs),
     Status(verbs::status::StatusArgs),
+    Log(verbs::log::LogArgs),
     Pair(verbs::pair::PairArgs),
     Node(verbs::node::NodeArgs),
     Ping(verbs::ping::PingArgs),
@@ -85,7 +86,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
-    ("Take care", &["check", "status", "vault", "key", "plan"]),
+    ("Take care", &["check", "status", "log", "vault", "key", "plan"]),
     ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];

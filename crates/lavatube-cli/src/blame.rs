@@ -48,6 +48,13 @@ impl From<DepositorError> for Failure {
             DepositorError::Courier(e) => e.into(),
             DepositorError::Catalog(e) => e.into(),
             DepositorError::State(e) => e.into(),
+            DepositorError::LogAlarm { ref evidence, .. } => {
+                let evidence = evidence.display();
+                Self::new(Condition::LogAlarm, e.to_string()).hint(format!(
+                    "keep all drives and copies, and find out what happened: {evidence} has what the vault said before and \
+                     now; `lavatube log` and `lavatube check` tell more; then go on with `lavatube log accept`"
+                ))
+            }
             DepositorError::Io { ref source, .. } => Self::new(of_system(source), e.to_string()),
         }
     }
@@ -83,6 +90,7 @@ impl From<LinkError> for Failure {
             LinkError::Courier(e) => e.into(),
             LinkError::State(e) => e.into(),
             LinkError::Entropy(_) => Self::new(Condition::Failed, text),
+            LinkError::LogAlarm(_) => Self::new(Condition::LogAlarm, text),
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),
         }

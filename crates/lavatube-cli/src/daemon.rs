@@ -40,6 +40,8 @@ pub struct Daemon<'s> {
     folder: PathBuf,
     /// What carries what crosses.
     carrier: &'static str,
+    /// How the vault's log was found.
+    log: Value,
     /// The first failure to write: nobody listens any more.
     pub failed: Option<Failure>,
 }
@@ -59,6 +61,7 @@ impl<'s> Daemon<'s> {
             stuck: Vec::new(),
             folder,
             carrier,
+            log: Value::Null,
             failed: None,
         }
     }
@@ -82,6 +85,8 @@ impl Listener for Daemon<'_> {
             Told::NotNow { id, why } if self.held.len() < HELD_SHOWN_MAX => {
                 self.held.insert(*id, why.clone());
             }
+            Told::LogSound(size) => self.log = json!({ "verdict": "sound", "size": size }),
+            Told::LogAlarm(why) => self.log = json!({ "verdict": "alarm", "reason": why }),
             Told::Receipted { id, .. } | Told::Stored { id, .. } => {
                 self.held.remove(id);
             }
@@ -104,6 +109,7 @@ impl Listener for Daemon<'_> {
                 | Told::NotNoted(_)
                 | Told::NotPut(_)
                 | Told::Nonsense(_)
+                | Told::LogAlarm(_)
                 | Told::Recovered
         ) {
             self.screen.warn(&in_words(&told, self.screen));
@@ -124,6 +130,7 @@ impl Listener for Daemon<'_> {
         let in_json = |(id, why): (&ObjectId, &String)| json!({ "object": id.to_string(), "reason": why });
         value["held"] = self.held.iter().map(in_json).collect();
         value["stuck"] = self.stuck.iter().map(|(id, why)| in_json((id, why))).collect();
+        value["log"] = self.log.clone();
         value["carrier"] = self.carrier.into();
         value["queue"] = self.queue.iter().map(waiting_in_json).collect();
         let _ = link_folder::write_status(&self.folder, &value.to_string());
@@ -186,6 +193,14 @@ fn in_words(told: &Told, screen: &Screen) -> String {
         Told::NotNoted(why) => {
             format!("receipts cannot be noted, and what they are for stays on this machine until they can: {why}")
         }
+        Told::LogSound(size) => {
+            let entries = units::things(*size, "entry", "entries");
+            format!("the vault's log goes on from what was known: {entries}")
+        }
+        Told::LogAlarm(why) => format!(
+            "{} the vault cannot be believed, and nothing more is sent to it until a person has looked (`lavatube log`): {why}",
+            screen.ink(Ink::Red, "ALARM:")
+        ),
         Told::Nonsense(what) => format!("the other end sent what makes no sense: {what}"),
     }
 }
@@ -211,6 +226,8 @@ fn in_json(told: &Told) -> Value {
         Told::Unreadable { id, why } => json!({ "event": "unreadable", "object": id.to_string(), "reason": why }),
         Told::NotPut(why) => json!({ "event": "not_put", "reason": why }),
         Told::NotNoted(why) => json!({ "event": "not_noted", "reason": why }),
+        Told::LogSound(size) => json!({ "event": "log", "verdict": "sound", "size": size }),
+        Told::LogAlarm(why) => json!({ "event": "log", "verdict": "alarm", "reason": why }),
         Told::Nonsense(what) => json!({ "event": "nonsense", "reason": what }),
     }
 }

@@ -25,6 +25,8 @@ pub enum Condition {
     Damaged,
     /// Data are lost.
     Lost,
+    /// The vault's log is not what it was.
+    LogAlarm,
     /// Someone else uses the vault or the state.
     Locked,
     /// A key is not there.
@@ -117,6 +119,8 @@ pub enum End {
     Damaged,
     /// Data are lost, and were named.
     Lost,
+    /// The vault is not what it was.
+    Alarm,
 }
 
 impl End {
@@ -127,6 +131,7 @@ impl End {
             Self::Partly => 3,
             Self::Damaged => 4,
             Self::Lost => 5,
+            Self::Alarm => 14,
         }
     }
 }
@@ -143,6 +148,7 @@ pub const STATUSES: &[(u8, &str)] = &[
     (11, "a key is missing, or is the wrong one"),
     (12, "the vault is missing or cannot be reached"),
     (13, "refused: source empty or shrunk, no space, or something would be overwritten"),
+    (14, "alarm: the vault's log is not what it was; nothing is sent until a person has looked"),
     (130, "interrupted"),
 ];
 
@@ -203,6 +209,14 @@ pub const TABLE: &[Row] = &[
         status: 5,
         meaning: "More was lost than parity can make up for. Every file that is touched is named; all others can be restored.",
         hint: "bring missing drives back if you can, and back the named files up again where they still exist",
+    },
+    Row {
+        condition: Condition::LogAlarm,
+        code: "log-alarm",
+        status: 14,
+        meaning: "The vault's log does not go on from what this machine has seen of it: it was put back to an older state, goes on in two ways, \
+                  or hides something. Nothing was sent.",
+        hint: "keep all drives and copies, find out what happened (`lavatube log`, `lavatube check`), then go on with `lavatube log accept`",
     },
     Row {
         condition: Condition::Locked,

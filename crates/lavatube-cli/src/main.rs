@@ -79,6 +79,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Vault(args) => verbs::vault::run(args, &settings, screen),
         Verb::Rehearse(args) => verbs::rehearse::run(args, &settings, screen),
         Verb::Link(args) => verbs::link::run(args, &settings, screen),
+        Verb::Log(args) => verbs::log::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
         Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) | Verb::Plan(_) => Ok(End::Done),
     }

@@ -231,10 +231,12 @@ fn a_vault_that_was_put_back_is_found_out_by_check_and_by_the_next_backup() {
     copy_folder(&machine.vault(), &older);
     backup(&machine, 2);
     replace(&machine.vault(), &older);
-    let answer = machine.json(&["check"], 5);
+    let answer = machine.json(&["check"], 14);
     let told = text(&answer["structure"]["chain"][0]);
     assert!(told.contains("the vault signed for manifest 3"), "{told}");
     stir(&machine, 3);
+    machine.json(&["backup", "src"], 14);
+    machine.json(&["log", "accept"], 0);
     let (_, done) = machine.answer(&["backup", "src", "--read-all"]);
     assert_eq!(number(&done["chain"]["withdrawn"]), 1, "{done:#}");
     // A reader who knows nothing sees that something was followed that is not there.

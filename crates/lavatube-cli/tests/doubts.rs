@@ -84,6 +84,9 @@ fn a_vault_that_was_put_back_to_an_older_copy_gets_what_it_lacks() {
     let want = look(&machine.src());
     fs::remove_dir_all(machine.vault()).unwrap();
     fs::rename(machine.path("older"), machine.vault()).unwrap();
+    // Its log tells: nothing is sent before a person has looked.
+    machine.json(&["backup", "src"], 14);
+    machine.json(&["log", "accept"], 0);
     let done = comes_back(&machine, &want);
     assert!(number(&done["doubted"]) > 0, "{done:#}");
     is_settled(&machine, &want);

@@ -6,7 +6,10 @@
 use std::ops::Range;
 
 pub use lavatube_base::Refusal;
+use lavatube_base::merkle::Hash;
 use lavatube_base::{Denial, ObjectId, VaultId, Verified};
+use lavatube_format::checkpoint::Checkpoint;
+use lavatube_format::log::{Answer, Placed, Question};
 
 /// Why the far side did not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +66,22 @@ pub struct Signer {
     pub key: [u8; 32],
 }
 
+/// What is said of the vault's log. Not yet believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogWord {
+    /// By the vault, for good: what it signs is settled.
+    Signed(Answer),
+    /// By who reads its drives here, without its key: nobody can be held to it.
+    Read {
+        /// Size and root.
+        checkpoint: Checkpoint,
+        /// As in an [`Answer`].
+        consistency: Option<Vec<Hash>>,
+        /// As in an [`Answer`].
+        objects: Vec<Placed>,
+    },
+}
+
 /// What a client asks of a vault.
 pub trait Far: Send + Sync {
     /// The vault whose receipts the far side hands on.
@@ -113,6 +132,14 @@ pub trait Far: Send + Sync {
     /// # Errors
     /// When the vault cannot be asked.
     fn has(&self, id: ObjectId) -> Result<bool, FarError>;
+
+    /// What the vault's log is.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked now, or not this way.
+    fn log(&self, _question: &Question) -> Result<LogWord, FarError> {
+        Err(FarError::Away("it is not asked for its log this way".into()))
+    }
 }
 
 impl<F: Far + ?Sized> Far for &F {
@@ -150,5 +177,9 @@ impl<F: Far + ?Sized> Far for &F {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         (**self).has(id)
+    }
+
+    fn log(&self, question: &Question) -> Result<LogWord, FarError> {
+        (**self).log(question)
     }
 }

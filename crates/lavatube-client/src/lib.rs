@@ -27,6 +27,7 @@ pub mod frame;
 pub mod heads;
 pub mod layers;
 pub mod ledger;
+pub mod log;
 #[cfg(test)]
 mod memory;
 pub mod meter;

@@ -14,7 +14,7 @@ use crate::depositor_card::SignedCard;
 use crate::manifest::{fixed, key};
 use crate::wire::Malformed;
 
-mod armour;
+pub(crate) mod armour;
 
 /// Bytes of a read public key (X-Wing).
 pub const READ_PUBLIC_LEN: usize = 1216;

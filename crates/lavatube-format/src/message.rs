@@ -13,6 +13,7 @@ pub use reading::{Page, Part, Sent, Withheld, list_digest};
 use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{Denial, ObjectId, Refusal};
 
+use crate::log::{Answer, Question};
 use crate::receipt::Receipt;
 use crate::shard::ObjectKind;
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
@@ -63,6 +64,10 @@ pub enum Message<'a> {
     },
     /// From the vault: a page of a list.
     Listed(Page),
+    /// To the vault: say what your log is.
+    LogAsked(Question),
+    /// From the vault: what its log is.
+    Logged(Answer),
 }
 
 const WHAT: &str = "message";
@@ -74,6 +79,8 @@ const FETCH: u8 = 5;
 const PARCEL: u8 = 6;
 const LIST: u8 = 7;
 const LISTED: u8 = 8;
+const LOG_ASKED: u8 = 11;
+const LOGGED: u8 = 12;
 
 impl<'a> Message<'a> {
     /// The message's bytes: a block. A link carries no block twice, so that a question asked again, and its answer, need a
@@ -123,13 +130,23 @@ impl<'a> Message<'a> {
                 reading::put_page(&mut out, page);
                 out
             }
+            Self::LogAsked(question) => {
+                let mut out = begin(LOG_ASKED);
+                question.encode(&mut out);
+                out
+            }
+            Self::Logged(answer) => {
+                let mut out = begin(LOGGED);
+                answer.encode(&mut out);
+                out
+            }
         }
     }
 
     /// The turn of a message that was decoded: 0 for those that have none.
     pub fn turn(bytes: &[u8]) -> u64 {
         match bytes.split_first() {
-            Some((DENIED..=LISTED, rest)) => rest.first_chunk().map_or(0, |turn| u64::from_le_bytes(*turn)),
+            Some((code, rest)) if has_turn(*code) => rest.first_chunk().map_or(0, |turn| u64::from_le_bytes(*turn)),
             _ => 0,
         }
     }
@@ -141,7 +158,7 @@ impl<'a> Message<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
         let code = r.u8()?;
-        if (DENIED..=LISTED).contains(&code) {
+        if has_turn(code) {
             r.u64()?;
         }
         let out = match code {
@@ -170,11 +187,17 @@ impl<'a> Message<'a> {
             PARCEL => Self::Parcel { request: r.u64()?, parts: reading::sent(&mut r)? },
             LIST => Self::List { kind: reading::kind(&mut r)?, known: r.array()? },
             LISTED => Self::Listed(reading::page(&mut r)?),
+            LOG_ASKED => Self::LogAsked(Question::decode(&mut r)?),
+            LOGGED => Self::Logged(Answer::decode(&mut r)?),
             _ => return Err(r.fail("unknown message")),
         };
         r.finish()?;
         Ok(out)
     }
+}
+
+fn has_turn(code: u8) -> bool {
+    matches!(code, DENIED..=LISTED | LOG_ASKED | LOGGED)
 }
 
 /// The byte that stands for a denial.
@@ -212,6 +235,7 @@ fn cut(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Placed;
     use crate::receipt::ReceiptBody;
     use lavatube_base::VaultId;
     use proptest::prelude::*;
@@ -248,6 +272,16 @@ mod tests {
             Message::Parcel { request: 7, parts: vec![sent(1, Ok(bytes)), sent(2, Err(withheld))] },
             Message::List { kind: ObjectKind::Manifest, known: [7; 16] },
             Message::Listed(page),
+            Message::LogAsked(Question { nonce: [3; 16], known: 300, objects: vec![ObjectId([1; 32])] }),
+            Message::Logged(Answer {
+                note: bytes.to_vec(),
+                consistency: Some(vec![[4; 32], [5; 32]]),
+                objects: vec![
+                    Placed { id: ObjectId([1; 32]), place: Some((300, vec![[6; 32]])) },
+                    Placed { id: ObjectId([2; 32]), place: None },
+                ],
+            }),
+            Message::Logged(Answer { note: bytes.to_vec(), consistency: None, objects: vec![] }),
         ]
     }
 
@@ -293,7 +327,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic(first in 0..10u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_decoder_panic(first in 0..16u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let bytes = [&[first], &bytes[..]].concat();
             if let Ok(message) = Message::decode(&bytes) {
                 prop_assert_eq!(message.encode(Message::turn(&bytes)), bytes);

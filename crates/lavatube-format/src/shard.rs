@@ -31,6 +31,11 @@ impl ObjectKind {
         }
     }
 
+    /// Whether objects of this kind are leaves of the vault's log.
+    pub fn is_logged(self) -> bool {
+        matches!(self, Self::Manifest | Self::DepositorCard)
+    }
+
     /// The kind of a byte, or `None`.
     pub fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -139,6 +144,8 @@ pub struct ShardHeader {
     pub vault: VaultId,
     /// The drive the shard was written to.
     pub drive: DriveId,
+    /// The object's place in the vault's log, from 0; `None` of what is not in it, and of what older programs wrote.
+    pub place: Option<u64>,
     /// H16 of each block of the shard before rotation.
     pub hashes: Vec<[u8; 16]>,
 }
@@ -163,6 +170,7 @@ impl ShardHeader {
         out.extend_from_slice(&narrow(g.blocks()).to_le_bytes());
         out.extend_from_slice(&self.vault.0);
         out.extend_from_slice(&self.drive.0);
+        out.extend_from_slice(&self.place.map_or(0, |place| place + 1).to_le_bytes());
         out.extend_from_slice(&[0; RESERVED]);
         self.hashes.iter().for_each(|h| out.extend_from_slice(h));
         let check = blake3(&out);
@@ -199,9 +207,11 @@ impl ShardHeader {
         r.ensure(blocks == Ok(geometry.blocks()), "number of blocks does not follow")?;
         r.ensure(bytes.len() == geometry.header_len(), "header length does not follow")?;
         let (vault, drive) = (VaultId(r.array()?), DriveId(r.array()?));
+        let place = r.u64()?.checked_sub(1);
+        r.ensure(place.is_none() || kind.is_logged(), "a place in the log of what is not in it")?;
         r.reserved(RESERVED)?;
         let hashes = (0..geometry.blocks()).map(|_| r.array()).collect::<Result<_, _>>()?;
-        Ok(Self { kind, geometry, index, object, generation, vault, drive, hashes })
+        Ok(Self { kind, geometry, index, object, generation, vault, drive, place, hashes })
     }
 
     /// Reads a header from its two copies: the first that is whole, or else what the two together still say. `None` when
@@ -283,7 +293,7 @@ pub const SHARDS: &str = "shards/";
 pub const HEADER_LEN_MAX: usize = header_len_of(OBJECT_LEN_MAX.div_ceil(SHARD_BLOCK_LEN) + 1);
 const MAGIC: &[u8; 8] = b"LVTSHRD\x01";
 const FIXED: usize = 176;
-const RESERVED: usize = 32;
+const RESERVED: usize = 24;
 const HASH: usize = 16;
 const CHECK: usize = 32;
 const ALIGN: usize = 64;
@@ -305,6 +315,7 @@ mod tests {
             generation: 1,
             vault: VaultId([0xaa; 16]),
             drive: DriveId([0xd1; 16]),
+            place: None,
             hashes,
         }
     }
@@ -315,6 +326,14 @@ mod tests {
         let golden = include_bytes!("../../../vectors/shard-v1.bin");
         assert_eq!(header.encode(), golden);
         assert_eq!(ShardHeader::decode(golden), Ok(header));
+    }
+
+    #[test]
+    fn a_pack_has_no_place_in_the_log() {
+        let header = ShardHeader { kind: ObjectKind::Manifest, place: Some(7), ..sample(5000, 4, 2, 1) };
+        assert_eq!(ShardHeader::decode(&header.encode()), Ok(header.clone()));
+        let pack = ShardHeader { kind: ObjectKind::Pack, ..header };
+        assert_eq!(ShardHeader::decode(&pack.encode()).unwrap_err().rule, "a place in the log of what is not in it");
     }
 
     #[test]
@@ -350,9 +369,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_survive(len in 1u64..3_000_000, k in 1u8..=30, m in 0u8..=20, index: u8, generation in 1u32..) {
+        fn headers_survive(len in 1u64..3_000_000, k in 1u8..=30, m in 0u8..=20, index: u8, generation in 1u32.., place in proptest::option::of(0..u64::MAX)) {
             let mut header = sample(len, k, m, index % (k + m));
             header.generation = generation;
+            if place.is_some() {
+                (header.kind, header.place) = (ObjectKind::DepositorCard, place);
+            }
             let bytes = header.encode();
             prop_assert_eq!(bytes.len(), header.geometry.header_len());
             prop_assert_eq!(ShardHeader::claimed_len(&bytes), Some(bytes.len()));

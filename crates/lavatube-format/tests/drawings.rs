@@ -84,8 +84,17 @@ fn a_shard_header_is_as_drawn() {
     let hashes: Vec<_> = (0..geometry.blocks()).map(|b| h16(&[&b.to_le_bytes()])).collect();
     let (vault, drive) = (VaultId([0xaa; 16]), DriveId([0xd1; 16]));
     let (kind, object) = (ObjectKind::Manifest, ObjectId([0x0b; 32]));
-    let header =
-        ShardHeader { kind, geometry, index: 5, object, generation: 0x0403_0201, vault, drive, hashes: hashes.clone() };
+    let header = ShardHeader {
+        kind,
+        geometry,
+        index: 5,
+        object,
+        generation: 0x0403_0201,
+        vault,
+        drive,
+        place: Some(0x0807_0605_0403_0201),
+        hashes: hashes.clone(),
+    };
     let bytes = header.encode();
     let word = |n: usize| u32::try_from(n).unwrap().to_le_bytes().to_vec();
     let long = |n: usize| (n as u64).to_le_bytes().to_vec();
@@ -104,7 +113,8 @@ fn a_shard_header_is_as_drawn() {
         "blocks, u32" => word(geometry.shard_len().div_ceil(16384)),
         "VaultId" => vec![0xaa; 16],
         "DriveId" => vec![0xd1; 16],
-        "reserved" => vec![0; 32],
+        p if p.starts_with("place in the log + 1, u64;") => vec![2, 2, 3, 4, 5, 6, 7, 8],
+        "reserved" => vec![0; 24],
         "H16 of each block (of the shard as it is before rotation)" => hashes.concat(),
         "BLAKE3 of all header bytes before it" => Verified::hash(&bytes[..bytes.len() - 32]).id().0.to_vec(),
         other => panic!("a shard header has no {other}"),

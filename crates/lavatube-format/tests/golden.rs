@@ -7,15 +7,18 @@
 
 use std::path::PathBuf;
 
-use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
+use lavatube_base::digest::h16;
+use lavatube_base::sign::{EdSigner, ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
+use lavatube_format::checkpoint::Checkpoint;
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
+use lavatube_format::log::{Answer, Placed, Question};
 use lavatube_format::manifest::{CT_LEN, ENC_LEN, Wrap};
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
@@ -23,7 +26,7 @@ use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Metho
 use lavatube_format::pair_line::{PairLine, PairVault};
 use lavatube_format::receipt::{Receipt, ReceiptBody};
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
-use lavatube_format::shard::ObjectKind;
+use lavatube_format::shard::{Geometry, ObjectKind, ShardHeader};
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{
     Content, Entry, Extent, Kind, Meta, RecordReader, RecordWriter, Ref, decode_list, put_refs,
@@ -347,6 +350,47 @@ fn pair_lines_are_as_ever() {
 }
 
 /// Messages as they follow each other on the socket.
+#[test]
+fn messages_of_the_log_are_as_ever() {
+    let objects = vec![ObjectId([1; 32]), ObjectId([2; 32])];
+    let question = Message::LogAsked(Question { nonce: [7; 16], known: 300, objects });
+    let vault = VaultId([0xa1; 16]);
+    let signer = EdSigner::from_seed(&[4; 32]).unwrap();
+    let note = Checkpoint { vault, size: 301, root: [0x5a; 32], nonce: Some([7; 16]) }.sign(&signer);
+    let placed = |n, place| Placed { id: ObjectId([n; 32]), place };
+    let answer = Message::Logged(Answer {
+        note: note.note().as_bytes().to_vec(),
+        consistency: Some(vec![[3; 32], [4; 32]]),
+        objects: vec![placed(1, Some((300, vec![[5; 32]]))), placed(2, None)],
+    });
+    for (name, message) in [("log_asked", question), ("logged", answer)] {
+        let bytes = message.encode(10);
+        golden(&format!("message_{name}-v1.bin"), &bytes);
+        assert_eq!((Message::decode(&bytes), Message::turn(&bytes)), (Ok(message), 10));
+    }
+    let note = Checkpoint { vault, size: 12_345, root: [0x5a; 32], nonce: Some([0x0f; 16]) }.sign(&signer);
+    golden("checkpoint-v1.txt", note.note().as_bytes());
+}
+
+#[test]
+fn the_shard_header_of_what_is_in_the_log_is_as_ever() {
+    let geometry = Geometry::new(5000, 4, 2).unwrap();
+    let hashes = (0..geometry.blocks()).map(|b| h16(&[&b.to_le_bytes()])).collect();
+    let header = ShardHeader {
+        kind: ObjectKind::Manifest,
+        geometry,
+        index: 1,
+        object: ObjectId([0x5a; 32]),
+        generation: 1,
+        vault: VaultId([0xaa; 16]),
+        drive: DriveId([0xd1; 16]),
+        place: Some(0x0102_0304),
+        hashes,
+    };
+    golden("shard_logged-v1.bin", &header.encode());
+    assert_eq!(ShardHeader::decode(&header.encode()), Ok(header));
+}
+
 fn conversation(messages: &[&[u8]]) -> Vec<u8> {
     messages.iter().flat_map(|m| [&agent::head(m).expect("a short message"), *m].concat()).collect()
 }

@@ -19,6 +19,7 @@ use lavatube_client::delivery::Delivery;
 use lavatube_client::doubt;
 use lavatube_client::far::Far;
 use lavatube_client::ledger;
+use lavatube_client::log::Verdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
@@ -42,7 +43,7 @@ use crate::lock::{Lock, LockError, Mode};
 use crate::pipeline::{self, Effort};
 use crate::waybill::{self, Priority, Waybill};
 use crate::words::plain;
-use crate::{entropy, process};
+use crate::{entropy, process, vault_log};
 
 /// Where things are on this machine.
 #[derive(Debug, Clone)]
@@ -88,6 +89,14 @@ pub enum DepositorError {
     /// The state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The vault's log is not what it was, and nobody has looked yet.
+    #[error("nothing was sent, because the vault cannot be believed: {why}")]
+    LogAlarm {
+        /// Why.
+        why: String,
+        /// Where the evidence is.
+        evidence: PathBuf,
+    },
     /// A folder.
     #[error("{}: {}", path.display(), plain(&source.to_string()))]
     Io {
@@ -198,6 +207,8 @@ pub struct Outcome {
     pub catalog_incomplete: bool,
     /// Where the chain of manifests stood before.
     pub chain: Chain,
+    /// How the vault's log was found before, and after; of a far vault nothing is asked.
+    pub log: Option<(Verdict, Verdict)>,
     /// When the newest snapshot of this machine was taken, where that is later than the clock says it is now.
     pub clock_behind: Option<WallTime>,
 }
@@ -221,6 +232,8 @@ pub fn backup(
     let holding = Holding::open(places, "lavatube backup", true, wait)?;
     let Holding { vault, state, .. } = &holding;
     let deposit = Keyring::at(&places.keys).deposit()?;
+    // Before anything is handed over.
+    let log_before = vault_log::meet(&holding)?;
     vault.admit(&deposit.card().encode())?;
     keep_card(state, &deposit.card().encode())?;
     let mut spool = DirectorySpool::open(&spool_folder(state.folder())).map_err(CourierError::from)?;
@@ -244,6 +257,7 @@ pub fn backup(
     let degraded = degraded.collect();
     let (stored_bytes, catalog_incomplete) = (meter.stored_bytes.now(), catalog.is_marked()?);
     let chain = before;
+    let log = Some((log_before, holding.meet_log()?));
     Ok(Outcome {
         report,
         promise,
@@ -255,6 +269,7 @@ pub fn backup(
         far: false,
         catalog_incomplete,
         chain,
+        log,
         clock_behind,
     })
 }
@@ -293,6 +308,7 @@ fn backup_for_far(
     let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
     let state = open_state(&folder)?;
     let _lock = Lock::acquire(&folder.join("lock"), "lavatube backup", Mode::Exclusive, wait)?;
+    vault_log::stop_at_alarm(&state)?;
     let deposit = Keyring::at(&places.keys).deposit()?;
     keep_card(&state, &deposit.card().encode())?;
     let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
@@ -329,6 +345,7 @@ fn backup_for_far(
         far: true,
         catalog_incomplete,
         chain: before,
+        log: None,
         clock_behind,
     })
 }

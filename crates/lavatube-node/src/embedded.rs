@@ -10,12 +10,14 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
+use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
+use lavatube_format::log::Question;
 use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
-    CreateError, DepositError, Depth, Drive, DriveError, DriveState, NewDrive, NewVault, OpenError, OpenReport, Vault,
+    CreateError, DepositError, Depth, Drive, DriveError, DriveState, LogError, LogSight, NewDrive, NewVault, OpenError,
+    OpenReport, StoreError, Vault,
 };
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
@@ -322,6 +324,8 @@ fn signer_of(seed: &Secret) -> Result<EdSigner, VaultError> {
 /// A vault of this machine, opened.
 pub struct EmbeddedVault {
     vault: RwLock<Vault>,
+    /// It was opened with its key.
+    may_sign: bool,
     report: OpenReport,
     hurt: Mutex<BTreeSet<String>>,
 }
@@ -354,7 +358,7 @@ impl EmbeddedVault {
             drive_folders(folder)?.into_iter().map(|path| open(&path).ok().map(|d| Box::new(d) as Box<dyn Drive>));
         let signer = if write { Some(read_signer(folder)?) } else { None };
         let (vault, report) = Vault::open(drives.collect(), signer)?;
-        Ok(Self { vault: RwLock::new(vault), report, hurt: Mutex::default() })
+        Ok(Self { vault: RwLock::new(vault), may_sign: write, report, hurt: Mutex::default() })
     }
 
     /// What was found on opening.
@@ -446,5 +450,19 @@ impl Far for EmbeddedVault {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         Ok(self.read().contains(id))
+    }
+
+    fn log(&self, question: &Question) -> Result<LogWord, FarError> {
+        if self.may_sign {
+            match self.write().answer_log(question) {
+                Ok(answer) => return Ok(LogWord::Signed(answer)),
+                // Too few drives to write to may be enough to see that something is wrong.
+                Err(LogError::Store(StoreError::Shortfall { .. })) => {}
+                Err(e) => return Err(FarError::Away(e.to_string())),
+            }
+        }
+        let seen = self.read().look_at_log(question.known, &question.objects);
+        let LogSight { checkpoint, consistency, objects } = seen.map_err(|e| FarError::Away(e.to_string()))?;
+        Ok(LogWord::Read { checkpoint, consistency, objects })
     }
 }

@@ -11,17 +11,20 @@ use lavatube_base::{ObjectId, Verified};
 use lavatube_client::check::{Candidate, Turn};
 use lavatube_client::courier::{Courier, CourierError, Drained};
 use lavatube_client::doubt;
-use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
+use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
+use lavatube_client::log::{self, Verdict};
 use lavatube_client::spool::SpoolKind;
 use lavatube_format::check_record::CheckRecord;
+use lavatube_format::log::Question;
 use lavatube_vault::{Depth, ObjectEntry, ObjectKind};
 
-use crate::checks;
 use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
-use crate::embedded::{self, EmbeddedVault};
+use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::lock::{Lock, Mode};
+use crate::vault_log;
+use crate::{checks, clock, entropy};
 
 /// A vault and this machine's state of it.
 pub struct Holding {
@@ -53,7 +56,26 @@ impl Holding {
     /// When the vault refuses one of them, or spool or state fail.
     pub fn drain(&self) -> Result<Drained, DepositorError> {
         let Some(mut spool) = self.spool()? else { return Ok(Drained::default()) };
+        vault_log::stop_at_alarm(&self.state)?;
         Ok(Courier::new(Some(&self.vault), &mut spool, &self.state).drain_spool()?)
+    }
+
+    /// Asks whether the vault's log goes on from what this machine has seen of it, and keeps what comes of it.
+    ///
+    /// # Errors
+    /// When there is no entropy, or the state's files fail.
+    pub fn meet_log(&self) -> Result<Verdict, DepositorError> {
+        let nonce = entropy::bytes().map_err(VaultError::from)?;
+        Ok(log::contact(&self.vault, &self.state, nonce, clock::wall_now())?)
+    }
+
+    /// The same, for who only looks: nothing is kept.
+    ///
+    /// # Errors
+    /// As [`Holding::meet_log`].
+    pub fn look_at_log(&self) -> Result<Verdict, DepositorError> {
+        let nonce = entropy::bytes().map_err(VaultError::from)?;
+        Ok(log::look(&self.vault, &self.state, nonce)?)
     }
 
     /// Remembers what a check found.
@@ -146,5 +168,9 @@ impl Far for Near<'_> {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         Ok(self.spool.as_ref().is_some_and(|spool| spool.has(id)) || self.vault.has(id)?)
+    }
+
+    fn log(&self, question: &Question) -> Result<LogWord, FarError> {
+        self.vault.log(question)
     }
 }

@@ -46,6 +46,7 @@ pub mod stage;
 pub mod symbol_files;
 pub mod tcpcl_port;
 pub mod told;
+pub mod vault_log;
 pub mod waybill;
 
 mod attributes;

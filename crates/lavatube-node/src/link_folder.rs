@@ -120,6 +120,9 @@ pub enum LinkError {
     /// It ended while it was needed.
     #[error("the link: {0}")]
     Ended(String),
+    /// The vault's log is not what it was, and nobody has looked yet.
+    #[error("nothing more is sent, because the vault cannot be believed: {0}")]
+    LogAlarm(String),
     /// Objects are left that cannot be sent.
     #[error("{count} objects are left that cannot be sent, the first because {why}")]
     Stuck {

@@ -7,6 +7,7 @@
 
 mod again;
 mod answers;
+mod logged;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ use crate::sent::SentFile;
 use crate::told::Told;
 use crate::waybill::{self, Priority, Waybill};
 use again::Again;
+use logged::LogAsking;
 
 /// Drains the spool over the link of `places.vault` until `run.stop` is set or, with `once`, nothing waits any more.
 ///
@@ -158,6 +160,8 @@ pub(crate) struct NearEnd {
     deposits: bool,
     /// What commands want of the vault.
     clerk: Clerk<DirectoryDesk>,
+    /// How the vault's log is asked for.
+    log: LogAsking,
     last: Last,
     _lock: Lock,
 }
@@ -210,6 +214,7 @@ impl NearEnd {
             lingers: None,
             deposits: true,
             clerk: Clerk::new(DirectoryDesk::open(&folder).map_err(|e| io_error(&folder, &e))?),
+            log: LogAsking::default(),
             last: Last::default(),
             _lock: lock,
         };
@@ -249,6 +254,7 @@ impl NearEnd {
         if turned.is_err() {
             self.was_put(turned, listener);
         }
+        self.ask_for_log(listener);
         if self.deposits && self.listed_at.is_none_or(|at| now.since(at) >= LIST_EVERY) {
             self.list(listener)?;
             self.ask();
@@ -257,7 +263,10 @@ impl NearEnd {
                 order.pass(LIST_EVERY, |id, before| self.before(id, before));
                 self.order = order;
             }
-            if once && self.clerk.is_idle() && self.is_over()? {
+            if let Some(why) = self.log.alarm().filter(|_| once && self.clerk.is_idle()) {
+                return Err(LinkError::LogAlarm(why));
+            }
+            if once && self.clerk.is_idle() && self.is_over()? && !self.is_log_awaited() {
                 self.lingers = Some(now + LINGER);
                 return Ok(Some(LINGER_WAIT));
             }
@@ -421,6 +430,9 @@ impl NearEnd {
 
     /// Hands the next object to the link when there is room; whether there may be more.
     fn fill(&mut self, listener: &mut dyn Listener) -> Result<bool, LinkError> {
+        if self.log.alarm().is_some() {
+            return Ok(false);
+        }
         let under_way: u64 = self.keys.values().map(|(_, _, len)| len).sum();
         if self.keys.len() >= WINDOW_BLOCKS || under_way >= WINDOW_LEN {
             return Ok(false);

@@ -145,6 +145,7 @@ impl Listener for Quiet {
             Told::Denied { id, why } => format!("the vault does not take object {}: {why}", id.short()),
             Told::Damaged(id) => format!("object {} on this machine is damaged and is not sent", id.short()),
             Told::Unreadable { id, why } => format!("object {} on this machine cannot be read: {why}", id.short()),
+            Told::LogAlarm(why) => format!("the vault cannot be believed: {why}"),
             Told::NotNoted(why) => format!("the vault's receipts cannot be noted on this machine: {why}"),
             _ => return,
         };

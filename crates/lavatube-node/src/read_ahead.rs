@@ -8,7 +8,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use lavatube_base::{ObjectId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
+use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
+use lavatube_format::log::Question;
 
 /// Bytes of an object.
 type Part = (ObjectId, Range<u64>);
@@ -163,5 +164,9 @@ impl Far for ReadAhead<'_> {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         self.far.has(id)
+    }
+
+    fn log(&self, question: &Question) -> Result<LogWord, FarError> {
+        self.far.log(question)
     }
 }

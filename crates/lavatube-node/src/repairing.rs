@@ -24,6 +24,8 @@ pub struct Repaired {
     pub mended: Vec<(ObjectId, MendReport)>,
     /// Objects that cannot be mended, and why.
     pub beyond: Vec<(ObjectId, MendError)>,
+    /// Entries of the log whose shards did not tell their place, and do now.
+    pub placed: usize,
     /// Objects that were not looked at, because it was to end before.
     pub ahead: u64,
 }
@@ -56,6 +58,8 @@ pub fn repair(
             Ok(report) => out.mended.push((object.id, report)),
             Err(e) => out.beyond.push((object.id, e)),
         }
+        // What cannot be read was told just now.
+        out.placed += usize::from(inner.mark_place(object.id).is_ok_and(|shards| shards > 0));
         meter.files.add(1);
         meter.bytes.add(object.len);
     }

@@ -80,6 +80,10 @@ pub enum Told {
     NotNoted(String),
     /// What came for a command cannot be put down on this machine, because of this: it is not sent for it.
     NotPut(String),
+    /// The vault's log goes on from what was known of it, and has so many entries.
+    LogSound(u64),
+    /// The vault's log is not what it was: nothing more is sent.
+    LogAlarm(String),
     /// The other end sent what makes no sense.
     Nonsense(String),
 }

@@ -14,6 +14,7 @@ use lavatube_client::courier::{Courier, CourierError, Drained, Promise};
 use lavatube_client::delivery::Delivery;
 use lavatube_client::doubt;
 use lavatube_client::far::Far;
+use lavatube_client::log::{self, Alarm, Verdict};
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
@@ -56,6 +57,9 @@ pub enum RunError {
     /// The state.
     #[error("state: {0}")]
     State(#[from] StateError),
+    /// The vault is not what it was.
+    #[error("ALARM: {0}")]
+    Alarm(Alarm),
 }
 
 /// A machine that deposits.
@@ -94,8 +98,9 @@ pub fn backup(
     wires: &Arc<Wires>,
 ) -> Result<Outcome, RunError> {
     let card = machine.deposit.card().encode();
-    far.admit(&card)?;
     let state = &machine.state;
+    meet(far, state, wires)?;
+    far.admit(&card)?;
     keep_card(state, &card)?;
     let mut spool = machine.spool.reopen();
     let mut courier = Courier::new(Some(far as &dyn Far), &mut spool, state);
@@ -113,7 +118,19 @@ pub fn backup(
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, false, &meter)?;
+    meet(far, state, wires)?;
     Ok(Outcome { report, promise, recovered, drained })
+}
+
+/// Asks whether the vault's log goes on from what was seen of it.
+fn meet(far: &SimFar, state: &SimState, wires: &Wires) -> Result<(), RunError> {
+    let now = wires.now();
+    // Time never stands still, so that no two questions have one nonce.
+    let nonce = u128::from(now.s.cast_unsigned()) << 32 | u128::from(now.ns);
+    match log::contact(far, state, nonce.to_le_bytes(), now)? {
+        Verdict::Alarm(alarm) => Err(RunError::Alarm(alarm)),
+        Verdict::Sound(_) | Verdict::Unknown(_) => Ok(()),
+    }
 }
 
 /// Takes a snapshot into the spool, for a vault at the other end of a link, as `lavatube_node::depositor` does there.

@@ -86,6 +86,12 @@ pub fn live_until(seed: u64, plan: Plan, fuse: Fuse) -> (Ended, bool) {
     (ended, died)
 }
 
+/// Lives until all drives are put back to an older state, and with `forks` go on from there behind this machine's back.
+pub fn live_put_back(seed: u64, plan: Plan, forks: bool) -> Ended {
+    let settings = Settings { rounds: 0, sabotage: None, telling: Telling::Nothing };
+    run(seed, plan, settings, |world| world.live_put_back(forks))
+}
+
 fn run(seed: u64, plan: Plan, settings: Settings, life: impl FnOnce(&mut World) -> Result<(), String>) -> Ended {
     let mut world = match World::new(seed, plan, settings.sabotage, settings.telling) {
         Ok(world) => world,

@@ -57,6 +57,40 @@ impl World {
         Ok(died)
     }
 
+    /// Takes backups; then all drives are put back to what they were before the last of them, as a thief or a careless
+    /// person would, and with `forks` another machine goes on from there. Whoever knew more must notice, and send nothing.
+    ///
+    /// # Errors
+    /// When it is not noticed, or something was written.
+    pub fn live_put_back(&mut self, forks: bool) -> Verdict {
+        let mut chance = Chance::named(self.seed, "put back", 0);
+        let (none, ease) = (BTreeSet::new(), Hardship::default());
+        self.backup(&none, ease, &mut chance)??;
+        let images: Vec<_> = self.drives.iter().map(|drive| drive.platter().image()).collect();
+        self.source.change(8);
+        self.backup(&none, ease, &mut chance)??;
+        self.drives.iter().zip(images).for_each(|(drive, image)| drive.platter().replace(image));
+        self.is_put_back = true;
+        if forks {
+            let own = self.machine.state.copy();
+            self.machine.state.put_back(Default::default());
+            for _ in 0..2 {
+                self.source.change(8);
+                self.backup(&none, ease, &mut chance)??;
+            }
+            self.machine.state.put_back(own);
+        }
+        let before: Vec<_> = self.drives.iter().map(|drive| drive.platter().image()).collect();
+        self.source.change(8);
+        let came = self.backup(&none, ease, &mut chance)?;
+        let expected = if forks { "does not go on from" } else { "put back to an older state" };
+        if !came.as_ref().is_err_and(|e| e.contains("ALARM") && e.contains(expected)) {
+            return Err(format!("a vault that was put back is not noticed: {came:?}"));
+        }
+        let is_same = self.drives.iter().zip(before).all(|(drive, image)| drive.platter().image() == image);
+        if is_same { Ok(()) } else { Err("something was sent to a vault that is not believed".into()) }
+    }
+
     fn round(&mut self, chance: &mut Chance) -> Verdict {
         self.wires.pass(1_000_000_000 * chance.below(100_000));
         self.source.change(chance.below(6));
@@ -205,6 +239,10 @@ impl World {
         growing::nothing_destroyed(&self.drives, &receipted)?;
         let outcome = match out {
             None => return Ok(Err("it died".into())),
+            // Nothing that strikes takes back what was signed for.
+            Some(Err(e @ RunError::Alarm(_))) if self.plan.beyond_promise == 0 && !self.is_put_back => {
+                return Err(format!("a vault that is what it was is not believed: {e}"));
+            }
             Some(Err(e)) => {
                 self.wires.outcome("failed", 0);
                 self.wires.tell(|| format!("  the backup failed: {e}"));

@@ -78,6 +78,8 @@ pub struct World {
     pub older_state: Option<BTreeMap<String, Vec<u8>>>,
     /// The machine has lost its state, or got an older one back: it may not know what its own manifests are.
     pub forgot: bool,
+    /// All drives were put back to what they were.
+    pub is_put_back: bool,
     /// What is planted.
     pub sabotage: Option<Sabotage>,
     /// Whose receipts count.
@@ -149,6 +151,7 @@ impl World {
             logs: BTreeMap::new(),
             older_state: None,
             forgot: false,
+            is_put_back: false,
             sabotage,
             vault: Signer { vault: VaultId([0; 16]), key: [0; 32] },
             crossing: None,

@@ -105,6 +105,8 @@ struct Arrival<'a> {
     kind: ObjectKind,
     object: Verified<'a>,
     geometry: Geometry,
+    /// The place in the log that it will have.
+    place: Option<u64>,
 }
 
 /// How an attempt to write shards ended.
@@ -138,7 +140,7 @@ impl Vault {
         }
         self.settle_journal()?;
         let mut arrivals: Vec<Arrival<'_>> = Vec::new();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut places) = (BTreeSet::new(), self.index.log.size()..);
         for (kind, object) in objects {
             let len = object.bytes().len() as u64;
             let geometry =
@@ -150,7 +152,8 @@ impl Vault {
             if self.is_journaled(object.id()) {
                 self.refresh(*object)?;
             } else {
-                arrivals.push(Arrival { kind: *kind, object: *object, geometry });
+                let place = if kind.is_logged() { places.next() } else { None };
+                arrivals.push(Arrival { kind: *kind, object: *object, geometry, place });
             }
         }
         if !arrivals.is_empty() {
@@ -247,7 +250,8 @@ impl Vault {
             let id = arrival.object.id();
             let slots = place(id, arrival.geometry.shards(), &self.candidates(usable), &[]);
             let stripe = Stripe::encode(&self.code, arrival.geometry, arrival.object.bytes());
-            let whose = Whose { vault: self.card.vault, kind: arrival.kind, object: id, generation: 1 };
+            let (vault, kind, place) = (self.card.vault, arrival.kind, arrival.place);
+            let whose = Whose { vault, kind, object: id, generation: 1, place };
             for (index, &slot) in slots.iter().enumerate() {
                 let header = stripe.header(index, &whose, self.slots[slot].card.drive);
                 let name = shard_name(id, u8::try_from(index).expect("shard indexes are below DRIVES_MAX"));

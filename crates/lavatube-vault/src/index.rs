@@ -1,11 +1,13 @@
-//! The index: for every object, where its shards lie. In memory only; made from the journal or by a scan.
+//! The index: for every object, where its shards lie, and the log. In memory only; made from the journal or by a scan.
 //!
 //! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
 
 use std::collections::BTreeMap;
 
 use lavatube_base::ObjectId;
+use lavatube_base::merkle::Tree;
 use lavatube_format::journal::{Check, Line, NO_SLOT, Record};
+use lavatube_format::log::Leaf;
 use lavatube_format::shard::{Geometry, ObjectKind};
 
 /// What the index says of one object.
@@ -19,6 +21,10 @@ pub(crate) struct Entry {
     pub(crate) check: Check,
     /// The drive slot of each shard, or [`NO_SLOT`].
     pub(crate) slots: Box<[u8]>,
+    /// Its place in the log.
+    pub(crate) place: Option<u64>,
+    /// The place that its shards claim, of what a scan found.
+    pub(crate) claim: Option<u64>,
 }
 
 impl Entry {
@@ -43,6 +49,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) objects: BTreeMap<ObjectId, Entry>,
+    /// What is logged, in the order of the journal.
+    pub(crate) log: Tree<Leaf>,
 }
 
 impl Index {
@@ -50,11 +58,15 @@ impl Index {
     pub(crate) fn apply(&mut self, line: Line) {
         match line.record {
             Record::Stored { kind, object, geometry, generation, slots } => {
-                if self.objects.get(&object).is_some_and(|known| known.generation > generation) {
+                let known = self.objects.get(&object);
+                if known.is_some_and(|known| known.generation > generation) {
                     return;
                 }
-                let slots = slots.into_boxed_slice();
-                let entry = Entry { kind, geometry, generation, sequence: line.sequence, check: line.check, slots };
+                let (place, claim) = known.map_or((None, None), |known| (known.place, known.claim));
+                //= FORMAT#F30 the first record of each says where it stands
+                let place = place.or_else(|| self.log(kind, object));
+                let (slots, sequence, check) = (slots.into_boxed_slice(), line.sequence, line.check);
+                let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim };
                 self.objects.insert(object, entry);
             }
             Record::Moved { object, generation, index, slot, .. } => {
@@ -64,5 +76,14 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// Puts what is logged behind all that is in the log: its place.
+    fn log(&mut self, kind: ObjectKind, object: ObjectId) -> Option<u64> {
+        let place = self.log.size();
+        kind.is_logged().then(|| {
+            self.log.push(Leaf::new(kind, object));
+            place
+        })
     }
 }

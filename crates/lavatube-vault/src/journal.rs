@@ -180,6 +180,12 @@ impl Vault {
         self.shards_needed().max(in_use / 2 + 1)
     }
 
+    /// Drives whose journal is the whole chain.
+    pub(crate) fn journals_current(&self) -> usize {
+        let slots = self.slots.iter().zip(&self.journal.current);
+        slots.filter(|(slot, current)| **current && slot.reader().is_some()).count()
+    }
+
     /// Slots that can be written to.
     pub(crate) fn writable(&self) -> Vec<usize> {
         (0..self.slots.len()).filter(|&s| self.slots[s].writer().is_some()).collect()

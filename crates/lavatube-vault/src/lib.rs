@@ -12,6 +12,7 @@
 //! | `inbox` | objects and manifests come in |
 //! | `stripe`, `placement` | an object becomes shards; which drive gets which |
 //! | `journal`, `index`, `receipt` | what is durable, in order; where it lies; the signed word for it |
+//! | `log` | that nothing of it is taken back: the order of manifests and cards, checkpoints and proofs |
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
@@ -25,6 +26,7 @@ mod gather;
 mod inbox;
 mod index;
 mod journal;
+mod log;
 mod mend;
 mod open;
 pub mod parcels;
@@ -52,8 +54,10 @@ pub use create::{CreateError, NewDrive, NewVault};
 pub use drive::{Drive, DriveError, PutMode, Space};
 pub use examine::{Depth, Health, ShardHealth, ShardState};
 pub use inbox::{DepositError, StoreError};
+pub use lavatube_format::log::Leaf;
 pub use lavatube_format::receipt::Receipt;
 pub use lavatube_format::shard::ObjectKind;
+pub use log::{LogError, LogSight};
 pub use mend::{MendError, MendReport};
 pub use open::{DriveReport, OpenError, OpenReport};
 pub use read::{ReadError, ReadReport};

@@ -98,7 +98,13 @@ impl Vault {
         let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?.clone();
         self.settle_journal()?;
         let stripe = Stripe::encode(&self.code_of(&entry), entry.geometry, object);
-        let whose = Whose { vault: self.card.vault, kind: entry.kind, object: id, generation: entry.generation };
+        let whose = Whose {
+            vault: self.card.vault,
+            kind: entry.kind,
+            object: id,
+            generation: entry.generation,
+            place: entry.place,
+        };
         let mut report = MendReport::default();
         let mut moved = Vec::new();
         let mut taken: Vec<usize> = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i)).collect();

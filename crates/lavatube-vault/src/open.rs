@@ -19,7 +19,7 @@ use crate::index::{Entry, Index};
 use crate::journal::{JOURNAL, Journal, merge};
 use crate::scan::{is_readable, read_header, scan};
 use crate::status::Slot;
-use crate::{Drive, DriveState, Vault, gather};
+use crate::{Drive, DriveState, Vault, gather, log};
 
 /// The card's name on a drive.
 pub(crate) const CARD: &str = "drive.card";
@@ -123,8 +123,7 @@ impl Vault {
             // An empty journal is one of a new vault; none, or one of rubbish, has been lost.
             let journal_lost = merged.last == 0 && copies.iter().flatten().all(|c| !c.is_empty());
             adopt(&mut index, scan(card.vault, &slots), journal_lost, &mut report);
-            let unwritten = index.objects.iter().filter(|(_, e)| e.sequence == 0 && is_readable(e));
-            let records: Vec<Record> = unwritten.map(|(id, e)| e.record(*id)).collect();
+            let records = log::unwritten(&index);
             if !records.is_empty() {
                 current.fill(false);
                 journal.adopt(&merged, records).into_iter().for_each(|line| index.apply(line));

@@ -37,10 +37,14 @@ pub(crate) fn scan(vault: VaultId, slots: &[Slot]) -> BTreeMap<ObjectId, Entry> 
                 sequence: 0,
                 check: FIRST_CHECK,
                 slots: vec![NO_SLOT; header.geometry.shards()].into(),
+                place: None,
+                claim: None,
             });
             if (entry.kind, entry.geometry) != (header.kind, header.geometry) {
                 continue;
             }
+            // What was written later, of an object that was stored in several attempts, claims a later place.
+            entry.claim = entry.claim.max(header.place);
             let known = &mut entry.slots[usize::from(index)];
             if *known != NO_SLOT {
                 // What an attempt has left that did not end, or a drive that was exchanged: as good as the other.
@@ -132,7 +136,7 @@ pub(crate) fn is_readable(entry: &Entry) -> bool {
     shards_of(entry) >= entry.geometry.k()
 }
 
-fn shards_of(entry: &Entry) -> usize {
+pub(crate) fn shards_of(entry: &Entry) -> usize {
     entry.slots.iter().filter(|s| **s != NO_SLOT).count()
 }
 

@@ -72,6 +72,7 @@ impl<'a> Stripe<'a> {
             generation: whose.generation,
             vault: whose.vault,
             drive,
+            place: whose.place,
             hashes: self.hashes[index].clone(),
         };
         header.encode()
@@ -91,4 +92,6 @@ pub(crate) struct Whose {
     pub(crate) kind: ObjectKind,
     pub(crate) object: ObjectId,
     pub(crate) generation: u32,
+    /// Its place in the log.
+    pub(crate) place: Option<u64>,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
+use lavatube_format::log::Question;
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
 
@@ -244,7 +245,19 @@ impl<W: Workplace> Worker<W> {
                 done.messages = self.list(kind, known, turn);
                 (done, None)
             }
-            Ok(Message::Receipted(_) | Message::Denied { .. } | Message::Parcel { .. } | Message::Listed(_)) => {
+            Ok(Message::LogAsked(question)) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                // Where too few drives are there to tell, nothing is said, and whoever asks asks again.
+                done.messages = self.answer_log(&question, turn).into_iter().collect();
+                (done, None)
+            }
+            Ok(
+                Message::Receipted(_)
+                | Message::Denied { .. }
+                | Message::Parcel { .. }
+                | Message::Listed(_)
+                | Message::Logged(_),
+            ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
                 done.told.push(Word::Nonsense("a message that only vaults send".into()));
                 (done, None)
@@ -255,6 +268,15 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
         }
+    }
+
+    fn answer_log(&mut self, question: &Question, turn: u64) -> Option<Vec<u8>> {
+        let answer = self.place.vault_mut().answer_log(question);
+        let answer = match answer {
+            Err(_) if self.reopen() => self.place.vault_mut().answer_log(question),
+            other => other,
+        };
+        answer.ok().map(|answer| Message::Logged(answer).encode(turn))
     }
 
     fn answer(&mut self, id: ObjectId, turn: u64) -> Vec<u8> {

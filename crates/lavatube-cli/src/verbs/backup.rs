@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::courier::Promise;
+use lavatube_client::log::Verdict as LogVerdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
 use lavatube_client::survey::{Scope, survey};
@@ -28,7 +29,7 @@ use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::things;
-use crate::verbs::{init, version};
+use crate::verbs::{init, log, version};
 use crate::{date, progress, units};
 
 /// Take a snapshot of files and folders.
@@ -41,7 +42,7 @@ use crate::{date, progress, units};
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
 /// {count, paths}, promise (safe-here or safe-there), vault {path, id, made}, keys_made, degraded_drives,
 /// catalog_incomplete, recovered {packs, bytes}, drained, damaged_waiting, doubted, chain {withdrawn, strange, unread},
-/// clock_behind, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex; of a list of paths with one such, in
+/// log as of `lavatube status`, clock_behind, seconds, exit. The bytes of a path that is no UTF-8 are in path_hex; of a list of paths with one such, in
 /// paths_hex, with null for the others.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -274,6 +275,9 @@ struct Done<'a> {
 impl Done<'_> {
     fn end(&self) -> End {
         let report = &self.outcome.report;
+        if let Some((_, LogVerdict::Alarm(_))) = self.outcome.log {
+            return End::Alarm;
+        }
         if report.totals.skipped > 0 || report.changed_count > 0 { End::Partly } else { End::Done }
     }
 
@@ -400,6 +404,7 @@ impl Done<'_> {
             );
         }
         self.warn_of_the_chain(screen);
+        self.warn_of_the_log(screen);
         if let Some(newest) = outcome.clock_behind {
             screen.warn(&format!(
                 "the clock of this machine is behind: the newest snapshot it took says {}. `latest` is right all the same \
@@ -425,6 +430,23 @@ impl Done<'_> {
             ));
             let items = report.changed.iter().map(|p| (&p[..], ""));
             listing(items, n, SHOWN_MAX).iter().for_each(|line| screen.note(line));
+        }
+    }
+
+    /// How the vault's log is not what it was, or was not known before.
+    fn warn_of_the_log(&self, screen: &Screen) {
+        match &self.outcome.log {
+            Some((_, LogVerdict::Alarm(alarm))) => screen.warn(&format!(
+                "ALARM: the vault took this snapshot, and cannot be believed: {alarm}. Nothing more is sent to it until a \
+                 person has looked: `lavatube log`"
+            )),
+            Some((LogVerdict::Sound(before), _)) if before.known.is_none() && self.outcome.report.parent.is_some() => {
+                screen.note(
+                    "note: the vault's log was seen for the first time, and is trusted as it is; from now on it is noticed \
+                     when it is not what it was (`lavatube log`).",
+                );
+            }
+            _ => {}
         }
     }
 
@@ -502,6 +524,7 @@ impl Done<'_> {
                 "strange": outcome.chain.strange,
                 "unread": outcome.chain.unread,
             },
+            "log": outcome.log.as_ref().map(|(_, after)| log::to_json(after)),
             "clock_behind": outcome.clock_behind.map(date::rfc3339),
             "seconds": self.took.as_secs_f64(),
             "exit": self.end().status(),

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use lavatube_base::ObjectId;
 use lavatube_client::check::{ChainFault, Damage, Structure, Turn};
+use lavatube_client::log::{Standing, Verdict as LogVerdict};
 use lavatube_client::meter::Meter;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::clock;
@@ -17,6 +18,7 @@ use lavatube_node::holding::Holding;
 use lavatube_node::link_folder;
 use lavatube_node::reader::{self, DataRead, Reader, Side};
 use lavatube_node::repairing::{self, Repaired};
+use lavatube_node::vault_log;
 use lavatube_vault::{Depth, DriveState, DriveStatus, Health, MendError, ObjectKind, ShardHealth, ShardState};
 
 use crate::archive::{self, ReadArgs};
@@ -35,13 +37,13 @@ pub use report::{kind, shard_to_json};
 /// restored. Damage is named down to drive and file. Without the read key only the vault's part is checked.
 ///
 /// Exit status: 0 nothing is wrong; 4 damage was found, or the chain of manifests has several ends, and every file can
-/// still be restored; 5 files are lost, and named, or the vault lacks manifests it has had.
+/// still be restored; 5 files are lost, and named, or the vault lacks manifests it has had; 14 the vault's log is not what it was (`lavatube log`).
 ///
 /// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
-/// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended,
+/// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended, placed,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks, damaged}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
-/// [{snapshot, reason}], exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
+/// [{snapshot, reason}], log and log_alarm as of `lavatube status`, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
@@ -93,6 +95,10 @@ struct Found {
     data: Option<DataRead>,
     /// Packs that are lost in part.
     lost_packs: BTreeSet<ObjectId>,
+    /// How the vault's log is; `None` of a far vault.
+    log: Option<LogVerdict>,
+    /// An alarm that stands.
+    standing: Option<Standing>,
     /// Which files they touch was looked for.
     looked: bool,
     damage: Damage,
@@ -148,6 +154,8 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
     let Some(holding) = opened.holding() else { return check_far(&opened, settings, screen) };
     let vault = &holding.vault;
     let status = vault.read().status();
+    // Before anything is mended or handed over.
+    let log = if args.repair { holding.meet_log()? } else { holding.look_at_log()? };
     let read = args.read_data.map(|share| holding.next_turn(share));
     let turn = read.map(|(turn, _)| turn);
     let (unsound, bytes) = examine(vault, turn, screen);
@@ -169,6 +177,8 @@ pub fn run(args: &CheckArgs, settings: &Settings, screen: &Screen) -> Result<End
         repaired,
         drained,
         waiting: archive::waiting(settings)?,
+        log: Some(log),
+        standing: vault_log::standing(&settings.places)?,
         ..Found::default()
     };
     if let Opened::Reader(reader) = &opened {
@@ -191,6 +201,8 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
     let Opened::Reader(reader) = opened else { return Ok(End::Done) };
     let mut found = Found { far: true, waiting: archive::waiting(settings)?, ..Found::default() };
     look_inside(reader, &mut found, settings, screen)?;
+    // It was asked for while the rest was.
+    found.standing = vault_log::standing(&settings.places)?;
     if let Some(Err(e)) = reader.side.far().map(|far| far.keep_check(&found.record())) {
         screen.warn(&format!("that this check was done could not be noted: {e}"));
     }
@@ -279,11 +291,11 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
 impl Found {
     /// What is remembered of it.
     fn record(&self) -> CheckRecord {
-        let verdict = match self.end() {
+        let verdict = match self.end_of_data() {
             End::Done | End::Partly => Verdict::Sound,
             End::Damaged if self.is_mended() => Verdict::Mended,
             End::Damaged => Verdict::Damaged,
-            End::Lost => Verdict::Lost,
+            End::Lost | End::Alarm => Verdict::Lost,
         };
         CheckRecord {
             time: clock::wall_now(),
@@ -335,6 +347,15 @@ impl Found {
     }
 
     fn end(&self) -> End {
+        match self.log {
+            Some(LogVerdict::Alarm(_)) => End::Alarm,
+            _ if self.standing.is_some() => End::Alarm,
+            _ => self.end_of_data(),
+        }
+    }
+
+    /// How it ended but for the log.
+    fn end_of_data(&self) -> End {
         let drives = self.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
         let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));

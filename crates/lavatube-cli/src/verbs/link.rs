@@ -34,7 +34,7 @@ enum Action {
     /// JSON fields: age_s, line (open, silent or shut), carrier (native, tcpcl or ltp), contact and next_contact {rate_up_bit_s, rate_down_bit_s,
     /// start_unix_s, end_unix_s, budget_bytes}, contact_bytes_sent, measured {up_bit_s, down_bit_s}, loss, light_s, queue
     /// [{manifest, snapshot, taken_unix_s, priority, objects, bytes, there_unix_s}], outgoing {blocks, bytes_missing, first
-    /// [{bytes, priority, symbols, missing, sent, held}]}, held [{object, reason}], stuck [{object, reason}], incoming {blocks}, datagrams {sent, received, refused}, symbols {sent,
+    /// [{bytes, priority, symbols, missing, sent, held}]}, held [{object, reason}], stuck [{object, reason}], incoming {blocks}, log {verdict (sound or alarm), size, reason}, datagrams {sent, received, refused}, symbols {sent,
     /// resent, received}, exit.
     #[command(
         after_help = "Examples:\n  lavatube link status\n  lavatube link status --vault /srv/vault --json | jq .loss"

@@ -9,6 +9,7 @@ pub mod help;
 pub mod init;
 pub mod key;
 pub mod link;
+pub mod log;
 pub mod ls;
 pub mod node;
 pub mod pair;

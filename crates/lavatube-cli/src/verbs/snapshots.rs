@@ -44,6 +44,7 @@ const EXAMPLES: &str = "Examples:
 /// When the vault cannot be read.
 pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let reader = archive::open(settings, &args.read_key, "lavatube snapshots", false)?;
+    archive::warn_of_the_log(&reader, settings, screen)?;
     let session = archive::session(&reader, screen)?;
     let mut listing = session.snapshots()?;
     listing.snapshots.retain(|l| {

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::time::WallTime;
+use lavatube_client::log::{Standing, Verdict as LogVerdict};
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::clock;
@@ -16,6 +17,7 @@ use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder;
 use lavatube_node::lock::{Lock, Mode};
+use lavatube_node::vault_log;
 use lavatube_vault::{DriveState, DriveStatus, OpenReport, Status};
 use serde_json::json;
 
@@ -23,21 +25,22 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::log;
 use crate::{date, units};
 
 /// Show how vault, drives and this machine are.
 ///
 /// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that, and what it found is remembered. Of a vault at
 /// the other end of a link it shows what is known here: what waits, what the vault has signed for, and how the link is.
-/// The exit status is 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
+/// The exit status is 14 when the vault's log is not what it was (`lavatube log`); 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
 /// last check, or the last that read data, found data lost.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state,
-/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, waiting, last, checked and still_there
+/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and still_there
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
 /// last that read data, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
-/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, still_there, keys, state, config, exit.
+/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, still_there, log_alarm, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}
@@ -54,6 +57,8 @@ struct Found {
     last: Option<WallTime>,
     checks: Remembered,
     now: WallTime,
+    /// How the log is, and an alarm that stands.
+    log: (LogVerdict, Option<Standing>),
 }
 
 impl Found {
@@ -65,6 +70,7 @@ impl Found {
     fn end(&self) -> End {
         let drives = self.status.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         match () {
+            () if matches!(self.log, (LogVerdict::Alarm(_), _) | (_, Some(_))) => End::Alarm,
             () if self.status.lost > 0 || self.remembers_loss() => End::Lost,
             () if drives => End::Damaged,
             () => End::Done,
@@ -100,6 +106,10 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         units::count(status.objects),
         units::bytes(status.bytes)
     ))?;
+    screen.say(&format!("  {}", log::in_words(&found.log.0, screen)))?;
+    for line in found.log.1.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
+        screen.say(&line)?;
+    }
     for line in drives(&found, screen) {
         screen.say(&line)?;
     }
@@ -139,7 +149,8 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let waiting = archive::waiting(settings)?;
     let last = last_backup(&state);
     let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
-    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, now })
+    let log = (vault_log::look(&settings.places, &opened)?, vault_log::standing(&settings.places)?);
+    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, now, log })
 }
 
 /// Whether the last check, or the last that read data, found data lost.
@@ -354,6 +365,8 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "redundancy": status.redundancy,
         "lost": status.lost,
         "one_disk": found.one_disk,
+        "log": log::to_json(&found.log.0),
+        "log_alarm": found.log.1.as_ref().map(log::standing_to_json),
         "waiting": found.waiting,
         "last": found.last.map(date::rfc3339),
         "checked": found.checks.last.map(|c| check_to_json(&c, found.now)),

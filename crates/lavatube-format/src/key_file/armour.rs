@@ -15,17 +15,22 @@ pub(super) fn wrap(word: &str, bytes: &[u8]) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(bytes.len() * 3 / 2 + 200));
     out.push_str(&format!("-----BEGIN LAVATUBE {word} KEY-----\n"));
     for line in bytes.chunks(COLUMNS / 4 * 3) {
-        for group in line.chunks(3) {
-            let at = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-            let bits = at(0) << 16 | at(1) << 8 | at(2);
-            for i in 0..4 {
-                out.push(if i <= group.len() { symbol(bits >> (18 - 6 * i) & 63) } else { '=' });
-            }
-        }
+        put_base64(&mut out, line);
         out.push('\n');
     }
     out.push_str(&format!("-----END LAVATUBE {word} KEY-----\n"));
     out
+}
+
+/// Appends the base64 of `bytes`, in one line.
+pub(crate) fn put_base64(out: &mut String, bytes: &[u8]) {
+    for group in bytes.chunks(3) {
+        let at = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for i in 0..4 {
+            out.push(if i <= group.len() { symbol(bits >> (18 - 6 * i) & 63) } else { '=' });
+        }
+    }
 }
 
 /// The bytes in armour with this word; `None` when the text has no such armour.
@@ -35,7 +40,8 @@ pub(super) fn strip(word: &str, text: &str) -> Option<Result<Zeroizing<Vec<u8>>,
     Some(decode(inner))
 }
 
-fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+/// The bytes of base64; white space is passed over.
+pub(crate) fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     let fail = |rule| Malformed { what: WHAT, at: 0, rule };
     let symbols = Zeroizing::new(text.bytes().filter(|b| !b.is_ascii_whitespace()).collect::<Vec<_>>());
     if !symbols.len().is_multiple_of(4) {

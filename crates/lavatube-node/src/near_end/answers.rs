@@ -49,7 +49,17 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
                 self.was_put(put, listener);
             }
-            Ok(Message::Deposit { .. } | Message::Asked(_) | Message::Fetch { .. } | Message::List { .. }) => {
+            Ok(Message::Logged(answer)) => {
+                self.logged(Message::turn(bytes), answer, listener);
+                self.driver.link().accepted(id, now);
+            }
+            Ok(
+                Message::Deposit { .. }
+                | Message::Asked(_)
+                | Message::Fetch { .. }
+                | Message::List { .. }
+                | Message::LogAsked(_),
+            ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
                 self.driver.link().refused(id, now);
             }
@@ -88,6 +98,7 @@ impl NearEnd {
         self.lens.remove(&id);
         if kind == SpoolKind::Manifest {
             self.leaves.remove(&id);
+            self.log.is_behind();
             waybill::forget(self.state.folder(), id);
         }
         let left = spool.list().map_err(CourierError::from)?.len();

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_base::{ObjectId, Verified};
-use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
+use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
 use lavatube_client::spool::SpoolKind;
-use lavatube_vault::{DepositError, Depth, ObjectKind, Vault};
+use lavatube_format::log::Question;
+use lavatube_vault::{DepositError, Depth, LogError, LogSight, ObjectKind, StoreError, Vault};
 
 use crate::book::Book;
 
@@ -94,5 +95,16 @@ impl Far for SimFar {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         Ok(self.vault().contains(id))
+    }
+
+    fn log(&self, question: &Question) -> Result<LogWord, FarError> {
+        match self.vault().answer_log(question) {
+            Ok(answer) => return Ok(LogWord::Signed(answer)),
+            Err(LogError::Store(StoreError::Shortfall { .. })) => {}
+            Err(e) => return Err(FarError::Away(e.to_string())),
+        }
+        let seen = self.vault().look_at_log(question.known, &question.objects);
+        let LogSight { checkpoint, consistency, objects } = seen.map_err(|e| FarError::Away(e.to_string()))?;
+        Ok(LogWord::Read { checkpoint, consistency, objects })
     }
 }

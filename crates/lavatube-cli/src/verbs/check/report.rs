@@ -13,6 +13,7 @@ use crate::errors::{End, Failure};
 use crate::roots::with_path;
 use crate::screen::{Ink, Screen};
 use crate::units::{self, things};
+use crate::verbs::log;
 use crate::verbs::ls::lost_to_json;
 use crate::verbs::status::drive_state;
 
@@ -23,6 +24,10 @@ impl Found {
         if !self.far {
             self.drives(&mut lines);
             self.shards(&mut lines);
+        }
+        lines.extend(self.log.iter().map(|log| log::in_words(log, screen).replacen("log         ", "log        ", 1)));
+        if let Some(standing) = &self.standing {
+            lines.extend(log::standing_in_words(standing, screen));
         }
         self.repair(&mut lines);
         self.waiting(&mut lines);
@@ -35,6 +40,10 @@ impl Found {
         }
         self.files(screen)?;
         let verdict = match (end, &self.repaired) {
+            (End::Alarm, _) => {
+                screen.ink(Ink::Red, "The vault is not what it was.")
+                    + " Keep all drives and copies; nothing is backed up to it until a person has looked (`lavatube log`)."
+            }
             (End::Done, _) if self.far => {
                 screen.ink(Ink::Green, "Nothing is missing")
                     + " in the vault's own list. `lavatube check` at its machine looks at its drives."
@@ -153,6 +162,10 @@ impl Found {
         let left: usize = repaired.mended.iter().map(|(_, m)| m.left.len()).sum();
         let objects = things(repaired.mended.len() as u64, "object", "objects");
         lines.push(format!("repair     {objects} mended, {} written", things(written as u64, "shard", "shards")));
+        if repaired.placed > 0 {
+            let entries = things(repaired.placed as u64, "entry", "entries");
+            lines.push(format!("  {entries} of the log told their place in it to their shards"));
+        }
         if !repaired.readopted.is_empty() {
             lines.push(format!("  taken in again: {}", repaired.readopted.join(", ")));
         }
@@ -267,6 +280,7 @@ impl Found {
                 "readopted": r.readopted,
                 "not_readopted": r.not_readopted.iter().map(|(d, why)| json!({ "drive": d, "reason": why })).collect::<Vec<_>>(),
                 "mended": r.mended.len(),
+                "placed": r.placed,
                 "shards_written": r.mended.iter().map(|(_, m)| m.mended.len()).sum::<usize>(),
                 "shards_left": r.mended.iter().map(|(_, m)| m.left.len()).sum::<usize>(),
                 "beyond": r.beyond.iter().map(|(id, e)| json!({ "object": id.to_string(), "reason": e.to_string() })).collect::<Vec<_>>(),
@@ -308,6 +322,8 @@ impl Found {
             "files": files.collect::<Vec<_>>(),
             "lost": lost.collect::<Vec<_>>(),
             "unreadable": unreadable.collect::<Vec<_>>(),
+            "log_alarm": self.standing.as_ref().map(log::standing_to_json),
+            "log": self.log.as_ref().map(log::to_json),
             "exit": self.end().status(),
         })
     }

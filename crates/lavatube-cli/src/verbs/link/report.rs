@@ -44,6 +44,18 @@ pub(super) fn lines(status: &Value, screen: &Screen) -> Vec<String> {
             units::count(number(&datagrams["refused"]))
         ),
     ));
+    let log = &status["log"];
+    match log["verdict"].as_str() {
+        Some("sound") => {
+            let entries = units::things(number(&log["size"]), "entry", "entries");
+            rows.push(("log", format!("{entries}; goes on from what was known")));
+        }
+        Some(_) => {
+            let why = log["reason"].as_str().unwrap_or_default();
+            rows.push(("log", format!("{}: {why}", screen.ink(Ink::Red, "ALARM, nothing is sent"))));
+        }
+        None => {}
+    }
     let mut out: Vec<String> = rows.into_iter().map(|(name, value)| format!("{name:<11} {value}")).collect();
     out.extend(reasons(status, "held", "there cannot be stored now", screen));
     out.extend(reasons(status, "stuck", "here cannot be sent", screen));

@@ -2,10 +2,11 @@
 //! works.
 
 use lavatube_base::time::WallTime;
+use lavatube_client::log::Standing;
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder::{self, Pairing};
-use lavatube_node::{clock, depositor};
+use lavatube_node::{clock, depositor, vault_log};
 use serde_json::{Value, json};
 
 use super::{check_to_json, keys, keys_in_json, last_backup, remember};
@@ -13,6 +14,7 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::log;
 use crate::{date, units};
 
 /// What is known here.
@@ -29,6 +31,8 @@ struct Known {
     last: Option<WallTime>,
     checks: Remembered,
     now: WallTime,
+    /// An alarm that stands.
+    alarm: Option<Standing>,
 }
 
 impl Known {
@@ -48,10 +52,14 @@ impl Known {
             last: last_backup(&state),
             checks: checks::remembered(&settings.places)?,
             now: clock::wall_now(),
+            alarm: vault_log::standing(&settings.places)?,
         })
     }
 
     fn end(&self) -> End {
+        if self.alarm.is_some() {
+            return End::Alarm;
+        }
         if super::remembers_loss(&self.checks) { End::Lost } else { End::Done }
     }
 
@@ -147,6 +155,9 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
     for line in remember(&known.checks, known.now, true, screen) {
         screen.say(&line)?;
     }
+    for line in known.alarm.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
+        screen.say(&line)?;
+    }
     super::warn_of_recovery_key(&keyring, screen);
     let check = |check: Option<_>| check.map(|c| check_to_json(&c, known.now));
     screen.answer(&json!({
@@ -166,6 +177,7 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         "last": known.last.map(date::rfc3339),
         "checked": check(known.checks.last),
         "still_there": check(known.checks.read),
+        "log_alarm": known.alarm.as_ref().map(log::standing_to_json),
         "keys": keys_in_json(&keyring),
         "state": settings.places.state.to_string_lossy(),
         "config": settings.config_file.as_ref().map(|c| c.to_string_lossy()),
