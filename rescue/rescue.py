@@ -28,7 +28,7 @@ import zstandard
 MIB = 1 << 20
 BLOCK = 16384                       # of a shard, FORMAT 6
 PIECE = 16384                       # of a pack's plaintext, FORMAT 3
-PACK, MANIFEST, CARD = 1, 2, 3      # kinds of objects, FORMAT 6
+PACK, MANIFEST, CARD, TAGS = 1, 2, 3, 4     # kinds of objects, FORMAT 6; tags prove and hold no content
 GONE, FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER, BLOCKDEV, SOCKET = range(8)    # kinds of entries, FORMAT 4
 
 
@@ -507,7 +507,7 @@ def parse_header(raw, path=""):
     vault = c.take(16)
     c.take(16)                                                  # DriveId: where the file was written
     place = c.uint(8)
-    good = (head == len(raw) == 176 + 16 * blocks and kind in (1, 2, 3) and k >= 1 and k + m <= 255 and index < k + m
+    good = (head == len(raw) == 176 + 16 * blocks and kind in (1, 2, 3, 4) and k >= 1 and k + m <= 255 and index < k + m
             and 1 <= object_length <= 64 * MIB and length == -(-object_length // (64 * k)) * 64 and rotation < length
             and blocks == -(-length // BLOCK) and not any(c.take(24)) and (place == 0 or kind in (MANIFEST, CARD)))
     return Shard(path, kind, k, m, index, object_id, object_length, length, rotation, generation, blocks,
@@ -775,6 +775,7 @@ class Manifest:
         need(is_a(joins, list) and is_a(m.get(4, self.id), 32), "manifest: what it follows")
         self.follows = [m[i] for i in (4,) if i in m] + each(joins, *[32] * len(joins))
         self.leaves = [each(leaf, int, 32, 32) for leaf in leaves]
+        self.tags = each(m.get(10, []), *[32] * len(m.get(10, [])))     # of no use to a reader
         need(all(0 <= c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
         need(merkle_root([bytes([c]) + b + s for c, b, s in leaves]) == root, "manifest: Merkle root is wrong")
 

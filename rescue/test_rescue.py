@@ -54,6 +54,22 @@ def contents(folder):
     return found
 
 
+
+def polyval(h, data):
+    """RFC 8452 section 3, bit by bit."""
+    total = 0
+    for i in range(0, len(data), 16):
+        a, product = total ^ int.from_bytes(data[i:i + 16], "little"), 0
+        for bit in range(128):
+            product ^= (a << bit) if h >> bit & 1 else 0
+        for _ in range(128):                                    # divided by x: where x is no factor, after adding the modulus
+            product = (product ^ (POLYVAL if product & 1 else 0)) >> 1
+        total = product
+    return total
+
+
+POLYVAL = 1 << 128 | 1 << 127 | 1 << 126 | 1 << 121 | 1
+
 class Vectors(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -146,6 +162,25 @@ class Vectors(unittest.TestCase):
         m.unwrap(self.keys)
         self.assertEqual(m.note(), ("default", []))
 
+    def test_manifest_with_tags(self):
+        """Tags are those of FORMAT 17, made here from its text alone; the manifest names the object they are in."""
+        depositor, ed, ml, _ = r.parse_depositor_card(H(self.v["deposit"]["card"]), self.keys.authority)
+        m = r.Manifest(golden("manifest_tags-v1.bin"), {depositor: (ed, ml)})
+        self.assertTrue(m.verified)
+        stored = golden("tags-v1.bin")
+        self.assertEqual(m.tags, [blake3(stored).digest()])
+        prk = r.extract(b"lavatube/1 audit", self.keys.psk)
+        mask, key = r.expand(prk, b"mask", 32), int.from_bytes(r.expand(prk, b"hash", 32)[:16], "little")
+        tags = b"LVTTAGS\1"
+        second = seal_pack(self.prk, self.session, 1, 2, bytes(i * i % 251 for i in range(65536 - 96 - 4 * 16)))
+        for data in (H(self.v["packs"][0]["sealed"]), second):
+            blocks = [data[i:i + 16384].ljust(16384, b"\0") for i in range(0, len(data), 16384)]
+            masks = blake3(blake3(data).digest(), key=mask).digest(length=16 * len(blocks))
+            for i, block in enumerate(blocks):
+                tag = polyval(key, block) ^ int.from_bytes(masks[16 * i:16 * i + 16], "little")
+                tags += tag.to_bytes(16, "little")
+        self.assertEqual(tags, stored)
+
     def test_shard_file(self):
         """The vector is one header; the file around it is made here."""
         raw = golden("shard-v1.bin")
@@ -183,6 +218,26 @@ class Vectors(unittest.TestCase):
         self.assertEqual(data[:len(data) // 2], data[len(data) // 2:])
         card = r.parse_drive_card(data[:len(data) // 2])
         self.assertEqual((card[3], card[4], [s[2] for s in card[8]]), (2, 1, ["drive-1", "drive-2", "drive-3"]))
+
+    def test_drive_card_that_was_changed(self):
+        data = golden("drive_card_changed-v1.bin")
+        card = r.parse_drive_card(data[:len(data) // 2])
+        self.assertEqual((card[9], [s[2] for s in card[8]], [s.get(6, 0) for s in card[8]]),
+                         (3, ["drive-1", "drive-2", "drive-3", "added"], [1, 0, 0, 0]))
+
+    def test_scrubs(self):
+        """rescue.py reads drives, and this is beside them; the text of FORMAT 9 is checked all the same."""
+        data = golden("scrubs-v1.bin")
+        self.assertEqual((data[:8], r.h16(data[:-16])), (b"LVTSCRB\1", data[-16:]))
+        c, ends = r.Cursor(data[8:-16]), []
+        for _ in range(c.varint()):
+            began, _, until, _, end, _ = c.uint(8), c.uint(4), c.uint(8), c.uint(4), c.uint(1), c.take(32)
+            ms, objects, length, read, unsound, degraded, mended, left, lost = (c.varint() for _ in range(9))
+            named = [c.take(32) for _ in range(c.varint())]
+            drives = [(c.take(16), c.varint(), c.varint()) for _ in range(c.varint())]
+            ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
+        self.assertEqual(ends, [(1, 1234, 2, 1, [(300, 1)]), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
+        self.assertEqual(c.left(), 0)
 
     def test_journal_and_receipt(self):
         """rescue.py needs neither; the text of FORMAT 6 is checked all the same."""

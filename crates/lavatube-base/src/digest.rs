@@ -40,6 +40,15 @@ pub fn h16(parts: &[&[u8]]) -> [u8; 16] {
     out
 }
 
+/// Fills `out` from BLAKE3 in keyed mode of the concatenation of `parts`, as an extendable output.
+pub fn keyed_stream(key: &[u8; 32], parts: &[&[u8]], out: &mut [u8]) {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize_xof().fill(out);
+}
+
 /// Bytes together with the id that was computed from them: an object nobody needs to hash again.
 #[derive(Clone, Copy)]
 pub struct Verified<'a> {

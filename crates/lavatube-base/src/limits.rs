@@ -30,6 +30,14 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 pub const MANIFEST_LEN_MAX: usize = 8 << 20;
 /// Most further ends of its chain that one manifest joins; what is left is for the next.
 pub const CHAIN_JOINS_MAX: usize = 64;
+/// Block of an object in an audit: what an answer has whatever it is about, and what one tag is of.
+pub const AUDIT_BLOCK_LEN: usize = 16 << 10;
+/// Most tags in one object: 4 MiB of them, for 4 GiB of packs.
+pub const TAGS_MAX: usize = 1 << 18;
+/// Most depositors that one challenge of an audit names.
+pub const AUDIT_DEPOSITORS_MAX: usize = 1024;
+/// Most of what is bad that one answer names; what lies behind is for the next.
+pub const AUDIT_BAD_MAX: usize = 1024;
 /// Longest body of a drive card or depositor card.
 pub const CARD_LEN_MAX: usize = 64 << 10;
 /// Longest body of one journal record.

@@ -66,6 +66,7 @@ pub enum Verb {
     Cat(verbs::cat::CatArgs),
     Restore(verbs::restore::RestoreArgs),
     Check(verbs::check::CheckArgs),
+    Audit(verbs::audit::AuditArgs),
     Key(verbs::key::KeyArgs),
     Status(verbs::status::StatusArgs),
     Log(verbs::log::LogArgs),
@@ -86,7 +87,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
-    ("Take care", &["check", "status", "log", "vault", "key", "plan"]),
+    ("Take care", &["check", "audit", "status", "log", "vault", "key", "plan"]),
     ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),
 ];
@@ -124,7 +125,7 @@ Both can be made again from the recovery key, which belongs on paper.
 Every backup says which of three promises holds:
   safe here    it is on this machine, waiting for the vault
   safe there   the vault has it durably on its drives, and signed for it
-  still there  the vault has shown so since: `lavatube check --read-data` asks it to";
+  still there  the vault has proved so since: `lavatube audit` has it do that";
 
 const EXAMPLES: &str = "  lavatube backup ~/photos                 take a snapshot; the first time makes keys and vault
   lavatube snapshots                       what there is

@@ -3,6 +3,7 @@
 //! Libraries name who is to blame; this file turns that into what a user can do about it. Errors it does not know are
 //! `failed`, never silently fine. Must not know verbs or the screen.
 
+use lavatube_client::audit::AuditError;
 use lavatube_client::backup::BackupError;
 use lavatube_client::browse::{CatError, ResolveError};
 use lavatube_client::catalog::CatalogError;
@@ -23,6 +24,7 @@ use lavatube_client::state::StateError;
 use lavatube_client::vaulted::SessionsError;
 use lavatube_node::agent::AgentError;
 use lavatube_node::depositor::DepositorError;
+use lavatube_node::drive_care::DriveCareError;
 use lavatube_node::embedded::VaultError;
 use lavatube_node::keyring::KeyringError;
 use lavatube_node::keys_io::KeyFileError;
@@ -30,7 +32,7 @@ use lavatube_node::link_folder::LinkError;
 use lavatube_node::lock::LockError;
 use lavatube_node::reader::ReaderError;
 use lavatube_seal::SealError;
-use lavatube_vault::{CreateError, DepositError, DriveError, OpenError, StoreError};
+use lavatube_vault::{CardError, CreateError, DepositError, DriveError, OpenError, StoreError};
 
 use crate::errors::{Condition, Failure};
 
@@ -92,6 +94,35 @@ impl From<LinkError> for Failure {
             LinkError::LogAlarm(_) => Self::new(Condition::LogAlarm, text),
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),
+        }
+    }
+}
+
+impl From<DriveCareError> for Failure {
+    fn from(e: DriveCareError) -> Self {
+        let text = e.to_string();
+        match e {
+            DriveCareError::Lock(e) => e.into(),
+            DriveCareError::Vault(e) => e.into(),
+            DriveCareError::NoSuch { .. } => Self::new(Condition::Usage, text)
+                .hint("`lavatube vault status` lists the drives; the first digits of an id are enough, too"),
+            DriveCareError::Listed(_) | DriveCareError::Card(CardError::Taken) => Self::new(Condition::Exists, text)
+                .hint("give a folder that is empty; a drive that was emptied comes back with `lavatube vault repair`"),
+            DriveCareError::Folder(..) | DriveCareError::Card(CardError::Drive(_)) => Self::new(Condition::Io, text),
+            DriveCareError::Card(e) => match e {
+                CardError::TooFew { .. } => {
+                    Self::new(Condition::Refused, text).hint("add a drive first: `lavatube vault drive add DIR`")
+                }
+                CardError::SameLabel(_) => {
+                    Self::new(Condition::Usage, text).hint("give another label: DIR,label=NAME, or --label NAME")
+                }
+                CardError::TooLong | CardError::NoDrive(_) => {
+                    Self::new(Condition::Usage, text).hint("`lavatube vault status` lists the drives")
+                }
+                CardError::Store(_) => Self::new(Condition::VaultAway, text)
+                    .hint("more than half of the drives must be there: it is written on the cards of all"),
+                _ => Self::new(Condition::Refused, text),
+            },
         }
     }
 }
@@ -301,6 +332,9 @@ impl From<ReaderError> for Failure {
             ReaderError::Target(SinkError::Full) => Self::new(Condition::Full, SinkError::Full.to_string()),
             ReaderError::Target(e) => Self::new(condition(e.fault()), format!("the target: {e}")),
             ReaderError::Check(CheckError::Far(e)) => e.into(),
+            ReaderError::Audit(AuditError::Far(e)) => e.into(),
+            ReaderError::Audit(AuditError::State(e)) => e.into(),
+            ReaderError::Audit(e @ AuditError::Astray) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),
         }

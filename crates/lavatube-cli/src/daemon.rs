@@ -150,6 +150,7 @@ fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::Pack => "pack",
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor card",
+        ObjectKind::Tags => "tags",
     }
 }
 

@@ -71,6 +71,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Cat(args) => verbs::cat::run(args, &settings, screen),
         Verb::Restore(args) => verbs::restore::run(args, &settings, screen),
         Verb::Check(args) => verbs::check::run(args, &settings, screen),
+        Verb::Audit(args) => verbs::audit::run(args, &settings, screen),
         Verb::Key(args) => verbs::key::run(args, &settings, screen),
         Verb::Pair(args) => verbs::pair::run(args, &settings, screen),
         Verb::Node(args) => verbs::node::run(args, &settings, screen),

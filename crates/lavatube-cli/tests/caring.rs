@@ -6,9 +6,11 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use common::facts::{assert_same, look};
+use common::pair::Pair;
 use common::{Chance, Machine, files_below, number, seed, text, wait_until};
 use lavatube_format::scrub_record::{ScrubEnd, decode_scrubs};
 
@@ -173,6 +175,10 @@ fn a_dead_drive_is_made_good_on_others_or_it_is_said_why_not() {
     let answer = machine.json(&["vault", "repair"], 4);
     assert_eq!((number(&answer["degraded"]["objects"]), number(&answer["shards_left"])), (0, 0), "{answer:#}");
     assert!(number(&answer["shards_written"]) > 0, "{answer:#}");
+    // Dead as it is, it can be retired: nothing is on it that is not elsewhere, and then nobody misses it.
+    let retired = machine.json(&["vault", "drive", "retire", "d2"], 0);
+    assert_eq!((number(&retired["objects"]), &retired["retired"]), (0, &true.into()), "{retired:#}");
+    assert_eq!(machine.answer(&["vault", "status"]).0, 0);
     // Six drives for six shards: with one more gone, each object stays one short.
     away(5);
     let answer = machine.json(&["vault", "repair"], 4);
@@ -204,4 +210,94 @@ fn what_the_answers_hold_is_documented() {
             assert!(told && help.contains("Examples:"), "{field} of vault {verb} is not documented");
         }
     }
+}
+
+#[test]
+fn a_drive_is_exchanged_for_a_new_one_while_everything_stays_readable() {
+    let machine = machine(seed(0xca08), 400_000);
+    let want = look(&machine.src());
+    // Six drives for six shards: none can go before another has come.
+    let (status, answer) = machine.answer(&["vault", "drive", "retire", "d1"]);
+    assert_eq!((status, answer["error"]["code"].as_str()), (13, Some("refused")), "{answer:#}");
+    let added = machine.json(&["vault", "drive", "add", "new,label=N1,shelf=left,maker=Far Side"], 0);
+    assert_eq!((text(&added["drive"]["label"]), number(&added["drive"]["slot"])), ("N1".into(), 6));
+    let (status, answer) = machine.answer(&["vault", "drive", "add", "new"]);
+    assert_eq!((status, answer["error"]["code"].as_str()), (13, Some("exists")), "{answer:#}");
+    let retired = machine.json(&["vault", "drive", "retire", "d1"], 0);
+    assert!(
+        retired["retired"] == true && number(&retired["moved"]) > 0 && number(&retired["left"]) == 0,
+        "{retired:#}"
+    );
+    fs::remove_dir_all(machine.drive(1)).unwrap();
+    // Nobody misses it, new backups do not go there, and any two others may go.
+    for verb in
+        [&["vault", "status"][..], &["status"], &["check", "--read-data"], &["vault", "scrub"], &["vault", "repair"]]
+    {
+        machine.json(verb, 0);
+    }
+    fs::write(machine.src().join("more"), "one more file").unwrap();
+    assert_eq!(machine.backup()["degraded_drives"], serde_json::json!([]));
+    assert!(!machine.drive(1).exists(), "it was not made anew");
+    fs::rename(machine.drive(0), machine.path("away0")).unwrap();
+    fs::rename(machine.drive(3), machine.path("away3")).unwrap();
+    assert_same(&look(&machine.src()), &machine.restore("latest", "back").join("src"), "without d0, d1 and d3");
+    assert_same(&want, &machine.restore("latest~1", "older").join("src"), "the older one");
+}
+
+#[test]
+fn a_drive_is_called_otherwise_on_all_drives() {
+    let machine = machine(seed(0xca09), 100_000);
+    machine.json(&["vault", "drive", "label", "d2", "--label", "A3", "--shelf", "left", "--maker", "WD"], 0);
+    let drives = machine.json(&["vault", "status"], 0)["drives"].clone();
+    assert_eq!([&drives[2]["label"], &drives[2]["shelf"], &drives[2]["maker"]], ["A3", "left", "WD"]);
+    for n in 0..6 {
+        assert!(fs::read_to_string(machine.drive(n).join("README.txt")).unwrap().contains("A3 (shelf left, WD)"));
+    }
+    assert_eq!(machine.answer(&["vault", "drive", "label", "nobody", "--shelf", "x"]).0, 2);
+    assert_eq!(machine.answer(&["vault", "drive", "label", "A3"]).0, 2);
+    assert_eq!(machine.answer(&["vault", "drive", "label", "A3", "--label", "d4"]).0, 2);
+    machine.json(&["check", "--read-data"], 0);
+}
+
+#[test]
+fn a_drive_verb_that_is_killed_anywhere_is_done_again() {
+    for (n, step) in (0..24u64).enumerate() {
+        let machine = machine(seed(0xca10 + step), 100_000);
+        let delay = Duration::from_micros(400 * n as u64);
+        machine.killed(&["vault", "drive", "add", "new"], delay);
+        machine.json(&["check"], if machine.answer(&["vault", "status"]).0 == 0 { 0 } else { 4 });
+        let (status, answer) = machine.answer(&["vault", "drive", "add", "new"]);
+        assert!(status == 0 || answer["error"]["code"] == "exists", "after {delay:?}: {answer:#}");
+        machine.killed(&["vault", "drive", "retire", "d4"], delay);
+        machine.answer(&["vault", "drive", "retire", "d4"]);
+        // A cut change of the cards is completed by whoever writes next.
+        machine.backup();
+        let drives = machine.json(&["vault", "status"], 0)["drives"].clone();
+        assert_eq!((&drives[4]["state"], &drives[6]["state"]), (&"retired".into(), &"present".into()), "{drives:#}");
+        machine.json(&["vault", "scrub"], 0);
+    }
+}
+
+#[test]
+fn a_daemon_scrubs_while_it_serves() {
+    let pair = Pair::new(0xca11);
+    let shards: Vec<_> = files_below(&pair.far().join("drives")).into_iter().filter(|p| common::is_shard(p)).collect();
+    let whole: Vec<_> = shards.iter().map(|p| fs::read(p).unwrap()).collect();
+    shards[..2].iter().for_each(|shard| flip(shard, 200));
+    let args = ["vault", "serve", "--listen", "127.0.0.1:0", "--scrub-every", "1s", "--lock-wait", "20"];
+    let mut child = pair.at_far(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let place = pair.far().join("scrubs");
+    let mended = || {
+        let all = fs::read(&place).ok().and_then(|bytes| decode_scrubs(&bytes).ok()).unwrap_or_default();
+        all.iter().map(|s| s.mended).sum::<u64>() == 2 && all.iter().filter(|s| s.end == ScrubEnd::Whole).count() > 1
+    };
+    let is_mended = wait_until(Duration::from_secs(30), mended);
+    // It is looked at beside the daemon, which holds the vault.
+    let status = pair.far_json(&["vault", "status"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_mended, "{status:#}");
+    assert_eq!(status["used_by"], "lavatube vault serve");
+    let now: Vec<_> = shards.iter().map(|p| fs::read(p).unwrap()).collect();
+    assert!(now == whole, "mended to the byte");
 }

@@ -333,11 +333,11 @@ fn what_two_sessions_have_is_restored_while_one_of_them_is_whole() {
 fn status_remembers_what_the_last_checks_saw() {
     let (machine, _) = small(seed(50));
     let status = machine.json(&["status"], 0);
-    assert!(status["checked"].is_null() && status["still_there"].is_null(), "nobody has looked: {status:#}");
+    assert!(status["checked"].is_null() && status["read"].is_null(), "nobody has looked: {status:#}");
     machine.json(&["check"], 0);
     let status = machine.json(&["status"], 0);
     assert_eq!((&status["checked"]["verdict"], &status["checked"]["snapshots"]), (&"sound".into(), &1.into()));
-    assert!(status["still_there"].is_null(), "heads are not data: {status:#}");
+    assert!(status["read"].is_null(), "heads are not data: {status:#}");
 
     let mut chance = Chance::new(machine.seed);
     for file in machine.drive_files().iter().filter(|f| is_shard(f)) {
@@ -345,20 +345,20 @@ fn status_remembers_what_the_last_checks_saw() {
     }
     let found = machine.json(&["check", "--read-data"], 4);
     let damaged = machine.json(&["status"], 0);
-    let read = &damaged["still_there"];
+    let read = &damaged["read"];
     assert_eq!((&read["verdict"], &read["share"], read), (&"damaged".into(), &1.0.into(), &damaged["checked"]));
     assert_eq!(number(&read["not_whole"]) as usize, found["not_whole"].as_array().unwrap().len());
     assert_eq!((&read["packs"], number(&read["bytes"]) > 1 << 18), (&found["data"]["packs"], true), "{damaged:#}");
     machine.json(&["check", "--read-data", "--repair"], 4);
-    assert_eq!(machine.json(&["status"], 0)["still_there"]["verdict"], "mended");
+    assert_eq!(machine.json(&["status"], 0)["read"]["verdict"], "mended");
 
     // A share is no less a look, and without the read key there is less to see.
     machine.json(&["check", "--read-data=50%"], 0);
     fs::rename(machine.path("keys/read.key"), machine.path("read.key")).unwrap();
     machine.json(&["check"], 0);
     let status = machine.json(&["status"], 0);
-    let share = status["still_there"]["share"].as_f64().unwrap();
-    assert!((0.5..=1.0).contains(&share) && status["still_there"]["snapshots"] == 1, "{status:#}");
+    let share = status["read"]["share"].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&share) && status["read"]["snapshots"] == 1, "{status:#}");
     assert_eq!((&status["checked"]["share"], &status["checked"]["snapshots"]), (&0.0.into(), &Value::Null));
 
     // A record that is damaged says nothing.
@@ -366,7 +366,7 @@ fn status_remembers_what_the_last_checks_saw() {
         flip(&machine.state().join("checks").join(name), chance.below(82) as u64, &mut chance);
     }
     let status = machine.json(&["status"], 0);
-    assert!(status["checked"].is_null() && status["still_there"].is_null(), "{status:#}");
+    assert!(status["checked"].is_null() && status["read"].is_null(), "{status:#}");
 }
 
 #[test]

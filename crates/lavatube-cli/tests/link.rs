@@ -429,7 +429,7 @@ fn a_vault_that_cannot_store_now_says_so_here_and_stores_later() {
     // What a check over the link saw is remembered; it read no data.
     pair.machine.json(&["check"], 0);
     let checked = status(&["status"]);
-    assert_eq!((&checked["checked"]["snapshots"], &checked["still_there"]), (&1.into(), &Value::Null));
+    assert_eq!((&checked["checked"]["snapshots"], &checked["read"]), (&1.into(), &Value::Null));
     node.stop();
     vault.stop();
     pair.is_whole_there("after its drives were away");

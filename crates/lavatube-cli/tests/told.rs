@@ -63,6 +63,7 @@ fn status_says_as_check_does_that_a_drive_is_worn() {
 fn what_a_check_found_lost_is_not_called_still_there() {
     let machine = saved(92);
     screen(&machine, &["check", "--read-data"], 0);
+    machine.json(&["audit"], 0);
     assert!(screen(&machine, &["status"], 0).contains("still there just now"));
     let mut chance = Chance::new(machine.seed);
     let shards = largest(&machine);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lavatube_base::limits::{LIST_OBJECTS_MAX, LISTED_MAX};
 use lavatube_base::{BlockId, Instant};
+use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::message::{Message, Page, Part, Sent, parts_of, piece_sent, pieces_of};
 use lavatube_format::shard::ObjectKind;
 
@@ -62,6 +63,7 @@ enum What {
     Fetch(BTreeSet<Part>),
     /// Pages that have come, by the number of their first object.
     List(ObjectKind, BTreeMap<u64, Page>),
+    Prove(Challenge),
     Ping,
 }
 
@@ -110,12 +112,16 @@ impl<D: Desk> Clerk<D> {
         let patience = post.patience() + 2 * sight.light.unwrap_or_default();
         let quiet = self.is_quiet(sight, patience, now);
         for (number, open) in &mut self.open {
+            // A vault reads for hours before it has a proof.
+            let patience =
+                if matches!(open.errand, What::Prove(_)) { patience.max(PROOF_ASKED_EVERY) } else { patience };
             let late = open.moved.is_none_or(|at| quiet && now.since(at) >= patience);
             if late && open.question.is_none_or(|key| !post.has(key)) {
                 open.moved = Some(now);
                 let message = match &open.errand {
                     What::Fetch(missing) => Message::Fetch { request: *number, parts: parts_of(missing) },
                     What::List(kind, _) => Message::List { kind: *kind, known: self.desk.digest(*kind) },
+                    What::Prove(challenge) => Message::Challenge { request: *number, challenge: challenge.clone() },
                     What::Ping => {
                         post.ping(*number);
                         continue;
@@ -150,6 +156,7 @@ impl<D: Desk> Clerk<D> {
                 What::Fetch(missing)
             }
             Some(Errand::List(kind)) => What::List(kind, BTreeMap::new()),
+            Some(Errand::Prove(challenge)) => What::Prove(challenge),
             Some(Errand::Ping) => What::Ping,
             // It is done, or nobody can tell what it is.
             None => return self.desk.done(number),
@@ -251,6 +258,20 @@ impl<D: Desk> Clerk<D> {
         }
     }
 
+    /// A proof came.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn proved(&mut self, number: u64, answer: &Answer) -> Result<(), D::Error> {
+        if self.open.get(&number).is_some_and(|open| matches!(open.errand, What::Prove(_))) {
+            self.open.remove(&number);
+            self.news += 1;
+            self.desk.put_proof(number, answer)?;
+            self.desk.done(number);
+        }
+        Ok(())
+    }
+
     /// An echo came back.
     ///
     /// # Errors
@@ -267,3 +288,5 @@ impl<D: Desk> Clerk<D> {
 
 /// How often the desk is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often one asks again for a proof: the question may be lost, or the vault have been started anew.
+const PROOF_ASKED_EVERY: Duration = Duration::from_secs(60);

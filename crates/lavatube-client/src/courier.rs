@@ -75,7 +75,15 @@ impl<'a> Courier<'a> {
         self.deliver(SpoolKind::Pack, pack)
     }
 
-    /// Delivers a manifest, after all its packs.
+    /// Delivers tags of packs.
+    ///
+    /// # Errors
+    /// When neither vault nor spool took them.
+    pub fn deliver_tags(&mut self, tags: Verified<'_>) -> Result<(), CourierError> {
+        self.deliver(SpoolKind::Tags, tags)
+    }
+
+    /// Delivers a manifest, after all its packs and their tags.
     ///
     /// # Errors
     /// When neither vault nor spool took it.
@@ -96,6 +104,7 @@ impl<'a> Courier<'a> {
         let Some(far) = self.far else { return Ok(false) };
         let answer = match kind {
             SpoolKind::Pack => far.deliver_pack(object),
+            SpoolKind::Tags => far.deliver_tags(object),
             SpoolKind::Manifest => far.deliver_manifest(object),
         };
         match answer {
@@ -145,9 +154,9 @@ impl<'a> Courier<'a> {
     }
 }
 
-/// Whether a manifest names any of these packs.
-fn names_any(manifest: Verified<'_>, packs: &BTreeSet<ObjectId>) -> bool {
-    !packs.is_empty()
+/// Whether a manifest names any of these objects.
+fn names_any(manifest: Verified<'_>, objects: &BTreeSet<ObjectId>) -> bool {
+    !objects.is_empty()
         && SignedManifest::decode(manifest.bytes())
-            .is_ok_and(|signed| signed.manifest.leaves.iter().any(|leaf| packs.contains(&leaf.id())))
+            .is_ok_and(|signed| signed.manifest.needs().any(|id| objects.contains(&id)))
 }

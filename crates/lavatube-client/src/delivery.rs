@@ -7,6 +7,7 @@ use lavatube_base::{ChunkId, SessionId, Verified};
 use lavatube_format::catalog::PackRow;
 use lavatube_format::open_session::PackDone;
 use lavatube_format::pack::FrameEntry;
+use lavatube_seal::AuditKeys;
 
 use crate::courier::Courier;
 use crate::heads;
@@ -14,6 +15,7 @@ use crate::meter::Meter;
 use crate::packer::{PackError, SealedPack};
 use crate::session::OPEN_SESSION;
 use crate::state::{State, StateError};
+use crate::tags;
 
 /// A pack that is durable in the vault or in the spool.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct Packed {
 /// The deliveries of one session.
 pub struct Delivery<'a> {
     session: SessionId,
+    keys: AuditKeys,
     state: &'a dyn State,
     courier: Courier<'a>,
     meter: &'a Meter,
@@ -44,9 +47,15 @@ pub struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// Hands packs of `session` to `courier` and notes each in `state`.
-    pub fn new(session: SessionId, state: &'a dyn State, courier: Courier<'a>, meter: &'a Meter) -> Self {
-        Self { session, state, courier, meter, packs: Vec::new(), keeps_heads: false }
+    /// Hands packs of `session` to `courier` and notes each in `state`, with its tags under `keys`.
+    pub fn new(
+        session: SessionId,
+        keys: AuditKeys,
+        state: &'a dyn State,
+        courier: Courier<'a>,
+        meter: &'a Meter,
+    ) -> Self {
+        Self { session, keys, state, courier, meter, packs: Vec::new(), keeps_heads: false }
     }
 
     /// Keeps the heads of packs here, for a vault that is far away.
@@ -69,6 +78,7 @@ impl<'a> Delivery<'a> {
         if self.keeps_heads {
             heads::keep(self.state, row.id, &bytes, &head)?;
         }
+        tags::note(self.state, &self.keys, object)?;
         let done = PackDone { row, sha256, frames };
         let mut log = Vec::new();
         done.encode(&mut log);

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use lavatube_base::{Denial, ObjectId};
+use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::message::{Page, Part, Sent, list_digest};
 use lavatube_format::shard::ObjectKind;
 
@@ -17,6 +18,8 @@ pub enum Errand {
     Fetch(Vec<Part>),
     /// The list of all objects of a kind.
     List(ObjectKind),
+    /// A proof.
+    Prove(Challenge),
     /// An echo.
     Ping,
 }
@@ -110,4 +113,13 @@ pub trait Desk {
 
     /// How long an echo took, once it is back.
     fn take_echo(&self, number: u64) -> Option<Duration>;
+
+    /// A proof came.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_proof(&self, number: u64, answer: &Answer) -> Result<(), Self::Error>;
+
+    /// A proof, once it has come.
+    fn take_proof(&self, number: u64) -> Option<Answer>;
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lavatube_base::limits::{CARD_LEN_MAX, PARTS_MAX};
 use lavatube_base::{ObjectId, Verified};
+use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::message::{Part, parts_of, pieces_of};
 use lavatube_format::shard::ObjectKind;
 
@@ -181,6 +182,20 @@ impl<H: Here> Distant<H> {
         took
     }
 
+    /// The vault's answer to a challenge.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn prove(&self, challenge: &Challenge) -> Result<Answer, FarError> {
+        let number = self.ask(&Errand::Prove(challenge.clone()))?;
+        let answer = self.wait_for(|| {
+            let over = !self.here.desk().is_asked(number);
+            self.here.desk().take_proof(number).map(Some).or(over.then_some(None))
+        });
+        self.here.desk().done(number);
+        answer?.ok_or_else(|| away("its proof came, and could not be written down"))
+    }
+
     /// Forgets what came for this command: it has it.
     pub fn forget_pieces(&self) {
         let known = std::mem::take(&mut *self.known());
@@ -307,6 +322,10 @@ impl<H: Here> Far for Distant<H> {
     }
 
     fn deliver_pack(&self, _pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        Err(away("it is far, and what is for it goes through the spool"))
+    }
+
+    fn deliver_tags(&self, _tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         Err(away("it is far, and what is for it goes through the spool"))
     }
 

@@ -107,11 +107,11 @@ pub fn account(
         let signed = Verified::check(&copy, id).and_then(|_| SignedManifest::decode(&copy).ok());
         open.extend(signed.map(|signed| (id, copy, signed.manifest)));
     }
-    let packs = open.iter().flat_map(|(.., manifest)| manifest.leaves.iter().map(Leaf::id));
-    let receipts = ledger::receipted(state, &packs.collect())?;
+    let needs = open.iter().flat_map(|(.., manifest)| manifest.needs());
+    let receipts = ledger::receipted(state, &needs.collect())?;
     for (id, copy, manifest) in open {
-        let is_gone = |leaf: &Leaf| !waiting.contains(&leaf.id()) && !receipts.contains(&leaf.id());
-        if manifest.leaves.iter().any(is_gone) {
+        let is_gone = |id: ObjectId| !waiting.contains(&id) && !receipts.contains(&id);
+        if manifest.needs().any(is_gone) {
             doubts.insert(id);
             doubts.extend(manifest.leaves.iter().map(Leaf::id));
         } else if !waiting.contains(&id) {

@@ -93,6 +93,12 @@ pub trait Far: Send + Sync {
     /// When it was not stored; nothing of it counts then.
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError>;
 
+    /// Hands over tags of packs, before the manifest that names both.
+    ///
+    /// # Errors
+    /// As [`Far::deliver_pack`].
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError>;
+
     /// Hands over a signed manifest, after all its packs. A receipt means: the session is there.
     ///
     /// # Errors
@@ -149,6 +155,10 @@ impl<F: Far + ?Sized> Far for &F {
 
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         (**self).deliver_pack(pack)
+    }
+
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        (**self).deliver_tags(tags)
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {

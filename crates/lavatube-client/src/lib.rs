@@ -4,6 +4,7 @@
 //! `Sink`, `Spool`, `State` and `Far`; `lavatube-node` gives them files and threads, `lavatube-sim` gives them virtual
 //! ones. This room must not know drives, shards, segments or the terminal.
 
+pub mod audit;
 pub mod backup;
 pub mod browse;
 pub mod cache;
@@ -45,5 +46,6 @@ pub mod source;
 pub mod spool;
 pub mod state;
 pub mod survey;
+pub mod tags;
 pub mod tree_writer;
 pub mod vaulted;

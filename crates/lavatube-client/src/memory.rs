@@ -111,6 +111,10 @@ impl Far for MemoryFar {
         self.packs.lock().unwrap().insert(pack.id(), pack.bytes().to_vec());
         Ok(ReceiptBytes(Vec::new()))
     }
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.packs.lock().unwrap().insert(tags.id(), tags.bytes().to_vec());
+        Ok(ReceiptBytes(Vec::new()))
+    }
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.manifests.lock().unwrap().insert(manifest.id(), manifest.bytes().to_vec());
         Ok(ReceiptBytes(Vec::new()))
@@ -310,6 +314,7 @@ impl Writer<'_> {
             leaves: self.packs,
             wraps: vec![self.wrap],
             note: self.keys.seal_note(&note).unwrap(),
+            tags: Vec::new(),
         };
         let sequence = manifest.sequence;
         let bytes = self.world.deposit.sign_manifest(manifest).unwrap().encode();

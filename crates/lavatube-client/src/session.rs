@@ -14,6 +14,7 @@ use crate::catalog::{Catalog, CatalogError, records_of};
 use crate::chain::{self, Chain};
 use crate::courier::{Courier, CourierError};
 use crate::state::{State, StateError, read_all, write_all};
+use crate::tags;
 
 /// Name of the open session in the state.
 pub const OPEN_SESSION: &str = "open-session";
@@ -63,11 +64,12 @@ pub fn begin(state: &dyn State, deposit: &DepositKeys, entropy: Entropy<'_>) -> 
     let mut log = Vec::new();
     let (depositor, tenant) = (deposit.depositor(), deposit.tenant().to_owned());
     Begun { session, depositor, tenant, secret, wraps: wraps.clone() }.encode(&mut log);
+    tags::forget(state)?;
     write_all(state, OPEN_SESSION, &log)?;
     Ok(OpenSession { keys, wraps })
 }
 
-/// Ends a session: signs its manifest as the next of `chain`, keeps it, delivers it. `snapshots` are chunks of snapshot
+/// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. `snapshots` are chunks of snapshot
 /// records and the packs they are in. After this the snapshots exist.
 ///
 /// # Errors
@@ -86,6 +88,8 @@ pub fn finish(
         digests: Digests { blake3: row.id.0, sha256: *sha256 },
     };
     let leaves: Vec<Leaf> = packs.iter().map(leaf).collect();
+    let ids: Vec<ObjectId> = packs.iter().map(|(row, _)| row.id).collect();
+    let tags = tags::deliver(state, &ids, courier)?;
     let link = chain.next();
     let note = Note { tenant: deposit.tenant().to_owned(), snapshots };
     let sealed_note = session.keys.seal_note(&note)?;
@@ -102,6 +106,7 @@ pub fn finish(
         leaves,
         wraps: session.wraps.clone(),
         note: sealed_note,
+        tags,
     };
     let signed = deposit.sign_manifest(manifest)?;
     let bytes = signed.encode();
@@ -110,12 +115,13 @@ pub fn finish(
     Ok(courier.deliver_manifest(object)?)
 }
 
-/// Forgets the open session, with its secret.
+/// Forgets the open session, with its secret and its tags.
 ///
 /// # Errors
 /// When the file cannot be removed.
 pub fn close(state: &dyn State) -> Result<(), StateError> {
-    state.remove(OPEN_SESSION).map_err(StateError::on(OPEN_SESSION))
+    state.remove(OPEN_SESSION).map_err(StateError::on(OPEN_SESSION))?;
+    tags::forget(state)
 }
 
 /// What [`recover`] found.

@@ -17,20 +17,31 @@ pub enum SpoolError {
     Io(String),
 }
 
-/// What kind of object waits; packs go before the manifest that names them.
+/// What kind of object waits; packs and their tags go before the manifest that names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpoolKind {
     /// A sealed pack.
     Pack,
+    /// Tags of a session's packs.
+    Tags,
     /// A signed manifest.
     Manifest,
 }
 
 impl SpoolKind {
+    /// All kinds, in the order of sending.
+    pub const ALL: [Self; 3] = [Self::Pack, Self::Tags, Self::Manifest];
+
+    /// What waits in a spool as this, if any of it does.
+    pub fn of(kind: ObjectKind) -> Option<Self> {
+        Self::ALL.into_iter().find(|spooled| spooled.object_kind() == kind)
+    }
+
     /// What the vault calls it.
     pub fn object_kind(self) -> ObjectKind {
         match self {
             Self::Pack => ObjectKind::Pack,
+            Self::Tags => ObjectKind::Tags,
             Self::Manifest => ObjectKind::Manifest,
         }
     }
@@ -50,7 +61,7 @@ pub trait Spool: Send {
     /// When that cannot be said: what was put since the last sync must be put again.
     fn sync(&mut self) -> Result<(), SpoolError>;
 
-    /// The objects that wait, packs before manifests, each in the order they were put.
+    /// The objects that wait, packs before tags before manifests, each in the order they were put.
     ///
     /// # Errors
     /// When the medium fails.

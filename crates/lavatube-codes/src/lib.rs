@@ -68,4 +68,4 @@ mod sums;
 pub use code::{Code, CodeError};
 pub use kernel::engine_name;
 pub use mend::{Block, Mended};
-pub use sums::{Polyval, Sums, sums_engine_name};
+pub use sums::{Polyval, Sums, inner_product, sums_engine_name};

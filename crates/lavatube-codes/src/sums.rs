@@ -112,6 +112,15 @@ impl Polyval {
     }
 }
 
+/// The sum of the products of the elements of `a` and `b` at the same place; what one has more than the other does not count.
+pub fn inner_product(a: &[u8], b: &[u8]) -> u128 {
+    let len = a.len().min(b.len()) / ELEMENT_LEN * ELEMENT_LEN;
+    let whole = len / STEP * STEP;
+    let mut sum = Engine::best().inner(&a[..whole], &b[..whole]);
+    sum.add(inner(&a[whole..len], &b[whole..len]));
+    sum.reduced()
+}
+
 /// A way to compute. The variants other than `Portable` hold the proof that the CPU has the instructions.
 #[derive(Clone, Copy, Debug)]
 pub enum Engine {
@@ -281,6 +290,9 @@ mod tests {
             sums.add(&weights, &bytes);
             let of_hashes = bytes.chunks(256).zip(&weights).fold(0, |sum, (block, &w)| sum ^ dot(w, hash.of(block)));
             prop_assert_eq!(hash.of(&sums.sum()), of_hashes);
+            let hashes: Vec<u8> = bytes.chunks(256).flat_map(|block| hash.of(block).to_le_bytes()).collect();
+            let weights: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+            prop_assert_eq!(inner_product(&hashes, &weights), of_hashes);
         }
     }
 }

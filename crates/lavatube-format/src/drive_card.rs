@@ -27,6 +27,8 @@ pub struct SlotCard {
     pub maker: String,
     /// Its model.
     pub model: String,
+    /// It was emptied and gets nothing any more; it may be away for good.
+    pub retired: bool,
 }
 
 /// The contents of `drive.card`.
@@ -46,6 +48,8 @@ pub struct DriveCard {
     pub authority: PairPublic,
     /// All drives of the vault, by slot.
     pub slots: Vec<SlotCard>,
+    /// Counts up each time names or drives are changed; the highest is believed.
+    pub edition: u64,
 }
 
 impl DriveCard {
@@ -73,6 +77,11 @@ impl DriveCard {
                 .or_else(|| Self::decode_prefix(bytes))
                 .ok_or(e)
         })
+    }
+
+    /// Whether the card is short enough to be read again: names may be long, and drives many.
+    pub fn fits(&self) -> bool {
+        self.body().len() <= CARD_LEN_MAX
     }
 
     /// Whether `bytes` hold the card twice and whole, as [`DriveCard::encode`] makes it.
@@ -110,13 +119,27 @@ impl DriveCard {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-        e.map(8)?.u8(1)?.bytes(&self.vault.0)?.u8(2)?.bytes(&self.drive.0)?.u8(3)?.u8(self.k)?.u8(4)?.u8(self.m)?;
+        e.map(8 + u64::from(self.edition > 0))?
+            .u8(1)?
+            .bytes(&self.vault.0)?
+            .u8(2)?
+            .bytes(&self.drive.0)?
+            .u8(3)?
+            .u8(self.k)?
+            .u8(4)?
+            .u8(self.m)?;
         e.u8(5)?.bytes(&self.vault_key)?;
         e.u8(6)?.bytes(&self.authority.ed25519)?.u8(7)?.bytes(&self.authority.ml_dsa_65)?;
         e.u8(8)?.array(self.slots.len() as u64)?;
         for slot in &self.slots {
-            e.map(5)?.u8(1)?.bytes(&slot.drive.0)?.u8(2)?.str(&slot.label)?;
+            e.map(5 + u64::from(slot.retired))?.u8(1)?.bytes(&slot.drive.0)?.u8(2)?.str(&slot.label)?;
             e.u8(3)?.str(&slot.shelf)?.u8(4)?.str(&slot.maker)?.u8(5)?.str(&slot.model)?;
+            if slot.retired {
+                e.u8(6)?.u8(RETIRED)?;
+            }
+        }
+        if self.edition > 0 {
+            e.u8(9)?.u64(self.edition)?;
         }
         Ok(())
     }
@@ -126,7 +149,7 @@ impl DriveCard {
 fn read(body: &[u8]) -> Result<DriveCard, minicbor::decode::Error> {
     let refuse = |rule| Err(minicbor::decode::Error::message(rule));
     let mut d = Decoder::new(body);
-    d.map()?;
+    let keys = d.map()?.unwrap_or(0);
     d.u8()?;
     let vault = VaultId(array(d.bytes()?)?);
     d.u8()?;
@@ -149,26 +172,31 @@ fn read(body: &[u8]) -> Result<DriveCard, minicbor::decode::Error> {
         }
         slots.push(read_slot(&mut d)?);
     }
+    let edition = if keys > 8 { d.u8().and_then(|_| d.u64())? } else { 0 };
     if k == 0 || usize::from(k) + usize::from(m) > slots.len() {
         return refuse("k + m drives are needed");
     }
     if !slots.iter().any(|s| s.drive == drive) {
         return refuse("the drive is not among the vault's");
     }
-    Ok(DriveCard { vault, drive, k, m, vault_key, authority: PairPublic { ed25519, ml_dsa_65 }, slots })
+    Ok(DriveCard { vault, drive, k, m, vault_key, authority: PairPublic { ed25519, ml_dsa_65 }, slots, edition })
 }
 
 fn read_slot(d: &mut Decoder<'_>) -> Result<SlotCard, minicbor::decode::Error> {
-    d.map()?;
+    let keys = d.map()?.unwrap_or(0);
     d.u8()?;
     let drive = DriveId(array(d.bytes()?)?);
     let mut text = || -> Result<String, minicbor::decode::Error> {
         d.u8()?;
         Ok(d.str()?.to_owned())
     };
-    Ok(SlotCard { drive, label: text()?, shelf: text()?, maker: text()?, model: text()? })
+    let [label, shelf, maker, model] = [text()?, text()?, text()?, text()?];
+    // What else it may say is found by encoding it again.
+    let retired = keys > 5 && d.u8().and_then(|_| d.u8())? == RETIRED;
+    Ok(SlotCard { drive, label, shelf, maker, model, retired })
 }
 
+const RETIRED: u8 = 1;
 const WHAT: &str = "drive card";
 const MAGIC: &[u8; 8] = b"LVTDRIV\x01";
 const HEAD: usize = 8 + 4;
@@ -186,6 +214,7 @@ mod tests {
             shelf: "shelf".into(),
             maker: "Lunar Disks".into(),
             model: "LD-1 ✓".into(),
+            retired: false,
         };
         DriveCard {
             vault: VaultId([9; 16]),
@@ -195,6 +224,37 @@ mod tests {
             vault_key: [7; 32],
             authority: PairPublic { ed25519: [8; 32], ml_dsa_65: vec![6; 1952] },
             slots: (1..=3).map(slot).collect(),
+            edition: 0,
+        }
+    }
+
+    #[test]
+    fn the_golden_card_that_was_changed_stays_as_it_is() {
+        let golden = include_bytes!("../../../vectors/drive_card_changed-v1.bin");
+        let mut card = sample();
+        card.edition = 3;
+        card.slots[0].retired = true;
+        card.slots.push(SlotCard { drive: DriveId([4; 16]), label: "added".into(), ..card.slots[1].clone() });
+        assert_eq!(card.encode(), golden);
+        assert_eq!(DriveCard::decode(golden), Ok(card));
+    }
+
+    #[test]
+    fn an_edition_or_a_state_that_is_none_is_refused() {
+        let mut card = sample();
+        (card.edition, card.slots[2].retired) = (1, true);
+        let good = card.encode();
+        let find = |what: &[u8]| good.windows(what.len()).rposition(|w| w == what).unwrap();
+        // Key 6 of the last slot, then key 9: with what they say.
+        let at = find(&[6, 1, 9, 1]);
+        for (offset, value) in [(1, 0), (1, 2), (3, 0), (2, 10), (0, 7)] {
+            let half = good.len() / 2;
+            let mut bad = good[half..].to_vec();
+            bad[at - half + offset] = value;
+            let covered = bad.len() - CHECK;
+            let check = blake3(&bad[..covered]);
+            bad[covered..].copy_from_slice(&check);
+            assert!(DriveCard::decode(&bad.repeat(2)).is_err(), "{offset}: {value}");
         }
     }
 
@@ -232,10 +292,11 @@ mod tests {
         }
 
         #[test]
-        fn cards_survive(label in ".{0,20}", k in 1u8..=2, ml in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn cards_survive(label in ".{0,20}", k in 1u8..=2, edition: u64, retired: bool, ml in proptest::collection::vec(any::<u8>(), 0..50)) {
             let mut card = sample();
             card.k = k;
             card.slots[1].label = label;
+            (card.edition, card.slots[0].retired) = (edition, retired);
             card.authority.ml_dsa_65 = ml;
             prop_assert_eq!(DriveCard::decode(&card.encode()), Ok(card));
         }

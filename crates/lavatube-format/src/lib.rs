@@ -5,6 +5,8 @@
 //! bytes come from.
 
 pub mod agent;
+pub mod audit;
+pub mod audit_record;
 pub mod btpu;
 pub mod catalog;
 pub mod cbor;
@@ -30,6 +32,7 @@ pub mod recovery;
 pub mod scrub_record;
 pub mod shard;
 pub mod snapshot;
+pub mod tags;
 pub mod tcpcl;
 pub mod tree;
 pub mod tree_cache;

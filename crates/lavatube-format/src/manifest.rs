@@ -12,6 +12,7 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decoder, Encoder};
 
 use crate::cbor::{check_same, malformed};
+use crate::tags;
 use crate::wire::Malformed;
 
 pub(crate) mod signed;
@@ -90,6 +91,8 @@ pub struct Manifest {
     pub wraps: Vec<Wrap>,
     /// Sealed note: commitment, ciphertext and tag.
     pub note: Vec<u8>,
+    /// Objects with the tags of all its packs ([`crate::tags`]); none when they were not made.
+    pub tags: Vec<ObjectId>,
 }
 
 /// The Merkle root over `leaves`.
@@ -103,6 +106,11 @@ impl Manifest {
         self.previous.iter().chain(&self.joins).copied()
     }
 
+    /// The objects that are in the vault before it is: its packs, then their tags.
+    pub fn needs(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.leaves.iter().map(Leaf::id).chain(self.tags.iter().copied())
+    }
+
     /// The body: what is signed.
     pub fn encode_body(&self) -> Vec<u8> {
         let mut e = Encoder::new(Vec::new());
@@ -112,7 +120,8 @@ impl Manifest {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        e.map(7 + u64::from(self.previous.is_some()) + u64::from(!self.joins.is_empty()))?;
+        let further = [self.previous.is_some(), !self.joins.is_empty(), !self.tags.is_empty()];
+        e.map(7 + further.map(u64::from).iter().sum::<u64>())?;
         e.u8(1)?.bytes(&self.session.0)?;
         e.u8(2)?.bytes(&self.depositor.0)?;
         e.u8(3)?.u64(self.sequence)?;
@@ -132,6 +141,12 @@ impl Manifest {
         if !self.joins.is_empty() {
             e.u8(9)?.array(self.joins.len() as u64)?;
             for id in &self.joins {
+                e.bytes(&id.0)?;
+            }
+        }
+        if !self.tags.is_empty() {
+            e.u8(10)?.array(self.tags.len() as u64)?;
+            for id in &self.tags {
                 e.bytes(&id.0)?;
             }
         }
@@ -160,6 +175,10 @@ impl Manifest {
         }
         if out.leaves.iter().any(|l| l.class >= PACK_CLASSES) {
             return fail("no such pack class");
+        }
+        //= FORMAT#F35 tags of all packs, or of none
+        if !out.tags.is_empty() && out.tags.len() as u64 != tags::objects_of(&out.leaves) {
+            return fail("the tags are not those of its packs");
         }
         if out.wraps.iter().any(|w| w.enc.len() != ENC_LEN || w.ct.len() != CT_LEN) {
             return fail("a wrap does not have the lengths of its suite");
@@ -204,16 +223,21 @@ impl Manifest {
         })?;
         key(d, 8)?;
         let note = d.bytes()?.to_vec();
-        let mut joins = Vec::new();
-        if left == Some(1) {
-            key(d, 9)?;
-            joins = list(d, |d| Ok(ObjectId(fixed(d)?)))?;
-            left = Some(0);
+        let (mut joins, mut tags) = (Vec::new(), Vec::new());
+        while let Some(n @ 1..) = left {
+            // An empty one would be read as none, and then it is not what was signed.
+            let ids = match d.u8()? {
+                9 if joins.is_empty() && tags.is_empty() => &mut joins,
+                10 if tags.is_empty() => &mut tags,
+                _ => return Err(DecodeError::message("keys missing or out of order")),
+            };
+            *ids = list(d, |d| Ok(ObjectId(fixed(d)?)))?;
+            left = Some(n - 1);
         }
         if left != Some(0) {
-            return Err(DecodeError::message("a manifest has seven to nine keys"));
+            return Err(DecodeError::message("a manifest has seven to ten keys"));
         }
-        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note })
+        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note, tags })
     }
 }
 

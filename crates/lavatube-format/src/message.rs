@@ -13,6 +13,7 @@ pub use reading::{Page, Part, Sent, Withheld, list_digest};
 use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{Denial, ObjectId, Refusal};
 
+use crate::audit::{self, Challenge};
 use crate::log::{Answer, Question};
 use crate::receipt::Receipt;
 use crate::shard::ObjectKind;
@@ -64,6 +65,20 @@ pub enum Message<'a> {
     },
     /// From the vault: a page of a list.
     Listed(Page),
+    /// To the vault: prove what you have. Answered by a proof, when it is ready.
+    Challenge {
+        /// The request's number.
+        request: u64,
+        /// What is to be proved.
+        challenge: Challenge,
+    },
+    /// From the vault: what it was challenged to prove.
+    Proof {
+        /// The request's number.
+        request: u64,
+        /// The answer.
+        answer: audit::Answer,
+    },
     /// To the vault: say what your log is.
     LogAsked(Question),
     /// From the vault: what its log is.
@@ -79,6 +94,8 @@ const FETCH: u8 = 5;
 const PARCEL: u8 = 6;
 const LIST: u8 = 7;
 const LISTED: u8 = 8;
+const CHALLENGE: u8 = 9;
+const PROOF: u8 = 10;
 const LOG_ASKED: u8 = 11;
 const LOGGED: u8 = 12;
 
@@ -130,6 +147,10 @@ impl<'a> Message<'a> {
                 reading::put_page(&mut out, page);
                 out
             }
+            Self::Challenge { request, challenge } => {
+                [&begin(CHALLENGE)[..], &request.to_le_bytes(), &challenge.encode()].concat()
+            }
+            Self::Proof { request, answer } => [&begin(PROOF)[..], &request.to_le_bytes(), &answer.encode()].concat(),
             Self::LogAsked(question) => {
                 let mut out = begin(LOG_ASKED);
                 question.encode(&mut out);
@@ -187,6 +208,8 @@ impl<'a> Message<'a> {
             PARCEL => Self::Parcel { request: r.u64()?, parts: reading::sent(&mut r)? },
             LIST => Self::List { kind: reading::kind(&mut r)?, known: r.array()? },
             LISTED => Self::Listed(reading::page(&mut r)?),
+            CHALLENGE => Self::Challenge { request: r.u64()?, challenge: Challenge::read(&mut r)? },
+            PROOF => Self::Proof { request: r.u64()?, answer: audit::Answer::read(&mut r)? },
             LOG_ASKED => Self::LogAsked(Question::decode(&mut r)?),
             LOGGED => Self::Logged(Answer::decode(&mut r)?),
             _ => return Err(r.fail("unknown message")),
@@ -201,7 +224,7 @@ fn has_turn(code: u8) -> bool {
 }
 
 /// The byte that stands for a denial.
-fn ground(denial: Denial) -> u8 {
+pub(crate) fn ground(denial: Denial) -> u8 {
     match denial {
         Denial::Absent => 1,
         Denial::Lost => 2,
@@ -213,7 +236,7 @@ fn ground(denial: Denial) -> u8 {
     }
 }
 
-fn denial(code: u8) -> Option<Denial> {
+pub(crate) fn denial(code: u8) -> Option<Denial> {
     Some(match code {
         1 => Denial::Absent,
         2 => Denial::Lost,
@@ -257,7 +280,12 @@ mod tests {
     }
 
     fn kinds() -> impl Strategy<Value = ObjectKind> {
-        prop_oneof![Just(ObjectKind::Pack), Just(ObjectKind::Manifest), Just(ObjectKind::DepositorCard)]
+        prop_oneof![
+            Just(ObjectKind::Pack),
+            Just(ObjectKind::Manifest),
+            Just(ObjectKind::DepositorCard),
+            Just(ObjectKind::Tags)
+        ]
     }
 
     fn reading_messages(bytes: &[u8]) -> Vec<Message<'_>> {

@@ -19,6 +19,8 @@ pub enum ObjectKind {
     Manifest,
     /// A depositor card signed by the authority.
     DepositorCard,
+    /// Tags of a session's packs, for audits.
+    Tags,
 }
 
 impl ObjectKind {
@@ -28,6 +30,7 @@ impl ObjectKind {
             Self::Pack => 1,
             Self::Manifest => 2,
             Self::DepositorCard => 3,
+            Self::Tags => 4,
         }
     }
 
@@ -42,6 +45,7 @@ impl ObjectKind {
             1 => Self::Pack,
             2 => Self::Manifest,
             3 => Self::DepositorCard,
+            4 => Self::Tags,
             _ => return None,
         })
     }

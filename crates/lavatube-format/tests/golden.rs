@@ -12,6 +12,8 @@ use lavatube_base::sign::{EdSigner, ML_DSA_65_PUBLIC_LEN, PairPublic};
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
+use lavatube_format::audit::{self, Answer, Challenge, Progress};
+use lavatube_format::audit_record::{AuditRecord, Outcome};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::checkpoint::Checkpoint;
@@ -28,6 +30,7 @@ use lavatube_format::receipt::{Receipt, ReceiptBody};
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
 use lavatube_format::shard::{Geometry, ObjectKind, ShardHeader};
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
+use lavatube_format::tags;
 use lavatube_format::tree::{
     Content, Entry, Extent, Kind, Meta, RecordReader, RecordWriter, Ref, decode_list, put_refs,
 };
@@ -410,4 +413,37 @@ fn agent_messages_are_as_ever() {
     let bytes = replies.each_ref().map(Reply::encode);
     golden("agent_replies-v1.bin", &conversation(&bytes.each_ref().map(|b| &b[..])));
     bytes.iter().zip(replies).for_each(|(b, reply)| assert_eq!(Reply::decode(b), Ok(reply)));
+}
+
+#[test]
+fn audits_are_as_ever() {
+    let place = |n, position| audit::Place { manifest: ObjectId([n; 32]), position };
+    let depositors = vec![(DepositorId([1; 32]), 7), (DepositorId([2; 32]), 300)];
+    let challenge = Challenge { nonce: [9; 32], from: place(3, 2), upto: audit::Place::END, depositors };
+    let mut answer = Answer::new(place(8, 3));
+    (answer.manifests, answer.packs, answer.bytes, answer.tags) = (3, 900, 1 << 40, 5 << 120);
+    answer.bad = vec![(place(3, 4), Denial::Lost), (place(8, 2), Denial::Refused(Refusal::Object))];
+    answer.sum.iter_mut().zip(0u32..).for_each(|(byte, i)| *byte = (i * 7 % 251) as u8);
+    let progress = Progress { challenge: challenge.clone(), answer };
+    golden("audit_progress-v1.bin", &progress.encode());
+    assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
+    golden("audit_weights-v1.bin", &challenge.weights(place(4, 1), 3));
+
+    let record = AuditRecord {
+        time: WallTime { s: 1_800_000_000, ns: 5 },
+        outcome: Outcome::Away,
+        manifests: 1,
+        packs: 2,
+        bytes: 3 << 40,
+        untagged: 4,
+        bad: 5,
+        answered: 16_470,
+    };
+    golden("audit_record-v1.bin", &record.encode());
+    assert_eq!(AuditRecord::decode(&record.encode()), Ok(record));
+
+    let mut entry = Vec::new();
+    tags::put_entry(&mut entry, ObjectId([3; 32]), &[9; 32]);
+    golden("open_tags-v1.bin", &entry);
+    assert_eq!(tags::read_entry(&entry), Ok((ObjectId([3; 32]), &[9; 32][..])));
 }

@@ -191,6 +191,7 @@ fn card(k: u8, slots: usize, label: &str) -> DriveCard {
         shelf: String::new(),
         maker: String::new(),
         model: String::new(),
+        retired: false,
     };
     DriveCard {
         vault: VaultId([9; 16]),
@@ -200,6 +201,7 @@ fn card(k: u8, slots: usize, label: &str) -> DriveCard {
         vault_key: [7; 32],
         authority: PairPublic { ed25519: [8; 32], ml_dsa_65: vec![6; 1952] },
         slots: (0..slots).map(slot).collect(),
+        edition: 0,
     }
 }
 

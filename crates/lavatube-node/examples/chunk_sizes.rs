@@ -134,7 +134,7 @@ fn snapshot<'a>(
     let mut chain = Chain::survey(state, deposit, &nowhere)?;
     // Nothing sealed here is kept: these need not be secret.
     let open = session::begin(state, deposit, &mut |out| out.fill(4))?;
-    let delivery = Delivery::new(open.keys.session(), state, courier, &meter);
+    let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, &meter);
     pipeline::run(Packer::new(open.keys.clone()), delivery, effort, |outlet, finish| {
         let mut watched = Watched { outlet, tally: Tally::default(), trees: BTreeSet::new() };
         let prepared = backup::prepare(&source, &request, deposit, state, catalog, &mut watched, &meter)?;
@@ -231,6 +231,10 @@ impl Far for Nowhere {
 
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         Ok(self.sign(ObjectKind::Pack, pack.id()))
+    }
+
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        Ok(self.sign(ObjectKind::Tags, tags.id()))
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {

@@ -14,7 +14,7 @@ use lavatube_base::{DepositorId, SessionId};
 use lavatube_format::Malformed;
 use lavatube_format::agent::{HEAD_LEN, Reply, Request, head, message_len};
 use lavatube_format::manifest::Wrap;
-use lavatube_seal::{ChunkIdKey, ReadKeys, Reads, SealError, Secret, SessionKeys, Unwrap};
+use lavatube_seal::{AuditKeys, ChunkIdKey, ReadKeys, Reads, SealError, Secret, SessionKeys, Unwrap};
 
 /// Why an agent cannot be asked, or cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +159,10 @@ impl Unwrap for AgentKeys {
 impl Reads for AgentKeys {
     fn chunk_id_key(&self) -> ChunkIdKey {
         ChunkIdKey::new(self.chunk_id_key.clone())
+    }
+
+    fn audit_keys(&self) -> AuditKeys {
+        AuditKeys::of(&self.psk)
     }
 
     fn authority_public(&self) -> &PairPublic {

@@ -250,7 +250,7 @@ pub fn backup(
         take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
-        DriveState::Present => None,
+        DriveState::Present | DriveState::Retired => None,
         DriveState::Suspect(e) => Some((d.label, Some(e.to_string()))),
         _ => Some((d.label, None)),
     });
@@ -395,7 +395,7 @@ fn take<'a>(
 ) -> Result<(Report, Promise), DepositorError> {
     let source = DirectorySource::new().map_err(|source| BackupError::Root { path: b"/".to_vec(), source })?;
     let packer = Packer::new(open.keys.clone());
-    let delivery = Delivery::new(open.keys.session(), state, courier, meter).keeping_heads(far);
+    let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     pipeline::run(packer, delivery, effort, |outlet, finish| {
         let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
             Ok(prepared) => prepared,

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use lavatube_base::Denial;
 use lavatube_base::digest::h16;
 use lavatube_client::desk::{Desk, Errand, List};
+use lavatube_format::audit::Answer;
 use lavatube_format::message::{Message, Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
 use rustix::fs::statvfs;
@@ -84,6 +85,7 @@ impl Desk for DirectoryDesk {
         let bytes = match errand {
             Errand::Fetch(parts) => Message::Fetch { request: number, parts: parts.clone() }.encode(0),
             Errand::List(kind) => Message::List { kind: *kind, known: self.digest(*kind) }.encode(0),
+            Errand::Prove(challenge) => Message::Challenge { request: number, challenge: challenge.clone() }.encode(0),
             Errand::Ping => vec![PING],
         };
         self.write(&format!("{ASKED}/{number:016x}"), &bytes)?;
@@ -104,6 +106,7 @@ impl Desk for DirectoryDesk {
         match Message::decode(&bytes).ok()? {
             Message::Fetch { parts, .. } => Some(Errand::Fetch(parts)),
             Message::List { kind, .. } => Some(Errand::List(kind)),
+            Message::Challenge { challenge, .. } => Some(Errand::Prove(challenge)),
             _ => None,
         }
     }
@@ -236,6 +239,18 @@ impl Desk for DirectoryDesk {
         let _ = fs::remove_file(path);
         Some(Duration::from_nanos(u64::from_le_bytes(bytes.try_into().ok()?)))
     }
+
+    fn put_proof(&self, number: u64, answer: &Answer) -> io::Result<()> {
+        self.write(&proof_name(number), &Message::Proof { request: number, answer: answer.clone() }.encode(0))
+    }
+
+    fn take_proof(&self, number: u64) -> Option<Answer> {
+        let path = self.folder.join(proof_name(number));
+        let bytes = fs::read(&path).ok()?;
+        let _ = fs::remove_file(path);
+        let Ok(Message::Proof { answer, .. }) = Message::decode(&bytes) else { return None };
+        Some(answer)
+    }
 }
 
 /// Length of the file of a piece: its bytes, and a digest of them.
@@ -256,6 +271,10 @@ fn piece_of(name: &str) -> Option<Part> {
 
 fn echo_name(number: u64) -> String {
     format!("{ASKED}/echo-{number:016x}")
+}
+
+fn proof_name(number: u64) -> String {
+    format!("{ASKED}/proof-{number:016x}")
 }
 
 fn withheld_path(path: &Path) -> PathBuf {

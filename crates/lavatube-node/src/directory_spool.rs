@@ -1,7 +1,7 @@
 //! `DirectorySpool`: a folder of objects that wait for a contact, as a [`Spool`]. Step 6 of the walk.
 //!
 //! Made of a [`DirectoryDrive`], whose staging and syncing is just what *safe here* needs. Each object is a file,
-//! `packs/<turn>-<id>` or `manifests/<turn>-<id>`, its bytes as they are; the turn keeps the order. It must not know
+//! `packs/<turn>-<id>`, `tags/<turn>-<id>` or `manifests/<turn>-<id>`, its bytes as they are; the turn keeps the order. It must not know
 //! what the objects are.
 
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ impl DirectorySpool {
     /// The file of an object, whichever kind it is.
     fn name(&self, id: ObjectId) -> Option<String> {
         let turn = |kind| self.find(kind, id).map(|turn| file_name(kind, turn, id));
-        turn(SpoolKind::Pack).or_else(|| turn(SpoolKind::Manifest))
+        SpoolKind::ALL.into_iter().find_map(turn)
     }
 
     fn find(&self, kind: SpoolKind, id: ObjectId) -> Option<u64> {
@@ -176,7 +176,7 @@ fn listed(waiting: &BTreeMap<(SpoolKind, u64), ObjectId>) -> Vec<(SpoolKind, Obj
 /// All objects in a spool, by kind and turn; files of other names are not ours.
 fn scan(drive: &DirectoryDrive) -> Result<BTreeMap<(SpoolKind, u64), ObjectId>, SpoolError> {
     let mut found = BTreeMap::new();
-    for kind in [SpoolKind::Pack, SpoolKind::Manifest] {
+    for kind in SpoolKind::ALL {
         let prefix = folder(kind);
         let each = &mut |name: &str| {
             let parts = name.strip_prefix(prefix).and_then(|n| n.strip_prefix('/')).and_then(|n| n.split_once('-'));
@@ -193,6 +193,7 @@ fn scan(drive: &DirectoryDrive) -> Result<BTreeMap<(SpoolKind, u64), ObjectId>, 
 fn folder(kind: SpoolKind) -> &'static str {
     match kind {
         SpoolKind::Pack => "packs",
+        SpoolKind::Tags => "tags",
         SpoolKind::Manifest => "manifests",
     }
 }

@@ -151,6 +151,21 @@ pub fn note_mounts(folder: &Path, is_present: impl Fn(usize) -> bool) -> Result<
     if file.mounts == known { Ok(()) } else { write_vault_file(folder, &file, IfThere::Replace) }
 }
 
+/// Where among the drives of the vault in `folder` the folder `drive` stands, if it does.
+pub(crate) fn position_of(folder: &Path, drive: &Path) -> Result<Option<usize>, VaultError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let all = drive_folders(folder)?;
+    Ok(all.iter().position(|known| real(known) == real(drive)))
+}
+
+/// Lists a further drive.
+pub(crate) fn list_drive(folder: &Path, drive: &Path) -> Result<(), VaultError> {
+    let mut file = read_vault_file(folder)?;
+    file.drives.push(drive.to_owned());
+    file.mounts.extend(own_mount(folder, drive).map(|mount| (drive.to_owned(), mount)));
+    write_vault_file(folder, &file, IfThere::Replace)
+}
+
 /// Where the disk of `drive` is mounted, unless the vault's folder is on it: then it is there when the vault file is.
 fn own_mount(folder: &Path, drive: &Path) -> Option<PathBuf> {
     let mount = mounts::mount_of(&folder.join(drive)).ok()?;
@@ -234,6 +249,7 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
             shelf: spec.shelf.clone(),
             maker: spec.maker.clone(),
             model: spec.model.clone(),
+            retired: false,
         };
         new.push(NewDrive { drive: Box::new(drive), card });
     }
@@ -352,7 +368,7 @@ impl EmbeddedVault {
 
     /// Labels of drives that were not as they should be on opening, or had missing or damaged shards of what was fetched.
     pub fn hurt(&self) -> BTreeSet<String> {
-        let opened = self.report.drives.iter().filter(|d| d.state != DriveState::Present).map(|d| d.label.clone());
+        let opened = self.report.drives.iter().filter(|d| !is_well(&d.state)).map(|d| d.label.clone());
         let fetched = self.hurt.lock().unwrap_or_else(PoisonError::into_inner).clone();
         opened.chain(fetched).collect()
     }
@@ -385,6 +401,10 @@ impl EmbeddedVault {
     }
 }
 
+fn is_well(state: &DriveState) -> bool {
+    matches!(state, DriveState::Present | DriveState::Retired)
+}
+
 fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     let path = folder.join(KEY_FILE);
     let unfit = |text: String| VaultError::Unfit { path: path.clone(), text };
@@ -406,6 +426,14 @@ impl Far for EmbeddedVault {
             .write()
             .store(ObjectKind::Pack, pack)
             .map_err(|e| FarError::of(pack.id(), e.denial(), e.to_string()))?;
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        let receipt = self
+            .write()
+            .store(ObjectKind::Tags, tags)
+            .map_err(|e| FarError::of(tags.id(), e.denial(), e.to_string()))?;
         Ok(ReceiptBytes(receipt.encode()))
     }
 

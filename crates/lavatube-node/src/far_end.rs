@@ -11,22 +11,25 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use lavatube_base::{BlockId, Instant, ObjectId};
+use lavatube_format::audit::Progress;
 use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
 use lavatube_vault::parcels::Parcels;
 use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workplace};
-use lavatube_vault::{Depth, DriveState, Vault};
+use lavatube_vault::{Depth, DriveStatus, Vault};
 
+use crate::atomic::{self, IfThere};
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
 use crate::port;
 use crate::queue::Waiting;
+use crate::scrubbing::{Chore, ChorePlan};
 use crate::told::Told;
 use kept::Kept;
 
@@ -40,6 +43,8 @@ pub struct Run<'r> {
     pub wait: Duration,
     /// Set when it shall end.
     pub stop: &'r AtomicBool,
+    /// At the vault: how its drives are scrubbed meanwhile, if they are.
+    pub scrub: Option<ChorePlan>,
 }
 
 /// What is told while it runs: what happened, and about each second how the link is.
@@ -64,8 +69,14 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
     std::thread::scope(|scope| {
         let (jobs, todo) = channel();
         let (results, done) = channel();
-        if let Hands::Own(worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
-            scope.spawn(move || work(*worker, &todo, &results));
+        if let Hands::Own(mut worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
+            let chore = run.scrub.map(|plan| Chore::new(folder, plan));
+            if chore.is_some() {
+                let house = worker.place();
+                house.past_cache = true;
+                house.reopen();
+            }
+            scope.spawn(move || work(*worker, &todo, &results, chore));
         }
         end.run(run, listener)
     })
@@ -110,6 +121,9 @@ pub(crate) struct FarEnd {
     /// Bytes that the worker has not answered yet, and parcels.
     in_work: usize,
     reading: usize,
+    /// A proof is asked for; the worker goes on with it now.
+    proves: bool,
+    proving: bool,
     last: Last,
     _locks: [Lock; 2],
 }
@@ -149,7 +163,7 @@ impl FarEnd {
         let vault = EmbeddedVault::open(folder, true)?;
         let mut driver = driver(&pairing)?;
         // Where drives are away, nobody can tell.
-        let all_here = vault.read().status().drives.iter().all(|drive| drive.state == DriveState::Present);
+        let all_here = vault.read().status().drives.iter().all(DriveStatus::is_well);
         let is_sound = |id| {
             let health = vault.read().examine(id, Depth::Headers);
             !all_here || health.is_ok_and(|health| health.restorable)
@@ -161,7 +175,8 @@ impl FarEnd {
         if let Some(address) = driver.address() {
             listener.told(Told::Listening(address));
         }
-        let hands = Hands::Own(Box::new(Worker::new(House { folder: folder.to_owned(), vault, kept })));
+        let hands =
+            Hands::Own(Box::new(Worker::new(House { folder: folder.to_owned(), vault, kept, past_cache: false })));
         Ok(Self {
             driver,
             outbox: Outbox::default(),
@@ -170,6 +185,8 @@ impl FarEnd {
             handed: BTreeMap::new(),
             in_work: 0,
             reading: 0,
+            proves: false,
+            proving: false,
             last: Last::default(),
             _locks: locks,
         })
@@ -209,8 +226,13 @@ impl FarEnd {
             self.reading += 1;
             self.set_to_work(Job::Parcel(key, parcel), listener);
         }
+        // Behind whatever else there is to do.
+        if self.proves && !self.proving {
+            self.proving = true;
+            self.set_to_work(Job::Prove, listener);
+        }
         self.last.tell(&mut self.driver, listener);
-        Ok(if self.in_work + self.reading > 0 { WORK_WAIT } else { IDLE_WAIT })
+        Ok(if self.in_work + self.reading > 0 || self.proving { WORK_WAIT } else { IDLE_WAIT })
     }
 
     fn set_to_work(&mut self, job: Job, listener: &mut dyn Listener) {
@@ -272,6 +294,13 @@ impl FarEnd {
                 self.reading -= 1;
                 self.hand_over(key, bytes);
             }
+            Done::Prove(ready, more) => {
+                (self.proving, self.proves) = (false, more);
+                if let Some(message) = ready {
+                    // One that finds no room is asked for again.
+                    self.outbox.send(self.driver.link(), message);
+                }
+            }
         }
     }
 
@@ -320,6 +349,7 @@ impl FarEnd {
                 self.parcels.done(key);
             }
         }
+        self.proves |= done.proves;
         done.told.into_iter().for_each(|word| listener.told(told(word)));
     }
 }
@@ -329,6 +359,8 @@ struct House {
     folder: PathBuf,
     vault: EmbeddedVault,
     kept: Kept,
+    /// Shards are read from the disks, so that a scrub sees what is there.
+    past_cache: bool,
 }
 
 impl Workplace for House {
@@ -341,7 +373,10 @@ impl Workplace for House {
     }
 
     fn reopen(&mut self) -> bool {
-        EmbeddedVault::open(&self.folder, true).map(|vault| self.vault = vault).is_ok()
+        let folder = &self.folder;
+        let opened =
+            if self.past_cache { EmbeddedVault::open_past_cache(folder) } else { EmbeddedVault::open(folder, true) };
+        opened.map(|vault| self.vault = vault).is_ok()
     }
 
     fn keep(&mut self, block: BlockId, object: ObjectId) {
@@ -352,13 +387,39 @@ impl Workplace for House {
     fn now(&self) -> Instant {
         port::now()
     }
+
+    fn keep_proof(&mut self, progress: &Progress) {
+        // Without it a next life begins anew.
+        let _ = atomic::write(&self.proof_path(), &progress.encode(), IfThere::Replace);
+    }
+
+    fn proof(&self) -> Option<Progress> {
+        Progress::decode(&std::fs::read(self.proof_path()).ok()?).ok()
+    }
 }
 
-/// Works until nobody wants anything any more.
-fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>) {
-    for job in todo {
-        if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
-            return;
+impl House {
+    fn proof_path(&self) -> PathBuf {
+        self.folder.join(PROOF)
+    }
+}
+
+/// Works until nobody wants anything any more. While nobody does, drives are scrubbed.
+fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut chore: Option<Chore>) {
+    loop {
+        let wait = chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        match todo.recv_timeout(wait) {
+            Ok(job) => {
+                if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(chore) = &mut chore {
+                    chore.handle_timeout(&mut worker.place().vault_mut());
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
@@ -374,6 +435,8 @@ fn told(word: Word) -> Told {
 }
 
 const COMMAND: &str = "lavatube vault serve";
+/// How far a proof has come, in the vault's folder.
+const PROOF: &str = "link/proof";
 const NO_HANDS: &str = "the thread that works with the vault has ended";
 /// Priority of parcels: receipts go before them, and short requests before long ones.
 const SHORT_PARCELS: u8 = 1;
@@ -387,6 +450,8 @@ const IN_WORK_MAX: usize = 128 << 20;
 /// How long to wait for datagrams while the worker works, and while it does not.
 const WORK_WAIT: Duration = Duration::from_millis(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
+/// How long the worker sleeps at most.
+const CHORE_WAIT: Duration = Duration::from_secs(3600);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

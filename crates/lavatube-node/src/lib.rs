@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod atomic;
+pub mod audits;
 pub mod carrier;
 pub mod checks;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod directory_sink;
 pub mod directory_source;
 pub mod directory_spool;
 pub mod directory_state;
+pub mod drive_care;
 pub mod driver;
 pub mod dtn_link;
 pub mod embedded;

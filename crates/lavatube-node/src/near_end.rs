@@ -133,7 +133,7 @@ pub(crate) struct NearEnd {
     /// Blocks on their way: object, and its bytes.
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
     /// The packs of the manifests that wait.
-    leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    needs: BTreeMap<ObjectId, Vec<ObjectId>>,
     order: Order,
     cards: Cards,
     receipts: Receipts,
@@ -197,7 +197,7 @@ impl NearEnd {
             queue: VecDeque::new(),
             objects: BTreeMap::new(),
             keys: BTreeMap::new(),
-            leaves: BTreeMap::new(),
+            needs: BTreeMap::new(),
             order: Order::default(),
             cards: Cards::default(),
             receipts: Receipts::default(),
@@ -300,11 +300,12 @@ impl NearEnd {
         let Some(spool) = &self.spool else { return Ok(()) };
         let all = spool.list().map_err(CourierError::from)?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        let kinds: BTreeMap<ObjectId, SpoolKind> = all.iter().map(|(kind, id)| (*id, *kind)).collect();
         // Where it cannot be written, some bytes of the link are lost.
         let _ = self.begun.retain(&here);
         self.again.retain(&here);
         self.objects.retain(|id, _| here.contains(id));
-        self.leaves.retain(|id, _| here.contains(id));
+        self.needs.retain(|id, _| here.contains(id));
         self.order.retain(&here);
         self.waybills.retain(|id, _| here.contains(id));
         self.lens.retain(|id, _| here.contains(id));
@@ -315,13 +316,13 @@ impl NearEnd {
             {
                 self.waybills.insert(*id, waybill);
             }
-            if !self.leaves.contains_key(id)
+            if !self.needs.contains_key(id)
                 && let Ok(bytes) = spool.get(SpoolKind::Manifest, *id)
             {
                 let signed = SignedManifest::decode(&bytes).ok();
                 signed.iter().for_each(|signed| self.order.learn(*id, signed));
-                let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
-                self.leaves.insert(*id, leaves.unwrap_or_default());
+                let needs = signed.map(|s| s.manifest.needs().collect());
+                self.needs.insert(*id, needs.unwrap_or_default());
             }
         }
         for (_, id) in &all {
@@ -341,7 +342,7 @@ impl NearEnd {
         manifests.sort_by_key(urgency);
         self.urgency.clear();
         for id in manifests.iter().rev() {
-            let packs = self.leaves.get(id).into_iter().flatten();
+            let packs = self.needs.get(id).into_iter().flatten();
             self.urgency.extend(packs.chain([id]).map(|object| (*object, urgency(id))));
         }
         self.tell_queue(&manifests, &all, listener);
@@ -349,9 +350,9 @@ impl NearEnd {
         let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
         self.queue.clear();
         for manifest in manifests {
-            let packs = self.leaves.get(&manifest).into_iter().flatten().filter(|id| here.contains(id));
-            let packs = packs.map(|id| (SpoolKind::Pack, *id));
-            self.queue.extend(packs.chain([(SpoolKind::Manifest, manifest)]).filter(|(_, id)| seen.insert(*id)));
+            let needs = self.needs.get(&manifest).into_iter().flatten();
+            let needs = needs.filter_map(|id| kinds.get(id).map(|kind| (*kind, *id)));
+            self.queue.extend(needs.chain([(SpoolKind::Manifest, manifest)]).filter(|(_, id)| seen.insert(*id)));
         }
         self.queue.extend(all.iter().filter(|(_, id)| seen.insert(*id)));
         if here.len() > self.said {
@@ -398,7 +399,7 @@ impl NearEnd {
         };
         let mut queue: Vec<Waiting> = manifests
             .iter()
-            .map(|id| session(Some(*id), self.leaves.get(id).into_iter().flatten().chain([id]).copied().collect()))
+            .map(|id| session(Some(*id), self.needs.get(id).into_iter().flatten().chain([id]).copied().collect()))
             .collect();
         let rest = session(None, all.iter().map(|(_, id)| *id).collect());
         queue.extend(Some(rest).filter(|rest| rest.objects > 0));
@@ -412,7 +413,7 @@ impl NearEnd {
     fn before(&self, id: ObjectId, before: ObjectId) -> Before {
         let urgency = |id: &ObjectId| self.urgency.get(id).map_or(Priority::Normal, |p| *p);
         let comes = matches!(self.objects.get(&before), None | Some(Progress::UnderWay(_)));
-        let Some(packs) = self.leaves.get(&before).filter(|_| comes && urgency(&before) <= urgency(&id)) else {
+        let Some(packs) = self.needs.get(&before).filter(|_| comes && urgency(&before) <= urgency(&id)) else {
             return Before::Passed;
         };
         let is_left = |pack: &&ObjectId| {

@@ -154,6 +154,10 @@ impl Far for ReadAhead<'_> {
         self.far.deliver_pack(pack)
     }
 
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.far.deliver_tags(tags)
+    }
+
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.far.deliver_manifest(manifest)
     }

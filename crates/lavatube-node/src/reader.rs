@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::{ObjectId, Verified};
+use lavatube_client::audit::AuditError;
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::cards::CARDS;
 use lavatube_client::catalog::Catalog;
@@ -44,6 +45,8 @@ use crate::far_vault::{Asking, FarVault};
 use crate::holding::Holding;
 use crate::link_folder;
 use crate::read_ahead::with_read_ahead;
+
+mod audit;
 
 /// Bytes of opened frames each of several threads keeps.
 const THREAD_CACHE_BYTES: usize = CACHE_BYTES / 2;
@@ -78,6 +81,9 @@ pub enum ReaderError {
     /// The check could not be completed.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// The audit could not be completed.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A pack could not be asked for.
     #[error(transparent)]
     Fetch(#[from] FetchCause),

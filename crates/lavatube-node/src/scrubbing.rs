@@ -15,7 +15,7 @@ use lavatube_base::limits::SCRUBS_KEPT_MAX;
 use lavatube_base::{DriveId, Instant};
 use lavatube_client::meter::Meter;
 use lavatube_format::scrub_record::{ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
-use lavatube_vault::scrub::{Looked, Pace, Scrub};
+use lavatube_vault::scrub::{Looked, Pace, Scrub, Step};
 use lavatube_vault::{Depth, Health, ObjectEntry, ReadError, Vault};
 
 use crate::atomic::{self, IfThere};
@@ -71,6 +71,9 @@ pub fn scrub(
     meter: &Meter,
     each: &mut dyn FnMut(&Looked),
 ) -> Result<Scrubbed, DepositorError> {
+    // While it rests the vault is anybody's, but for another scrub.
+    embedded::vault_id(folder)?;
+    let _alone = Lock::acquire(&folder.join(LOCK_FILE), COMMAND, Mode::Exclusive, run.wait)?;
     let mut hold = Hold::take(folder, run.wait)?;
     let begin = clock::now();
     let is_over = || {
@@ -134,6 +137,65 @@ pub fn scrub(
     })
 }
 
+/// A scrub beside other work with the vault, which goes before: a step at a time, and again every so often.
+pub struct Chore {
+    folder: PathBuf,
+    plan: ChorePlan,
+    under_way: Option<(Book, Scrub)>,
+    due: Instant,
+}
+
+/// How a scrub is done beside other work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChorePlan {
+    /// From the beginning of one to that of the next.
+    pub every: Duration,
+    /// How fast.
+    pub pace: Pace,
+}
+
+impl Chore {
+    /// One of the vault in `folder`. What is under way goes on at once.
+    pub fn new(folder: &Path, plan: ChorePlan) -> Self {
+        let last = scrubs(folder).pop().filter(|last| last.end != ScrubEnd::Open);
+        let since = |last: ScrubRecord| u64::try_from(clock::wall_now().s.saturating_sub(last.began.s)).unwrap_or(0);
+        let wait = last.map_or(Duration::ZERO, |last| plan.every.saturating_sub(Duration::from_secs(since(last))));
+        Self { folder: folder.to_owned(), plan, under_way: None, due: clock::now() + wait }
+    }
+
+    /// How long until there is something to do.
+    pub fn wait(&self) -> Duration {
+        self.due.since(clock::now())
+    }
+
+    /// Looks at an object, if it is time for it.
+    pub fn handle_timeout(&mut self, vault: &mut Vault) {
+        if self.wait() > Duration::ZERO {
+            return;
+        }
+        let begin = || {
+            let mut book = Book::open(&self.folder);
+            let scrub = book.take_up(false);
+            (book, scrub)
+        };
+        let (book, scrub) = self.under_way.get_or_insert_with(begin);
+        let from = clock::now();
+        let step = scrub.handle_step(vault, clock::wall_now());
+        let worked = clock::now().since(from);
+        scrub.handle_worked(worked);
+        match step {
+            Step::Looked(looked) => {
+                book.keep(scrub, !looked.found.is_empty());
+                self.due = clock::now() + self.plan.pace.pause(looked.read, worked);
+            }
+            Step::Over => {
+                book.keep(scrub, true);
+                *self = Self::new(&self.folder, self.plan);
+            }
+        }
+    }
+}
+
 /// Examines objects side by side: while one waits for its drives, another is hashed.
 fn examine(vault: &Vault, objects: &[ObjectEntry]) -> Vec<Result<Health, ReadError>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(objects.len());
@@ -163,7 +225,6 @@ struct Hold {
 
 impl Hold {
     fn take(folder: &Path, wait: Duration) -> Result<Self, DepositorError> {
-        embedded::vault_id(folder)?;
         let lock = Lock::acquire(&embedded::lock_path(folder), COMMAND, Mode::Exclusive, wait)?;
         let from = clock::now();
         let vault = EmbeddedVault::open_past_cache(folder)?;
@@ -251,6 +312,7 @@ impl Book {
 }
 
 const FILE: &str = "scrubs";
+const LOCK_FILE: &str = "scrubs.lock";
 const COMMAND: &str = "lavatube vault scrub";
 /// Objects that are examined side by side.
 const AT_ONCE: usize = 8;

@@ -177,7 +177,7 @@ pub fn import(folder: &Path, disk: &Path, wait: Duration, meter: &Meter) -> Resu
     let objects = spool.as_ref().map_or(Ok(Vec::new()), Spool::list).map_err(CourierError::from)?;
     meter.files_total.set(objects.len() as u64);
     let mut known = 0;
-    // Packs come before manifests: a spool lists them so.
+    // Packs and tags come before manifests: a spool lists them so.
     for (kind, id) in objects {
         if vault.read().contains(id) {
             known += 1;
@@ -195,7 +195,7 @@ pub fn import(folder: &Path, disk: &Path, wait: Duration, meter: &Meter) -> Resu
 fn store(vault: &EmbeddedVault, kind: ObjectKind, object: Verified<'_>) -> Result<(), DepositError> {
     let mut vault = vault.write();
     match kind {
-        ObjectKind::Pack => vault.store(kind, object).map(drop).map_err(DepositError::from),
+        ObjectKind::Pack | ObjectKind::Tags => vault.store(kind, object).map(drop).map_err(DepositError::from),
         ObjectKind::Manifest => vault.deposit_manifest(object.bytes()).map(drop),
         ObjectKind::DepositorCard => vault.deposit_card(object.bytes()).map(drop),
     }

@@ -9,6 +9,7 @@ use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard};
 use lavatube_format::key_file::{DepositBody, Secret};
 use lavatube_format::manifest::{MANIFEST_CONTEXT, Manifest, SignedManifest};
 
+use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
 use crate::root::{Root, TenantSecrets};
@@ -109,6 +110,11 @@ impl DepositKeys {
     /// The public key sessions are wrapped to.
     pub fn read_public(&self) -> &ReadPublic {
         &self.read_public
+    }
+
+    /// The keys that make tags of packs.
+    pub fn audit_keys(&self) -> AuditKeys {
+        AuditKeys::of(&self.body.psk)
     }
 
     pub(crate) fn psk(&self) -> &Secret {

@@ -7,6 +7,7 @@
 //! This room must not know paths, the link or the vault. Entropy is handed in, byte layouts are `lavatube-format`'s.
 //! Steps 3, 4 and 21 of the walk.
 
+pub mod audit;
 pub mod chunk_id;
 pub mod deposit;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod read;
 pub mod root;
 pub mod session;
 
+pub use audit::AuditKeys;
 pub use chunk_id::{ChunkIdKey, Opened};
 pub use deposit::DepositKeys;
 pub use error::SealError;

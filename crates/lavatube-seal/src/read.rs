@@ -11,6 +11,7 @@ use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::key_file::{ReadBody, Secret};
 use lavatube_format::manifest::{SignedManifest, Wrap};
 
+use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
 use crate::session::{ReadPrivate, ReadPublic, SessionKeys, unwrap};
@@ -33,6 +34,9 @@ pub trait Unwrap: Send + Sync {
 pub trait Reads: Unwrap {
     /// The key of the tenant's chunk ids.
     fn chunk_id_key(&self) -> ChunkIdKey;
+
+    /// The keys that tell whether a vault's proof is right.
+    fn audit_keys(&self) -> AuditKeys;
 
     /// The authority whose depositor cards count.
     fn authority_public(&self) -> &PairPublic;
@@ -128,6 +132,10 @@ impl Unwrap for ReadKeys {
 impl Reads for ReadKeys {
     fn chunk_id_key(&self) -> ChunkIdKey {
         ChunkIdKey::new(self.body.chunk_id_key.clone())
+    }
+
+    fn audit_keys(&self) -> AuditKeys {
+        AuditKeys::of(&self.body.psk)
     }
 
     fn authority_public(&self) -> &PairPublic {

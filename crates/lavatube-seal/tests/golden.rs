@@ -1,4 +1,4 @@
-//! Golden bytes: `vectors/seal-v1.json`, `vectors/manifest-v1.bin` and `vectors/manifest_joins-v1.bin`, from fixed seeds,
+//! Golden bytes: `vectors/seal-v1.json`, `vectors/manifest-v1.bin`, `manifest_joins-v1.bin`, `manifest_tags-v1.bin` and `tags-v1.bin`, from fixed seeds,
 //! kept for ever.
 //!
 //! The rescue reader is tested from the same files. To write them anew (never for a released version):
@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use lavatube_base::{ChunkId, Digests, ObjectId, SessionId};
+use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
 use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, root_of};
@@ -22,6 +22,8 @@ const PASSPHRASE: &[u8] = b"lavatube";
 const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
 const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
+const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
+const TAGS: &[u8] = include_bytes!("../../../vectors/tags-v1.bin");
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|b| format!("{b:02x}")).collect()
@@ -90,6 +92,7 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
         leaves,
         wraps: vec![wrap.clone()],
         note: sealed_note.clone(),
+        tags: Vec::new(),
     };
     let locked = lock(KeyKind::Read, &read.encode(), PASSPHRASE, Costs::FLOOR, pattern(0xa0, 1), pattern(0xb0, 1));
     let deposit_file = unlocked(KeyKind::Deposit, &keys.body().encode()).encode();
@@ -240,4 +243,45 @@ fn the_golden_key_files_open() {
     let file = KeyFile::decode(stored["deposit"]["key_file"].as_str().unwrap()).unwrap();
     let body = DepositBody::decode(&unlock(&file, KeyKind::Deposit, None).unwrap()).unwrap();
     assert_eq!(DepositKeys::from_body(body).unwrap().depositor(), keys.depositor());
+}
+
+/// The golden manifest, with the tags of its packs.
+fn tagged() -> (DepositKeys, Manifest, Vec<u8>) {
+    let (keys, _) = joining();
+    let manifest = SignedManifest::decode(MANIFEST).unwrap().manifest;
+    let value: Value = serde_json::from_str(JSON).unwrap();
+    let mut pack_2 = vec![0; class_len(2)];
+    for at in 0..capacity(2) {
+        pack_2[lavatube_format::pack::sealed_position(at)] = u8::try_from(at * at % 251).unwrap();
+    }
+    let session = Session::resume(&keys, manifest.session, &Secret::new(pattern(0x80, 5)));
+    session.pack(1, 2).seal_in_place(&mut pack_2).unwrap();
+    let packs = [unhex(&value["packs"][0]["sealed"]), pack_2];
+    assert!(packs.iter().map(|pack| Digests::of(pack)).eq(manifest.leaves.iter().map(|leaf| leaf.digests)));
+    let audit = keys.audit_keys();
+    let tags: Vec<u8> = packs.iter().flat_map(|pack| audit.tags(Verified::hash(pack).id(), pack)).collect();
+    let tags = lavatube_format::tags::encode(&tags);
+    (keys, Manifest { sequence: 10, tags: vec![Verified::hash(&tags).id()], ..manifest }, tags)
+}
+
+#[test]
+#[ignore = "writes vectors/"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_manifest_with_tags() {
+    let (keys, manifest, tags) = tagged();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors");
+    std::fs::write(format!("{folder}/tags-v1.bin"), tags).unwrap();
+    std::fs::write(format!("{folder}/manifest_tags-v1.bin"), keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_manifest_with_tags_verifies_and_they_are_those_of_its_packs() {
+    let (keys, expected, tags) = tagged();
+    let stored = SignedManifest::decode(TAGGED).unwrap();
+    assert_eq!((stored.manifest.clone(), TAGS), (expected, &tags[..]));
+    stored.verify(&keys.card().card.public).unwrap();
+    // Tags of some of its packs are none.
+    let mut few = stored.manifest;
+    few.tags.push(few.tags[0]);
+    assert!(keys.sign_manifest(few).is_err());
 }

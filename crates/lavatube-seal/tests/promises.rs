@@ -49,6 +49,7 @@ fn finish(keys: &DepositKeys) -> Finished {
         leaves,
         wraps: vec![wrap],
         note: session.seal_note(&note).unwrap(),
+        tags: Vec::new(),
     };
     Finished { pack, manifest: keys.sign_manifest(manifest).unwrap() }
 }

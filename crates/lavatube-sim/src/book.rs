@@ -54,6 +54,7 @@ impl Book {
     pub fn leaves(&self, kind: SpoolKind, object: Verified<'_>) {
         let numbered = match kind {
             SpoolKind::Manifest => Some("manifest"),
+            SpoolKind::Tags => Some("tags"),
             SpoolKind::Pack => None,
         };
         self.wires.name_object(&object.id().to_string(), numbered);
@@ -62,6 +63,7 @@ impl Book {
         let fault = match kind {
             SpoolKind::Pack => inner.pack(object),
             SpoolKind::Manifest => inner.manifest(object),
+            SpoolKind::Tags => None,
         };
         inner.faults.extend(fault);
     }

@@ -178,7 +178,8 @@ fn take<'a>(
     meter: &'a Meter,
 ) -> Result<(Report, Promise), RunError> {
     let state = &machine.state;
-    let delivery = Delivery::new(open.keys.session(), state, courier, meter).keeping_heads(far);
+    let delivery =
+        Delivery::new(open.keys.session(), machine.deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     let line = Line::new(Packer::new(open.keys.clone()), delivery)?;
     let mut front = line.front();
     let prepared = backup::prepare(source, request, &machine.deposit, state, catalog, &mut front, meter)?;

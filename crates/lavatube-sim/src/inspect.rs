@@ -14,7 +14,7 @@ use lavatube_vault::Vault;
 
 use crate::atlas::Placed;
 use crate::chance::Chance;
-use crate::invariants::{Verdict, calm, exact, receipted, seen, visible};
+use crate::invariants::{Verdict, calm, exact, proved, receipted, seen, visible};
 use crate::link::{Reading, Wish};
 use crate::reader::{self, LookError};
 use crate::seams::far::SimFar;
@@ -57,7 +57,12 @@ impl World {
         self.wires.tell(|| self.visible(&vault));
         receipted::readable(&vault, &self.book.known())?;
         let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
-        self.restore(vault, &state, depth, chance)
+        let far = SimFar::new(vault, &self.book);
+        self.restored(&far, &state, depth, chance)?;
+        // Nobody sees in which order that reads: it hangs on random ids.
+        let proved =
+            |fetcher: &mut Fetcher<'_>| Ok(proved::whole(fetcher.archive().sessions, &far, &state, &self.read));
+        reader::look(&far, &state, &self.read, proved).map_err(|e| format!("the vault cannot be audited: {e}"))?
     }
 
     /// What the vault shows, for the story: manifests and cards by number, packs counted.
@@ -73,11 +78,14 @@ impl World {
     /// # Errors
     /// What is not as it should be.
     pub fn restore(&self, vault: Vault, state: &SimState, depth: Depth, chance: &mut Chance) -> Verdict {
-        let far = SimFar::new(vault, &self.book);
+        self.restored(&SimFar::new(vault, &self.book), state, depth, chance)
+    }
+
+    fn restored(&self, far: &SimFar, state: &SimState, depth: Depth, chance: &mut Chance) -> Verdict {
         let spooled = self.machine.spool.waiting() > 0;
         let mut due = self.reported.clone();
         due.iter_mut().for_each(|r| r.is_due &= r.promise == Promise::SafeThere || !spooled);
-        let looked = reader::look(&far, state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
+        let looked = reader::look(far, state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
         looked.map_err(|e| format!("the vault cannot be read: {e}"))?
     }
 

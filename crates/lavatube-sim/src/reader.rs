@@ -2,6 +2,8 @@
 //!
 //! It must not know crashes, nor what the truth is.
 
+use std::collections::BTreeSet;
+
 use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, ObjectId, Verified};
@@ -22,7 +24,8 @@ use lavatube_client::vaulted::{Sessions, SessionsError};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{ReadKeys, Reads};
-use lavatube_vault::{Drive, DriveState, MendError, OpenReport, Vault};
+use lavatube_vault::scrub::{Scrub, Step};
+use lavatube_vault::{Drive, DriveState, MendError, MendReport, OpenReport, Vault};
 
 use crate::book::Book;
 use crate::link::Side;
@@ -179,14 +182,18 @@ pub struct Repaired {
     pub beyond: Vec<(ObjectId, MendError)>,
     /// Drives that could not be taken in again.
     pub refused: Vec<String>,
+    /// Objects that a scrub called whole, and that were not.
+    pub overlooked: usize,
 }
 
-/// Makes the vault whole again as far as its drives allow; `spare` gives the drive of a slot that has none.
+/// Makes the vault whole again as far as its drives allow, after a scrub if `scrubs`; `spare` gives the drive of a slot that has none.
+/// A scrub goes by ids, which hang on random signatures: where it may be cut, a run would not repeat to the letter.
 pub fn repair(
     vault: &mut Vault,
     report: &OpenReport,
     book: &Book,
     spare: &dyn Fn(usize) -> Option<Box<dyn Drive>>,
+    scrubs: bool,
 ) -> Repaired {
     let mut out = Repaired::default();
     for drive in &report.drives {
@@ -194,12 +201,20 @@ pub fn repair(
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present | DriveState::CardDamaged => None,
-            DriveState::Foreign | DriveState::Suspect(_) => continue,
+            DriveState::Foreign | DriveState::Retired | DriveState::Suspect(_) => continue,
             DriveState::Blank | DriveState::Missing => spare(drive.slot),
         };
         match vault.readopt(drive.slot, new) {
             Ok(()) => out.readopted += 1,
             Err(e) => out.refused.push(format!("{}: {e}", drive.label)),
+        }
+    }
+    let mut whole = BTreeSet::new();
+    let mut scrub = Scrub::begin(WallTime::default());
+    while scrubs && let Step::Looked(looked) = scrub.handle_step(vault, WallTime::default()) {
+        out.mended += usize::from(!looked.mended.is_empty());
+        if looked.left.is_empty() && looked.away.is_empty() && looked.refused.is_none() {
+            whole.insert(looked.id);
         }
     }
     let mut objects: Vec<ObjectId> = vault.objects().map(|o| o.id).collect();
@@ -209,6 +224,7 @@ pub fn repair(
             Ok(report) => {
                 out.mended += usize::from(!report.mended.is_empty());
                 out.left += report.left.len();
+                out.overlooked += usize::from(report != MendReport::default() && whole.contains(&id));
             }
             Err(e) => out.beyond.push((id, e)),
         }

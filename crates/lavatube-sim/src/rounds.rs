@@ -286,7 +286,7 @@ impl World {
         let repaired = self.run("repair", hardship, chance, |world| -> Option<Repaired> {
             let (mut vault, report) = world.open(&BTreeSet::new()).ok()?;
             let spare = |slot: usize| Some(Box::new(world.drives[slot].clone()) as Box<dyn Drive>);
-            Some(reader::repair(&mut vault, &report, &world.book, &spare))
+            Some(reader::repair(&mut vault, &report, &world.book, &spare, hardship == Hardship::default()))
         });
         growing::nothing_destroyed(&self.drives, &receipted)?;
         let Some(Some(repaired)) = repaired else { return Ok(None) };

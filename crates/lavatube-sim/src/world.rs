@@ -181,6 +181,7 @@ impl World {
                 shelf: format!("shelf {}", n % 3),
                 maker: "Lunar".into(),
                 model: "L1".into(),
+                retired: false,
             },
         };
         let drives = self.drives.iter().enumerate().map(new).collect();

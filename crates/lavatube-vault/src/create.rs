@@ -96,6 +96,7 @@ impl Vault {
             vault_key: new.signer.public(),
             authority: new.authority,
             slots: cards,
+            edition: 0,
         };
         for d in &new.drives {
             let failed = |error| CreateError::Drive { label: d.card.label.clone(), error };
@@ -119,6 +120,7 @@ impl Vault {
             signer: Some(new.signer),
             headers: Mutex::new(gather::HeaderCache::default()),
             depositors: Default::default(),
+            behind: Vec::new(),
         })
     }
 }

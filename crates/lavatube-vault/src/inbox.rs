@@ -12,7 +12,7 @@ use lavatube_base::{Denial, DepositorId, ObjectId, Refusal, Verified};
 use lavatube_format::Malformed;
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::journal::{NO_SLOT, Record};
-use lavatube_format::manifest::SignedManifest;
+use lavatube_format::manifest::{Manifest, SignedManifest};
 use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::{Geometry, ObjectKind, shard_name};
 
@@ -65,7 +65,7 @@ pub enum DepositError {
     /// A signature is wrong.
     #[error("{0}")]
     Signature(#[from] SignError),
-    /// Packs that the manifest lists are not here yet.
+    /// Packs that the manifest lists, or their tags, are not here yet.
     #[error("{} of the manifest's packs are not here, the first is {}", missing.len(), missing[0])]
     MissingPacks {
         /// Their ids, in the manifest's order; never empty.
@@ -180,7 +180,7 @@ impl Vault {
     fn refresh(&mut self, object: Verified<'_>) -> Result<(), StoreError> {
         let Ok(health) = self.examine(object.id(), Depth::Bytes) else { return Err(StoreError::Confused) };
         if !health.is_whole() {
-            self.rewrite(object.id(), object.bytes(), health.shards).map_err(|e| match e {
+            self.rewrite(object.id(), object.bytes(), health.shards, None).map_err(|e| match e {
                 MendError::Store(e) => e,
                 MendError::Read(_) => StoreError::Confused,
             })?;
@@ -334,7 +334,7 @@ impl Vault {
         Ok(self.store(ObjectKind::DepositorCard, Verified::hash(bytes))?)
     }
 
-    /// Takes a manifest whose depositor is certified by a card that is here, and whose packs are all durable here.
+    /// Takes a manifest whose depositor is certified by a card that is here, and whose packs and tags are all durable here.
     ///
     /// # Errors
     /// [`DepositError`]; nothing was then stored.
@@ -345,16 +345,19 @@ impl Vault {
         self.settle_journal()?;
         let public = self.depositor(depositor).ok_or(DepositError::UnknownDepositor(depositor))?;
         signed.verify(&public)?;
-        let packs = signed.manifest.leaves.iter().map(|leaf| leaf.id());
-        let missing: Vec<ObjectId> = packs.filter(|id| !self.is_durable_pack(*id)).collect();
+        let Manifest { leaves, tags, .. } = &signed.manifest;
+        let packs = leaves.iter().map(|leaf| (ObjectKind::Pack, leaf.id()));
+        let needs = packs.chain(tags.iter().map(|id| (ObjectKind::Tags, *id)));
+        let missing: Vec<ObjectId> =
+            needs.filter(|(kind, id)| !self.is_durable(*kind, *id)).map(|(_, id)| id).collect();
         if !missing.is_empty() {
             return Err(DepositError::MissingPacks { missing });
         }
         Ok(self.store(ObjectKind::Manifest, Verified::hash(bytes))?)
     }
 
-    fn is_durable_pack(&self, id: ObjectId) -> bool {
-        self.durable(id).is_some() && self.index.objects.get(&id).is_some_and(|e| e.kind == ObjectKind::Pack)
+    fn is_durable(&self, kind: ObjectKind, id: ObjectId) -> bool {
+        self.durable(id).is_some() && self.index.objects.get(&id).is_some_and(|e| e.kind == kind)
     }
 
     /// The keys of a depositor, from its card among the objects.

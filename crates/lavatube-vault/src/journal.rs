@@ -152,6 +152,16 @@ impl Journal {
         records.into_iter().map(number).collect()
     }
 
+    /// Notes a further drive, which has the whole chain.
+    pub(crate) fn is_added(&mut self) {
+        self.current.push(true);
+    }
+
+    /// Nothing more is written before the vault is opened anew.
+    pub(crate) fn confuse(&mut self) {
+        self.confused = true;
+    }
+
     /// Notes that the drive in `slot` has the whole chain.
     pub(crate) fn is_current(&mut self, slot: usize) {
         self.current[slot] = true;
@@ -166,7 +176,8 @@ impl Vault {
     }
 
     pub(crate) fn journals_needed(&self) -> usize {
-        self.shards_needed().max(self.slots.len() / 2 + 1)
+        let in_use = self.slots.iter().filter(|s| !s.card.retired).count();
+        self.shards_needed().max(in_use / 2 + 1)
     }
 
     /// Drives whose journal is the whole chain.
@@ -203,6 +214,7 @@ impl Vault {
         if self.journal.confused {
             return Err(StoreError::Confused);
         }
+        self.settle_cards();
         if self.journal.settled == 0 && self.journal.last > 0 {
             self.firm_up();
         }

@@ -15,9 +15,12 @@
 //! | `log` | that nothing of it is taken back: the order of manifests and cards, checkpoints and proofs |
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
+//! | `audit` | proves to Earth that it has what it should have |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
-//! | `status` | how the vault is |
+//! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
 
+pub mod audit;
+mod cards;
 mod create;
 pub mod drive;
 mod examine;
@@ -48,6 +51,7 @@ use lavatube_base::{DepositorId, ObjectId, VaultId};
 use lavatube_codes::Code;
 use lavatube_format::drive_card::DriveCard;
 
+pub use cards::{CardError, Prepared};
 pub use create::{CreateError, NewDrive, NewVault};
 pub use drive::{Drive, DriveError, PutMode, Space};
 pub use examine::{Depth, Health, ShardHealth, ShardState};
@@ -80,6 +84,8 @@ pub struct Vault {
     signer: Option<EdSigner>,
     headers: Mutex<gather::HeaderCache>,
     depositors: std::collections::BTreeMap<DepositorId, PairPublic>,
+    /// Slots whose drives have an older edition of the card.
+    behind: Vec<usize>,
 }
 
 /// What a vault says of an object without looking at a drive.

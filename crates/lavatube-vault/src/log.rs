@@ -131,7 +131,7 @@ impl Vault {
         }
         let mut object = Vec::new();
         self.read(id, 0..len, &mut object)?;
-        Ok(self.rewrite(id, &object, shards)?.mended.len())
+        Ok(self.rewrite(id, &object, shards, None)?.mended.len())
     }
 }
 

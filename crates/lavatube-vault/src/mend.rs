@@ -39,7 +39,7 @@ impl Vault {
     pub fn mend(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
         self.adopt_strays(id)?;
         let health = self.examine(id, Depth::Bytes)?;
-        self.mend_these(id, health.shards)
+        self.mend_these(id, health.shards, None)
     }
 
     /// As [`Vault::mend`], for shards that are gone or whose headers tell that something is wrong: reads as many good shards as
@@ -50,7 +50,7 @@ impl Vault {
     pub fn refill(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
         self.adopt_strays(id)?;
         let health = self.examine(id, Depth::Headers)?;
-        self.mend_these(id, health.shards)
+        self.mend_these(id, health.shards, None)
     }
 
     /// Notes where shards lie that the journal says were not stored, and that were found. Whether there are such.
@@ -65,9 +65,14 @@ impl Vault {
         Ok(false)
     }
 
-    /// Writes those of an object's `shards` anew that are not good.
-    pub(crate) fn mend_these(&mut self, id: ObjectId, mut shards: Vec<ShardHealth>) -> Result<MendReport, MendError> {
-        if shards.iter().all(|s| s.state == ShardState::Good) {
+    /// Writes those of an object's `shards` anew that are not good, and those on the drive of the slot `off` to other drives.
+    pub(crate) fn mend_these(
+        &mut self,
+        id: ObjectId,
+        mut shards: Vec<ShardHealth>,
+        off: Option<usize>,
+    ) -> Result<MendReport, MendError> {
+        if shards.iter().all(|s| is_well(s, off)) {
             return Ok(MendReport::default());
         }
         let len = self.find(id).map_or(0, |o| o.len);
@@ -79,15 +84,16 @@ impl Vault {
                 *known = damaged;
             }
         }
-        self.rewrite(id, &object, shards)
+        self.rewrite(id, &object, shards, off)
     }
 
-    /// Writes the shards that are not good from the object's verified bytes.
+    /// Writes the shards that are not good, or lie on the drive of the slot `off`, from the object's verified bytes.
     pub(crate) fn rewrite(
         &mut self,
         id: ObjectId,
         object: &[u8],
         shards: Vec<ShardHealth>,
+        off: Option<usize>,
     ) -> Result<MendReport, MendError> {
         let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?.clone();
         self.settle_journal()?;
@@ -102,9 +108,10 @@ impl Vault {
         let mut report = MendReport::default();
         let mut moved = Vec::new();
         let mut taken: Vec<usize> = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i)).collect();
-        for shard in shards.into_iter().filter(|s| s.state != ShardState::Good) {
+        for shard in shards.into_iter().filter(|s| !is_well(s, off)) {
             let index = usize::from(shard.shard);
-            let own = entry.slot(index).filter(|&s| self.slots.get(s).is_some_and(|s| s.writer().is_some()));
+            let is_writable = |s: usize| self.slots.get(s).is_some_and(|s| s.writer().is_some());
+            let own = entry.slot(index).filter(|&s| Some(s) != off && is_writable(s));
             let Some(slot) = own.or_else(|| self.free_slot(id, &taken)) else {
                 report.left.push(shard);
                 continue;
@@ -146,4 +153,9 @@ impl Vault {
         let free = self.writable().into_iter().filter(|s| !taken.contains(s)).collect();
         place(id, 1, &of(free), &of(taken.to_vec())).first().copied()
     }
+}
+
+/// Whether a shard stays as it is: good, and not on the drive that is to be emptied.
+fn is_well(shard: &ShardHealth, off: Option<usize>) -> bool {
+    shard.state == ShardState::Good && (off.is_none() || shard.slot != off)
 }

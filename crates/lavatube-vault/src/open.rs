@@ -92,7 +92,11 @@ impl Vault {
         if signer.as_ref().is_some_and(|s| s.public() != card.vault_key) {
             return Err(OpenError::WrongKey(card.vault));
         }
+        let editions: BTreeMap<DriveId, u64> = cards.iter().flatten().map(|c| (c.drive, c.edition)).collect();
         let (slots, positions, unplaced) = fill_slots(&card, drives, cards);
+        let is_behind =
+            |s: &Slot| s.state == DriveState::Present && editions.get(&s.card.drive).is_some_and(|e| *e < card.edition);
+        let behind = (0..slots.len()).filter(|at| is_behind(&slots[*at])).collect();
         let code = Code::new(card.k.into(), card.m.into()).map_err(|_| OpenError::NoCard { drives: slots.len() })?;
 
         let copies: Vec<Option<Vec<u8>>> = slots.iter().map(read_journal).collect();
@@ -138,7 +142,7 @@ impl Vault {
             });
         }
         let headers = Mutex::new(gather::HeaderCache::default());
-        let vault = Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new() };
+        let vault = Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind };
         Ok((vault, report))
     }
 }
@@ -186,7 +190,7 @@ fn read_journal(slot: &Slot) -> Option<Vec<u8>> {
     read_whole(slot.reader()?, JOURNAL, u64::MAX).ok()
 }
 
-/// The card that counts: of the vault with most drives, the one that knows most slots.
+/// The card that counts: of the vault with most drives, the highest edition; of several of that, the one on most drives.
 fn choose_card(cards: &[Option<DriveCard>]) -> Result<DriveCard, OpenError> {
     let mut votes: BTreeMap<VaultId, usize> = BTreeMap::new();
     for card in cards.iter().flatten() {
@@ -199,8 +203,17 @@ fn choose_card(cards: &[Option<DriveCard>]) -> Result<DriveCard, OpenError> {
         [(a, first), (b, second), ..] if a == b => return Err(OpenError::SeveralVaults(first, second)),
         [(_, first), ..] => first,
     };
-    let own = cards.iter().flatten().filter(|c| c.vault == vault);
-    own.max_by_key(|c| c.slots.len()).cloned().ok_or(OpenError::NoCard { drives: cards.len() })
+    let mut kinds: Vec<(&DriveCard, usize)> = Vec::new();
+    for card in cards.iter().flatten().filter(|c| c.vault == vault) {
+        let alike =
+            |(known, _): &&mut (&DriveCard, usize)| (known.edition, &known.slots) == (card.edition, &card.slots);
+        match kinds.iter_mut().find(alike) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((card, 1)),
+        }
+    }
+    let best = kinds.into_iter().max_by_key(|(card, count)| (card.edition, *count, card.slots.len()));
+    best.map(|(card, _)| card.clone()).ok_or(OpenError::NoCard { drives: cards.len() })
 }
 
 /// Puts each drive in its slot: by its card, else by what its shards say, else by its position. Gives the slots, the
@@ -239,6 +252,12 @@ fn fill_slots(
             Some(slot) => (slot.drive, slot.state, positions[position]) = (Some(drive), state, Some(position)),
             None => unplaced.push(position),
         }
+    }
+    for slot in slots.iter_mut().filter(|s| s.card.retired) {
+        if !matches!(slot.state, DriveState::Present | DriveState::CardDamaged) {
+            slot.drive = None;
+        }
+        slot.state = DriveState::Retired;
     }
     unplaced.sort_unstable();
     (slots, positions, unplaced)

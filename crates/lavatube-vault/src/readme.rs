@@ -10,7 +10,7 @@ pub(crate) fn text(card: &DriveCard) -> String {
     let own = card.slots.iter().find(|s| s.drive == card.drive).map_or("", |s| &s.label);
     let own = if own.is_empty() { String::new() } else { format!(", \"{own}\"") };
     let sisters: String = card.slots.iter().map(line).collect();
-    let (all, needed) = (card.slots.len(), usize::from(card.k));
+    let (all, needed) = (card.slots.iter().filter(|s| !s.retired).count(), usize::from(card.k));
     format!(
         "This is one drive of a lavatube vault: a backup that somebody relies on.\n\
          \n\
@@ -54,7 +54,8 @@ fn line(slot: &SlotCard) -> String {
     }
     let shelf = if slot.shelf.is_empty() { String::new() } else { format!("shelf {}", slot.shelf) };
     let product = [&slot.maker[..], &slot.model].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ");
-    let known: Vec<_> = [shelf, product].into_iter().filter(|s| !s.is_empty()).collect();
+    let retired = if slot.retired { "retired".to_owned() } else { String::new() };
+    let known: Vec<_> = [shelf, product, retired].into_iter().filter(|s| !s.is_empty()).collect();
     if !known.is_empty() {
         line.push_str(&format!(" ({})", known.join(", ")));
     }
@@ -69,7 +70,8 @@ mod tests {
     fn a_drive_is_told_by_what_is_known_of_it() {
         let told = |label: &str, shelf: &str, maker: &str, model: &str| {
             let [label, shelf, maker, model] = [label, shelf, maker, model].map(str::to_owned);
-            let line = line(&SlotCard { drive: lavatube_base::DriveId([7; 16]), label, shelf, maker, model });
+            let line =
+                line(&SlotCard { drive: lavatube_base::DriveId([7; 16]), label, shelf, maker, model, retired: false });
             line.strip_prefix(&format!("  {}", "07".repeat(16))).unwrap().to_owned()
         };
         assert_eq!(told("d0", "left", "WD", "Red"), "  d0 (shelf left, WD Red)\n");

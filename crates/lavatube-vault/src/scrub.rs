@@ -196,7 +196,7 @@ impl Vault {
         if writable.is_empty() || !looked.restorable {
             return looked;
         }
-        let written = match self.mend_these(object.id, writable) {
+        let written = match self.mend_these(object.id, writable, None) {
             Ok(report) => report.mended,
             Err(e) => {
                 looked.refused = Some(e);

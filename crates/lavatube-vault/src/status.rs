@@ -23,6 +23,8 @@ pub enum DriveState {
     Foreign,
     /// No drive was given for this slot.
     Missing,
+    /// It was retired: what it has is read if it is there, and nobody misses it if not.
+    Retired,
     /// It failed while it was written to; read, not written to until the vault is opened anew.
     Suspect(DriveError),
 }
@@ -103,10 +105,17 @@ pub enum ReadoptError {
     Drive(#[from] DriveError),
 }
 
+impl DriveStatus {
+    /// Whether it is as it should be: there, or retired.
+    pub fn is_well(&self) -> bool {
+        matches!(self.state, DriveState::Present | DriveState::Retired)
+    }
+}
+
 impl Vault {
     /// Whether some drive was not there when the vault was opened: it may be by now.
     pub fn lacks_drives(&self) -> bool {
-        self.slots.iter().any(|slot| slot.drive.is_none())
+        self.slots.iter().any(|slot| slot.drive.is_none() && slot.state != DriveState::Retired)
     }
 
     /// How the vault is, without reading objects.
@@ -175,7 +184,11 @@ impl Vault {
 
     /// Whether a shard in this slot should be readable, as far as the drive's state tells.
     pub(crate) fn is_shard_expected(&self, slot: Option<usize>) -> bool {
-        let state = slot.and_then(|s| self.slots.get(s)).map(|s| &s.state);
-        matches!(state, Some(DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_)))
+        let Some(place) = slot.and_then(|s| self.slots.get(s)) else { return false };
+        match place.state {
+            DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_) => true,
+            DriveState::Retired => place.drive.is_some(),
+            DriveState::Blank | DriveState::Foreign | DriveState::Missing => false,
+        }
     }
 }

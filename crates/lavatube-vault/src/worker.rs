@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
+use lavatube_format::audit::{Answer, Challenge, Progress};
 use lavatube_format::log::Question;
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
 
+use crate::audit::Prover;
 use crate::parcels::Parcel;
 use crate::{DepositError, ObjectKind, Vault};
 
@@ -22,6 +24,8 @@ pub enum Job {
     Block(BlockId, Vec<u8>),
     /// Read what goes into the block of this name.
     Parcel(u64, Parcel),
+    /// Go on with the proof that is being made, for a while.
+    Prove,
 }
 
 /// What became of it.
@@ -30,6 +34,8 @@ pub enum Done {
     Block(BlockDone),
     /// The bytes of the block of this name.
     Parcel(u64, Vec<u8>),
+    /// Of the proof: the message once it is ready, and whether there is more to do.
+    Prove(Option<Vec<u8>>, bool),
 }
 
 /// What became of a block.
@@ -44,6 +50,8 @@ pub struct BlockDone {
     pub messages: Vec<Vec<u8>>,
     /// A request for parts of objects: its number, its turn.
     pub fetch: Option<(u64, u64, Vec<Part>)>,
+    /// It asks for a proof: that is made by and by.
+    pub proves: bool,
     /// What happened, for people.
     pub told: Vec<Word>,
 }
@@ -97,7 +105,7 @@ pub enum Word {
 
 impl BlockDone {
     fn new(block: BlockId, verdict: Verdict) -> Self {
-        Self { block, len: 0, verdict, messages: Vec::new(), fetch: None, told: Vec::new() }
+        Self { block, len: 0, verdict, messages: Vec::new(), fetch: None, proves: false, told: Vec::new() }
     }
 }
 
@@ -121,6 +129,12 @@ pub trait Workplace {
     fn keep(&mut self, block: BlockId, object: ObjectId);
     /// What time it is.
     fn now(&self) -> Instant;
+    /// Remembers how far a proof has come, as well as that can be done: without it, a next life begins it anew.
+    fn keep_proof(&mut self, _progress: &Progress) {}
+    /// How far a proof has come, if that was remembered.
+    fn proof(&self) -> Option<Progress> {
+        None
+    }
 }
 
 /// Works with the vault.
@@ -131,12 +145,24 @@ pub struct Worker<W> {
     held: BTreeMap<BlockId, HeldManifest>,
     /// When the depositor was told that an object is held for want of room or drives, and in which words.
     told: BTreeMap<ObjectId, (Instant, String)>,
+    proof: Option<Proof>,
+    /// The last challenge that was answered, and the answer.
+    proved: Option<(Challenge, Answer)>,
+}
+
+/// A proof that is being made.
+struct Proof {
+    request: u64,
+    turn: u64,
+    prover: Prover,
+    /// Bytes it was about when that was last remembered.
+    kept: u64,
 }
 
 impl<W: Workplace> Worker<W> {
     /// A worker whose vault was opened just now.
     pub fn new(place: W) -> Self {
-        Self { opened: place.now(), place, held: BTreeMap::new(), told: BTreeMap::new() }
+        Self { opened: place.now(), place, held: BTreeMap::new(), told: BTreeMap::new(), proof: None, proved: None }
     }
 
     /// Where it works.
@@ -149,6 +175,10 @@ impl<W: Workplace> Worker<W> {
         let (block, bytes) = match job {
             Job::Block(block, bytes) => (block, bytes),
             Job::Parcel(key, parcel) => return vec![Done::Parcel(key, self.parcel(&parcel))],
+            Job::Prove => {
+                let message = self.prove();
+                return vec![Done::Prove(message, self.proof.is_some())];
+            }
         };
         let len = bytes.len();
         let (done, stored) = self.handle(block, bytes);
@@ -245,6 +275,7 @@ impl<W: Workplace> Worker<W> {
                 done.messages = self.list(kind, known, turn);
                 (done, None)
             }
+            Ok(Message::Challenge { request, challenge }) => (self.challenged(block, request, turn, challenge), None),
             Ok(Message::LogAsked(question)) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
                 // Where too few drives are there to tell, nothing is said, and whoever asks asks again.
@@ -256,6 +287,7 @@ impl<W: Workplace> Worker<W> {
                 | Message::Denied { .. }
                 | Message::Parcel { .. }
                 | Message::Listed(_)
+                | Message::Proof { .. }
                 | Message::Logged(_),
             ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
@@ -268,6 +300,48 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
         }
+    }
+
+    /// A proof is asked for, perhaps once more: one that is being made goes on, one that was made is sent again.
+    fn challenged(&mut self, block: BlockId, request: u64, turn: u64, challenge: Challenge) -> BlockDone {
+        let mut done = BlockDone::new(block, Verdict::Accepted);
+        if let Some((_, answer)) = self.proved.as_ref().filter(|(proved, _)| *proved == challenge) {
+            done.messages.push(Message::Proof { request, answer: answer.clone() }.encode(turn));
+            return done;
+        }
+        done.proves = true;
+        match &mut self.proof {
+            Some(proof) if *proof.prover.challenge() == challenge => (proof.request, proof.turn) = (request, turn),
+            _ => {
+                let kept = self.place.proof().filter(|progress| progress.challenge == challenge);
+                let prover = kept.map_or_else(|| Prover::new(challenge), Prover::resumed);
+                self.proof = Some(Proof { request, turn, kept: prover.bytes(), prover });
+            }
+        }
+        done
+    }
+
+    /// Goes on with the proof; the message when it is ready.
+    fn prove(&mut self) -> Option<Vec<u8>> {
+        let proof = self.proof.as_mut()?;
+        let begin = proof.prover.bytes();
+        let vault = self.place.vault();
+        let mut more = true;
+        while more && proof.prover.bytes() - begin < PROVED_AT_A_TIME {
+            more = proof.prover.step(&vault);
+        }
+        drop(vault);
+        if more {
+            if proof.prover.bytes() - proof.kept >= KEEP_PROOF_EVERY {
+                proof.kept = proof.prover.bytes();
+                self.place.keep_proof(&proof.prover.progress());
+            }
+            return None;
+        }
+        let Proof { request, turn, prover, .. } = self.proof.take()?;
+        let answer = prover.answer();
+        self.proved = Some((prover.challenge().clone(), answer.clone()));
+        Some(Message::Proof { request, answer }.encode(turn))
     }
 
     fn answer_log(&mut self, question: &Question, turn: u64) -> Option<Vec<u8>> {
@@ -343,7 +417,7 @@ impl<W: Workplace> Worker<W> {
     fn try_store(&mut self, kind: ObjectKind, object: Verified<'_>) -> Result<Receipt, DepositError> {
         let mut vault = self.place.vault_mut();
         match kind {
-            ObjectKind::Pack => Ok(vault.store(kind, object)?),
+            ObjectKind::Pack | ObjectKind::Tags => Ok(vault.store(kind, object)?),
             ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
             ObjectKind::DepositorCard => vault.deposit_card(object.bytes()),
         }
@@ -408,6 +482,10 @@ impl<W: Workplace> Worker<W> {
 
 /// Manifests held in memory beside what the link holds of them.
 const HELD_MANIFESTS_MAX: usize = 4;
+/// Bytes of packs that go into a proof before other work is looked at: a fraction of a second's.
+const PROVED_AT_A_TIME: u64 = 64 << 20;
+/// Bytes after which it is remembered how far a proof has come.
+const KEEP_PROOF_EVERY: u64 = 1 << 30;
 /// A vault whose drives are away is opened anew at most so often.
 const REOPEN_EVERY: Duration = Duration::from_secs(5);
 /// How often a depositor is told that an object is held, and of how many objects at a time: as many as it sends at a time.

@@ -56,15 +56,16 @@ fn every_damage_is_found_in_one_scrub_and_the_counts_agree() {
                 continue;
             }
             let chance = world.chance.next();
-            gone += usize::from(chance.is_multiple_of(4));
+            gone += usize::from(chance.is_multiple_of(5));
             world.drives[drive].with(|files| {
                 let bytes = files.get_mut(&name).unwrap();
-                match chance % 4 {
+                match chance % 5 {
                     0 => drop(files.remove(&name)),
+                    4 => bytes.push(7),
                     1 => bytes.truncate(bytes.len() / 2),
                     2 => bytes.iter_mut().for_each(|b| *b = !*b),
                     _ => {
-                        let at = (chance / 4) as usize % bytes.len();
+                        let at = (chance / 5) as usize % bytes.len();
                         bytes[at] ^= 1 << (chance % 7);
                     }
                 }

@@ -13,6 +13,8 @@ use lavatube_client::log::Verdict as LogVerdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
 use lavatube_client::survey::{Scope, survey};
+use lavatube_node::audits::{self, Standing};
+use lavatube_node::checks;
 use lavatube_node::depositor::{self, Made, Outcome};
 use lavatube_node::directory_source::DirectorySource;
 use lavatube_node::keyring::Keyring;
@@ -29,7 +31,7 @@ use crate::roots::{self, Excluder, Ours, listing, put_paths, with_path};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::things;
-use crate::verbs::{init, log, version};
+use crate::verbs::{audit, init, log, status, version};
 use crate::{date, progress, units};
 
 /// Take a snapshot of files and folders.
@@ -177,7 +179,13 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
     }
     let own = excluder.own.load(Ordering::Relaxed);
     let done = Done { request: &request, outcome: &outcome, made, own, bytes: meter.bytes.now(), took };
+    // What earlier audits found is no reason for a backup to fail.
+    let audits = Standing::of(&audits::history(&settings.places).unwrap_or_default());
     done.show(screen)?;
+    let lost = checks::remembered(&settings.places).is_ok_and(|checks| status::is_loss(&checks));
+    if let Some(line) = audit::proved(&audits, clock::wall_now(), screen).filter(|_| !lost) {
+        screen.tell(&line)?;
+    }
     done.warn(screen);
     screen.answer(&done.answer(settings)?)?;
     Ok(done.end())

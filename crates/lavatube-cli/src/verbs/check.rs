@@ -3,7 +3,7 @@
 //! Four looks, each deeper: the drives, the shards on them, the structure of what was backed up, the data themselves.
 //! Step 18 of the walk from the terminal. Must not know how damage is found.
 
-mod report;
+pub mod report;
 
 use std::collections::BTreeSet;
 
@@ -211,6 +211,11 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
     Ok(found.end())
 }
 
+/// Whether the loss of an object is more than the loss of what is in it.
+fn holds_files_together(kind: ObjectKind) -> bool {
+    !matches!(kind, ObjectKind::Pack | ObjectKind::Tags)
+}
+
 /// Hands over what waits here, now that the drives are as good as they can be made.
 fn drain(holding: &Holding, screen: &Screen) -> usize {
     match holding.drain() {
@@ -270,7 +275,7 @@ fn look_inside(reader: &Reader, found: &mut Found, settings: &Settings, screen: 
         found.lost_packs = found.packs_beyond(&holding.vault);
     }
     // While drives are away that may be all packs, and to look is to read them: for those who want data read.
-    found.looked = found.read.is_some() || found.drives.iter().all(|d| d.state == DriveState::Present);
+    found.looked = found.read.is_some() || found.drives.iter().all(DriveStatus::is_well);
     if found.looked {
         let suspects = found.lost_packs.iter().map(|id| (*id, format!("pack {} is lost in part", id.short())));
         bad.packs.extend(suspects);
@@ -338,11 +343,11 @@ impl Found {
         }
     }
 
-    /// Those of them that are packs.
+    /// Those of them that are packs, or their tags, which no file needs.
     fn packs_beyond(&self, vault: &EmbeddedVault) -> BTreeSet<ObjectId> {
         let beyond = self.beyond();
         let vault = vault.read();
-        let packs = vault.objects().filter(|o| o.kind == ObjectKind::Pack && beyond.contains(&o.id));
+        let packs = vault.objects().filter(|o| !holds_files_together(o.kind) && beyond.contains(&o.id));
         packs.map(|o| o.id).collect()
     }
 
@@ -356,7 +361,7 @@ impl Found {
 
     /// How it ended but for the log.
     fn end_of_data(&self) -> End {
-        let drives = self.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let drives = self.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         // A pack that is lost costs what files need of it and no other pack has: that was looked for, or may be anything.
         let beyond = self.beyond().iter().any(|id| !self.looked || !self.lost_packs.contains(id));
         let structure = self.structure.as_ref();

@@ -1,6 +1,7 @@
 //! One file per verb: its options, what it calls, what it prints. None of them knows another but `init`, which `backup`
 //! uses on a fresh machine.
 
+pub mod audit;
 pub mod backup;
 pub mod cat;
 pub mod check;

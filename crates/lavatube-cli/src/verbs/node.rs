@@ -40,7 +40,8 @@ const EXAMPLES: &str = "Examples:
 /// When this machine is not paired, or its disk fails.
 pub fn run(args: &NodeArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let stop = daemon::stop_flag()?;
-    let run = Run { listen: args.listen.as_deref(), peer: args.peer.as_deref(), wait: settings.lock_wait, stop: &stop };
+    let (listen, peer) = (args.listen.as_deref(), args.peer.as_deref());
+    let run = Run { listen, peer, wait: settings.lock_wait, stop: &stop, scrub: None };
     let mut daemon = Daemon::new(settings, screen);
     near_end::drain(&settings.places, &run, args.once, &mut daemon)?;
     daemon.failed.map_or(Ok(End::Done), Err)

@@ -8,8 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::time::WallTime;
-use lavatube_client::log::{Standing, Verdict as LogVerdict};
+use lavatube_client::log::{Standing as LogStanding, Verdict as LogVerdict};
+use lavatube_format::audit_record::Outcome;
 use lavatube_format::check_record::{CheckRecord, Verdict, WHOLE_SHARE};
+use lavatube_node::audits::{self, Standing};
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::clock;
 use lavatube_node::depositor;
@@ -25,7 +27,7 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::verbs::log;
+use crate::verbs::{audit, log};
 use crate::{date, units};
 
 /// Show how vault, drives and this machine are.
@@ -33,14 +35,16 @@ use crate::{date, units};
 /// Looks at the drives' cards and journals, not at the objects: `lavatube check` does that, and what it found is remembered. Of a vault at
 /// the other end of a link it shows what is known here: what waits, what the vault has signed for, and how the link is.
 /// The exit status is 14 when the vault's log is not what it was (`lavatube log`); 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
-/// last check, or the last that read data, found data lost.
+/// last check, the last that read data, or an audit since the last that was passed, found data lost.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state,
-/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and still_there
-/// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, keys {path,
-/// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `still_there` the
-/// last that read data, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
-/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, still_there, log_alarm, keys, state, config, exit.
+/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and read
+/// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, still_there and not_proved
+/// {time, age, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
+/// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `read` the
+/// last that read data, `still_there` the last audit of everything that was passed, `not_proved` one since that was not, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
+/// age_s}, waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, read,
+/// still_there, not_proved, log_alarm, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]
 pub struct StatusArgs {}
@@ -56,19 +60,20 @@ struct Found {
     waiting: usize,
     last: Option<WallTime>,
     checks: Remembered,
+    audits: Standing,
     now: WallTime,
     /// How the log is, and an alarm that stands.
-    log: (LogVerdict, Option<Standing>),
+    log: (LogVerdict, Option<LogStanding>),
 }
 
 impl Found {
-    /// Whether the last check, or the last that read data, found data lost.
+    /// Whether the last check, the last that read data, or an audit since the last that was passed, found data lost.
     fn remembers_loss(&self) -> bool {
-        remembers_loss(&self.checks)
+        remembers_loss(&self.checks, &self.audits)
     }
 
     fn end(&self) -> End {
-        let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let drives = self.status.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         match () {
             () if matches!(self.log, (LogVerdict::Alarm(_), _) | (_, Some(_))) => End::Alarm,
             () if self.status.lost > 0 || self.remembers_loss() => End::Lost,
@@ -128,7 +133,9 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         n => format!("{}, safe here only", units::things(n as u64, "object", "objects")),
     };
     screen.say(&format!("  waiting     {waiting}"))?;
-    for line in remember(&found.checks, found.now, false, screen) {
+    let remembered = remember(&found.checks, found.now, false, screen);
+    for line in remembered.into_iter().chain(audit::standing(&found.audits, is_loss(&found.checks), found.now, screen))
+    {
         screen.say(&line)?;
     }
     warn_of_recovery_key(&keyring, screen);
@@ -150,11 +157,17 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let last = last_backup(&state);
     let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
     let log = (vault_log::look(&settings.places, &opened)?, vault_log::standing(&settings.places)?);
-    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, now, log })
+    let audits = Standing::of(&audits::history(&settings.places)?);
+    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, audits, now, log })
+}
+
+/// Whether the last check, the last that read data, or an audit since the last that was passed, found data lost.
+fn remembers_loss(checks: &Remembered, audits: &Standing) -> bool {
+    audits.failed.is_some_and(|audit| audit.outcome == Outcome::Failed) || is_loss(checks)
 }
 
 /// Whether the last check, or the last that read data, found data lost.
-fn remembers_loss(checks: &Remembered) -> bool {
+pub fn is_loss(checks: &Remembered) -> bool {
     [checks.last, checks.read].into_iter().flatten().any(|c| c.verdict == Verdict::Lost)
 }
 
@@ -168,10 +181,10 @@ fn remember(checks: &Remembered, now: WallTime, far: bool, screen: &Screen) -> V
     };
     let checked = checks.last.map_or(never("lavatube check"), |c| looked(&c, now));
     let is_lost = checks.read.is_some_and(|c| c.verdict == Verdict::Lost);
-    let head = if is_lost { screen.ink(Ink::Red, "not there  ") } else { "still there".to_owned() };
+    let head = if is_lost { screen.ink(Ink::Red, "not there  ") } else { "read       ".to_owned() };
     let seen = checks.read.map_or(never(read), |c| looked(&c, now));
     let mut lines = vec![format!("  checked     {checked}"), format!("  {head} {seen}")];
-    if remembers_loss(checks) {
+    if is_loss(checks) {
         let text = "`lavatube check --read-data` names the files, and takes this back if they can be had again";
         lines.push(format!("              {text}"));
     }
@@ -211,6 +224,7 @@ pub fn worn(report: &OpenReport) -> Vec<(String, &'static str)> {
 pub fn drive_state(drive: &DriveStatus) -> (&'static str, String) {
     match &drive.state {
         DriveState::Present => ("present", String::new()),
+        DriveState::Retired => ("retired", String::new()),
         DriveState::CardDamaged => ("card-damaged", "read, not written to".into()),
         DriveState::Blank => ("blank", "nothing of this vault on it: emptied, overwritten, or not mounted".into()),
         DriveState::Foreign => ("foreign", "it belongs to another vault and is left alone".into()),
@@ -232,6 +246,7 @@ fn drives(found: &Found, screen: &Screen) -> Vec<String> {
         let padded = format!("{word:<12}");
         let ink = match word {
             "present" => Ink::Green,
+            "retired" => Ink::Dim,
             "worn" => Ink::Yellow,
             _ => Ink::Red,
         };
@@ -368,7 +383,9 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "waiting": found.waiting,
         "last": found.last.map(date::rfc3339),
         "checked": found.checks.last.map(|c| check_to_json(&c, found.now)),
-        "still_there": found.checks.read.map(|c| check_to_json(&c, found.now)),
+        "read": found.checks.read.map(|c| check_to_json(&c, found.now)),
+        "still_there": found.audits.passed.map(|a| audit::to_json(&a, found.now)),
+        "not_proved": found.audits.failed.map(|a| audit::to_json(&a, found.now)),
         "keys": keys_in_json(keyring),
         "state": settings.places.state.to_string_lossy(),
         "config": settings.config_file.as_ref().map(|c| c.to_string_lossy()),

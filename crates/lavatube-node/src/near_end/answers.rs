@@ -13,7 +13,6 @@ use lavatube_client::ledger::{self, LedgerError};
 use lavatube_client::spool::{Spool, SpoolKind};
 use lavatube_format::message::Message;
 use lavatube_format::receipt::Receipt;
-use lavatube_format::shard::ObjectKind;
 
 use super::{NearEnd, Progress};
 use crate::far_end::Listener;
@@ -49,6 +48,11 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
                 self.was_put(put, listener);
             }
+            Ok(Message::Proof { request, answer }) => {
+                let put = self.clerk.proved(request, &answer);
+                self.driver.link().accepted(id, now);
+                self.was_put(put, listener);
+            }
             Ok(Message::Logged(answer)) => {
                 self.logged(Message::turn(bytes), answer, listener);
                 self.driver.link().accepted(id, now);
@@ -58,6 +62,7 @@ impl NearEnd {
                 | Message::Asked(_)
                 | Message::Fetch { .. }
                 | Message::List { .. }
+                | Message::Challenge { .. }
                 | Message::LogAsked(_),
             ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
@@ -74,11 +79,7 @@ impl NearEnd {
     /// A receipt came home: once it is in the ledger, the spool lets go.
     pub(super) fn receipted(&mut self, receipt: &Receipt, listener: &mut dyn Listener) -> Result<(), LinkError> {
         let id = receipt.body.object;
-        let kind = match receipt.body.kind {
-            ObjectKind::Pack => SpoolKind::Pack,
-            ObjectKind::Manifest => SpoolKind::Manifest,
-            ObjectKind::DepositorCard => return Ok(()),
-        };
+        let Some(kind) = SpoolKind::of(receipt.body.kind) else { return Ok(()) };
         let Some(spool) = self.spool.as_mut().filter(|spool| spool.waiting(kind).any(|waits| waits == id)) else {
             return Ok(());
         };
@@ -97,7 +98,7 @@ impl NearEnd {
         spool.remove(kind, id).map_err(CourierError::from)?;
         self.lens.remove(&id);
         if kind == SpoolKind::Manifest {
-            self.leaves.remove(&id);
+            self.needs.remove(&id);
             self.log.is_behind();
             waybill::forget(self.state.folder(), id);
         }

@@ -19,6 +19,9 @@ pub fn repaired(repaired: &Repaired) -> Verdict {
     if let Some((id, e)) = repaired.beyond.first() {
         return Err(format!("object {} cannot be mended: {e}", id.short()));
     }
+    if repaired.overlooked > 0 {
+        return Err(format!("a scrub called {} objects whole that were not", repaired.overlooked));
+    }
     if repaired.left > 0 { Err(format!("{} shards were left unmended", repaired.left)) } else { Ok(()) }
 }
 

@@ -11,6 +11,7 @@
 //! | `numbered` | no pack number has two contents, no session two notes |
 //! | `carried` | no counter twice, no block but as it was sent, nothing acknowledged that is not stored, no forgery believed |
 //! | (in `link/errands`) | what is read over a link is exact or told not to be there, and comes home once nothing strikes; what was sent one way with a margin is there, and nothing of it leaves the spool |
+//! | `proved` | a vault that can be read passes its audit, and a wrong bit in an answer does not |
 //! | `calm` | once nothing strikes any more, a backup succeeds and everything becomes whole |
 
 pub mod calm;
@@ -18,6 +19,7 @@ pub mod carried;
 pub mod exact;
 pub mod growing;
 pub mod numbered;
+pub mod proved;
 pub mod receipted;
 pub mod sealed;
 pub mod seen;

@@ -221,7 +221,7 @@ impl Crossing {
         self.one_way.due.retain(|id| {
             let Some(bytes) = world.machine.spool.peek(SpoolKind::Manifest, *id) else { return true };
             let Ok(signed) = SignedManifest::decode(&bytes) else { return true };
-            card(&signed) && signed.manifest.leaves.iter().all(|leaf| vault.contains(leaf.id()))
+            card(&signed) && signed.manifest.needs().all(|id| vault.contains(id))
         });
         match self.one_way.due.iter().find(|id| !vault.contains(**id)) {
             Some(id) => Err(format!("{} was sent with a margin, and is not there", world.wires.called(id))),

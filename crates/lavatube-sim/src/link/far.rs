@@ -180,6 +180,8 @@ impl Far {
             match done {
                 Done::Block(done) => self.finish(done),
                 Done::Parcel(key, bytes) => self.hand_over(key, bytes),
+                // Nobody asks for one here.
+                Done::Prove(..) => {}
             }
         }
     }

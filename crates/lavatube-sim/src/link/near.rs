@@ -62,7 +62,7 @@ pub struct Near {
     listed: BTreeSet<ObjectId>,
     objects: BTreeMap<ObjectId, Progress>,
     keys: BTreeMap<u64, (SpoolKind, ObjectId, u64)>,
-    leaves: BTreeMap<ObjectId, Vec<ObjectId>>,
+    needs: BTreeMap<ObjectId, Vec<ObjectId>>,
     order: Order,
     plan: ContactPlan,
     /// Where no word comes back: what was sent.
@@ -122,7 +122,7 @@ impl Near {
             listed: BTreeSet::new(),
             objects: BTreeMap::new(),
             keys: BTreeMap::new(),
-            leaves: BTreeMap::new(),
+            needs: BTreeMap::new(),
             order: Order::default(),
             listed_at: None,
             question: None,
@@ -226,29 +226,30 @@ impl Near {
         self.introduce()?;
         let all = self.spool.list().map_err(|e| e.to_string())?;
         let here: BTreeSet<ObjectId> = all.iter().map(|(_, id)| *id).collect();
+        let kinds: BTreeMap<ObjectId, SpoolKind> = all.iter().map(|(kind, id)| (*id, *kind)).collect();
         self.disk.retain_begun(&here);
         self.begun.retain(|id| here.contains(id));
         self.objects.retain(|id, _| here.contains(id));
-        self.leaves.retain(|id, _| here.contains(id));
+        self.needs.retain(|id, _| here.contains(id));
         self.order.retain(&here);
         let manifests: Vec<ObjectId> =
             all.iter().filter(|(kind, _)| *kind == SpoolKind::Manifest).map(|(_, id)| *id).collect();
         for id in &manifests {
-            if !self.leaves.contains_key(id) {
+            if !self.needs.contains_key(id) {
                 let bytes = self.spool.get(SpoolKind::Manifest, *id).unwrap_or_default();
                 let signed = SignedManifest::decode(&bytes).ok();
                 signed.iter().for_each(|signed| self.order.learn(*id, signed));
-                let leaves = signed.map(|s| s.manifest.leaves.iter().map(|leaf| leaf.id()).collect());
-                self.leaves.insert(*id, leaves.unwrap_or_default());
+                let needs = signed.map(|s| s.manifest.needs().collect());
+                self.needs.insert(*id, needs.unwrap_or_default());
             }
         }
         self.look_what_was_sent(&here)?;
         let mut seen: BTreeSet<ObjectId> = self.objects.keys().copied().collect();
         self.queue.clear();
         for manifest in manifests {
-            let packs = self.leaves.get(&manifest).into_iter().flatten().filter(|id| here.contains(id));
-            let packs = packs.map(|id| (SpoolKind::Pack, *id));
-            self.queue.extend(packs.chain([(SpoolKind::Manifest, manifest)]).filter(|(_, id)| seen.insert(*id)));
+            let needs = self.needs.get(&manifest).into_iter().flatten();
+            let needs = needs.filter_map(|id| kinds.get(id).map(|kind| (*kind, *id)));
+            self.queue.extend(needs.chain([(SpoolKind::Manifest, manifest)]).filter(|(_, id)| seen.insert(*id)));
         }
         self.queue.extend(all.iter().filter(|(_, id)| seen.insert(*id)));
         self.listed = here;
@@ -283,7 +284,7 @@ impl Near {
     /// How it is with a manifest that another one follows.
     fn before(&self, before: ObjectId) -> Before {
         let comes = matches!(self.objects.get(&before), None | Some(Progress::UnderWay(_)));
-        let Some(packs) = self.leaves.get(&before).filter(|_| comes) else { return Before::Passed };
+        let Some(packs) = self.needs.get(&before).filter(|_| comes) else { return Before::Passed };
         // Where no word comes back, nobody knows what is there.
         let is_stuck = |pack: &ObjectId| matches!(self.objects.get(pack), Some(Progress::Stuck(_)));
         if self.sent.is_some() || packs.iter().any(is_stuck) {
@@ -458,11 +459,7 @@ impl Near {
 
     fn receipted(&mut self, receipt: &Receipt) -> Result<(), String> {
         let id = receipt.body.object;
-        let kind = match receipt.body.kind {
-            ObjectKind::Pack => SpoolKind::Pack,
-            ObjectKind::Manifest => SpoolKind::Manifest,
-            ObjectKind::DepositorCard => return Ok(()),
-        };
+        let Some(kind) = SpoolKind::of(receipt.body.kind) else { return Ok(()) };
         if !self.listed.contains(&id) {
             self.tell(id, "is receipted, and does not wait");
             return Ok(());
@@ -475,7 +472,7 @@ impl Near {
         self.spool.remove(kind, id).map_err(|e| e.to_string())?;
         self.tell(id, "is receipted");
         self.listed.remove(&id);
-        self.leaves.remove(&id);
+        self.needs.remove(&id);
         if let Some(Progress::UnderWay(key)) = self.objects.remove(&id) {
             self.keys.remove(&key);
             self.driver.withdraw(key);

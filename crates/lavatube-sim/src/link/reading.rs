@@ -49,8 +49,7 @@ impl Here for Side {
 
     fn read_waiting(&self, id: ObjectId, range: &Range<u64>, out: &mut Vec<u8>) -> bool {
         let Some(spool) = self.spool.as_ref().filter(|_| self.waiting.contains(&id)) else { return false };
-        let kinds = [SpoolKind::Pack, SpoolKind::Manifest];
-        let Some(bytes) = kinds.into_iter().find_map(|kind| spool.peek(kind, id)) else { return false };
+        let Some(bytes) = SpoolKind::ALL.into_iter().find_map(|kind| spool.peek(kind, id)) else { return false };
         let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
         let part = bytes.get(place(range.start)..place(range.end));
         part.map(|part| out.extend_from_slice(part)).is_some()

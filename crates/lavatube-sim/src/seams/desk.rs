@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lavatube_base::Denial;
 use lavatube_client::desk::{Desk, Errand, List};
+use lavatube_format::audit::Answer;
 use lavatube_format::message::{Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
 
@@ -27,6 +28,7 @@ struct Media {
     pieces: BTreeMap<Part, (Piece, bool)>,
     lists: BTreeMap<u8, List>,
     echoes: BTreeMap<u64, Duration>,
+    proofs: BTreeMap<u64, Answer>,
     next: u64,
 }
 
@@ -54,6 +56,7 @@ impl SimDesk {
         media.asked.retain(|_, _| chance.per_mille(500));
         media.lists.retain(|_, _| chance.per_mille(500));
         media.echoes.clear();
+        media.proofs.clear();
         media.pieces.retain(|_, _| chance.per_mille(700));
         for (piece, is_old) in media.pieces.values_mut() {
             *is_old = true;
@@ -189,5 +192,14 @@ impl Desk for SimDesk {
 
     fn take_echo(&self, number: u64) -> Option<Duration> {
         self.media().echoes.remove(&number)
+    }
+
+    fn put_proof(&self, number: u64, answer: &Answer) -> Result<(), String> {
+        self.media().proofs.insert(number, answer.clone());
+        Ok(())
+    }
+
+    fn take_proof(&self, number: u64) -> Option<Answer> {
+        self.media().proofs.remove(&number)
     }
 }

@@ -70,6 +70,16 @@ impl Far for SimFar {
         Ok(ReceiptBytes(receipt.encode()))
     }
 
+    fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.book.leaves(SpoolKind::Tags, tags);
+        let receipt = self
+            .vault()
+            .store(ObjectKind::Tags, tags)
+            .map_err(|e| FarError::of(tags.id(), e.denial(), e.to_string()))?;
+        self.book.receipt(tags.id(), receipt.encode());
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         self.book.leaves(SpoolKind::Manifest, manifest);
         let receipt = self

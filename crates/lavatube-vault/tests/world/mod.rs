@@ -277,6 +277,7 @@ impl World {
                 shelf: format!("shelf {}", n % 3),
                 maker: "Lunar".into(),
                 model: "L1".into(),
+                retired: false,
             },
         };
         NewVault {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use lavatube_base::ChunkId;
-use lavatube_client::check::{ChainFault, Structure};
-use lavatube_vault::{DriveState, MendError, ObjectKind, ShardHealth, ShardState};
+use lavatube_client::check::{ChainFault, Damage, Structure};
+use lavatube_vault::{DriveState, DriveStatus, MendError, ObjectKind, ShardHealth, ShardState};
 use serde_json::json;
 
-use super::{Found, Unsound};
+use super::{Found, Unsound, holds_files_together};
 use crate::archive::lost_in_words;
 use crate::errors::{End, Failure};
 use crate::roots::with_path;
@@ -38,7 +38,7 @@ impl Found {
             // What is wrong is said even when quiet.
             if end == End::Done { screen.tell(&line)? } else { screen.say(&line)? }
         }
-        self.files(screen)?;
+        touched(&self.damage, screen)?;
         let verdict = match (end, &self.repaired) {
             (End::Alarm, _) => {
                 screen.ink(Ink::Red, "The vault is not what it was.")
@@ -51,7 +51,9 @@ impl Found {
             (End::Done, _) if self.structure.is_none() => {
                 screen.ink(Ink::Green, "The vault is whole.") + " Without the read key nothing more can be told."
             }
-            (End::Done, _) if self.data.is_some() => screen.ink(Ink::Green, "still there") + ": nothing is wrong.",
+            (End::Done, _) if self.data.is_some() => {
+                screen.ink(Ink::Green, "Nothing is wrong") + " with what was read."
+            }
             (End::Done, _) => screen.ink(Ink::Green, "Nothing is wrong.") + " --read-data looks at every byte.",
             (End::Lost, _) => self.loss(screen),
             _ if self.is_sound_but_for_chains() => {
@@ -86,7 +88,7 @@ impl Found {
             self.structure.as_ref().is_some_and(|s| s.refused.is_empty() && !s.chain.iter().any(ChainFault::is_loss))
                 && (self.looked || self.lost_packs.is_empty());
         let all = self.data.is_some() && self.share().is_some_and(|share| share >= 1.0);
-        let packs_only = self.unsound.iter().all(|u| u.health.restorable || u.kind == ObjectKind::Pack);
+        let packs_only = self.unsound.iter().all(|u| u.health.restorable || !holds_files_together(u.kind));
         text.push_str(match told {
             true if self.damage.is_none() && packs_only => " No file of any snapshot needs what is gone.",
             true if all => " Everything that is not named here can be restored.",
@@ -102,7 +104,7 @@ impl Found {
         self.structure.as_ref().is_some_and(chains)
             && self.unsound.is_empty()
             && self.worn.is_empty()
-            && self.drives.iter().all(|d| d.state == DriveState::Present)
+            && self.drives.iter().all(DriveStatus::is_well)
             && self.data.as_ref().is_none_or(|d| d.bad.is_empty())
     }
 
@@ -116,7 +118,7 @@ impl Found {
     fn drives(&self, lines: &mut Vec<String>) {
         let there = self.drives.iter().filter(|d| d.state == DriveState::Present).count() - self.worn.len();
         lines.push(format!("drives     {there} of {} as they should be", self.drives.len()));
-        for drive in self.drives.iter().filter(|d| d.state != DriveState::Present) {
+        for drive in self.drives.iter().filter(|d| !d.is_well()) {
             let (word, why) = drive_state(drive);
             lines.push(format!("  {}  {word}: {why}", units::name(drive.label.as_bytes())));
         }
@@ -234,37 +236,6 @@ impl Found {
         lines.push(format!("data       {packs} opened, {chunks} derived again: {verdict}"));
     }
 
-    /// Every file that is touched, by snapshot.
-    fn files(&self, screen: &Screen) -> Result<(), Failure> {
-        let mut by_snapshot: BTreeMap<ChunkId, Vec<String>> = BTreeMap::new();
-        for file in &self.damage.files {
-            let line = format!("    {}: {}", units::tree_path(&file.path), file.reason);
-            by_snapshot.entry(file.snapshot).or_default().push(line);
-        }
-        for (snapshot, range) in &self.damage.lost {
-            by_snapshot.entry(*snapshot).or_default().push(format!("    {}", lost_in_words(range)));
-        }
-        for (snapshot, why) in &self.damage.unreadable {
-            by_snapshot.entry(*snapshot).or_default().push(format!("    all of it: {why}"));
-        }
-        if by_snapshot.is_empty() {
-            return Ok(());
-        }
-        let files = match self.damage.files.len() as u64 {
-            0 => "parts".to_owned(),
-            n => things(n, "file", "files"),
-        };
-        let snapshots = things(by_snapshot.len() as u64, "snapshot", "snapshots");
-        screen.say(&screen.ink(Ink::Red, &format!("lost       {files} of {snapshots}")))?;
-        for (snapshot, lines) in by_snapshot {
-            screen.say(&format!("  snapshot {}", snapshot.short()))?;
-            for line in lines {
-                screen.say(&line)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The same as JSON.
     pub(super) fn answer(&self) -> serde_json::Value {
         let worn = |label: &str| self.worn.iter().find(|(l, _)| l == label).map(|(_, why)| *why);
@@ -299,16 +270,7 @@ impl Found {
             .data
             .as_ref()
             .map(|d| json!({ "share": self.share(), "packs": d.packs, "chunks": d.chunks, "damaged": d.damaged }));
-        let files = self.damage.files.iter();
-        let files =
-            files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
-        let lost = self.damage.lost.iter().map(|(snapshot, range)| {
-            let mut value = lost_to_json(range);
-            value["snapshot"] = snapshot.to_string().into();
-            value
-        });
-        let unreadable = self.damage.unreadable.iter();
-        let unreadable = unreadable.map(|(id, why)| json!({ "snapshot": id.to_string(), "reason": why }));
+        let [files, lost, unreadable] = touched_to_json(&self.damage);
         json!({
             "drives": drives.collect::<Vec<_>>(),
             "objects": self.objects,
@@ -319,14 +281,59 @@ impl Found {
             "waiting": self.waiting,
             "structure": structure,
             "data": data,
-            "files": files.collect::<Vec<_>>(),
-            "lost": lost.collect::<Vec<_>>(),
-            "unreadable": unreadable.collect::<Vec<_>>(),
+            "files": files,
+            "lost": lost,
+            "unreadable": unreadable,
             "log_alarm": self.standing.as_ref().map(log::standing_to_json),
             "log": self.log.as_ref().map(log::to_json),
             "exit": self.end().status(),
         })
     }
+}
+
+/// What damage touches: files, parts of trees, whole snapshots.
+pub fn touched(damage: &Damage, screen: &Screen) -> Result<(), Failure> {
+    let mut by_snapshot: BTreeMap<ChunkId, Vec<String>> = BTreeMap::new();
+    for file in &damage.files {
+        let line = format!("    {}: {}", units::tree_path(&file.path), file.reason);
+        by_snapshot.entry(file.snapshot).or_default().push(line);
+    }
+    for (snapshot, range) in &damage.lost {
+        by_snapshot.entry(*snapshot).or_default().push(format!("    {}", lost_in_words(range)));
+    }
+    for (snapshot, why) in &damage.unreadable {
+        by_snapshot.entry(*snapshot).or_default().push(format!("    all of it: {why}"));
+    }
+    if by_snapshot.is_empty() {
+        return Ok(());
+    }
+    let files = match damage.files.len() as u64 {
+        0 => "parts".to_owned(),
+        n => things(n, "file", "files"),
+    };
+    let snapshots = things(by_snapshot.len() as u64, "snapshot", "snapshots");
+    screen.say(&screen.ink(Ink::Red, &format!("lost       {files} of {snapshots}")))?;
+    for (snapshot, lines) in by_snapshot {
+        screen.say(&format!("  snapshot {}", snapshot.short()))?;
+        for line in lines {
+            screen.say(&line)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same as JSON: files, parts of trees, snapshots.
+pub fn touched_to_json(damage: &Damage) -> [serde_json::Value; 3] {
+    let files = damage.files.iter();
+    let files = files.map(|f| with_path(&f.path, json!({ "snapshot": f.snapshot.to_string(), "reason": f.reason })));
+    let lost = damage.lost.iter().map(|(snapshot, range)| {
+        let mut value = lost_to_json(range);
+        value["snapshot"] = snapshot.to_string().into();
+        value
+    });
+    let unreadable = damage.unreadable.iter();
+    let unreadable = unreadable.map(|(id, why)| json!({ "snapshot": id.to_string(), "reason": why }));
+    [files.collect(), lost.collect(), unreadable.collect()]
 }
 
 fn unsound_to_json(unsound: &Unsound) -> serde_json::Value {
@@ -352,6 +359,7 @@ pub fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::Pack => "pack",
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor-card",
+        ObjectKind::Tags => "tags",
     }
 }
 

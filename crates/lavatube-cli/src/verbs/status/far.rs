@@ -2,7 +2,8 @@
 //! works.
 
 use lavatube_base::time::WallTime;
-use lavatube_client::log::Standing;
+use lavatube_client::log::Standing as LogStanding;
+use lavatube_node::audits::{self, Standing};
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder::{self, Pairing};
@@ -14,7 +15,7 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::verbs::log;
+use crate::verbs::{audit, log};
 use crate::{date, units};
 
 /// What is known here.
@@ -30,9 +31,10 @@ struct Known {
     receipted: usize,
     last: Option<WallTime>,
     checks: Remembered,
+    audits: Standing,
     now: WallTime,
     /// An alarm that stands.
-    alarm: Option<Standing>,
+    alarm: Option<LogStanding>,
 }
 
 impl Known {
@@ -51,6 +53,7 @@ impl Known {
             receipted,
             last: last_backup(&state),
             checks: checks::remembered(&settings.places)?,
+            audits: Standing::of(&audits::history(&settings.places)?),
             now: clock::wall_now(),
             alarm: vault_log::standing(&settings.places)?,
         })
@@ -60,7 +63,7 @@ impl Known {
         if self.alarm.is_some() {
             return End::Alarm;
         }
-        if super::remembers_loss(&self.checks) { End::Lost } else { End::Done }
+        if super::remembers_loss(&self.checks, &self.audits) { End::Lost } else { End::Done }
     }
 
     /// What the running daemon says.
@@ -152,7 +155,10 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
     }
     screen.say(&format!("  safe here   {}", known.waiting()))?;
     screen.say(&format!("  safe there  {}", known.receipted(screen)))?;
-    for line in remember(&known.checks, known.now, true, screen) {
+    let remembered = remember(&known.checks, known.now, true, screen);
+    for line in
+        remembered.into_iter().chain(audit::standing(&known.audits, super::is_loss(&known.checks), known.now, screen))
+    {
         screen.say(&line)?;
     }
     for line in known.alarm.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
@@ -176,7 +182,9 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         "receipted": known.receipted,
         "last": known.last.map(date::rfc3339),
         "checked": check(known.checks.last),
-        "still_there": check(known.checks.read),
+        "read": check(known.checks.read),
+        "still_there": known.audits.passed.map(|a| audit::to_json(&a, known.now)),
+        "not_proved": known.audits.failed.map(|a| audit::to_json(&a, known.now)),
         "log_alarm": known.alarm.as_ref().map(log::standing_to_json),
         "keys": keys_in_json(&keyring),
         "state": settings.places.state.to_string_lossy(),

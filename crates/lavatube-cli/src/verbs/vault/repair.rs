@@ -17,7 +17,7 @@ use crate::verbs::check::shard_to_json;
 use crate::verbs::status::drive_state;
 use crate::{daemon, progress, units};
 
-/// Bring redundancy back: mend what is not whole, and move shards of drives that are gone to others
+/// Bring redundancy back: mend, and write shards of dead drives to others
 ///
 /// Empty drives and those with a damaged card or journal are taken in again. Then every object that is not whole, by the heads of its shards, is mended:
 /// in place, and where a drive is gone, on another that has no shard of that object. Where there are fewer drives than shards, it says how many objects
@@ -70,7 +70,7 @@ impl Done {
     fn end(&self) -> End {
         let repaired = &self.repaired;
         let lost = repaired.beyond.iter().any(|(_, e)| matches!(e, MendError::Read(_)));
-        let drives = self.after.drives.iter().any(|d| d.state != DriveState::Present);
+        let drives = self.after.drives.iter().any(|d| !d.is_well());
         match () {
             () if lost || self.after.lost > 0 => End::Lost,
             () if drives || self.degraded() > 0 || !repaired.beyond.is_empty() || repaired.ahead > 0 => End::Damaged,

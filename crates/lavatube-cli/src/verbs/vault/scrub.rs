@@ -9,7 +9,7 @@ use lavatube_vault::ShardHealth;
 use lavatube_vault::scrub::{Looked, Pace};
 use serde_json::{Value, json};
 
-use super::status::{read_in, scrub_to_json, verdict};
+use super::scrubbed::{read_in, scrub_to_json, verdict};
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
@@ -212,11 +212,23 @@ fn answer(done: &Scrubbed, listed: &[Looked]) -> Value {
     })
 }
 
-fn rate(text: &str) -> Result<u64, String> {
+/// Reads `30d`: more than nothing.
+pub(super) fn every(text: &str) -> Result<Duration, String> {
+    let seconds = quantities::seconds(text)?;
+    if seconds >= 1.0 {
+        Ok(Duration::from_secs_f64(seconds.min(CENTURY_S)))
+    } else {
+        Err("a second at least: 30d".into())
+    }
+}
+
+/// Reads `50MB`: more than nothing.
+pub(super) fn rate(text: &str) -> Result<u64, String> {
     let size = quantities::size(text.strip_suffix("/s").unwrap_or(text))?;
     if size > 0 { Ok(size) } else { Err("a rate is more than nothing: 50MB".into()) }
 }
 
+const CENTURY_S: f64 = 3.2e9;
 /// Objects that are listed on the screen, and in JSON.
 const SHOWN_MAX: usize = 20;
 const LISTED_MAX: usize = 1000;

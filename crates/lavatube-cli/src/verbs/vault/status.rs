@@ -15,6 +15,7 @@ use lavatube_node::{clock, scrubbing};
 use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::{Value, json};
 
+use super::scrubbed::{on_drive, read_in, scrub_to_json, verdict};
 use super::years::{Assumed, HORIZON, LOSS, Years, years};
 use crate::errors::{End, Failure};
 use crate::quantities;
@@ -23,7 +24,7 @@ use crate::settings::Settings;
 use crate::verbs::status::{drive_state, worn};
 use crate::{date, units};
 
-/// How the vault is: its drives, what each object can still outlive, scrubs, and years to loss
+/// How the vault is: drives, what objects can still outlive, scrubs, years to loss
 ///
 /// Looks at the drives' cards and journals, not at the objects: `lavatube vault scrub` does that, and what it found is shown here.
 /// Years to loss are reckoned as in `lavatube plan durability`, for this vault's own drives, code and room as they are today, with drives that
@@ -132,7 +133,7 @@ fn someone() -> Holder {
 
 impl Found {
     fn end(&self) -> End {
-        let drives = self.status.drives.iter().any(|d| d.state != DriveState::Present) || !self.worn.is_empty();
+        let drives = self.status.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
         let last = self.last();
         match () {
             () if self.status.lost > 0 || last.is_some_and(|s| s.lost > 0) => End::Lost,
@@ -164,7 +165,7 @@ impl Found {
     fn head(&self, screen: &Screen) -> Vec<String> {
         let status = &self.status;
         let present = status.drives.iter().filter(|d| d.state == DriveState::Present).count() as u64;
-        let all = status.drives.len() as u64;
+        let all = status.drives.iter().filter(|d| d.state != DriveState::Retired).count() as u64;
         let drives = if present == all {
             units::things(all, "drive", "drives")
         } else {
@@ -385,6 +386,7 @@ impl Found {
 fn ink_of(word: &str) -> Ink {
     match word {
         "present" => Ink::Green,
+        "retired" => Ink::Dim,
         "worn" => Ink::Yellow,
         _ => Ink::Red,
     }
@@ -412,82 +414,6 @@ fn room(drive: &DriveStatus, screen: &Screen) -> String {
     };
     let bar = format!("{}{}", screen.ink(ink, &"━".repeat(cells)), screen.ink(Ink::Dim, &"─".repeat(ROOM_BAR - cells)));
     format!("{:>8} {:>8}   {bar} {:>3.0} %", units::bytes(space.total), units::bytes(space.free), used * 100.0)
-}
-
-/// What a scrub found on a drive.
-fn on_drive(found: ScrubDrive) -> String {
-    let shards = |n: u64| units::things(n, "shard", "shards");
-    match (found.damaged, found.missing) {
-        (damaged, 0) => format!("the last scrub found {} damaged on it", shards(damaged)),
-        (0, missing) => format!("the last scrub missed {} on it", shards(missing)),
-        (damaged, missing) => {
-            format!("the last scrub found {} damaged on it, and {} missing", shards(damaged), shards(missing))
-        }
-    }
-}
-
-/// What a scrub read, and in which time.
-pub(super) fn read_in(scrub: &ScrubRecord) -> String {
-    format!(
-        "{}, {} read in {}",
-        units::things(scrub.objects, "object", "objects"),
-        units::bytes(scrub.read),
-        units::span(std::time::Duration::from_millis(scrub.worked_ms))
-    )
-}
-
-/// What a scrub found.
-pub(super) fn verdict(scrub: &ScrubRecord) -> (Ink, String) {
-    let objects = |n: u64| units::things(n, "object", "objects");
-    let shards = |n: u64| units::things(n, "shard", "shards");
-    let mut parts = Vec::new();
-    if scrub.unsound > 0 {
-        parts.push(format!("damage in {}", objects(scrub.unsound)));
-    }
-    if scrub.mended > 0 {
-        parts.push(format!("{} mended", shards(scrub.mended)));
-    }
-    if scrub.left > 0 {
-        parts.push(format!("{} not mended", shards(scrub.left)));
-    }
-    if scrub.degraded > 0 {
-        parts.push(format!("{} short of shards on drives that are away", objects(scrub.degraded)));
-    }
-    if scrub.lost > 0 {
-        parts.push(format!("{} lost", objects(scrub.lost)));
-    }
-    let ink = match () {
-        () if scrub.lost > 0 => Ink::Red,
-        () if scrub.left + scrub.degraded > 0 => Ink::Yellow,
-        () => Ink::Green,
-    };
-    (ink, if parts.is_empty() { "nothing was wrong".into() } else { parts.join(", ") })
-}
-
-/// A scrub as JSON.
-pub(super) fn scrub_to_json(scrub: &ScrubRecord, label: &dyn Fn(&ScrubDrive) -> Option<String>) -> Value {
-    let end = match scrub.end {
-        ScrubEnd::Open => "open",
-        ScrubEnd::Whole => "whole",
-        ScrubEnd::Dropped => "dropped",
-    };
-    let drive = |f: &ScrubDrive| json!({ "label": label(f), "damaged": f.damaged, "missing": f.missing });
-    json!({
-        "began": date::rfc3339(scrub.began),
-        "until": date::rfc3339(scrub.until),
-        "end": end,
-        "worked_s": scrub.worked_ms as f64 / 1000.0,
-        "objects": scrub.objects,
-        "bytes": scrub.bytes,
-        "read": scrub.read,
-        "not_whole": scrub.unsound,
-        "degraded": scrub.degraded,
-        "mended": scrub.mended,
-        "left": scrub.left,
-        "lost": scrub.lost,
-        "lost_ids": scrub.lost_ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "drives": scrub.drives.iter().map(drive).collect::<Vec<_>>(),
-    })
 }
 
 /// A share as people read it: `12 %`, `0.4 %`, `3.1e-9`.

@@ -121,8 +121,8 @@ const MILESTONES: [f64; 4] = [1.0, 5.0, 10.0, 30.0];
 pub(super) const HORIZON: u32 = 50;
 /// The share of the objects that is called a loss.
 pub(super) const LOSS: f64 = 1e-3;
-/// As many as show no trembling in the first digit, and take no time.
-const LIVES: u32 = 200;
+/// Enough for a year or two, and half a second of 60 drives.
+const LIVES: u32 = 100;
 const BATCH: Batch = Batch { yearly: 0.01, share: 0.2, days: 30.0 };
 const SHELF_YEARLY: f64 = 0.001;
 const LATENT_YEARLY: f64 = 0.013;

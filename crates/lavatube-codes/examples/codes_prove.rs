@@ -1,7 +1,7 @@
 //! Prints how fast this machine proves and tags, in GB/s of one core.
 //!
 //! Why: the figures of an audit in `docs/decisions/0014-audit.md` need something to come from. What it must not know:
-//! anything but the crate's public face. Run with `cargo run --release -p lavatube-codes --example prove`.
+//! anything but the crate's public face. Run with `cargo run --release -p lavatube-codes --example codes_prove`.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,0 +1,178 @@
+//! `lavatube vault drive`: drives are named anew, added and retired. Must not know what that changes.
+
+use std::sync::atomic::Ordering;
+
+use lavatube_client::meter::Meter;
+use lavatube_node::drive_care::{self, Names, Retired};
+use lavatube_node::embedded::DriveSpec;
+use lavatube_vault::DriveStatus;
+use serde_json::json;
+
+use crate::errors::{Condition, End, Failure};
+use crate::screen::{Ink, Screen};
+use crate::settings::Settings;
+use crate::{daemon, drives, progress, units};
+
+/// Name drives anew, add them, retire them
+#[derive(Debug, clap::Args)]
+pub(super) struct DriveArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Change what a drive is called: its label, shelf, maker and model
+    ///
+    /// It stands on the cards of all drives and in their README.txt. New objects are spread over shelves and makers as they are called then.
+    ///
+    /// JSON fields: drive {slot, id, label, shelf, maker, model}, exit.
+    #[command(
+        after_help = "Examples:\n  lavatube vault drive label d3 --shelf left\n  lavatube vault drive label d3 --label A3 --maker WD --model 'Red 12TB'"
+    )]
+    Label {
+        /// The drive: its label, or the first digits of its id
+        #[arg(value_name = "DRIVE")]
+        drive: String,
+        /// Its new label
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+        /// Its shelf: what fails together
+        #[arg(long, value_name = "TEXT")]
+        shelf: Option<String>,
+        /// Who made it
+        #[arg(long, value_name = "TEXT")]
+        maker: Option<String>,
+        /// Its model
+        #[arg(long, value_name = "TEXT")]
+        model: Option<String>,
+    },
+    /// Add a drive to the vault
+    ///
+    /// It gets a card and the journal, and then its share of new objects. `lavatube vault repair` writes shards to it that had no place.
+    ///
+    /// JSON fields: drive {slot, id, label, shelf, maker, model}, exit.
+    #[command(
+        after_help = "Examples:\n  lavatube vault drive add /mnt/g/lavatube\n  lavatube vault drive add /mnt/g/lavatube,label=A7,shelf=left,maker=WD"
+    )]
+    Add {
+        /// Its folder, and what is known of it
+        #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]", value_parser = drives::parse)]
+        drive: DriveSpec,
+    },
+    /// Write all shards of a drive to others, and retire it
+    ///
+    /// Each object with a shard on the drive is read, verified, and the shard is written to a drive that has none of that object. When nothing is left, the
+    /// drive is marked as retired on all cards: it gets nothing any more, and is not missed when it is taken away. What it has stays on it until you erase it. A dead
+    /// drive is retired in the same way. Interrupted or killed, it goes on the next time. It needs drives enough for the shards of an object without it: add one first.
+    ///
+    /// Exit status: 0 it is retired; 4 some objects have shards on it still.
+    ///
+    /// JSON fields: drive {slot, id, label, shelf, maker, model}, retired, objects, moved, left, beyond [{object, reason}], exit.
+    #[command(
+        after_help = "Examples:\n  lavatube vault drive retire d3\n  lavatube vault drive retire d3 --json | jq .left"
+    )]
+    Retire {
+        /// The drive: its label, or the first digits of its id
+        #[arg(value_name = "DRIVE")]
+        drive: String,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// When the vault is not there or in use, there is no such drive, or the cards cannot be changed.
+pub(super) fn run(args: &DriveArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let (folder, wait) = (&settings.places.vault, settings.lock_wait);
+    match &args.action {
+        Action::Label { drive, label, shelf, maker, model } => {
+            let [label, shelf, maker, model] = [label, shelf, maker, model].map(Clone::clone);
+            let names = Names { label, shelf, maker, model };
+            if [&names.label, &names.shelf, &names.maker, &names.model].iter().all(|name| name.is_none()) {
+                let what = "nothing is to be changed: give --label, --shelf, --maker or --model";
+                return Err(Failure::new(Condition::Usage, what));
+            }
+            let drive = drive_care::rename(folder, drive, &names, wait)?;
+            screen.tell(&format!("{}: {}", screen.ink(Ink::Bold, "named"), shown(&drive)))?;
+            screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;
+            Ok(End::Done)
+        }
+        Action::Add { drive } => {
+            let here = std::path::absolute(&drive.folder).unwrap_or_else(|_| drive.folder.clone());
+            let drive = drive_care::add(folder, &DriveSpec { folder: here, ..drive.clone() }, wait)?;
+            screen.tell(&format!("{}: {}", screen.ink(Ink::Bold, "added"), shown(&drive)))?;
+            screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;
+            Ok(End::Done)
+        }
+        Action::Retire { drive } => retire(drive, settings, screen),
+    }
+}
+
+fn retire(which: &str, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let stop = daemon::stop_flag()?;
+    let meter = Meter::default();
+    let go_on = || !stop.load(Ordering::Relaxed);
+    let work = || drive_care::retire(&settings.places.vault, which, &meter, &go_on, settings.lock_wait);
+    let (drive, done) = progress::during(screen, "moving shards", &meter, work)?;
+    let objects = |n: u64| units::things(n, "object", "objects");
+    let head = if done.done { "retired" } else { "not retired yet" };
+    screen.tell(&format!("{}: {}", screen.ink(Ink::Bold, head), shown(&drive)))?;
+    if done.moved > 0 {
+        screen.tell(&format!("  shards of {} are on other drives now", objects(done.moved)))?;
+    }
+    for (id, e) in done.beyond.iter().take(SHOWN_MAX) {
+        screen.say(&screen.ink(Ink::Red, &format!("  object {}: {e}", id.short())))?;
+    }
+    if done.left > 0 {
+        let text = format!(
+            "  {} have shards on it still: no other drive could take them, or it was interrupted",
+            objects(done.left)
+        );
+        screen.say(&screen.ink(Ink::Yellow, &text))?;
+    } else if done.done {
+        screen.tell("  it may be taken away; what is on it stays until you erase it")?;
+    }
+    let end = if done.done { End::Done } else { End::Damaged };
+    screen.answer(&answer(&drive, &done, end))?;
+    Ok(end)
+}
+
+fn answer(drive: &DriveStatus, done: &Retired, end: End) -> serde_json::Value {
+    let beyond = done.beyond.iter().map(|(id, e)| json!({ "object": id.to_string(), "reason": e.to_string() }));
+    json!({
+        "drive": to_json(drive),
+        "retired": done.done,
+        "objects": done.objects,
+        "moved": done.moved,
+        "left": done.left,
+        "beyond": beyond.collect::<Vec<_>>(),
+        "exit": end.status(),
+    })
+}
+
+fn shown(drive: &DriveStatus) -> String {
+    let name = |text: &str| units::name(text.as_bytes());
+    let mut text = name(&drive.label);
+    let product = format!("{} {}", name(&drive.maker), name(&drive.model));
+    let shelf = if drive.shelf.is_empty() { String::new() } else { format!("shelf {}", name(&drive.shelf)) };
+    for part in [product.trim(), &shelf].into_iter().filter(|part| !part.is_empty()) {
+        text.push_str(", ");
+        text.push_str(part);
+    }
+    text
+}
+
+fn to_json(drive: &DriveStatus) -> serde_json::Value {
+    json!({
+        "slot": drive.slot,
+        "id": drive.drive.to_string(),
+        "label": drive.label,
+        "shelf": drive.shelf,
+        "maker": drive.maker,
+        "model": drive.model,
+    })
+}
+
+/// Objects that are listed on the screen.
+const SHOWN_MAX: usize = 20;

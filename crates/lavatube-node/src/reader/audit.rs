@@ -1,0 +1,118 @@
+//! An audit, of a vault on this machine (Earth's side and the vault's, one after the other) or at the other end of a link.
+//! Step 18 of the walk.
+//!
+//! What was asked is noted, and how far a vault here has come, so that an audit that was killed goes on where it was. It must
+//! not know how proofs are made or judged.
+
+use std::collections::BTreeSet;
+
+use lavatube_base::ObjectId;
+use lavatube_client::audit::{Bad, Fault, Known, Proves, Report};
+use lavatube_client::far::FarError;
+use lavatube_client::meter::Meter;
+use lavatube_client::spool::SpoolKind;
+use lavatube_client::state::State;
+use lavatube_format::audit::{Answer, Challenge, Progress};
+use lavatube_vault::audit::Prover;
+
+use super::{ReaderError, Session, Side};
+use crate::depositor::{DepositorError, spooled};
+use crate::embedded::EmbeddedVault;
+use crate::far_vault::FarVault;
+use crate::keyring::KeyringError;
+use crate::{audits, entropy};
+
+impl Session<'_> {
+    /// Has the vault prove that it has every byte of every session that is not waiting here.
+    ///
+    /// # Errors
+    /// [`ReaderError`] when vault, link or state fail. That something is not proved is no error.
+    pub fn audit(&self, meter: &Meter) -> Result<Report, ReaderError> {
+        let state = self.reader.side.state();
+        let waiting = self.waiting()?;
+        let keys = self.reader.keys.audit_keys();
+        let known = Known::new(&self.sessions, state, keys, |v| !waiting.contains(&v.id));
+        let known = known.map_err(DepositorError::from)?;
+        // Without entropy nothing may be asked: the vault could have known the nonce.
+        entropy::bytes::<32>().map_err(|e| DepositorError::from(KeyringError::from(e)))?;
+        let mut nonce =
+            || entropy::bytes::<32>().unwrap_or_else(|e| panic!("the system gives no entropy any more: {e}"));
+        let open = audits::open(state).filter(|open| known.is_current(&open.challenge));
+        let whole = open.as_ref().map_or_else(|| known.challenge(nonce()), |open| open.challenge.clone());
+        let mut vault: Box<dyn Proves + '_> = match &self.reader.side {
+            Side::Here(holding) => {
+                meter.bytes_total.set(holding.vault.read().status().bytes);
+                Box::new(Local { vault: &holding.vault, state, meter, open, whole: whole.nonce })
+            }
+            Side::Far(vault) => {
+                // Whoever asks again asks the same, and the vault goes on.
+                let begun = Progress { challenge: whole.clone(), answer: Answer::new(whole.from) };
+                audits::keep_open(state, &begun).map_err(DepositorError::from)?;
+                Box::new(Remote(vault))
+            }
+        };
+        let mut report = known.audit(whole, &mut *vault, &mut nonce)?;
+        let gone = self.sessions.unlisted().keys().filter(|id| !waiting.contains(id));
+        report.bad.extend(gone.map(|id| Bad { manifest: *id, pack: None, why: Fault::Absent }));
+        audits::forget_open(state).map_err(DepositorError::from)?;
+        Ok(report)
+    }
+
+    /// Manifests that wait here and are not in the vault as far as is known.
+    fn waiting(&self) -> Result<BTreeSet<ObjectId>, ReaderError> {
+        Ok(match &self.reader.side {
+            Side::Here(holding) => {
+                let all = spooled(holding.state.folder())?.into_iter();
+                let own = all.filter(|(kind, id)| *kind == SpoolKind::Manifest && !holding.vault.read().contains(*id));
+                own.map(|(_, id)| id).collect()
+            }
+            Side::Far(vault) => vault.waiting(SpoolKind::Manifest).into_iter().collect(),
+        })
+    }
+}
+
+/// The vault's side, at the other end of a link.
+struct Remote<'v>(&'v FarVault);
+
+impl Proves for Remote<'_> {
+    fn prove(&mut self, challenge: &Challenge) -> Result<Answer, FarError> {
+        self.0.prove(challenge)
+    }
+}
+
+/// The vault's side, in this process.
+struct Local<'v> {
+    vault: &'v EmbeddedVault,
+    state: &'v dyn State,
+    meter: &'v Meter,
+    /// What an audit that was killed has left.
+    open: Option<Progress>,
+    /// The nonce of the challenge that is about everything.
+    whole: [u8; 32],
+}
+
+impl Proves for Local<'_> {
+    fn prove(&mut self, challenge: &Challenge) -> Result<Answer, FarError> {
+        let resumed = self.open.take().filter(|open| open.challenge == *challenge);
+        let mut prover = resumed.map_or_else(|| Prover::new(challenge.clone()), Prover::resumed);
+        let vault = self.vault.read();
+        let (mut noted, mut counted) = (prover.bytes(), 0);
+        while prover.step(&vault) {
+            let bytes = prover.bytes();
+            self.meter.bytes.add(bytes - counted);
+            counted = bytes;
+            // Parts that are asked about again are soon done.
+            if challenge.nonce == self.whole && bytes - noted >= NOTE_EVERY {
+                noted = bytes;
+                audits::keep_open(self.state, &prover.progress()).map_err(|e| FarError::Away(e.to_string()))?;
+            }
+        }
+        Ok(prover.answer())
+    }
+}
+
+/// Bytes after which the vault notes how far it has come.
+const NOTE_EVERY: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests;
