@@ -20,7 +20,7 @@ use lavatube_format::checkpoint::Checkpoint;
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
-use lavatube_format::log::{Answer, Placed, Question};
+use lavatube_format::log::{self, Placed, Question};
 use lavatube_format::manifest::{CT_LEN, ENC_LEN, Wrap};
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
@@ -361,7 +361,7 @@ fn messages_of_the_log_are_as_ever() {
     let signer = EdSigner::from_seed(&[4; 32]).unwrap();
     let note = Checkpoint { vault, size: 301, root: [0x5a; 32], nonce: Some([7; 16]) }.sign(&signer);
     let placed = |n, place| Placed { id: ObjectId([n; 32]), place };
-    let answer = Message::Logged(Answer {
+    let answer = Message::Logged(log::Answer {
         note: note.note().as_bytes().to_vec(),
         consistency: Some(vec![[3; 32], [4; 32]]),
         objects: vec![placed(1, Some((300, vec![[5; 32]]))), placed(2, None)],

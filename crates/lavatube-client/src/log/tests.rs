@@ -37,6 +37,9 @@ impl Far for LogFar {
     fn deliver_pack(&self, _: lavatube_base::Verified<'_>) -> Result<crate::far::ReceiptBytes, FarError> {
         unreachable!("a log takes no packs")
     }
+    fn deliver_tags(&self, _: lavatube_base::Verified<'_>) -> Result<crate::far::ReceiptBytes, FarError> {
+        unreachable!("a log takes no tags")
+    }
     fn deliver_manifest(&self, _: lavatube_base::Verified<'_>) -> Result<crate::far::ReceiptBytes, FarError> {
         unreachable!("a log takes no manifests")
     }
