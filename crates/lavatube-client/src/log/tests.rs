@@ -43,9 +43,6 @@ impl Far for LogFar {
     fn deliver_manifest(&self, _: lavatube_base::Verified<'_>) -> Result<crate::far::ReceiptBytes, FarError> {
         unreachable!("a log takes no manifests")
     }
-    fn deliver_tags(&self, _: lavatube_base::Verified<'_>) -> Result<crate::far::ReceiptBytes, FarError> {
-        unreachable!("a log takes no tags")
-    }
     fn fetch(&self, id: ObjectId, _: std::ops::Range<u64>, _: &mut Vec<u8>) -> Result<(), FarError> {
         Err(FarError::Absent(id))
     }
