@@ -220,7 +220,7 @@ impl<'a> Message<'a> {
 }
 
 fn has_turn(code: u8) -> bool {
-    matches!(code, DENIED..=LISTED | LOG_ASKED | LOGGED)
+    matches!(code, DENIED..=LOGGED)
 }
 
 /// The byte that stands for a denial.

@@ -424,6 +424,15 @@ fn audits_are_as_ever() {
     (answer.manifests, answer.packs, answer.bytes, answer.tags) = (3, 900, 1 << 40, 5 << 120);
     answer.bad = vec![(place(3, 4), Denial::Lost), (place(8, 2), Denial::Refused(Refusal::Object))];
     answer.sum.iter_mut().zip(0u32..).for_each(|(byte, i)| *byte = (i * 7 % 251) as u8);
+    let messages = [
+        ("message_challenge-v1.bin", Message::Challenge { request: 7, challenge: challenge.clone() }),
+        ("message_proof-v1.bin", Message::Proof { request: 7, answer: answer.clone() }),
+    ];
+    for (name, message) in messages {
+        golden(name, &message.encode(9));
+        assert_eq!(Message::turn(&message.encode(9)), 9);
+        assert_eq!(Message::decode(&message.encode(9)), Ok(message));
+    }
     let progress = Progress { challenge: challenge.clone(), answer };
     golden("audit_progress-v1.bin", &progress.encode());
     assert_eq!(Progress::decode(&progress.encode()), Ok(progress));
