@@ -6,7 +6,8 @@ use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::audit::Progress;
 use lavatube_format::audit_record::{AUDIT_RECORD_LEN, AuditRecord, Outcome};
 
-use crate::depositor::{DepositorError, Places, open_state, state_folder};
+use crate::depositor::{DepositorError, Places, state_folder};
+use crate::directory_state::DirectoryState;
 use crate::link_folder;
 
 const HISTORY: &str = "audits/history";
@@ -30,7 +31,7 @@ pub fn history(places: &Places) -> Result<Vec<AuditRecord>, DepositorError> {
         return Ok(Vec::new());
     }
     // What is longer has no place here.
-    let bytes = read_all(&open_state(&folder)?, HISTORY, (HISTORY_MAX * AUDIT_RECORD_LEN) as u64)?;
+    let bytes = read_all(&DirectoryState::of_reader(&folder), HISTORY, (HISTORY_MAX * AUDIT_RECORD_LEN) as u64)?;
     Ok(AuditRecord::history(&bytes.unwrap_or_default()))
 }
 

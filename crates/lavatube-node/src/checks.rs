@@ -7,7 +7,8 @@ use lavatube_client::check::Turn;
 use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord, Verdict, WHOLE_SHARE};
 
-use crate::depositor::{DepositorError, Places, open_state, state_folder};
+use crate::depositor::{DepositorError, Places, state_folder};
+use crate::directory_state::DirectoryState;
 use crate::link_folder;
 
 const LAST: &str = "checks/last";
@@ -67,6 +68,6 @@ pub fn remembered(places: &Places) -> Result<Remembered, DepositorError> {
     if !folder.exists() {
         return Ok(Remembered::default());
     }
-    let state = open_state(&folder)?;
+    let state = DirectoryState::of_reader(&folder);
     Ok(Remembered { last: of(&state, LAST)?, read: of(&state, READ)? })
 }

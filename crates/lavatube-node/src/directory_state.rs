@@ -33,6 +33,11 @@ impl DirectoryState {
         Ok(Self { folder: folder.to_owned(), open: Mutex::default() })
     }
 
+    /// The state in `folder` as it is, for whoever only reads: nothing is made, nor made durable.
+    pub fn of_reader(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), open: Mutex::default() }
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder

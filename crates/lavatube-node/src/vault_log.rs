@@ -96,7 +96,7 @@ pub fn standing(places: &Places) -> Result<Option<Standing>, DepositorError> {
     if !folder.exists() {
         return Ok(None);
     }
-    Ok(log::standing(&open_state(&folder)?)?)
+    Ok(log::standing(&DirectoryState::of_reader(&folder))?)
 }
 
 /// How the log of an opened vault is, compared with what this machine has seen; nothing is kept.
