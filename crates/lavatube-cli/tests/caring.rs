@@ -83,7 +83,7 @@ fn a_killed_scrub_goes_on_where_it_was_and_mends_all_in_the_end() {
     let so_far = || fs::read(&place).ok().map(|b| decode_scrubs(&b).unwrap().pop().unwrap());
     let (mut kills, mut before) = (0, 0);
     while before + 1 < objects && kills < 4 {
-        let mut child = machine.start(&["vault", "scrub", "--rate", "100MB"]);
+        let mut child = machine.start(&["vault", "scrub", "--rate", "2MB"]);
         assert!(wait_until(Duration::from_secs(30), || so_far().is_some_and(|s| s.objects > before)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -97,8 +97,10 @@ fn a_killed_scrub_goes_on_where_it_was_and_mends_all_in_the_end() {
         kills += 1;
     }
     assert!(kills > 0, "it was too quick to be killed");
-    let answer = machine.json(&["vault", "scrub"], 4);
-    assert!(number(&answer["resumed"]) >= before.min(1), "{answer:#}");
+    // One that was at its end before the kill has mended all, and the next finds nothing.
+    let is_over = so_far().is_some_and(|s| s.end == ScrubEnd::Whole);
+    let answer = machine.json(&["vault", "scrub"], if is_over { 0 } else { 4 });
+    assert!(is_over || number(&answer["resumed"]) >= before.min(1), "{answer:#}");
     assert_eq!(number(&answer["scrub"]["objects"]), objects, "each was looked at once: {answer:#}");
     assert_eq!(answer["scrub"]["left"], 0);
     assert_eq!(images(&machine), whole);
