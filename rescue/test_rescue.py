@@ -3,7 +3,7 @@
 Vectors: every golden file in ../vectors that rescue.py has to do with. Builder: a vault written here from FORMAT.md with
 all that trees can have, and damaged in many ways. EndToEnd: a vault written by the lavatube program, when there is one
 (LAVATUBE_BIN, or ../target/release/lavatube, or ../target/debug/lavatube)."""
-import contextlib, glob, hashlib, io, json, os, random, shutil, stat, struct, subprocess, sys, tempfile, time, unittest
+import collections, contextlib, glob, hashlib, io, json, os, random, shutil, stat, struct, subprocess, sys, tempfile, time, unittest
 
 import zstandard
 from blake3 import blake3
@@ -877,11 +877,17 @@ class EndToEnd(unittest.TestCase):
             self.assertEqual(contents(self.rescue(left, read_key)), contents(self.source))
         shutil.copytree(os.path.join(self.folder, "vault"), os.path.join(self.folder, "copy"))
         # One byte flipped at a random place of the body of every shard file of all drives.
-        rnd = random.Random(4)
+        rnd, hit = random.Random(4), collections.defaultdict(set)
         files = glob.glob(os.path.join(self.folder, "vault", "drives", "*", "shards", "*", "*"))
         for path in files:
-            head = 176 + 16 * r.read_header(path)[0].blocks
-            at = rnd.randrange(head, os.path.getsize(path) - head)
+            header = r.read_header(path)[0]
+            head = 176 + 16 * header.blocks
+            column = None
+            # Two in one column of the code are more than two parity shards can find.
+            while column is None or column in hit[header.object_id]:
+                at = rnd.randrange(head, os.path.getsize(path) - head)
+                column = (at - head - header.rotation) % header.length
+            hit[header.object_id].add(column)
             with open(path, "r+b") as f:
                 f.seek(at)
                 byte = f.read(1)
