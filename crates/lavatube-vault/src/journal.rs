@@ -176,14 +176,18 @@ impl Vault {
     }
 
     pub(crate) fn journals_needed(&self) -> usize {
-        let in_use = self.slots.iter().filter(|s| !s.card.retired).count();
-        self.shards_needed().max(in_use / 2 + 1)
+        self.shards_needed().max(self.in_use() / 2 + 1)
     }
 
-    /// Drives whose journal is the whole chain.
+    /// Drives that are not retired.
+    pub(crate) fn in_use(&self) -> usize {
+        self.slots.iter().filter(|s| !s.card.retired).count()
+    }
+
+    /// Drives in use whose journal is the whole chain.
     pub(crate) fn journals_current(&self) -> usize {
         let slots = self.slots.iter().zip(&self.journal.current);
-        slots.filter(|(slot, current)| **current && slot.reader().is_some()).count()
+        slots.filter(|(slot, current)| **current && !slot.card.retired && slot.reader().is_some()).count()
     }
 
     /// Slots that can be written to.

@@ -75,7 +75,7 @@ impl Vault {
     /// [`LogError::Shortfall`].
     pub fn look_at_log(&self, known: u64, objects: &[ObjectId]) -> Result<LogSight, LogError> {
         // Any two such sets of drives have one in common.
-        let need = self.slots.len() + 1 - self.journals_needed();
+        let need = self.in_use() + 1 - self.journals_needed();
         let have = self.journals_current();
         if have < need {
             return Err(LogError::Shortfall { need, have });

@@ -203,3 +203,18 @@ fn a_drive_that_was_away_shows_no_older_log() {
     let (vault, _) = world.open();
     assert_eq!(vault.look_at_log(0, &[]).unwrap().checkpoint.size, 9);
 }
+
+#[test]
+fn drives_that_were_retired_are_not_needed_to_tell_what_the_log_is_and_do_not_tell_it() {
+    let mut world = World::new(12);
+    let mut vault = world.create(4, 2);
+    (6..12).for_each(|slot| vault.retire(slot).unwrap());
+    let all = world.drives.clone();
+    world.drives.truncate(6);
+    let (vault, _) = world.open();
+    assert_eq!(vault.look_at_log(0, &[]).unwrap().checkpoint.size, 0);
+    // Whatever those have, it is of a time when they were in use.
+    world.drives = all[6..].to_vec();
+    let (vault, _) = world.open();
+    assert_eq!(vault.look_at_log(0, &[]), Err(LogError::Shortfall { need: 2, have: 0 }));
+}
