@@ -3,13 +3,13 @@
 //! One answer of 16 KiB stands for every byte of every pack it is about, whatever they are. The numbers that blocks are
 //! multiplied with are drawn here, since both sides make them. Step 18 of the walk. It must not know who believes what.
 
-use lavatube_base::digest::{h16, keyed_stream};
+use lavatube_base::digest::keyed_stream;
 use lavatube_base::limits::{AUDIT_BAD_MAX, AUDIT_BLOCK_LEN, AUDIT_DEPOSITORS_MAX};
 use lavatube_base::{Denial, DepositorId, ObjectId};
 
 use crate::message::{denial, ground};
 use crate::tags::TAG_LEN;
-use crate::wire::{Malformed, Reader, put_len, put_varint};
+use crate::wire::{Malformed, Reader, has_check, put_check, put_len, put_varint};
 
 /// One thing that an audit goes by, in the order in which it does: manifests by their ids, and each one's packs behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,8 +193,7 @@ impl Progress {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = [&MAGIC[..], &self.challenge.encode(), &self.answer.encode()].concat();
-        let check = h16(&[&out]);
-        out.extend_from_slice(&check);
+        put_check(&mut out, 0);
         out
     }
 
@@ -204,7 +203,7 @@ impl Progress {
     /// [`Malformed`] when they are not what was written.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("progress of a proof", bytes);
-        let whole = bytes.split_last_chunk::<16>().is_some_and(|(body, check)| *check == h16(&[body]));
+        let whole = has_check(bytes);
         r.ensure(whole, "its check does not match")?;
         let magic = r.take(MAGIC.len())?;
         r.ensure(magic == MAGIC, "not a progress of version 1")?;

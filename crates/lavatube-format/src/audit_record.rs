@@ -2,11 +2,10 @@
 //!
 //! That data are *still there* is told from these alone. Step 18 of the walk. It must not know how an audit is done.
 
-use lavatube_base::digest::h16;
 use lavatube_base::time::WallTime;
 
 use crate::Malformed;
-use crate::wire::Reader;
+use crate::wire::{Reader, has_check, put_check, put_time};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +52,13 @@ impl AuditRecord {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&self.time.s.to_le_bytes());
-        out.extend_from_slice(&self.time.ns.to_le_bytes());
+        put_time(&mut out, self.time);
         let outcome = OUTCOMES.iter().zip(0u8..).find(|(o, _)| **o == self.outcome).map_or(0, |(_, n)| n);
         out.extend([WHOLE, outcome]);
         for n in [self.manifests, self.packs, self.bytes, self.untagged, self.bad, self.answered] {
             out.extend_from_slice(&n.to_le_bytes());
         }
-        out.extend_from_slice(&h16(&[&out]));
+        put_check(&mut out, 0);
         out
     }
 
@@ -70,12 +68,11 @@ impl AuditRecord {
     /// [`Malformed`] when they are not one.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
-        let kept = bytes.split_last_chunk::<16>().is_some_and(|(body, check)| *check == h16(&[body]));
+        let kept = has_check(bytes);
         r.ensure(kept && bytes.len() == AUDIT_RECORD_LEN, "check or length does not match")?;
         let magic = r.take(MAGIC.len())?;
         r.ensure(magic == MAGIC, "not an audit record of version 1")?;
-        let time = WallTime { s: r.u64()?.cast_signed(), ns: r.u32()? };
-        r.ensure(time.ns < 1_000_000_000, "more than a second of nanoseconds")?;
+        let time = r.time()?;
         //= FORMAT#F5 kinds of audits that there are not yet
         let extent = r.u8()?;
         r.ensure(extent == WHOLE, "an audit of another extent")?;

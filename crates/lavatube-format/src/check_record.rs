@@ -3,11 +3,10 @@
 //! Kept so that it can be told since when nobody has looked. It proves nothing to anybody else: signed audits will take
 //! its place. Step 18 of the walk. It must not know how a check is done.
 
-use lavatube_base::digest::h16;
 use lavatube_base::time::WallTime;
 
 use crate::Malformed;
-use crate::wire::Reader;
+use crate::wire::{Reader, has_check, put_check, put_time};
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,15 +55,14 @@ impl CheckRecord {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&self.time.s.to_le_bytes());
-        out.extend_from_slice(&self.time.ns.to_le_bytes());
+        put_time(&mut out, self.time);
         let verdict = VERDICTS.iter().zip(0u8..).find(|(v, _)| **v == self.verdict).map_or(0, |(_, n)| n);
         out.extend([verdict, u8::from(self.snapshots.is_some())]);
         out.extend_from_slice(&self.share.to_le_bytes());
         for n in [self.snapshots.unwrap_or(0), self.bytes, self.packs, self.unsound, self.files] {
             out.extend_from_slice(&n.to_le_bytes());
         }
-        out.extend_from_slice(&h16(&[&out]));
+        put_check(&mut out, 0);
         out
     }
 
@@ -74,12 +72,11 @@ impl CheckRecord {
     /// [`Malformed`] when they are not one.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(WHAT, bytes);
-        let kept = bytes.split_last_chunk::<16>().is_some_and(|(body, check)| *check == h16(&[body]));
+        let kept = has_check(bytes);
         r.ensure(kept && bytes.len() == CHECK_RECORD_LEN, "check or length does not match")?;
         let magic = r.take(MAGIC.len())?;
         r.ensure(magic == MAGIC, "not a check record of version 1")?;
-        let time = WallTime { s: r.u64()?.cast_signed(), ns: r.u32()? };
-        r.ensure(time.ns < 1_000_000_000, "more than a second of nanoseconds")?;
+        let time = r.time()?;
         let verdict = VERDICTS.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown verdict"))?;
         let inside = r.u8()?;
         r.ensure(inside <= 1, "neither with nor without the read key")?;

@@ -3,13 +3,12 @@
 //! The last entry may be of a scrub that is under way: it says where that is, so that a killed one goes on there. Losing the file
 //! costs the history and a scrub from the beginning. Step 18 of the walk. It must not know how a scrub is done.
 
-use lavatube_base::digest::h16;
 use lavatube_base::limits::{DRIVES_MAX, SCRUB_LOST_LISTED_MAX, SCRUBS_KEPT_MAX};
 use lavatube_base::time::WallTime;
 use lavatube_base::{DriveId, ObjectId};
 
 use crate::Malformed;
-use crate::wire::{Reader, put_len, put_varint};
+use crate::wire::{Reader, has_check, put_check, put_len, put_time, put_varint};
 
 /// How a scrub stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +76,7 @@ pub fn encode_scrubs(records: &[ScrubRecord]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     put_len(&mut out, records.len());
     records.iter().for_each(|record| record.put(&mut out));
-    let check = h16(&[&out]);
-    out.extend_from_slice(&check);
+    put_check(&mut out, 0);
     out
 }
 
@@ -88,7 +86,7 @@ pub fn encode_scrubs(records: &[ScrubRecord]) -> Vec<u8> {
 /// [`Malformed`] when the bytes are not one.
 pub fn decode_scrubs(bytes: &[u8]) -> Result<Vec<ScrubRecord>, Malformed> {
     let mut r = Reader::new(WHAT, bytes);
-    let kept = bytes.split_last_chunk::<CHECK>().is_some_and(|(body, check)| *check == h16(&[body]));
+    let kept = has_check(bytes);
     r.ensure(kept, "check does not match")?;
     let magic = r.take(MAGIC.len())?;
     r.ensure(magic == MAGIC, "not the scrubs of a vault, version 1")?;
@@ -128,8 +126,7 @@ impl ScrubRecord {
 
     fn put(&self, out: &mut Vec<u8>) {
         for time in [self.began, self.until] {
-            out.extend_from_slice(&time.s.to_le_bytes());
-            out.extend_from_slice(&time.ns.to_le_bytes());
+            put_time(out, time);
         }
         out.push(ENDS.iter().zip(0u8..).find(|(end, _)| **end == self.end).map_or(0, |(_, n)| n));
         out.extend_from_slice(&self.upto.0);
@@ -149,7 +146,7 @@ impl ScrubRecord {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (began, until) = (time(r)?, time(r)?);
+        let (began, until) = (r.time()?, r.time()?);
         let end = ENDS.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown end"))?;
         let upto = ObjectId(r.array()?);
         let mut counts = [0; 9];
@@ -184,12 +181,6 @@ impl ScrubRecord {
     }
 }
 
-fn time(r: &mut Reader<'_>) -> Result<WallTime, Malformed> {
-    let time = WallTime { s: r.u64()?.cast_signed(), ns: r.u32()? };
-    r.ensure(time.ns < 1_000_000_000, "more than a second of nanoseconds")?;
-    Ok(time)
-}
-
 const WHAT: &str = "scrubs of a vault";
 const MAGIC: &[u8; 8] = b"LVTSCRB\x01";
 const ENDS: [ScrubEnd; 3] = [ScrubEnd::Open, ScrubEnd::Whole, ScrubEnd::Dropped];
@@ -197,6 +188,7 @@ const CHECK: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use lavatube_base::digest::h16;
     use proptest::prelude::*;
 
     use super::*;

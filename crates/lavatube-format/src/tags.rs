@@ -7,12 +7,11 @@
 use std::ops::Range;
 
 use lavatube_base::ObjectId;
-use lavatube_base::digest::h16;
 use lavatube_base::limits::{AUDIT_BLOCK_LEN, OBJECT_LEN_MAX, TAGS_MAX};
 
 use crate::manifest::Leaf;
 use crate::pack::class_len;
-use crate::wire::{Malformed, Reader};
+use crate::wire::{Malformed, Reader, has_check, put_check};
 
 /// First eight bytes of every object of tags.
 pub const MAGIC: &[u8; 8] = b"LVTTAGS\x01";
@@ -70,8 +69,7 @@ pub fn put_entry(out: &mut Vec<u8>, pack: ObjectId, tags: &[u8]) {
     out.extend_from_slice(&u32::try_from(tags.len()).expect("tags of one object").to_le_bytes());
     out.extend_from_slice(&pack.0);
     out.extend_from_slice(tags);
-    let check = h16(&[&out[start..]]);
-    out.extend_from_slice(&check);
+    put_check(out, start);
 }
 
 /// How many bytes an entry that begins like this has; `None` for one that is none.
@@ -86,7 +84,7 @@ pub fn entry_len(head: &[u8; 4]) -> Option<usize> {
 /// [`Malformed`] when it is torn or none.
 pub fn read_entry(bytes: &[u8]) -> Result<(ObjectId, &[u8]), Malformed> {
     let mut r = Reader::new("entry of tags", bytes);
-    let whole = bytes.split_last_chunk::<16>().is_some_and(|(body, check)| *check == h16(&[body]));
+    let whole = has_check(bytes);
     r.ensure(whole, "its check does not match")?;
     let head: [u8; 4] = r.array()?;
     r.ensure(entry_len(&head) == Some(bytes.len()), "another length than it says")?;

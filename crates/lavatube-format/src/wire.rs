@@ -3,6 +3,9 @@
 //! [`Reader`] never panics and hands out slices of its input; [`put_varint`] and friends append to a `Vec`. It knows
 //! nothing of what the bytes mean.
 
+use lavatube_base::digest::h16;
+use lavatube_base::time::WallTime;
+
 /// Bytes that break a rule of a layout: what was being read, where, and which rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {what} at byte {at}: {rule}")]
@@ -98,6 +101,16 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A time as [`put_time`] has it.
+    ///
+    /// # Errors
+    /// When bytes are missing, or the nanoseconds are a second or more.
+    pub fn time(&mut self) -> Result<WallTime, Malformed> {
+        let time = WallTime { s: self.u64()?.cast_signed(), ns: self.u32()? };
+        self.ensure(time.ns < 1_000_000_000, "more than a second of nanoseconds")?;
+        Ok(time)
+    }
+
     /// A varint in shortest form.
     ///
     /// # Errors
@@ -166,6 +179,23 @@ impl<'a> Reader<'a> {
         //= FORMAT#F3 nothing may follow a complete value
         self.ensure(self.left() == 0, "bytes follow the end")
     }
+}
+
+/// Appends a time: seconds since 1970 and nanoseconds.
+pub fn put_time(out: &mut Vec<u8>, time: WallTime) {
+    out.extend_from_slice(&time.s.to_le_bytes());
+    out.extend_from_slice(&time.ns.to_le_bytes());
+}
+
+/// Appends the H16 of all that `out` has from `start` on.
+pub fn put_check(out: &mut Vec<u8>, start: usize) {
+    let check = h16(&[&out[start..]]);
+    out.extend_from_slice(&check);
+}
+
+/// Whether the last 16 bytes are the H16 of those before.
+pub fn has_check(bytes: &[u8]) -> bool {
+    bytes.split_last_chunk::<16>().is_some_and(|(body, check)| *check == h16(&[body]))
 }
 
 /// Appends a varint.
