@@ -6,9 +6,7 @@ use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::audit::Progress;
 use lavatube_format::audit_record::{AUDIT_RECORD_LEN, AuditRecord, Outcome};
 
-use crate::depositor::{DepositorError, Places, state_folder};
-use crate::directory_state::DirectoryState;
-use crate::link_folder;
+use crate::depositor::{DepositorError, Places, state_to_read};
 
 const HISTORY: &str = "audits/history";
 const OPEN: &str = "audits/open";
@@ -26,12 +24,9 @@ pub fn keep(state: &dyn State, record: &AuditRecord) -> Result<(), StateError> {
 /// # Errors
 /// When the state cannot be read.
 pub fn history(places: &Places) -> Result<Vec<AuditRecord>, DepositorError> {
-    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
+    let Some(state) = state_to_read(places)? else { return Ok(Vec::new()) };
     // What is longer has no place here.
-    let bytes = read_all(&DirectoryState::of_reader(&folder), HISTORY, (HISTORY_MAX * AUDIT_RECORD_LEN) as u64)?;
+    let bytes = read_all(&state, HISTORY, (HISTORY_MAX * AUDIT_RECORD_LEN) as u64)?;
     Ok(AuditRecord::history(&bytes.unwrap_or_default()))
 }
 

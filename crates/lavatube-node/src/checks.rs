@@ -7,9 +7,7 @@ use lavatube_client::check::Turn;
 use lavatube_client::state::{State, StateError, read_all, write_all};
 use lavatube_format::check_record::{CHECK_RECORD_LEN, CheckRecord, Verdict, WHOLE_SHARE};
 
-use crate::depositor::{DepositorError, Places, state_folder};
-use crate::directory_state::DirectoryState;
-use crate::link_folder;
+use crate::depositor::{DepositorError, Places, state_to_read};
 
 const LAST: &str = "checks/last";
 const READ: &str = "checks/read";
@@ -64,10 +62,6 @@ pub fn keep_turn(state: &dyn State, turn: Turn) -> Result<(), StateError> {
 /// # Errors
 /// When the state's files fail.
 pub fn remembered(places: &Places) -> Result<Remembered, DepositorError> {
-    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
-    if !folder.exists() {
-        return Ok(Remembered::default());
-    }
-    let state = DirectoryState::of_reader(&folder);
+    let Some(state) = state_to_read(places)? else { return Ok(Remembered::default()) };
     Ok(Remembered { last: of(&state, LAST)?, read: of(&state, READ)? })
 }

@@ -358,6 +358,12 @@ pub fn spooled(state: &Path) -> Result<Vec<(SpoolKind, ObjectId)>, DepositorErro
     Ok(DirectorySpool::peek(&spool_folder(state)).map_err(CourierError::from)?)
 }
 
+/// This machine's state of the vault of `places`, for who only reads it; `None` when there is none.
+pub(crate) fn state_to_read(places: &Places) -> Result<Option<DirectoryState>, DepositorError> {
+    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
+    Ok(folder.exists().then(|| DirectoryState::of_reader(&folder)))
+}
+
 /// How many backups of this machine went out to the vault of a folder of state, and how many of them it has signed for.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use lavatube_client::ledger;
 use lavatube_client::log::{self, Inquiry, Seen, Standing, Verdict};
 use lavatube_format::shard::ObjectKind;
 
-use crate::depositor::{DepositorError, Places, open_state, state_folder};
+use crate::depositor::{DepositorError, Places, open_state, state_folder, state_to_read};
 use crate::directory_state::DirectoryState;
 use crate::embedded::{EmbeddedVault, VaultError};
 use crate::holding::Holding;
@@ -92,11 +92,7 @@ pub(crate) fn meet(holding: &Holding) -> Result<Verdict, DepositorError> {
 /// # Errors
 /// When the state cannot be read.
 pub fn standing(places: &Places) -> Result<Option<Standing>, DepositorError> {
-    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
-    if !folder.exists() {
-        return Ok(None);
-    }
-    Ok(log::standing(&DirectoryState::of_reader(&folder))?)
+    Ok(state_to_read(places)?.map_or(Ok(None), |state| log::standing(&state))?)
 }
 
 /// How the log of an opened vault is, compared with what this machine has seen; nothing is kept.
