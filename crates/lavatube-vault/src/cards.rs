@@ -12,11 +12,10 @@ use lavatube_base::limits::DRIVES_MAX;
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 use crate::journal::JOURNAL;
+use crate::mend::is_well;
 use crate::open::{CARD, read_card, told_by_shards};
 use crate::status::Slot;
-use crate::{
-    Depth, Drive, DriveError, DriveState, MendError, MendReport, PutMode, ShardState, StoreError, Vault, readme,
-};
+use crate::{Depth, Drive, DriveError, DriveState, MendError, MendReport, PutMode, StoreError, Vault, readme};
 
 /// Why the card was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,8 +90,7 @@ impl Vault {
         self.adopt_strays(id)?;
         // The object is read wholly, and must match its id, before anything is written.
         let health = self.examine(id, Depth::Headers)?;
-        let concerned = |s: &crate::ShardHealth| s.state != ShardState::Good || s.slot == Some(slot);
-        let shards = health.shards.into_iter().filter(concerned).collect();
+        let shards = health.shards.into_iter().filter(|s| !is_well(s, Some(slot))).collect();
         self.mend_these(id, shards, Some(slot))
     }
 

@@ -99,6 +99,12 @@ pub struct ObjectEntry {
     pub len: u64,
 }
 
+impl ObjectEntry {
+    fn of((id, entry): (&ObjectId, &Entry)) -> Self {
+        Self { id: *id, kind: entry.kind, len: entry.geometry.object_len() as u64 }
+    }
+}
+
 impl Vault {
     /// The vault's id.
     pub fn id(&self) -> VaultId {
@@ -122,17 +128,12 @@ impl Vault {
 
     /// All objects, by id.
     pub fn objects(&self) -> impl Iterator<Item = ObjectEntry> + '_ {
-        self.index.objects.iter().map(|(id, e)| ObjectEntry {
-            id: *id,
-            kind: e.kind,
-            len: e.geometry.object_len() as u64,
-        })
+        self.index.objects.iter().map(ObjectEntry::of)
     }
 
     /// What is known of an object, `None` when it is not here.
     pub fn find(&self, id: ObjectId) -> Option<ObjectEntry> {
-        let e = self.index.objects.get(&id)?;
-        Some(ObjectEntry { id, kind: e.kind, len: e.geometry.object_len() as u64 })
+        self.index.objects.get_key_value(&id).map(ObjectEntry::of)
     }
 
     /// Whether the object is here (whether it can be read is for [`Vault::examine`] to say).

@@ -37,9 +37,7 @@ impl Vault {
     /// # Errors
     /// [`MendError`]; then no file was replaced.
     pub fn mend(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
-        self.adopt_strays(id)?;
-        let health = self.examine(id, Depth::Bytes)?;
-        self.mend_these(id, health.shards, None)
+        self.mend_seen(id, Depth::Bytes)
     }
 
     /// As [`Vault::mend`], for shards that are gone or whose headers tell that something is wrong: reads as many good shards as
@@ -48,8 +46,12 @@ impl Vault {
     /// # Errors
     /// [`MendError`]; then no file was replaced.
     pub fn refill(&mut self, id: ObjectId) -> Result<MendReport, MendError> {
+        self.mend_seen(id, Depth::Headers)
+    }
+
+    fn mend_seen(&mut self, id: ObjectId, depth: Depth) -> Result<MendReport, MendError> {
         self.adopt_strays(id)?;
-        let health = self.examine(id, Depth::Headers)?;
+        let health = self.examine(id, depth)?;
         self.mend_these(id, health.shards, None)
     }
 
@@ -156,6 +158,6 @@ impl Vault {
 }
 
 /// Whether a shard stays as it is: good, and not on the drive that is to be emptied.
-fn is_well(shard: &ShardHealth, off: Option<usize>) -> bool {
+pub(crate) fn is_well(shard: &ShardHealth, off: Option<usize>) -> bool {
     shard.state == ShardState::Good && (off.is_none() || shard.slot != off)
 }

@@ -167,8 +167,7 @@ impl Vault {
     /// Objects behind `id`, in the order of their ids.
     fn objects_after(&self, id: ObjectId) -> impl Iterator<Item = ObjectEntry> + '_ {
         use std::ops::Bound::{Excluded, Unbounded};
-        let behind = self.index.objects.range((Excluded(id), Unbounded));
-        behind.map(|(id, e)| ObjectEntry { id: *id, kind: e.kind, len: e.geometry.object_len() as u64 })
+        self.index.objects.range((Excluded(id), Unbounded)).map(ObjectEntry::of)
     }
 
     /// Mends what is damaged of an object on drives that are there; `health` is what reading every byte of it has shown.
