@@ -15,10 +15,8 @@ use lavatube_client::distant::{Distant, Here, Tally};
 use lavatube_client::far::FarError;
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::State;
-use lavatube_format::audit_record::AuditRecord;
 use lavatube_format::check_record::CheckRecord;
 
-use crate::audits;
 use crate::checks;
 use crate::depositor::{DepositorError, Places, open_state, spool_folder, state_folder};
 use crate::directory_desk::DirectoryDesk;
@@ -83,14 +81,6 @@ impl FarVault {
     /// A rehearsal turns the link, at this pace.
     pub fn keep_pace(&mut self, pace: Arc<Pace>) {
         self.distant.here_mut().pace = Some(pace);
-    }
-
-    /// Remembers what an audit found.
-    ///
-    /// # Errors
-    /// When the state's files fail.
-    pub fn keep_audit(&self, record: &AuditRecord) -> Result<(), DepositorError> {
-        Ok(audits::keep(self.state(), record)?)
     }
 
     /// Remembers what a check found.

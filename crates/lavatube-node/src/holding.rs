@@ -14,7 +14,6 @@ use lavatube_client::doubt;
 use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
 use lavatube_client::log::{self, Verdict};
 use lavatube_client::spool::SpoolKind;
-use lavatube_format::audit_record::AuditRecord;
 use lavatube_format::check_record::CheckRecord;
 use lavatube_format::log::Question;
 use lavatube_vault::{Depth, ObjectEntry, ObjectKind};
@@ -25,7 +24,7 @@ use crate::directory_state::DirectoryState;
 use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::lock::{Lock, Mode};
 use crate::vault_log;
-use crate::{audits, checks, clock, entropy};
+use crate::{checks, clock, entropy};
 
 /// A vault and this machine's state of it.
 pub struct Holding {
@@ -59,14 +58,6 @@ impl Holding {
         let Some(mut spool) = self.spool()? else { return Ok(Drained::default()) };
         vault_log::stop_at_alarm(&self.state)?;
         Ok(Courier::new(Some(&self.vault), &mut spool, &self.state).drain_spool()?)
-    }
-
-    /// Remembers what an audit found.
-    ///
-    /// # Errors
-    /// When the state's files fail.
-    pub fn keep_audit(&self, record: &AuditRecord) -> Result<(), DepositorError> {
-        Ok(audits::keep(&self.state, record)?)
     }
 
     /// Asks whether the vault's log goes on from what this machine has seen of it, and keeps what comes of it.

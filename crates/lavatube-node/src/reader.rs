@@ -118,7 +118,8 @@ impl Side {
         Holding::open(places, command, write, wait).map(|holding| Self::Here(Box::new(holding)))
     }
 
-    fn state(&self) -> &DirectoryState {
+    /// This machine's state of it.
+    pub fn state(&self) -> &DirectoryState {
         match self {
             Self::Here(holding) => &holding.state,
             Self::Far(vault) => vault.state(),

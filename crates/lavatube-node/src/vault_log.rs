@@ -105,7 +105,7 @@ pub fn look(places: &Places, vault: &EmbeddedVault) -> Result<Verdict, Depositor
     if !folder.exists() {
         return Ok(log::look_for(vault, &Inquiry::first(vault.signer(), nonce)));
     }
-    Ok(log::look(vault, &open_state(&folder)?, nonce)?)
+    Ok(log::look(vault, &DirectoryState::of_reader(&folder), nonce)?)
 }
 
 /// What is known of the log, and of a vault on this machine all that is in it.

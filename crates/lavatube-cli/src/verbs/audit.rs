@@ -10,7 +10,7 @@ use lavatube_client::meter::Meter;
 use lavatube_format::audit_record::{AuditRecord, Outcome};
 use lavatube_node::audits::{self, Standing};
 use lavatube_node::clock;
-use lavatube_node::reader::{Session, Side};
+use lavatube_node::reader::Session;
 use serde_json::{Value, json};
 
 use crate::archive::{self, ReadArgs};
@@ -71,7 +71,7 @@ pub fn run(args: &AuditArgs, settings: &Settings, screen: &Screen) -> Result<End
     let damage = touched(&session, &report, screen)?;
     let record = record(&report);
     if report.manifests + report.bad.len() as u64 > 0
-        && let Err(e) = keep(&reader.side, &record)
+        && let Err(e) = audits::keep(reader.side.state(), &record)
     {
         // What was found is told, whatever becomes of the note.
         screen.warn(&format!("that this audit was done could not be noted: {e}"));
@@ -80,13 +80,6 @@ pub fn run(args: &AuditArgs, settings: &Settings, screen: &Screen) -> Result<End
     show(&report, &damage, screen)?;
     screen.answer(&answer(&report, &record, &damage, end))?;
     Ok(end)
-}
-
-fn keep(side: &Side, record: &AuditRecord) -> Result<(), lavatube_node::depositor::DepositorError> {
-    match side {
-        Side::Here(holding) => holding.keep_audit(record),
-        Side::Far(vault) => vault.keep_audit(record),
-    }
 }
 
 /// The files that need what is not proved.
