@@ -21,6 +21,11 @@ pub fn element(bytes: &[u8]) -> u128 {
     u128::from_le_bytes(whole)
 }
 
+/// The elements in bytes, one after the other.
+pub fn elements(bytes: &[u8]) -> impl Iterator<Item = u128> {
+    bytes.chunks_exact(ELEMENT_LEN).map(element)
+}
+
 /// A sum of products before it is reduced: `low + (middle * x^64) + (high * x^128)`. Products can be added
 /// up like this without end, and be reduced once.
 #[derive(Clone, Copy, Debug, Default)]

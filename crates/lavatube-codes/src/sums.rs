@@ -7,7 +7,7 @@
 
 use std::sync::OnceLock;
 
-use crate::field::{ELEMENT_LEN, Wide, dot, element, product};
+use crate::field::{ELEMENT_LEN, Wide, dot, element, elements, product};
 #[cfg(target_arch = "x86_64")]
 use crate::simd;
 
@@ -165,7 +165,7 @@ impl Engine {
     fn self_test(self) -> bool {
         let bytes: Vec<u8> = (0..3 * STEP).map(|i| (i as u8).wrapping_mul(151).wrapping_add(7)).collect();
         let weights: Vec<u128> = (1..=3).map(|i: u128| (i << 127 | i).wrapping_mul(u128::MAX / 11)).collect();
-        let mut sums = Self::by_engine(self);
+        let mut sums = Sums::by(self, &[0; STEP]);
         sums.add(&weights, &bytes);
         let want = (0..STEP / ELEMENT_LEN).flat_map(|j| {
             let of = |(&weight, block): (&u128, &[u8])| dot(weight, element(&block[j * ELEMENT_LEN..][..ELEMENT_LEN]));
@@ -174,10 +174,6 @@ impl Engine {
         let hash = Polyval::by(self, weights[2], bytes.len());
         let slow = elements(&bytes).fold(0, |sum, x| dot(sum ^ x, weights[2]));
         sums.sum().into_iter().eq(want) && hash.of(&bytes) == slow
-    }
-
-    fn by_engine(self) -> Sums {
-        Sums::by(self, &[0; STEP])
     }
 
     /// Adds to the planes up to [`BLOCKS_MAX`] whole blocks.
@@ -222,10 +218,6 @@ fn inner(a: &[u8], b: &[u8]) -> Wide {
         sum.add(product(a, b));
         sum
     })
-}
-
-fn elements(bytes: &[u8]) -> impl Iterator<Item = u128> {
-    bytes.chunks_exact(ELEMENT_LEN).map(element)
 }
 
 /// Bytes that the widest engine takes at once.

@@ -8,7 +8,7 @@
 use lavatube_base::ObjectId;
 use lavatube_base::digest::keyed_stream;
 use lavatube_base::limits::AUDIT_BLOCK_LEN;
-use lavatube_codes::field::{ELEMENT_LEN, element};
+use lavatube_codes::field::{ELEMENT_LEN, element, elements};
 use lavatube_codes::{Polyval, Sums, inner_product};
 use lavatube_format::key_file::Secret;
 use lavatube_format::tags::blocks;
@@ -75,7 +75,7 @@ impl Expected<'_> {
 
     /// An object whose bytes are at hand, and which has no tags.
     pub fn add_known(&mut self, object: &[u8], weights: &[u8]) {
-        let weights: Vec<u128> = weights.chunks_exact(ELEMENT_LEN).map(element).collect();
+        let weights: Vec<u128> = elements(weights).collect();
         self.known.add(&weights, object);
     }
 

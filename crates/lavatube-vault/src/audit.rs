@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use lavatube_base::limits::{AUDIT_BAD_MAX, AUDIT_BLOCK_LEN};
 use lavatube_base::{Denial, ObjectId, Refusal};
-use lavatube_codes::field::{ELEMENT_LEN, element};
+use lavatube_codes::field::elements;
 use lavatube_codes::{Sums, inner_product};
 use lavatube_format::audit::{Answer, Challenge, Place, Progress};
 use lavatube_format::manifest::{Manifest, SignedManifest};
@@ -121,7 +121,7 @@ impl Prover {
         }
         let Some(index) = place.position.checked_sub(1) else {
             let weights = self.challenge.weights(place, blocks(open.len));
-            self.sums.add(&numbers(&weights), &self.buffer);
+            self.sums.add(&elements(&weights).collect::<Vec<_>>(), &self.buffer);
             self.answer.manifests += 1;
             self.answer.bytes += open.len;
             return Some(place.next());
@@ -139,7 +139,7 @@ impl Prover {
         match proof {
             Ok(tags) => {
                 let weights = self.challenge.weights(place, n);
-                self.sums.add(&numbers(&weights), &self.buffer);
+                self.sums.add(&elements(&weights).collect::<Vec<_>>(), &self.buffer);
                 self.answer.tags ^= inner_product(&tags, &weights);
                 self.answer.packs += 1;
                 self.answer.bytes += len;
@@ -201,10 +201,6 @@ fn read(vault: &Vault, id: ObjectId, len: Option<u64>, out: &mut Vec<u8>) -> Res
     }
     vault.read(id, 0..has, out).map_err(|e| or_away(e.denial()))?;
     Ok(has)
-}
-
-fn numbers(weights: &[u8]) -> Vec<u128> {
-    weights.chunks_exact(ELEMENT_LEN).map(element).collect()
 }
 
 const _: () = assert!(AUDIT_BLOCK_LEN.is_multiple_of(64), "whole steps of the fastest engine");
