@@ -291,9 +291,8 @@ impl<'a> Known<'a> {
             if place.position == 0 {
                 report.bad.push(bad(*place, manifest, Fault::of(*denial)));
                 // Which packs it names the vault cannot know without it.
-                let packs = Challenge { from: place.next(), upto: Place::behind(place.manifest), ..challenge.clone() };
-                let upto = packs.upto.min(answer.upto);
-                let packs = Challenge { upto, ..packs };
+                let upto = Place::behind(place.manifest).min(answer.upto);
+                let packs = Challenge { from: place.next(), upto, ..challenge.clone() };
                 report.bad.extend(self.places(&packs).map(|(place, m)| bad(place, m, Fault::of(*denial))));
             } else if leaf_at(manifest, *place).is_some() {
                 report.bad.push(bad(*place, manifest, Fault::of(*denial)));

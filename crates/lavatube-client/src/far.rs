@@ -82,6 +82,17 @@ pub enum LogWord {
     },
 }
 
+impl LogWord {
+    /// The proof that it goes on from what was known, and the places that were asked for.
+    pub(crate) fn proofs(&self) -> (Option<&[Hash]>, &[Placed]) {
+        let (consistency, objects) = match self {
+            Self::Signed(answer) => (&answer.consistency, &answer.objects),
+            Self::Read { consistency, objects, .. } => (consistency, objects),
+        };
+        (consistency.as_deref(), objects)
+    }
+}
+
 /// What a client asks of a vault.
 pub trait Far: Send + Sync {
     /// The vault whose receipts the far side hands on.

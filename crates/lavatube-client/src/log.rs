@@ -137,17 +137,13 @@ impl Inquiry {
     pub fn judge(&self, word: &LogWord) -> Result<Contact, Alarm> {
         //= FORMAT#F33 signature, nonce, beginning, and what is owed
         let (checkpoint, note) = self.believe(word)?;
-        let consistency = match word {
-            LogWord::Signed(answer) => &answer.consistency,
-            LogWord::Read { consistency, .. } => consistency,
-        };
         let before = self.seen.as_ref().map(|seen| seen.note.checkpoint);
         let (known, root) = before.map_or((0, sha256(&[])), |seen| (seen.size, seen.root));
         let now = checkpoint.size;
         if now < known {
             return Err(Alarm::Shrunk { before: known, now });
         }
-        let path = consistency.as_deref().unwrap_or_default();
+        let path = word.proofs().0.unwrap_or_default();
         if !verify_consistency(known, &root, now, &checkpoint.root, path) {
             return Err(Alarm::Forked { before: known, now });
         }
@@ -160,10 +156,7 @@ impl Inquiry {
 
     /// What was asked for and is not proved to be in the log.
     fn missing(&self, word: &LogWord, checkpoint: &Checkpoint) -> Vec<ObjectId> {
-        let objects = match word {
-            LogWord::Signed(answer) => &answer.objects,
-            LogWord::Read { objects, .. } => objects,
-        };
+        let (_, objects) = word.proofs();
         self.question.objects.iter().filter(|id| !is_proved(**id, objects, checkpoint)).copied().collect()
     }
 
