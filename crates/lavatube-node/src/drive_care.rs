@@ -168,14 +168,7 @@ pub fn add(folder: &Path, spec: &DriveSpec, wait: Duration) -> Result<DriveStatu
         return Err(DriveCareError::Listed(shown()));
     }
     let open_it = || DirectoryDrive::open(&path).map_err(|e| DriveCareError::Folder(shown(), e));
-    let card = SlotCard {
-        drive: DriveId(entropy::bytes().map_err(VaultError::from)?),
-        label: spec.label.clone(),
-        shelf: spec.shelf.clone(),
-        maker: spec.maker.clone(),
-        model: spec.model.clone(),
-        retired: false,
-    };
+    let card = spec.card(DriveId(entropy::bytes().map_err(VaultError::from)?));
     let drive = open_it()?;
     let prepared = vault.write().prepare_drive(&drive, card)?;
     if listed.is_none() {

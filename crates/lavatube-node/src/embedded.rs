@@ -98,6 +98,14 @@ pub struct DriveSpec {
     pub model: String,
 }
 
+impl DriveSpec {
+    /// Its entry on the cards, as drive `drive`.
+    pub(crate) fn card(&self, drive: DriveId) -> SlotCard {
+        let Self { label, shelf, maker, model, .. } = self.clone();
+        SlotCard { drive, label, shelf, maker, model, retired: false }
+    }
+}
+
 /// Which drives a vault has: `vault.toml`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -243,14 +251,7 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
         make_folders(&path, COMMON).map_err(io(&path))?;
         forget_half_made(&path, &signer)?;
         let drive = DirectoryDrive::open(&path).map_err(|e| VaultError::Io { path, text: e.to_string() })?;
-        let card = SlotCard {
-            drive: DriveId(entropy::bytes()?),
-            label: spec.label.clone(),
-            shelf: spec.shelf.clone(),
-            maker: spec.maker.clone(),
-            model: spec.model.clone(),
-            retired: false,
-        };
+        let card = spec.card(DriveId(entropy::bytes()?));
         new.push(NewDrive { drive: Box::new(drive), card });
     }
     Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
@@ -415,6 +416,14 @@ fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     signer_of(&body.ed25519_seed)
 }
 
+impl EmbeddedVault {
+    fn store(&self, kind: ObjectKind, object: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        let receipt =
+            self.write().store(kind, object).map_err(|e| FarError::of(object.id(), e.denial(), e.to_string()))?;
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+}
+
 impl Far for EmbeddedVault {
     fn signer(&self) -> Signer {
         let vault = self.read();
@@ -422,19 +431,11 @@ impl Far for EmbeddedVault {
     }
 
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt = self
-            .write()
-            .store(ObjectKind::Pack, pack)
-            .map_err(|e| FarError::of(pack.id(), e.denial(), e.to_string()))?;
-        Ok(ReceiptBytes(receipt.encode()))
+        self.store(ObjectKind::Pack, pack)
     }
 
     fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt = self
-            .write()
-            .store(ObjectKind::Tags, tags)
-            .map_err(|e| FarError::of(tags.id(), e.denial(), e.to_string()))?;
-        Ok(ReceiptBytes(receipt.encode()))
+        self.store(ObjectKind::Tags, tags)
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {

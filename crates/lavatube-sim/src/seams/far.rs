@@ -52,6 +52,16 @@ impl SimFar {
         }
         Ok(())
     }
+
+    fn store(&self, kind: SpoolKind, object: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.book.leaves(kind, object);
+        let receipt = self
+            .vault()
+            .store(kind.object_kind(), object)
+            .map_err(|e| FarError::of(object.id(), e.denial(), e.to_string()))?;
+        self.book.receipt(object.id(), receipt.encode());
+        Ok(ReceiptBytes(receipt.encode()))
+    }
 }
 
 impl Far for SimFar {
@@ -61,23 +71,11 @@ impl Far for SimFar {
     }
 
     fn deliver_pack(&self, pack: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        self.book.leaves(SpoolKind::Pack, pack);
-        let receipt = self
-            .vault()
-            .store(ObjectKind::Pack, pack)
-            .map_err(|e| FarError::of(pack.id(), e.denial(), e.to_string()))?;
-        self.book.receipt(pack.id(), receipt.encode());
-        Ok(ReceiptBytes(receipt.encode()))
+        self.store(SpoolKind::Pack, pack)
     }
 
     fn deliver_tags(&self, tags: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        self.book.leaves(SpoolKind::Tags, tags);
-        let receipt = self
-            .vault()
-            .store(ObjectKind::Tags, tags)
-            .map_err(|e| FarError::of(tags.id(), e.denial(), e.to_string()))?;
-        self.book.receipt(tags.id(), receipt.encode());
-        Ok(ReceiptBytes(receipt.encode()))
+        self.store(SpoolKind::Tags, tags)
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
