@@ -72,7 +72,7 @@ fn show(all: bool, settings: &Settings, screen: &Screen) -> Result<End, Failure>
         screen.say(&format!("  entries     {}", units::count(contact.checkpoint.size)))?;
         screen.say(&format!("  root        {}", hex(&contact.checkpoint.root)))?;
     }
-    for line in [Some(seen_in_words(shown.seen.as_ref())), shown.now.as_ref().map(|v| in_words(v, screen))] {
+    for line in [Some(seen_in_words(shown.seen.as_ref())), shown.now.as_ref().map(|v| in_words(v, HEAD, screen))] {
         line.map_or(Ok(()), |line| screen.say(&format!("  {line}")))?;
     }
     if let Some(standing) = &shown.standing {
@@ -125,21 +125,20 @@ fn seen_in_words(seen: Option<&Seen>) -> String {
     }
 }
 
-/// How the log is, in words: a line behind its head.
-pub fn in_words(verdict: &Verdict, screen: &Screen) -> String {
+/// How the log is, in words: a line whose head takes `width` columns.
+pub fn in_words(verdict: &Verdict, width: usize, screen: &Screen) -> String {
+    let head = format!("{:<width$}", "log");
     match verdict {
         Verdict::Sound(Contact { known: None, checkpoint, .. }) => {
-            format!("log         {}, not compared with anything yet", things(checkpoint.size, "entry", "entries"))
+            format!("{head}{}, not compared with anything yet", things(checkpoint.size, "entry", "entries"))
         }
         Verdict::Sound(Contact { known: Some(known), checkpoint, .. }) => {
             let entries = things(checkpoint.size, "entry", "entries");
             let verdict = screen.ink(Ink::Green, "goes on from what was known");
-            format!("log         {entries}; {verdict} ({known})")
+            format!("{head}{entries}; {verdict} ({known})")
         }
-        Verdict::Alarm(alarm) => {
-            format!("{}         {alarm}", screen.ink(Ink::Red, "log"))
-        }
-        Verdict::Unknown(why) => format!("log         cannot be compared now: {why}"),
+        Verdict::Alarm(alarm) => format!("{}{alarm}", screen.ink(Ink::Red, &head)),
+        Verdict::Unknown(why) => format!("{head}cannot be compared now: {why}"),
     }
 }
 
@@ -233,7 +232,7 @@ fn accept(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         Some(path) => screen.say(&format!("Accepted. The evidence is in {}.", path.display()))?,
     }
     if let Some(now) = &accepted.now {
-        screen.say(&in_words(now, screen))?;
+        screen.say(&in_words(now, HEAD, screen))?;
     }
     screen.answer(&json!({
         "accepted": accepted.evidence.is_some(),
@@ -243,5 +242,7 @@ fn accept(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     Ok(end)
 }
 
+/// Columns of the heads of lines.
+pub const HEAD: usize = 12;
 /// Entries that are listed unless all are asked for.
 const SHOWN_MAX: usize = 20;

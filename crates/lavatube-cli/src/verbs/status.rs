@@ -111,7 +111,7 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         units::count(status.objects),
         units::bytes(status.bytes)
     ))?;
-    screen.say(&format!("  {}", log::in_words(&found.log.0, screen)))?;
+    screen.say(&format!("  {}", log::in_words(&found.log.0, log::HEAD, screen)))?;
     for line in found.log.1.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
         screen.say(&line)?;
     }

@@ -25,7 +25,7 @@ impl Found {
             self.drives(&mut lines);
             self.shards(&mut lines);
         }
-        lines.extend(self.log.iter().map(|log| log::in_words(log, screen).replacen("log         ", "log        ", 1)));
+        lines.extend(self.log.iter().map(|log| log::in_words(log, HEAD, screen)));
         if let Some(standing) = &self.standing {
             lines.extend(log::standing_in_words(standing, screen));
         }
@@ -425,5 +425,7 @@ fn per_drive(unsound: &[Unsound]) -> BTreeMap<String, Harm> {
     drives
 }
 
+/// Columns of the heads of lines.
+const HEAD: usize = 11;
 /// Lost objects listed on the screen; the files they touch are all listed, and JSON has all objects.
 const SHOWN_MAX: usize = 10;
