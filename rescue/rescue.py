@@ -789,14 +789,21 @@ class Manifest:
         raise Lost("session is not wrapped to this read key")
 
     def note(self):
-        """The list of [SnapshotId, pack number]."""
+        """The tenant, the list of [SnapshotId, pack number], and the marks: [SnapshotId, forgotten, edition, proof]."""
         keys = [expand(self.prk, b"lavatube/1 " + label + self.session, 64) for label in (b"note", b"empty note")]
         key = next((k for k in keys if k[32:] == self.sealed_note[:32]), None)
         need(key, "note: the key does not fit (another tenant?)")
         plain = gcm_open(key[:32], bytes(12), self.sealed_note[32:], what="note")
         tenant, snapshots = fields(cbor(plain, maybe_padded=True), tenant=(1, str), snapshots=(2, list))
         need(len(plain) % 256 == 0, "note has a wrong length")
-        return tenant, [each(s, 24, int) for s in snapshots]
+        marks = cbor(plain, maybe_padded=True).get(3, [])
+        return tenant, [each(s, 24, int) for s in snapshots], [each(mark, 24, int, int, 32) for mark in marks]
+
+    def is_right(self, mark):
+        """Whether a mark of a snapshot of this session was made by someone who can open it (F36)."""
+        snapshot, forgotten, edition, proof = mark
+        info = b"lavatube/1 mark" + self.session + snapshot + bytes([forgotten]) + edition.to_bytes(8, "little")
+        return hmac.compare_digest(expand(self.prk, info, 32), proof)
 
 
 # --- FORMAT 3: packs, frames, chunks -------------------------------------------------------------------------------------
@@ -1128,7 +1135,7 @@ class Archive:
                     need(unverified, f"{why}; --unverified reads it all the same")
                     warn(f"WARNING: manifest {m.id.hex()[:16]} is read UNVERIFIED: {why}")
                 m.unwrap(keys)
-                m.tenant, m.snapshots = m.note()
+                m.tenant, m.snapshots, m.marks = m.note()
                 self.manifests.append(m)
             except Lost as e:
                 self.problem(f"manifest {obj.id.hex()[:16]}: {e}")
@@ -1158,6 +1165,7 @@ class Archive:
                 except Lost as e:
                     self.problem(f"pack {pack_id.hex()[:16]} (number {number}): {e}")
         self.chunks.ready()
+        self.forgotten = self.read_marks()
         for m in self.manifests:
             for snapshot_id, _ in m.snapshots:
                 try:
@@ -1165,9 +1173,18 @@ class Archive:
                 except Lost as e:
                     self.problem(f"snapshot {snapshot_id.hex()}: {e}")
 
+    def read_marks(self):
+        """The snapshots that are forgotten: of the marks of one that are right the highest edition counts (F36)."""
+        home, best = {i: m for m in self.manifests for i, _ in m.snapshots}, {}
+        for mark in (mark for m in self.manifests for mark in m.marks):
+            if mark[0] in home and home[mark[0]].is_right(mark):
+                best[mark[0]] = max(best.get(mark[0], (0, 0)), (mark[2], -mark[1]))
+        return {i for i, (_, kept) in best.items() if kept < 0}
+
     def find(self, name):
-        if name == "latest" and self.snapshots:
-            return self.oldest_first()[-1]
+        known = [s for s in self.oldest_first() if s.id not in self.forgotten]
+        if name == "latest" and known:
+            return known[-1]
         found = [s for i, s in self.snapshots.items() if i.hex().startswith(name.lower())]
         need(len(found) == 1, f"{len(found)} snapshots have an id that begins with {name}")
         return found[0]
@@ -1206,7 +1223,8 @@ class Archive:
                 when = f"time {s.time[0]}"
             paths = [p.decode("utf-8", "backslashreplace") for p in paths if is_a(p, bytes)]
             print(plain(f"{s.id.hex()}  {when}  {host}  {' '.join(paths)}  files {totals.get(1)}  bytes {totals.get(4)}"
-                        f"  skipped {totals.get(6)}  {' '.join(f'#{t}' for t in tags)}  {description}").rstrip())
+                        f"  skipped {totals.get(6)}  {' '.join(f'#{t}' for t in tags)}  {description}"
+                        f"{'  (forgotten)' if s.id in self.forgotten else ''}").rstrip())
 
     def verify(self):
         """Read all: every block of every shard file, every object, every distinct file of every snapshot."""

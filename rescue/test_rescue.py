@@ -160,7 +160,17 @@ class Vectors(unittest.TestCase):
         self.assertTrue(m.verified)
         self.assertEqual((m.sequence, [i[0] for i in m.follows]), (9, [0xf0, 0x20, 0x30]))
         m.unwrap(self.keys)
-        self.assertEqual(m.note(), ("default", []))
+        self.assertEqual(m.note(), ("default", [], []))
+
+    def test_manifest_with_marks(self):
+        depositor, ed, ml, _ = r.parse_depositor_card(H(self.v["deposit"]["card"]), self.keys.authority)
+        m = r.Manifest(golden("manifest_marks-v1.bin"), {depositor: (ed, ml)})
+        self.assertTrue(m.verified)
+        m.unwrap(self.keys)
+        tenant, snapshots, marks = m.note()
+        self.assertEqual((tenant, snapshots, [(mark[0][0], mark[1], mark[2]) for mark in marks]),
+                         ("default", [], [(9, 1, 1), (9, 0, 2), (7, 1, 1)]))
+        self.assertEqual([m.is_right(mark) for mark in marks], [True, True, False])
 
     def test_manifest_with_tags(self):
         """Tags are those of FORMAT 17, made here from its text alone; the manifest names the object they are in."""

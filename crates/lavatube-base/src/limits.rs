@@ -30,6 +30,8 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 pub const MANIFEST_LEN_MAX: usize = 8 << 20;
 /// Most further ends of its chain that one manifest joins; what is left is for the next.
 pub const CHAIN_JOINS_MAX: usize = 64;
+/// Most marks of snapshots in one note; more go into a further session.
+pub const MARKS_MAX: usize = 4096;
 /// Block of an object in an audit: what an answer has whatever it is about, and what one tag is of.
 pub const AUDIT_BLOCK_LEN: usize = 16 << 10;
 /// Most tags in one object: 4 MiB of them, for 4 GiB of packs.

@@ -65,6 +65,7 @@ pub enum Verb {
     Ls(verbs::ls::LsArgs),
     Cat(verbs::cat::CatArgs),
     Restore(verbs::restore::RestoreArgs),
+    Forget(verbs::forget::ForgetArgs),
     Check(verbs::check::CheckArgs),
     Audit(verbs::audit::AuditArgs),
     Key(verbs::key::KeyArgs),
@@ -87,6 +88,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
+    ("Let go", &["forget"]),
     ("Take care", &["check", "audit", "status", "log", "vault", "key", "plan"]),
     ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),

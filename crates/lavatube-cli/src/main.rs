@@ -70,6 +70,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Ls(args) => verbs::ls::run(args, &settings, screen),
         Verb::Cat(args) => verbs::cat::run(args, &settings, screen),
         Verb::Restore(args) => verbs::restore::run(args, &settings, screen),
+        Verb::Forget(args) => verbs::forget::run(args, &settings, screen),
         Verb::Check(args) => verbs::check::run(args, &settings, screen),
         Verb::Audit(args) => verbs::audit::run(args, &settings, screen),
         Verb::Key(args) => verbs::key::run(args, &settings, screen),

@@ -107,10 +107,12 @@ pub fn resolve<'l>(snapshots: &'l [Listed], words: &str) -> Result<&'l Listed, R
             None => back.is_empty().then_some(0),
         };
         let back = back.ok_or_else(|| ResolveError::Words(words.to_owned()))?;
-        if snapshots.is_empty() {
+        // One that is forgotten can be named by its id alone.
+        let known: Vec<&Listed> = snapshots.iter().filter(|l| !l.place.is_forgotten()).collect();
+        if known.is_empty() {
             return Err(ResolveError::Empty);
         }
-        return snapshots.iter().rev().nth(back).ok_or(ResolveError::TooFarBack { have: snapshots.len() });
+        return known.iter().rev().nth(back).copied().ok_or(ResolveError::TooFarBack { have: known.len() });
     }
     if words.is_empty() || !words.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(ResolveError::Words(words.to_owned()));

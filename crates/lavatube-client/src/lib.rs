@@ -24,6 +24,7 @@ pub mod doubt;
 pub mod far;
 pub mod fault;
 pub mod fetch;
+pub mod forget;
 pub mod frame;
 pub mod heads;
 pub mod layers;

@@ -303,7 +303,7 @@ impl Writer<'_> {
         if !self.frame.chunks.is_empty() || !self.frames.is_empty() {
             self.cut_pack();
         }
-        let note = Note { tenant: "default".into(), snapshots: std::mem::take(&mut self.snapshots) };
+        let note = Note { tenant: "default".into(), snapshots: std::mem::take(&mut self.snapshots), marks: Vec::new() };
         let manifest = Manifest {
             session: self.keys.session(),
             depositor: self.world.deposit.depositor(),

@@ -6,7 +6,7 @@
 use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
 use lavatube_format::catalog::PackRow;
 use lavatube_format::key_file::Secret;
-use lavatube_format::manifest::{Leaf, Manifest, Note, Wrap, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Wrap, root_of};
 use lavatube_format::open_session::{Begun, PackDone, Record, decode_log};
 use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
@@ -69,8 +69,17 @@ pub fn begin(state: &dyn State, deposit: &DepositKeys, entropy: Entropy<'_>) -> 
     Ok(OpenSession { keys, wraps })
 }
 
-/// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. `snapshots` are chunks of snapshot
-/// records and the packs they are in. After this the snapshots exist.
+/// What the note of a session says, beside whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// Chunks of snapshot records and the packs they are in.
+    pub snapshots: Vec<(ChunkId, u32)>,
+    /// Marks of snapshots that were there before.
+    pub marks: Vec<Mark>,
+}
+
+/// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. After this its snapshots exist, and
+/// its marks count.
 ///
 /// # Errors
 /// When signing or delivering fails; the session is still open then.
@@ -79,7 +88,7 @@ pub fn finish(
     deposit: &DepositKeys,
     session: &OpenSession,
     packs: &[(PackRow, [u8; 32])],
-    snapshots: Vec<(ChunkId, u32)>,
+    said: Said,
     chain: &mut Chain,
     courier: &mut Courier<'_>,
 ) -> Result<(), SessionError> {
@@ -91,7 +100,8 @@ pub fn finish(
     let ids: Vec<ObjectId> = packs.iter().map(|(row, _)| row.id).collect();
     let tags = tags::deliver(state, &ids, courier)?;
     let link = chain.next();
-    let note = Note { tenant: deposit.tenant().to_owned(), snapshots };
+    let Said { snapshots, marks } = said;
+    let note = Note { tenant: deposit.tenant().to_owned(), snapshots, marks };
     let sealed_note = session.keys.seal_note(&note)?;
     if session.keys.open_note(&sealed_note)? != note {
         return Err(SessionError::Misealed);
@@ -171,7 +181,7 @@ pub fn recover(
                     wraps = vec![wrap];
                 }
                 let rows: Vec<_> = packs.iter().map(|p| (p.row, p.sha256)).collect();
-                finish(state, deposit, &OpenSession { keys, wraps }, &rows, Vec::new(), chain, courier)?;
+                finish(state, deposit, &OpenSession { keys, wraps }, &rows, Said::default(), chain, courier)?;
             }
         }
         add_missing(catalog, &packs)?;

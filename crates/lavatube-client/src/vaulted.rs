@@ -13,7 +13,7 @@ use lavatube_base::sign::{ED25519_SIGNATURE_LEN, ML_DSA_65_SIGNATURE_LEN};
 use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId, Verified};
 use lavatube_format::catalog::PackRow;
 use lavatube_format::depositor_card::DepositorCard;
-use lavatube_format::manifest::{Leaf, Manifest, SignedManifest};
+use lavatube_format::manifest::{Leaf, Manifest, Mark, SignedManifest};
 use lavatube_seal::{SealError, SessionKeys, Unwrap, verify_manifest};
 
 use crate::chain::{self, Unlisted};
@@ -63,6 +63,15 @@ pub struct SnapshotPlace {
     pub sequence: u64,
     /// Pack with its record; `None` when the note names a pack the session does not have.
     pub pack: Option<ObjectId>,
+    /// The mark that counts; `None` when nobody ever said anything of it.
+    pub mark: Option<Mark>,
+}
+
+impl SnapshotPlace {
+    /// Whether it is marked as forgotten.
+    pub fn is_forgotten(&self) -> bool {
+        self.mark.is_some_and(|mark| mark.forgotten)
+    }
 }
 
 /// All sessions of a vault, by depositor and sequence number, and what is known of others. Shared by all threads that read.
@@ -215,8 +224,8 @@ impl<'k> Sessions<'k> {
     /// All snapshots the notes name, by depositor and sequence number, and the manifests whose notes do not open. Their
     /// times are in their records ([`crate::browse::snapshots`]).
     pub fn snapshots(&self) -> (Vec<SnapshotPlace>, Vec<Refused>) {
-        let (mut out, mut closed) = (Vec::new(), Vec::new());
-        let mut seen = BTreeSet::new();
+        let (mut out, mut closed, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = BTreeMap::new();
         for (i, vaulted) in self.all.iter().enumerate() {
             let m = &vaulted.manifest;
             let note = match self.keys(vaulted).and_then(|keys| keys.open_note(&m.note)) {
@@ -226,15 +235,43 @@ impl<'k> Sessions<'k> {
                     continue;
                 }
             };
+            marks.extend(note.marks);
             for (id, number) in note.snapshots {
                 let pack = self.leaf(i, number).map(Leaf::id);
-                if seen.insert(id) {
+                seen.entry(id).or_insert_with(|| {
                     let (depositor, sequence) = (m.depositor, m.sequence);
-                    out.push(SnapshotPlace { id, depositor, manifest: vaulted.id, sequence, pack });
-                }
+                    out.push(SnapshotPlace { id, depositor, manifest: vaulted.id, sequence, pack, mark: None });
+                    out.len() - 1
+                });
+            }
+        }
+        for mark in marks {
+            if let Some(place) = seen.get(&mark.snapshot).and_then(|n| out.get_mut(*n)) {
+                self.put_mark(place, mark);
             }
         }
         (out, closed)
+    }
+
+    /// Takes a mark for the one that counts, if it does.
+    fn put_mark(&self, place: &mut SnapshotPlace, mark: Mark) {
+        // Of two that stand equally high the careful one.
+        let rank = |mark: &Mark| (mark.edition, !mark.forgotten);
+        if place.mark.is_none_or(|known| rank(&mark) > rank(&known))
+            && self.keys_at(place.manifest).is_some_and(|keys| keys.is_right(&mark))
+        {
+            place.mark = Some(mark);
+        }
+    }
+
+    fn keys_at(&self, manifest: ObjectId) -> Option<&SessionKeys> {
+        self.keys(&self.all[self.position(manifest)?]).ok()
+    }
+
+    /// A mark of a snapshot that counts before all marks of it that are here.
+    pub fn mark(&self, place: &SnapshotPlace, forgotten: bool) -> Option<Mark> {
+        let edition = place.mark.map_or(0, |mark| mark.edition).saturating_add(1);
+        Some(self.keys_at(place.manifest)?.mark(place.id, forgotten, edition))
     }
 
     /// Rows for the pack table of all packs of a session, in order.

@@ -5,7 +5,7 @@
 //! sealed. This file must not know keys, and takes no view on whether a manifest is believed.
 
 use lavatube_base::digest::{Digests, merkle_root};
-use lavatube_base::limits::{CHAIN_JOINS_MAX, MANIFEST_LEN_MAX, PACK_CLASSES};
+use lavatube_base::limits::{CHAIN_JOINS_MAX, MANIFEST_LEN_MAX, MARKS_MAX, PACK_CLASSES};
 use lavatube_base::sign::{PairPublic, PairSignature, SignError};
 use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId};
 use minicbor::bytes::ByteArray;
@@ -289,9 +289,29 @@ pub struct Note {
     pub tenant: String,
     /// Snapshots finished in this session, and the number of the pack that has each one's record.
     pub snapshots: Vec<(ChunkId, u32)>,
+    /// What is said of snapshots that were there before.
+    pub marks: Vec<Mark>,
+}
+
+/// That a snapshot is forgotten, or is not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The snapshot.
+    pub snapshot: ChunkId,
+    /// Whether it is forgotten.
+    pub forgotten: bool,
+    /// Of several marks of one snapshot the highest counts.
+    pub edition: u64,
+    /// Proof that whoever says so could read the snapshot.
+    pub proof: [u8; 32],
 }
 
 impl Note {
+    /// Whether it says no more than whose it is.
+    pub fn says_nothing(&self) -> bool {
+        self.snapshots.is_empty() && self.marks.is_empty()
+    }
+
     /// The note's plaintext, padded with zeros to a multiple of [`NOTE_PADDING`].
     pub fn encode(&self) -> Vec<u8> {
         let mut out = self.encode_map();
@@ -307,10 +327,16 @@ impl Note {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        e.map(2)?.u8(1)?.str(&self.tenant)?;
+        e.map(if self.marks.is_empty() { 2 } else { 3 })?.u8(1)?.str(&self.tenant)?;
         e.u8(2)?.array(self.snapshots.len() as u64)?;
         for (id, pack) in &self.snapshots {
             e.array(2)?.bytes(&id.0)?.u32(*pack)?;
+        }
+        if !self.marks.is_empty() {
+            e.u8(3)?.array(self.marks.len() as u64)?;
+            for Mark { snapshot, forgotten, edition, proof } in &self.marks {
+                e.array(4)?.bytes(&snapshot.0)?.u8((*forgotten).into())?.u64(*edition)?.bytes(proof)?;
+            }
         }
         Ok(())
     }
@@ -337,9 +363,8 @@ impl Note {
     }
 
     fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        if d.map()? != Some(2) {
-            return Err(DecodeError::message("a note has two keys"));
-        }
+        let keys = d.map()?.filter(|keys| (2..=3).contains(keys));
+        let keys = keys.ok_or_else(|| DecodeError::message("a note has two or three keys"))?;
         key(d, 1)?;
         let tenant = d.str()?.to_owned();
         key(d, 2)?;
@@ -349,7 +374,31 @@ impl Note {
             }
             Ok((ChunkId(fixed(d)?), d.u32()?))
         })?;
-        Ok(Self { tenant, snapshots })
+        let mut marks = Vec::new();
+        if keys == 3 {
+            key(d, 3)?;
+            // An empty list would be read as none, and then it is not what was sealed.
+            marks = list(d, Mark::read)?;
+        }
+        if marks.len() > MARKS_MAX {
+            return Err(DecodeError::message("more marks than a note may have"));
+        }
+        Ok(Self { tenant, snapshots, marks })
+    }
+}
+
+impl Mark {
+    fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        if d.array()? != Some(4) {
+            return Err(DecodeError::message("a mark has four fields"));
+        }
+        let snapshot = ChunkId(fixed(d)?);
+        let forgotten = match d.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(DecodeError::message("a snapshot is forgotten or is not")),
+        };
+        Ok(Self { snapshot, forgotten, edition: d.u64()?, proof: fixed(d)? })
     }
 }
 

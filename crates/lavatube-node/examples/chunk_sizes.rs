@@ -25,7 +25,7 @@ use lavatube_client::far::{Far, FarError, ReceiptBytes, Signer};
 use lavatube_client::frame::RawFrame;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
-use lavatube_client::session;
+use lavatube_client::session::{self, Said};
 use lavatube_client::state::State;
 use lavatube_format::key_file::Secret;
 use lavatube_format::pack::{FOOTER_LEN, class_len};
@@ -140,7 +140,15 @@ fn snapshot<'a>(
         let prepared = backup::prepare(&source, &request, deposit, state, catalog, &mut watched, &meter)?;
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
-        session::finish(state, deposit, &open, &packed.packs, packed.found, &mut chain, &mut courier)?;
+        session::finish(
+            state,
+            deposit,
+            &open,
+            &packed.packs,
+            Said { snapshots: packed.found, marks: Vec::new() },
+            &mut chain,
+            &mut courier,
+        )?;
         prepared.complete()?;
         session::close(state)?;
         let manifest = nowhere.manifests_len.load(Ordering::Relaxed);

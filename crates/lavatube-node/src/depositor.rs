@@ -22,7 +22,7 @@ use lavatube_client::ledger;
 use lavatube_client::log::Verdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
-use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
+use lavatube_client::session::{self, OpenSession, Recovered, Said, SessionError};
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::{State, StateError, write_all};
 use lavatube_client::vaulted;
@@ -275,7 +275,7 @@ pub fn backup(
 }
 
 /// Takes up what an interrupted run has left, and begins a session of this run's own.
-fn open_session(
+pub(crate) fn open_session(
     state: &DirectoryState,
     deposit: &DepositKeys,
     catalog: &mut Catalog<'_>,
@@ -414,7 +414,15 @@ fn take<'a>(
         };
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
-        session::finish(state, deposit, open, &packed.packs, packed.found, chain, &mut courier)?;
+        session::finish(
+            state,
+            deposit,
+            open,
+            &packed.packs,
+            Said { snapshots: packed.found, marks: Vec::new() },
+            chain,
+            &mut courier,
+        )?;
         let report = prepared.complete()?;
         session::close(state)?;
         Ok((report, courier.promise()))

@@ -23,6 +23,7 @@ pub mod embedded;
 pub mod entropy;
 pub mod far_end;
 pub mod far_vault;
+pub mod forgetting;
 pub mod holding;
 pub mod keyring;
 pub mod keys_io;

@@ -31,6 +31,7 @@ use lavatube_client::restore::{Outcome, Overwrite, Plan, Restore, RestoreError, 
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
+use lavatube_format::manifest::Mark;
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Content, Entry, Kind};
@@ -277,6 +278,11 @@ impl Session<'_> {
             Side::Here(holding) => !holding.vault.read().contains(place.manifest),
             Side::Far(vault) => vault.is_waiting(place.manifest),
         }
+    }
+
+    /// A mark of a snapshot, that it is forgotten or is not: `None` when its session does not open.
+    pub fn mark(&self, place: &SnapshotPlace, forgotten: bool) -> Option<Mark> {
+        self.sessions.mark(place, forgotten)
     }
 
     /// Whether who took snapshot `later` knew of `earlier`, whatever their clocks said.

@@ -11,9 +11,9 @@ use hpke::kdf::HkdfSha512;
 use hpke::kem::XWing;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
-use lavatube_base::{DepositorId, SessionId};
+use lavatube_base::{ChunkId, DepositorId, SessionId};
 use lavatube_format::key_file::{READ_PUBLIC_LEN, Secret};
-use lavatube_format::manifest::{NOTE_OVERHEAD, Note, Wrap};
+use lavatube_format::manifest::{Mark, NOTE_OVERHEAD, Note, Wrap};
 use lavatube_format::pack::SUITE;
 use zeroize::Zeroizing;
 
@@ -24,6 +24,7 @@ use crate::pack::PackKeys;
 
 const NOTE: &[u8] = b"lavatube/1 note";
 const EMPTY_NOTE: &[u8] = b"lavatube/1 empty note";
+const MARK: &[u8] = b"lavatube/1 mark";
 const COMMITMENT_LEN: usize = 32;
 
 pub(crate) type ReadPrivate = <XWing as Kem>::PrivateKey;
@@ -185,7 +186,7 @@ impl SessionKeys {
     /// [`SealError::Library`] when the library fails.
     pub fn seal_note(&self, note: &Note) -> Result<Vec<u8>, SealError> {
         //= FORMAT#F17 no two notes under one key
-        let (key, commitment) = self.note_keys(if note.snapshots.is_empty() { EMPTY_NOTE } else { NOTE });
+        let (key, commitment) = self.note_keys(if note.says_nothing() { EMPTY_NOTE } else { NOTE });
         let mut plain = Zeroizing::new(note.encode());
         let tag = key
             .seal_in_place_separate_tag(note_nonce(), Aad::empty(), &mut plain)
@@ -214,6 +215,19 @@ impl SessionKeys {
         let mut body = Zeroizing::new(body.to_vec());
         let plain = key.open_in_place(note_nonce(), Aad::empty(), &mut body).map_err(|_| altered)?;
         Ok(Note::decode(plain)?)
+    }
+
+    /// A mark of a snapshot of this session: only who can open the session can make one.
+    pub fn mark(&self, snapshot: ChunkId, forgotten: bool, edition: u64) -> Mark {
+        let info: [&[u8]; 5] = [MARK, &self.session.0, &snapshot.0, &[forgotten.into()], &edition.to_le_bytes()];
+        Mark { snapshot, forgotten, edition, proof: *kdf::expand32(&self.prk, &info).bytes() }
+    }
+
+    /// Whether a mark of a snapshot of this session was made by someone who can open it.
+    pub fn is_right(&self, mark: &Mark) -> bool {
+        //= FORMAT#F36 a mark counts with its proof alone
+        let should = self.mark(mark.snapshot, mark.forgotten, mark.edition);
+        verify_slices_are_equal(&should.proof, &mark.proof).is_ok()
     }
 
     fn note_keys(&self, label: &[u8]) -> (LessSafeKey, [u8; COMMITMENT_LEN]) {

@@ -186,7 +186,7 @@ fn a_wrap_opens_by_hand_with_the_other_backend() {
 
 #[test]
 fn a_note_is_sealed_alike_by_the_other_backend() {
-    let note = Note { tenant: "default".into(), snapshots: vec![(ChunkId([3; 24]), 4)] };
+    let note = Note { tenant: "default".into(), snapshots: vec![(ChunkId([3; 24]), 4)], marks: vec![] };
     let (psk, secret) = ([1; 32], [2; 32]);
     let session = SessionKeys::derive(SESSION, &Secret::new(psk), &Secret::new(secret));
     let mut keys = [0; 64];

@@ -10,10 +10,10 @@
 use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
-use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, SignedManifest, root_of};
 use lavatube_format::pack::{HEADER_LEN, capacity, class_len};
 use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
-use lavatube_seal::{DepositKeys, Reads, Root, Session, Unwrap, verify_manifest};
+use lavatube_seal::{DepositKeys, Reads, Root, Session, SessionKeys, Unwrap, verify_manifest};
 use serde_json::{Value, json};
 
 const TENANT: &str = "default";
@@ -22,6 +22,7 @@ const PASSPHRASE: &[u8] = b"lavatube";
 const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
 const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
+const MARKS: &[u8] = include_bytes!("../../../vectors/manifest_marks-v1.bin");
 const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
 const TAGS: &[u8] = include_bytes!("../../../vectors/tags-v1.bin");
 
@@ -79,7 +80,8 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
     }
     session.pack(1, 2).seal_in_place(&mut pack_2).unwrap();
     let chunk = keys.chunk_id_key().id(b"lavatube");
-    let note = Note { tenant: TENANT.into(), snapshots: vec![(chunk, 0), (ChunkId(pattern(9, 9)), 1)] };
+    let note =
+        Note { tenant: TENANT.into(), snapshots: vec![(chunk, 0), (ChunkId(pattern(9, 9)), 1)], marks: Vec::new() };
     let sealed_note = session.seal_note(&note).unwrap();
     let leaves = vec![Leaf { class: 0, digests: Digests::of(&pack) }, Leaf { class: 2, digests: Digests::of(&pack_2) }];
     let manifest = Manifest {
@@ -211,7 +213,7 @@ fn the_golden_manifest_verifies_and_its_session_opens() {
 fn joining() -> (DepositKeys, Manifest) {
     let (_, _, keys, manifest) = golden();
     let session = Session::resume(&keys, manifest.session, &Secret::new(pattern(0x80, 5)));
-    let note = session.seal_note(&Note { tenant: TENANT.into(), snapshots: Vec::new() }).unwrap();
+    let note = session.seal_note(&Note { tenant: TENANT.into(), snapshots: Vec::new(), marks: Vec::new() }).unwrap();
     let joins = vec![ObjectId(pattern(0x20, 1)), ObjectId(pattern(0x30, 1))];
     (keys, Manifest { sequence: 9, joins, note, ..manifest })
 }
@@ -233,6 +235,47 @@ fn the_golden_manifest_that_joins_verifies_and_its_note_is_empty() {
     stored.verify(&keys.card().card.public).unwrap();
     let session = Session::resume(&keys, expected.session, &Secret::new(pattern(0x80, 5)));
     assert_eq!(session.open_note(&stored.manifest.note).unwrap().snapshots, []);
+}
+
+/// A session without packs that says something of its own snapshot (as no program does, but one session is enough here) and
+/// of one of another.
+fn marking() -> (DepositKeys, Manifest, SessionKeys) {
+    let (_, _, keys, manifest) = golden();
+    let session = Session::resume(&keys, SessionId(pattern(0x11, 3)), &Secret::new(pattern(0x81, 5)));
+    let wrap = SignedManifest::decode(MARKS).unwrap().manifest.wraps;
+    let of = |byte: u8| ChunkId(pattern(byte, 9));
+    let other = Session::resume(&keys, manifest.session, &Secret::new(pattern(0x80, 5)));
+    let marks = vec![session.mark(of(9), true, 1), session.mark(of(9), false, 2), other.mark(of(7), true, 1)];
+    let note = session.seal_note(&Note { tenant: TENANT.into(), snapshots: Vec::new(), marks }).unwrap();
+    let (leaves, root) = (Vec::new(), root_of(&[]));
+    (keys, Manifest { session: session.session(), sequence: 11, leaves, root, wraps: wrap, note, ..manifest }, session)
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_manifest_with_marks() {
+    let (keys, mut manifest, session) = marking();
+    let mut given = pattern::<64>(0xc1, 7).to_vec();
+    let mut entropy = |out: &mut [u8]| out.copy_from_slice(&given.drain(..out.len()).collect::<Vec<_>>());
+    let secret = Secret::new(pattern(0x81, 5));
+    manifest.wraps = vec![Session::begin(&keys, session.session(), &secret, &mut entropy).unwrap().1];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/manifest_marks-v1.bin");
+    std::fs::write(path, keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_manifest_with_marks_verifies_and_only_marks_of_its_own_snapshots_are_right() {
+    let (keys, expected, session) = marking();
+    let stored = SignedManifest::decode(MARKS).unwrap();
+    assert_eq!(stored.manifest, expected);
+    stored.verify(&keys.card().card.public).unwrap();
+    let note = session.open_note(&stored.manifest.note).unwrap();
+    assert_eq!(note.marks.iter().map(|mark| session.is_right(mark)).collect::<Vec<_>>(), [true, true, false]);
+    // Whoever does not know the session changes no word of a mark.
+    for changed in [Mark { forgotten: false, ..note.marks[0] }, Mark { edition: 2, ..note.marks[0] }] {
+        assert!(!session.is_right(&changed));
+    }
 }
 
 #[test]

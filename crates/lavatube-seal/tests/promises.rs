@@ -38,7 +38,7 @@ fn finish(keys: &DepositKeys) -> Finished {
     let mut pack = vec![0x77; class_len(0)];
     session.pack(0, 0).seal_in_place(&mut pack).unwrap();
     let leaves = vec![Leaf { class: 0, digests: lavatube_base::Digests::of(&pack) }];
-    let note = Note { tenant: "default".into(), snapshots: vec![] };
+    let note = Note { tenant: "default".into(), snapshots: vec![], marks: vec![] };
     let manifest = Manifest {
         session: SESSION,
         depositor: keys.depositor(),
@@ -222,7 +222,7 @@ fn p9_breaking_one_half_of_the_wrap_or_all_of_it_opens_nothing() {
 #[test]
 fn an_empty_note_has_keys_of_its_own_and_is_always_the_same() {
     let session = SessionKeys::derive(SessionId([1; 16]), &Secret::new([2; 32]), &Secret::new([3; 32]));
-    let note = |snapshots| Note { tenant: "default".into(), snapshots };
+    let note = |snapshots| Note { tenant: "default".into(), snapshots, marks: vec![] };
     let (none, some) = (note(vec![]), note(vec![(ChunkId([4; 24]), 0)]));
     let sealed = |note: &Note| session.seal_note(note).unwrap();
     assert_eq!(sealed(&none), sealed(&none), "sealing it again tells nothing");

@@ -17,7 +17,7 @@ use lavatube_client::far::Far;
 use lavatube_client::log::{self, Alarm, Verdict};
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
-use lavatube_client::session::{self, OpenSession, Recovered, SessionError};
+use lavatube_client::session::{self, OpenSession, Recovered, Said, SessionError};
 use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::DepositKeys;
 use lavatube_vault::{DepositError, OpenError};
@@ -185,7 +185,15 @@ fn take<'a>(
     let prepared = backup::prepare(source, request, &machine.deposit, state, catalog, &mut front, meter)?;
     let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
     let (packed, mut courier) = line.finish(&ask)?;
-    session::finish(state, &machine.deposit, open, &packed.packs, packed.found, chain, &mut courier)?;
+    session::finish(
+        state,
+        &machine.deposit,
+        open,
+        &packed.packs,
+        Said { snapshots: packed.found, marks: Vec::new() },
+        chain,
+        &mut courier,
+    )?;
     let report = prepared.complete()?;
     session::close(state)?;
     let promise = courier.promise();

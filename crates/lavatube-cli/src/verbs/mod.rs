@@ -6,6 +6,7 @@ pub mod backup;
 pub mod cat;
 pub mod check;
 pub mod completions;
+pub mod forget;
 pub mod help;
 pub mod init;
 pub mod key;

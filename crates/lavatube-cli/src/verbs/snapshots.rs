@@ -17,8 +17,10 @@ use crate::{date, units};
 /// One marked `safe here` was taken while the vault's drives were away, or for a far vault: the next backup, or `lavatube check
 /// --repair`, or `lavatube node`, brings it there. Of a far vault they are those that this machine took or has asked for.
 ///
+/// Those that `lavatube forget` has marked are listed with --all.
+///
 /// JSON fields: snapshots [{snapshot, short, time, host, paths, tags, description, program, parent, files, directories,
-/// others, bytes, new_bytes, skipped, promise (safe-here or safe-there)}], unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
+/// others, bytes, new_bytes, skipped, forgotten, promise (safe-here or safe-there)}], forgotten (how many are not listed), unreadable [{snapshot, reason}], refused [{manifest, reason}], waiting, exit.
 /// The bytes of paths that are no UTF-8 are in paths_hex.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -29,6 +31,9 @@ pub struct SnapshotsArgs {
     /// Only those with this tag
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
+    /// Those that are forgotten, too
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     read_key: ReadArgs,
 }
@@ -51,6 +56,9 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
         args.host.as_ref().is_none_or(|h| *h == l.snapshot.host)
             && args.tag.as_ref().is_none_or(|t| l.snapshot.tags.contains(t))
     });
+    let before = listing.snapshots.len();
+    listing.snapshots.retain(|l| args.all || !l.place.is_forgotten());
+    let forgotten = before - listing.snapshots.len();
     let end = match () {
         () if !listing.unreadable.is_empty() => End::Lost,
         () if !listing.refused.is_empty() => End::Damaged,
@@ -61,10 +69,14 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
     }
     if listing.snapshots.is_empty() {
         screen.say(match end {
-            End::Done if args.host.is_some() || args.tag.is_some() => "No snapshot fits.",
+            End::Done if args.host.is_some() || args.tag.is_some() || forgotten > 0 => "No snapshot fits.",
             End::Done => "There are no snapshots yet. `lavatube backup PATH` takes one.",
             _ => "No snapshot can be read. `lavatube status` lists the drives; bring missing ones back.",
         })?;
+    }
+    if forgotten > 0 {
+        let marked = units::things(forgotten as u64, "further snapshot is", "further snapshots are");
+        screen.tell(&screen.ink(Ink::Dim, &format!("{marked} marked as forgotten; --all lists them.")))?;
     }
     if reader.side.far().is_some() && !args.read_key.refresh {
         screen.tell(&screen.ink(Ink::Dim, "As this machine knows it; --refresh asks the vault."))?;
@@ -92,6 +104,7 @@ pub fn run(args: &SnapshotsArgs, settings: &Settings, screen: &Screen) -> Result
         "snapshots": listing.snapshots.iter().map(|l| to_json(l, session.is_waiting(&l.place))).collect::<Vec<_>>(),
         "unreadable": listing.unreadable.iter().map(|(p, e)| json!({ "snapshot": p.id.to_string(), "reason": e.to_string() })).collect::<Vec<_>>(),
         "refused": listing.refused.iter().map(|r| json!({ "manifest": r.id.to_string(), "reason": r.reason })).collect::<Vec<_>>(),
+        "forgotten": forgotten,
         "waiting": waiting,
         "exit": end.status(),
     }))?;
@@ -123,6 +136,9 @@ fn table(listing: &Listing, session: &Session<'_>, screen: &Screen) -> Vec<Strin
         );
         if session.is_waiting(&listed.place) {
             line.push_str(&screen.ink(Ink::Yellow, "  safe here"));
+        }
+        if listed.place.is_forgotten() {
+            line.push_str(&screen.ink(Ink::Yellow, "  forgotten"));
         }
         if !s.tags.is_empty() {
             let tags: Vec<_> = s.tags.iter().map(|t| units::name(t.as_bytes())).collect();
@@ -156,6 +172,7 @@ fn to_json(listed: &Listed, waiting: bool) -> serde_json::Value {
         "bytes": s.totals.bytes,
         "new_bytes": s.totals.new_bytes,
         "skipped": s.totals.skipped,
+        "forgotten": listed.place.is_forgotten(),
         "promise": if waiting { "safe-here" } else { "safe-there" },
     });
     let paths: Vec<_> = s.paths.iter().map(|p| p.strip_prefix(b"/").unwrap_or(p).to_vec()).collect();

@@ -5,8 +5,14 @@ use lavatube_format::tree::Extent;
 
 fn listed(first_byte: u8, s: i64) -> Listed {
     let id = ChunkId([first_byte; 24]);
-    let place =
-        SnapshotPlace { id, depositor: DepositorId([0; 32]), manifest: ObjectId([0; 32]), sequence: 1, pack: None };
+    let place = SnapshotPlace {
+        id,
+        depositor: DepositorId([0; 32]),
+        manifest: ObjectId([0; 32]),
+        sequence: 1,
+        pack: None,
+        mark: None,
+    };
     let mut snapshot = Snapshot::default();
     snapshot.time.s = s;
     Listed { place, snapshot }

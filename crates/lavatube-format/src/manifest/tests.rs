@@ -144,8 +144,12 @@ fn an_array_that_promises_more_than_the_input_is_refused_without_allocating() {
 
 #[test]
 fn notes_are_padded_so_that_few_snapshots_look_like_none() {
-    let none = Note { tenant: "default".into(), snapshots: vec![] };
-    let some = Note { tenant: "default".into(), snapshots: vec![(ChunkId([9; 24]), 4), (ChunkId([8; 24]), u32::MAX)] };
+    let none = Note { tenant: "default".into(), snapshots: vec![], marks: vec![] };
+    let some = Note {
+        tenant: "default".into(),
+        snapshots: vec![(ChunkId([9; 24]), 4), (ChunkId([8; 24]), u32::MAX)],
+        marks: vec![],
+    };
     assert_eq!(none.encode().len(), NOTE_PADDING);
     assert_eq!(some.encode().len(), NOTE_PADDING);
     assert_eq!(Note::decode(&none.encode()), Ok(none.clone()));
@@ -173,8 +177,11 @@ proptest! {
     }
 
     #[test]
-    fn any_note_survives(tenant in "\\PC{0,40}", snapshots in proptest::collection::vec((any::<[u8; 24]>(), any::<u32>()), 0..30)) {
-        let note = Note { tenant, snapshots: snapshots.into_iter().map(|(id, p)| (ChunkId(id), p)).collect() };
+    fn any_note_survives(tenant in "\\PC{0,40}", snapshots in proptest::collection::vec((any::<[u8; 24]>(), any::<u32>()), 0..30),
+                         marks in proptest::collection::vec((any::<[u8; 24]>(), any::<bool>(), any::<u64>(), any::<[u8; 32]>()), 0..30)) {
+        let mark = |(id, forgotten, edition, proof)| Mark { snapshot: ChunkId(id), forgotten, edition, proof };
+        let snapshots = snapshots.into_iter().map(|(id, p)| (ChunkId(id), p)).collect();
+        let note = Note { tenant, snapshots, marks: marks.into_iter().map(mark).collect() };
         let bytes = note.encode();
         prop_assert!(bytes.len().is_multiple_of(NOTE_PADDING));
         prop_assert_eq!(Note::decode(&bytes), Ok(note));
@@ -196,4 +203,19 @@ proptest! {
         let _ = Manifest::decode_body(&bytes);
         let _ = Note::decode(&bytes);
     }
+}
+
+#[test]
+fn a_note_has_as_many_marks_as_it_may_and_no_more() {
+    let mark = |n: usize| Mark { snapshot: ChunkId([1; 24]), forgotten: true, edition: n as u64, proof: [2; 32] };
+    let mut note = Note { tenant: String::new(), snapshots: vec![], marks: (0..MARKS_MAX).map(mark).collect() };
+    assert_eq!(Note::decode(&note.encode()), Ok(note.clone()));
+    note.marks.push(mark(0));
+    assert!(Note::decode(&note.encode()).is_err());
+    // Neither forgotten nor not.
+    note.marks.truncate(1);
+    let mut bytes = note.encode();
+    let at = bytes.windows(2).position(|w| w == [1, 0]).unwrap();
+    bytes[at] = 2;
+    assert!(Note::decode(&bytes).is_err());
 }
