@@ -28,7 +28,7 @@ import zstandard
 MIB = 1 << 20
 BLOCK = 16384                       # of a shard, FORMAT 6
 PIECE = 16384                       # of a pack's plaintext, FORMAT 3
-PACK, MANIFEST, CARD, TAGS = 1, 2, 3, 4     # kinds of objects, FORMAT 6; tags prove and hold no content
+PACK, MANIFEST, CARD, TAGS, RELEASE = 1, 2, 3, 4, 5     # kinds of objects, FORMAT 6; tags prove and hold no content
 GONE, FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER, BLOCKDEV, SOCKET = range(8)    # kinds of entries, FORMAT 4
 
 
@@ -507,9 +507,9 @@ def parse_header(raw, path=""):
     vault = c.take(16)
     c.take(16)                                                  # DriveId: where the file was written
     place = c.uint(8)
-    good = (head == len(raw) == 176 + 16 * blocks and kind in (1, 2, 3, 4) and k >= 1 and k + m <= 255 and index < k + m
+    good = (head == len(raw) == 176 + 16 * blocks and kind in (1, 2, 3, 4, 5) and k >= 1 and k + m <= 255 and index < k + m
             and 1 <= object_length <= 64 * MIB and length == -(-object_length // (64 * k)) * 64 and rotation < length
-            and blocks == -(-length // BLOCK) and not any(c.take(24)) and (place == 0 or kind in (MANIFEST, CARD)))
+            and blocks == -(-length // BLOCK) and not any(c.take(24)) and (place == 0 or kind in (MANIFEST, CARD, RELEASE)))
     return Shard(path, kind, k, m, index, object_id, object_length, length, rotation, generation, blocks,
                  vault, place) if good else None
 
@@ -676,7 +676,7 @@ class Vault:
     def log(self):
         """The leaves of the log, in the order that shards tell (FORMAT 16, F31): the journal is not read."""
         shards = lambda o: max(len(stripe.shards) for stripe in o.stripes.values())
-        found = sorted(self.of_kind(MANIFEST) + self.of_kind(CARD), key=lambda o: (o.place, -shards(o), o.id))
+        found = sorted(self.of_kind(MANIFEST) + self.of_kind(CARD) + self.of_kind(RELEASE), key=lambda o: (o.place, -shards(o), o.id))
         placed, rest, out = {}, collections.deque(), []
         for o in found:
             if o.place == 0 or placed.setdefault(o.place - 1, o) is not o:
@@ -745,7 +745,7 @@ def show_log(vault, checkpoint):
     """Prints the log; compares it with a file that has a checkpoint (`log/seen` of a depositor's state)."""
     leaves = vault.log()
     for place, o in enumerate(leaves):
-        print(f"{place:9}  {'manifest' if o.kind == MANIFEST else 'depositor card'}  {o.id.hex()}")
+        print(f"{place:9}  { {MANIFEST: 'manifest', CARD: 'depositor card', RELEASE: 'release'}[o.kind]}  {o.id.hex()}")
     print(f"{len(leaves)} entries, root {log_root(leaves).hex()}")
     if checkpoint:
         need(vault.cards, "no drive card tells the vault's key")
@@ -804,6 +804,25 @@ class Manifest:
         snapshot, forgotten, edition, proof = mark
         info = b"lavatube/1 mark" + self.session + snapshot + bytes([forgotten]) + edition.to_bytes(8, "little")
         return hmac.compare_digest(expand(self.prk, info, 32), proof)
+
+
+class Release:
+    """What the authority said may go (FORMAT 18)."""
+
+    def __init__(self, data, authority):
+        body, self.verified = signed_body(data, b"LVTRLSE\1", b"lavatube/1 release\0", lambda _: authority)
+        self.vault, self.nonce, self.size, self.root, self.number, objects, settled, self.sealed_note = fields(
+            cbor(body), vault=(1, 16), nonce=(2, 32), size=(3, int), root=(4, 32), number=(5, int), objects=(6, list),
+            settled=(7, list), note=(8, bytes))
+        self.objects, self.settled = each(objects, *[32] * len(objects)), each(settled, *[32] * len(settled))
+
+    def snapshots(self, psk):
+        """The SnapshotIds that are not whole any more once it was followed."""
+        keys = expand(extract(psk, self.nonce), b"lavatube/1 release" + self.vault, 64)
+        need(keys[32:] == self.sealed_note[:32], "release: the key does not fit (another tenant?)")
+        plain = gcm_open(keys[:32], bytes(12), self.sealed_note[32:], what="note of a release")
+        _, snapshots = fields(cbor(plain, maybe_padded=True), tenant=(1, str), snapshots=(2, list))
+        return each(snapshots, *[24] * len(snapshots))
 
 
 # --- FORMAT 3: packs, frames, chunks -------------------------------------------------------------------------------------
@@ -1141,7 +1160,23 @@ class Archive:
                 self.problem(f"manifest {obj.id.hex()[:16]}: {e}")
         self.manifests.sort(key=lambda m: (m.depositor, m.sequence))
         self.check_chain()
+        self.read_releases()
         self.read_packs()
+
+    def read_releases(self):
+        """Packs that releases name and that are not here are gone on purpose, and so are the snapshots that went with them."""
+        self.released, self.gone = set(), set()
+        for obj in self.vault.of_kind(RELEASE):
+            try:
+                release = Release(obj.read(), self.keys.authority)
+                ours = {card[1] for card in self.vault.cards}
+                need(release.verified and (not ours or release.vault in ours),
+                     "is not the authority's word about this vault (F37)")
+                missing = {i for i in release.objects if i not in self.vault.objects}
+                self.released |= set(release.objects)
+                self.gone |= set(release.snapshots(self.keys.psk) if missing else [])
+            except Lost as e:
+                self.problem(f"release {obj.id.hex()[:16]}: {e}")
 
     def problem(self, text):
         self.problems.append(text)
@@ -1163,11 +1198,12 @@ class Archive:
                     need(obj and obj.kind == PACK and obj.length == 4096 << (2 * size_class), "not on these drives")
                     self.chunks.add_pack(Pack(obj.read, m.prk, m.session, number, size_class))
                 except Lost as e:
-                    self.problem(f"pack {pack_id.hex()[:16]} (number {number}): {e}")
+                    if pack_id not in self.released:
+                        self.problem(f"pack {pack_id.hex()[:16]} (number {number}): {e}")
         self.chunks.ready()
         self.forgotten = self.read_marks()
         for m in self.manifests:
-            for snapshot_id, _ in m.snapshots:
+            for snapshot_id in (i for i, _ in m.snapshots if i not in self.gone):
                 try:
                     self.snapshots[snapshot_id] = Snapshot(self.chunks, snapshot_id)
                 except Lost as e:
@@ -1237,7 +1273,8 @@ class Archive:
             try:
                 data = obj.read()
             except Lost as e:
-                self.problem(str(e))
+                if obj.id not in self.released:
+                    self.problem(str(e))
                 continue
             for m in self.manifests:
                 for _, pack_id, sha256 in m.leaves:

@@ -172,6 +172,15 @@ class Vectors(unittest.TestCase):
                          ("default", [], [(9, 1, 1), (9, 0, 2), (7, 1, 1)]))
         self.assertEqual([m.is_right(mark) for mark in marks], [True, True, False])
 
+    def test_release(self):
+        release = r.Release(golden("release-v1.bin"), self.keys.authority)
+        self.assertTrue(release.verified)
+        self.assertEqual((release.vault, release.size, release.number, len(release.objects), len(release.settled)),
+                         (b"\x17" * 16, 300, 7, 2, 1))
+        self.assertEqual([i[0] for i in release.snapshots(self.keys.psk)], [9])
+        other = r.Release(golden("release-v1.bin"), (bytes(32), bytes(1952)))
+        self.assertFalse(other.verified)
+
     def test_manifest_with_tags(self):
         """Tags are those of FORMAT 17, made here from its text alone; the manifest names the object they are in."""
         depositor, ed, ml, _ = r.parse_depositor_card(H(self.v["deposit"]["card"]), self.keys.authority)
@@ -260,6 +269,15 @@ class Vectors(unittest.TestCase):
             self.assertEqual(check, c.take(16))
             self.assertEqual(length, {1: 1 + 32 + 8 + 4 + 2 + body[45] + body[46] if kind == 1 else 0, 2: 39}[kind])
         self.assertEqual(sequence, 2)
+        c, check, lengths = r.Cursor(golden("journal_release-v1.bin")), bytes(16), []
+        while c.left():
+            start = c.at
+            length, _, kind = c.uint(4), c.uint(8), c.uint(1)
+            c.take(length)
+            check = r.h16(check + c.data[start:c.at])
+            self.assertEqual(check, c.take(16))
+            lengths.append((kind, length))
+        self.assertEqual(lengths, [(12, 41), (13, 33), (14, 32)])
         receipt = r.cbor(golden("receipt-v1.bin")[:-64])
         self.assertEqual([len(receipt[i]) for i in (1, 4, 5)], [16, 32, 16])
 

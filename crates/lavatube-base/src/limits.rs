@@ -32,6 +32,10 @@ pub const MANIFEST_LEN_MAX: usize = 8 << 20;
 pub const CHAIN_JOINS_MAX: usize = 64;
 /// Most marks of snapshots in one note; more go into a further session.
 pub const MARKS_MAX: usize = 4096;
+/// Longest body of a release: some 240,000 packs; more go with a further one.
+pub const RELEASE_LEN_MAX: usize = 8 << 20;
+/// Most depositors that a release need not wait for.
+pub const DEPOSITORS_SETTLED_MAX: usize = 1024;
 /// Block of an object in an audit: what an answer has whatever it is about, and what one tag is of.
 pub const AUDIT_BLOCK_LEN: usize = 16 << 10;
 /// Most tags in one object: 4 MiB of them, for 4 GiB of packs.

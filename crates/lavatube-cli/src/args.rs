@@ -66,6 +66,7 @@ pub enum Verb {
     Cat(verbs::cat::CatArgs),
     Restore(verbs::restore::RestoreArgs),
     Forget(verbs::forget::ForgetArgs),
+    Release(verbs::release::ReleaseArgs),
     Check(verbs::check::CheckArgs),
     Audit(verbs::audit::AuditArgs),
     Key(verbs::key::KeyArgs),
@@ -88,7 +89,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
-    ("Let go", &["forget"]),
+    ("Let go", &["forget", "release"]),
     ("Take care", &["check", "audit", "status", "log", "vault", "key", "plan"]),
     ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),

@@ -31,6 +31,7 @@ use lavatube_node::keys_io::KeyFileError;
 use lavatube_node::link_folder::LinkError;
 use lavatube_node::lock::LockError;
 use lavatube_node::reader::ReaderError;
+use lavatube_node::releasing::ReleasingError;
 use lavatube_seal::SealError;
 use lavatube_vault::{CardError, CreateError, DepositError, DriveError, OpenError, StoreError};
 
@@ -337,6 +338,19 @@ impl From<ReaderError> for Failure {
             ReaderError::Audit(e @ AuditError::Astray) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),
+        }
+    }
+}
+
+impl From<ReleasingError> for Failure {
+    fn from(e: ReleasingError) -> Self {
+        match e {
+            ReleasingError::Reader(e) => e.into(),
+            ReleasingError::Depositor(e) => e.into(),
+            ReleasingError::Far(e) => e.into(),
+            ReleasingError::Doubt(_) => Self::new(Condition::Doubt, e.to_string()),
+            ReleasingError::OtherArchive => Self::new(Condition::WrongKey, e.to_string()),
+            ReleasingError::Seal(_) | ReleasingError::Entropy(_) => Self::new(Condition::Failed, e.to_string()),
         }
     }
 }

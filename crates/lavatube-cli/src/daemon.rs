@@ -151,6 +151,7 @@ fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor card",
         ObjectKind::Tags => "tags",
+        ObjectKind::Release => "release",
     }
 }
 

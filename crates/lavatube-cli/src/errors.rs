@@ -49,6 +49,8 @@ pub enum Condition {
     Exists,
     /// The vault refuses.
     Refused,
+    /// Something is not known for certain, so that nothing is freed.
+    Doubt,
     /// The reader of our output went away: no failure.
     PipeClosed,
     /// The user stopped it at a prompt.
@@ -149,6 +151,7 @@ pub const STATUSES: &[(u8, &str)] = &[
     (12, "the vault is missing or cannot be reached"),
     (13, "refused: source empty or shrunk, no space, or something would be overwritten"),
     (14, "alarm: the vault's log is not what it was; nothing is sent until a person has looked"),
+    (15, "in doubt: nothing is freed while something cannot be read, waits, or is not as it should be"),
     (130, "interrupted"),
 ];
 
@@ -294,6 +297,14 @@ pub const TABLE: &[Row] = &[
         status: 13,
         meaning: "The vault does not take this.",
         hint: "`lavatube status` shows how the vault is",
+    },
+    Row {
+        condition: Condition::Doubt,
+        code: "doubt",
+        status: 15,
+        meaning: "Something that a release must know for certain is not: a manifest or a tree cannot be read, something waits, or a chain of \
+                  manifests has a fault. Nothing was freed.",
+        hint: "`lavatube check` says what is wrong, `lavatube backup` and `lavatube check --repair` bring what waits to the vault; then try again",
     },
     Row {
         condition: Condition::PipeClosed,

@@ -22,6 +22,7 @@ mod passphrase;
 mod patterns;
 mod progress;
 mod quantities;
+mod recovery;
 mod roots;
 mod screen;
 mod settings;
@@ -71,6 +72,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Cat(args) => verbs::cat::run(args, &settings, screen),
         Verb::Restore(args) => verbs::restore::run(args, &settings, screen),
         Verb::Forget(args) => verbs::forget::run(args, &settings, screen),
+        Verb::Release(args) => verbs::release::run(args, &settings, screen),
         Verb::Check(args) => verbs::check::run(args, &settings, screen),
         Verb::Audit(args) => verbs::audit::run(args, &settings, screen),
         Verb::Key(args) => verbs::key::run(args, &settings, screen),

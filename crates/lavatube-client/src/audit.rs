@@ -5,7 +5,7 @@
 //! name. It must not know how the vault reads, nor how challenges reach it. Tested where both sides are known: beside
 //! `lavatube_node::reader`, with vaults that lie, and in the simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::limits::AUDIT_DEPOSITORS_MAX;
 use lavatube_base::{Denial, DepositorId, ObjectId, Refusal};
@@ -49,6 +49,8 @@ pub struct Known<'a> {
     copies: BTreeMap<ObjectId, Copied>,
     state: &'a dyn State,
     keys: AuditKeys,
+    /// What was freed: neither side proves it.
+    released: &'a BTreeSet<ObjectId>,
 }
 
 /// Something that was to be proved and was not.
@@ -133,8 +135,9 @@ impl<'a> Known<'a> {
             *own = *own || sessions.keys(vaulted).is_ok_and(|keys| keys.open_note(&vaulted.manifest.note).is_ok());
         }
         let ours = sessions.all().iter().filter(|v| own.get(&v.manifest.depositor) == Some(&true) && is_there(v));
+        let released = &sessions.released().objects;
         let sessions = ours.map(|v| (v.id, &v.manifest)).collect();
-        Ok(Self { sessions, copies: copies(state)?, state, keys })
+        Ok(Self { sessions, copies: copies(state)?, state, keys, released })
     }
 
     /// A challenge about all of it.
@@ -166,7 +169,8 @@ impl<'a> Known<'a> {
             let packs = if m.tags.is_empty() { 0 } else { u32::try_from(m.leaves.len()).unwrap_or(u32::MAX) };
             (0..=packs).map(move |position| (Place { manifest, position }, m))
         });
-        all.filter(move |(place, _)| (from..upto).contains(place))
+        let is_freed = |place: Place, m| leaf_at(m, place).is_some_and(|leaf| self.released.contains(&leaf.id()));
+        all.filter(move |(place, m)| (from..upto).contains(place) && !is_freed(*place, m))
     }
 
     /// Whether an answer is right; what it proves then. What it says is bad is not asked for.
@@ -274,8 +278,11 @@ impl<'a> Known<'a> {
             if !whole.is_about(manifest.depositor, manifest.sequence) {
                 report.later += 1;
             } else if manifest.tags.is_empty() {
-                report.untagged += manifest.leaves.len() as u64;
-                report.untagged_bytes += manifest.leaves.iter().map(|l| class_len(l.class) as u64).sum::<u64>();
+                let there = manifest.leaves.iter().filter(|leaf| !self.released.contains(&leaf.id()));
+                for leaf in there {
+                    report.untagged += 1;
+                    report.untagged_bytes += class_len(leaf.class) as u64;
+                }
             }
         }
         report

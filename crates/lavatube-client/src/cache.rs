@@ -4,8 +4,10 @@
 //! head only after the snapshot is durable. So a cache always describes a snapshot that really exists. It must not
 //! know what is compared with it. Step 1 of the walk.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
+use lavatube_base::ChunkId;
 use lavatube_base::limits::TREE_HEAD_LEN_MAX;
 use lavatube_base::time::WallTime;
 use lavatube_format::Malformed;
@@ -90,6 +92,20 @@ pub fn save_head(state: &dyn State, key: &SourceKey, head: &CacheHead) -> Result
     for name in state.list(&mine).map_err(StateError::on(&mine))? {
         if !keep.contains(&name) {
             state.remove(&name).map_err(StateError::on(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets the caches of these snapshots, and those that cannot be read: their sources are read again once.
+///
+/// # Errors
+/// When a file cannot be read or removed.
+pub fn forget_those_of(state: &dyn State, snapshots: &BTreeSet<ChunkId>) -> Result<(), StateError> {
+    for name in state.list(TREES).map_err(StateError::on(TREES))?.iter().filter(|n| n.ends_with(".head")) {
+        let bytes = read_all(state, name, TREE_HEAD_LEN_MAX as u64)?.unwrap_or_default();
+        if CacheHead::decode(&bytes).map_or(true, |head| snapshots.contains(&head.snapshot)) {
+            state.remove(name).map_err(StateError::on(name))?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use lavatube_base::ChunkId;
+use lavatube_base::{ChunkId, ObjectId};
 use lavatube_format::Malformed;
 use lavatube_format::catalog::{PACK_LEN, PackRow, Place, Record};
 use lavatube_format::pack::FrameEntry;
@@ -61,6 +61,8 @@ pub struct Catalog<'s> {
     hurt: bool,
     /// Rows of packs that the vault does not have any more.
     doubts: BTreeSet<u32>,
+    /// Rows of packs that were freed: nothing is in them any more.
+    freed: BTreeSet<u32>,
 }
 
 impl<'s> Catalog<'s> {
@@ -71,8 +73,15 @@ impl<'s> Catalog<'s> {
     /// When files cannot be listed, written or removed.
     pub fn open(state: &'s dyn State) -> Result<Self, CatalogError> {
         let runs = RwLock::new(Runs::new(1));
-        let mut out =
-            Self { state, packs: Vec::new(), runs, anew: OnceLock::new(), hurt: false, doubts: BTreeSet::new() };
+        let mut out = Self {
+            state,
+            packs: Vec::new(),
+            runs,
+            anew: OnceLock::new(),
+            hurt: false,
+            doubts: BTreeSet::new(),
+            freed: BTreeSet::new(),
+        };
         for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
             if let Err(e) = out.runs_mut().open(state, &name) {
                 out.leave_out(e.file())?;
@@ -106,7 +115,10 @@ impl<'s> Catalog<'s> {
     /// # Errors
     /// When a run cannot be read or is damaged: nobody knows what else it has.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Place>, CatalogError> {
-        Ok(self.runs().find(self.state, id, 1)?.pop())
+        if self.freed.is_empty() {
+            return Ok(self.runs().find(self.state, id, 1)?.pop());
+        }
+        Ok(self.places(id)?.into_iter().next())
     }
 
     /// All places where chunk `id` lies, the newest first. Asks every run, where [`Catalog::find`] stops at the first.
@@ -114,13 +126,21 @@ impl<'s> Catalog<'s> {
     /// # Errors
     /// As [`Catalog::find`].
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>, CatalogError> {
-        self.runs().find(self.state, id, usize::MAX)
+        let mut places = self.runs().find(self.state, id, usize::MAX)?;
+        places.retain(|place| !self.freed.contains(&place.pack));
+        Ok(places)
     }
 
     /// Makes chunks that are only in the packs of these rows count as [unknown](Catalog::knows): the vault does not have
     /// those any more.
     pub fn doubt(&mut self, rows: BTreeSet<u32>) {
         self.doubts = rows;
+    }
+
+    /// Leaves packs out that were freed: what is only in them is known no more.
+    pub fn leave_out_freed(&mut self, objects: &BTreeSet<ObjectId>) {
+        let rows = (0..).zip(&self.packs).filter(|(_, row)| objects.contains(&row.id));
+        self.freed = rows.map(|(n, _)| n).collect();
     }
 
     /// Whether the vault has chunk `id`, for those who can send it again: runs that cannot be read are left out from
@@ -131,10 +151,13 @@ impl<'s> Catalog<'s> {
     pub fn knows(&mut self, id: &ChunkId) -> Result<bool, CatalogError> {
         let state = self.state;
         // One place is enough, unless it may be in doubt.
-        let most = if self.doubts.is_empty() { 1 } else { usize::MAX };
+        let most = if self.doubts.is_empty() && self.freed.is_empty() { 1 } else { usize::MAX };
         loop {
             match self.runs_mut().find(state, id, most) {
-                Ok(places) => return Ok(places.iter().any(|place| !self.doubts.contains(&place.pack))),
+                Ok(places) => {
+                    let counts = |pack: &u32| !self.doubts.contains(pack) && !self.freed.contains(pack);
+                    return Ok(places.iter().any(|place| counts(&place.pack)));
+                }
                 Err(e) => self.leave_out(e.file())?,
             }
         }
@@ -200,6 +223,7 @@ impl<'s> Catalog<'s> {
         }
         self.packs.clear();
         self.doubts.clear();
+        self.freed.clear();
         *self.runs_mut() = Runs::new(1);
         self.anew = OnceLock::new();
         self.hurt = false;

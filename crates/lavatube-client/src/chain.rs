@@ -104,6 +104,8 @@ pub struct Link {
     pub previous: Option<ObjectId>,
     /// Other ends that it joins, ascending.
     pub joins: Vec<ObjectId>,
+    /// How many of the vault's releases its maker knows.
+    pub releases: u64,
 }
 
 /// Where a depositor's chain stands, as far as state and vault say.
@@ -120,6 +122,8 @@ pub struct Chain {
     pub strange: u64,
     /// Manifests the vault signed for and does not list: it was rolled back, or hides them.
     pub withdrawn: u64,
+    /// How many of the vault's releases are known here: nothing that follows leans on what they freed.
+    pub releases: u64,
 }
 
 impl Chain {
@@ -174,6 +178,12 @@ impl Chain {
         Ok(out)
     }
 
+    /// The same, in the knowledge of so many releases.
+    #[must_use]
+    pub fn knowing(self, releases: u64) -> Self {
+        Self { releases, ..self }
+    }
+
     /// What the next manifest follows.
     pub fn next(&self) -> Link {
         let before = self.ends.last();
@@ -182,7 +192,7 @@ impl Chain {
         let others = self.ends.iter().rev().skip(1).take(CHAIN_JOINS_MAX);
         let mut joins: Vec<ObjectId> = others.map(|(_, id)| *id).collect();
         joins.sort();
-        Link { sequence, previous: before.map(|(_, id)| *id), joins }
+        Link { sequence, previous: before.map(|(_, id)| *id), joins, releases: self.releases }
     }
 
     /// Goes on from a manifest that was signed with [`Chain::next`], and keeps it in the state.

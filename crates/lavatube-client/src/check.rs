@@ -24,7 +24,7 @@ use crate::fetch::Fetcher;
 use crate::layers::refs::expand;
 use crate::layers::{LostRange, Step, TreeError, TreeReader, read_layer, read_tree_chunk};
 use crate::meter::Meter;
-use crate::vaulted::{Refused, Sessions};
+use crate::vaulted::Refused;
 
 /// Why a check did not come to an end. What it finds is no error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -144,7 +144,7 @@ pub fn structure(fetcher: &mut Fetcher<'_>, meter: &Meter) -> Result<Structure, 
     let sessions = archive.sessions;
     let mut out =
         Structure { manifests: sessions.all().len() as u64, chain: chain_faults(sessions), ..Structure::default() };
-    for row in sessions.all().iter().flat_map(Sessions::rows) {
+    for row in sessions.all().iter().flat_map(|vaulted| sessions.standing(vaulted)) {
         out.packs += 1;
         if !archive.far.has(row.id)? {
             meter.errors.add(1);

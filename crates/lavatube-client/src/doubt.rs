@@ -41,9 +41,11 @@ pub fn settle(
     state: &dyn State,
     far: &dyn Far,
     drained: &Drained,
+    released: &BTreeSet<ObjectId>,
     courier: &mut Courier<'_>,
     catalog: &mut Catalog<'_>,
 ) -> Result<usize, SessionError> {
+    catalog.leave_out_freed(released);
     let known = doubtful(state)?;
     let mut doubts = known.clone();
     let is_gone = |id: ObjectId| Ok::<_, CourierError>(!drained.waiting.contains(&id) && !far.has(id)?);
@@ -71,7 +73,8 @@ pub fn settle(
         }
     }
     for row in catalog.packs() {
-        if !doubts.contains(&row.id) && (sessions.contains(&row.session) || is_gone(row.id)?) {
+        let may_be_gone = released.contains(&row.id) || doubts.contains(&row.id);
+        if !may_be_gone && (sessions.contains(&row.session) || is_gone(row.id)?) {
             doubts.insert(row.id);
         }
     }
@@ -90,9 +93,11 @@ pub fn account(
     state: &dyn State,
     waiting: &BTreeSet<ObjectId>,
     listed: &BTreeSet<ObjectId>,
+    released: &BTreeSet<ObjectId>,
     courier: &mut Courier<'_>,
     catalog: &mut Catalog<'_>,
 ) -> Result<usize, SessionError> {
+    catalog.leave_out_freed(released);
     let known = doubtful(state)?;
     let mut doubts = known.clone();
     let sent: BTreeMap<_, _> = copies(state)?.into_iter().filter(|(_, copied)| copied.is_own()).collect();

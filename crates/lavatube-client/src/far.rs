@@ -116,6 +116,23 @@ pub trait Far: Send + Sync {
     /// When it was not stored.
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError>;
 
+    /// Hands over a release that the authority signed. A receipt means: it is in the log; when it is followed is for the vault to
+    /// know.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    fn deliver_release(&self, _release: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        Err(FarError::Away("releases are not handed over this way".into()))
+    }
+
+    /// Ids and lengths of all releases the vault holds.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked.
+    fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        Ok(Vec::new())
+    }
+
     /// Appends bytes `range` of an object to `out`.
     ///
     /// # Errors
@@ -174,6 +191,14 @@ impl<F: Far + ?Sized> Far for &F {
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
         (**self).deliver_manifest(manifest)
+    }
+
+    fn deliver_release(&self, release: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        (**self).deliver_release(release)
+    }
+
+    fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        (**self).releases()
     }
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {

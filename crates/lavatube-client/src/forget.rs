@@ -121,6 +121,16 @@ impl Policy {
 }
 
 impl Span {
+    /// About how many seconds that is: a year has 365.25 days, a month a twelfth of that.
+    pub fn seconds(self) -> u64 {
+        const YEAR_S: u64 = 31_557_600;
+        let Self { years, months, days, hours } = self;
+        u64::from(years) * YEAR_S
+            + u64::from(months) * (YEAR_S / 12)
+            + u64::from(days) * 86_400
+            + u64::from(hours) * 3600
+    }
+
     /// The time so long before `time`: calendar parts first, and a day beyond the end of a month runs over into the next.
     fn before(self, time: WallTime) -> WallTime {
         let (year, month, day) = civil(day_of(time));

@@ -38,6 +38,8 @@ pub mod packer;
 pub mod rebuild;
 pub mod receipts;
 pub mod refs;
+pub mod release;
+pub mod released;
 pub mod restore;
 pub mod scan;
 pub mod sent;

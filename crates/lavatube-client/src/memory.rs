@@ -14,7 +14,7 @@ use lavatube_base::{ChunkId, ObjectId, SessionId, VaultId, Verified};
 use lavatube_format::depositor_card::DepositorCard;
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
-use lavatube_format::manifest::{Leaf, Manifest, Note, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Note, Retention, root_of};
 use lavatube_format::pack::{ChunkEntry, Delta, FOOTER_LEN, Footer, FrameEntry, capacity, class_len, sealed_position};
 use lavatube_format::receipt::ReceiptBody;
 use lavatube_format::snapshot::Snapshot;
@@ -315,6 +315,8 @@ impl Writer<'_> {
             wraps: vec![self.wrap],
             note: self.keys.seal_note(&note).unwrap(),
             tags: Vec::new(),
+            retention: Retention::default(),
+            releases: 0,
         };
         let sequence = manifest.sequence;
         let bytes = self.world.deposit.sign_manifest(manifest).unwrap().encode();

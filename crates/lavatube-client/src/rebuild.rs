@@ -102,8 +102,12 @@ fn fill(
     meter: &Meter,
 ) -> Result<Rebuilt, RebuildError> {
     let known: BTreeSet<ObjectId> = catalog.packs().iter().map(|row| row.id).collect();
-    let missing: Vec<PackRow> =
-        sessions.all().iter().flat_map(Sessions::rows).filter(|row| !known.contains(&row.id)).collect();
+    let missing: Vec<PackRow> = sessions
+        .all()
+        .iter()
+        .flat_map(|vaulted| sessions.standing(vaulted))
+        .filter(|row| !known.contains(&row.id))
+        .collect();
     let mut out = Rebuilt::default();
     if missing.is_empty() {
         return Ok(out);

@@ -6,7 +6,7 @@
 use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
 use lavatube_format::catalog::PackRow;
 use lavatube_format::key_file::Secret;
-use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Wrap, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Retention, Wrap, root_of};
 use lavatube_format::open_session::{Begun, PackDone, Record, decode_log};
 use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
@@ -76,6 +76,8 @@ pub struct Said {
     pub snapshots: Vec<(ChunkId, u32)>,
     /// Marks of snapshots that were there before.
     pub marks: Vec<Mark>,
+    /// For how long nothing of the session may be freed.
+    pub retention: Retention,
 }
 
 /// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. After this its snapshots exist, and
@@ -100,7 +102,7 @@ pub fn finish(
     let ids: Vec<ObjectId> = packs.iter().map(|(row, _)| row.id).collect();
     let tags = tags::deliver(state, &ids, courier)?;
     let link = chain.next();
-    let Said { snapshots, marks } = said;
+    let Said { snapshots, marks, retention } = said;
     let note = Note { tenant: deposit.tenant().to_owned(), snapshots, marks };
     let sealed_note = session.keys.seal_note(&note)?;
     if session.keys.open_note(&sealed_note)? != note {
@@ -117,6 +119,8 @@ pub fn finish(
         wraps: session.wraps.clone(),
         note: sealed_note,
         tags,
+        retention,
+        releases: link.releases,
     };
     let signed = deposit.sign_manifest(manifest)?;
     let bytes = signed.encode();

@@ -18,6 +18,7 @@ use lavatube_seal::{SealError, SessionKeys, Unwrap, verify_manifest};
 
 use crate::chain::{self, Unlisted};
 use crate::far::{Far, FarError};
+use crate::released::Released;
 use crate::state::{State, StateError, read_all};
 
 /// Why the sessions of a vault cannot be told.
@@ -82,6 +83,7 @@ pub struct Sessions<'k> {
     by_id: BTreeMap<ObjectId, usize>,
     refused: Vec<Refused>,
     unlisted: BTreeMap<ObjectId, Unlisted>,
+    released: Released,
 }
 
 /// Tells the card of a depositor whose certificate the caller has verified.
@@ -162,7 +164,18 @@ impl<'k> Sessions<'k> {
         }
         refused.sort_by_key(|r| r.id);
         let by_id = all.iter().enumerate().map(|(i, v)| (v.id, i)).collect();
-        Self { unwrap, all, by_session, by_id, refused, unlisted: BTreeMap::new() }
+        Self { unwrap, all, by_session, by_id, refused, unlisted: BTreeMap::new(), released: Released::default() }
+    }
+
+    /// The same, in the knowledge of what was freed of them.
+    #[must_use]
+    pub fn without(self, released: Released) -> Self {
+        Self { released, ..self }
+    }
+
+    /// What was freed of them.
+    pub fn released(&self) -> &Released {
+        &self.released
     }
 
     /// The believed sessions, by depositor and sequence number.
@@ -236,7 +249,7 @@ impl<'k> Sessions<'k> {
                 }
             };
             marks.extend(note.marks);
-            for (id, number) in note.snapshots {
+            for (id, number) in note.snapshots.into_iter().filter(|(id, _)| !self.released.snapshots.contains(id)) {
                 let pack = self.leaf(i, number).map(Leaf::id);
                 seen.entry(id).or_insert_with(|| {
                     let (depositor, sequence) = (m.depositor, m.sequence);
@@ -274,8 +287,12 @@ impl<'k> Sessions<'k> {
         Some(self.keys_at(place.manifest)?.mark(place.id, forgotten, edition))
     }
 
-    /// Rows for the pack table of all packs of a session, in order.
-    pub fn rows(vaulted: &Vaulted) -> impl Iterator<Item = PackRow> + '_ {
+    /// Rows for the pack table of all packs of a session that were not freed, in order.
+    pub fn standing<'v>(&'v self, vaulted: &'v Vaulted) -> impl Iterator<Item = PackRow> + 'v {
+        Self::rows(vaulted).filter(|row| !self.released.objects.contains(&row.id))
+    }
+
+    fn rows(vaulted: &Vaulted) -> impl Iterator<Item = PackRow> + '_ {
         let m = &vaulted.manifest;
         (0u32..).zip(&m.leaves).map(|(number, leaf)| PackRow {
             id: leaf.id(),

@@ -49,6 +49,29 @@ pub enum Record {
         /// Its new drive slot.
         slot: u8,
     },
+    /// An object is not kept any more: a release freed it.
+    Released {
+        /// What the object was.
+        kind: ObjectKind,
+        /// Its id.
+        object: ObjectId,
+        /// Number of the release.
+        number: u64,
+    },
+    /// Of a release nothing is left to be done: its shards are gone from all drives, or it is void.
+    Settled {
+        /// The release.
+        release: ObjectId,
+    },
+    /// How far the vault has aged.
+    Aged {
+        /// Which start of its machine is counted from.
+        boot: [u8; 16],
+        /// How long that had been up, in seconds.
+        up_s: u64,
+        /// All that was witnessed, in seconds.
+        total_s: u64,
+    },
 }
 
 /// A record in its place in the chain.
@@ -87,6 +110,21 @@ impl Record {
                 out.extend_from_slice(&generation.to_le_bytes());
                 out.extend_from_slice(&[*index, *slot]);
             }
+            Self::Released { kind, object, number } => {
+                out.extend_from_slice(&[RELEASED, kind.code()]);
+                out.extend_from_slice(&object.0);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            Self::Settled { release } => {
+                out.extend_from_slice(&[SETTLED, ObjectKind::Release.code()]);
+                out.extend_from_slice(&release.0);
+            }
+            Self::Aged { boot, up_s, total_s } => {
+                out.push(AGED);
+                out.extend_from_slice(boot);
+                out.extend_from_slice(&up_s.to_le_bytes());
+                out.extend_from_slice(&total_s.to_le_bytes());
+            }
         }
         let body = u32::try_from(out.len() - start - HEAD).expect("bodies are at most JOURNAL_BODY_MAX");
         out[start..start + 4].copy_from_slice(&body.to_le_bytes());
@@ -97,6 +135,11 @@ impl Record {
 
     fn decode(kind: u8, body: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new("journal record", body);
+        if kind == AGED {
+            let aged = Self::Aged { boot: r.array()?, up_s: r.u64()?, total_s: r.u64()? };
+            r.finish()?;
+            return Ok(aged);
+        }
         let code = r.u8()?;
         let object_kind = ObjectKind::from_code(code).ok_or_else(|| r.fail("unknown object kind"))?;
         let object = ObjectId(r.array()?);
@@ -109,10 +152,13 @@ impl Record {
                 Self::Stored { kind: object_kind, object, geometry, generation, slots }
             }
             MOVED => Self::Moved { kind: object_kind, object, generation: r.u32()?, index: r.u8()?, slot: r.u8()? },
+            RELEASED => Self::Released { kind: object_kind, object, number: r.u64()? },
+            SETTLED if object_kind == ObjectKind::Release => Self::Settled { release: object },
             _ => return Err(r.fail("unknown record type")),
         };
         let generation = match &record {
             Self::Stored { generation, .. } | Self::Moved { generation, .. } => *generation,
+            Self::Released { .. } | Self::Settled { .. } | Self::Aged { .. } => 1,
         };
         r.ensure(generation >= 1, "generations count from 1")?;
         r.finish()?;
@@ -143,7 +189,7 @@ impl Line {
     /// As [`Line::decode`] for a record in which one byte is wrong: tries every change of one byte, at most a few
     /// thousand short hashes. Only for records with `shards` shards.
     pub fn decode_mended(bytes: &[u8], sequence: u64, before: &Check, shards: usize) -> Option<(Self, usize)> {
-        [STORED_BODY + shards, MOVED_BODY].iter().find_map(|&body_len| {
+        [STORED_BODY + shards, MOVED_BODY, RELEASED_BODY, SETTLED_BODY, AGED_BODY].iter().find_map(|&body_len| {
             let len = HEAD + body_len + CHECK;
             let mut trial = bytes.get(..len)?.to_vec();
             // One wrong byte in the check: all else is right, and the chain says what it should be.
@@ -167,10 +213,16 @@ impl Line {
 
 const STORED: u8 = 1;
 const MOVED: u8 = 2;
+const RELEASED: u8 = 12;
+const SETTLED: u8 = 13;
+const AGED: u8 = 14;
 const HEAD: usize = 4 + 8 + 1;
 const CHECK: usize = 16;
 const STORED_BODY: usize = 1 + 32 + 8 + 4 + 1 + 1;
 const MOVED_BODY: usize = 1 + 32 + 4 + 1 + 1;
+const RELEASED_BODY: usize = 1 + 32 + 8;
+const SETTLED_BODY: usize = 1 + 32;
+const AGED_BODY: usize = 16 + 8 + 8;
 
 #[cfg(test)]
 mod tests {
@@ -209,6 +261,33 @@ mod tests {
         assert_eq!(n + n2, golden.len());
     }
 
+    fn releasing() -> Vec<u8> {
+        let mut out = Vec::new();
+        let released = Record::Released { kind: ObjectKind::Tags, object: ObjectId([7; 32]), number: 3 };
+        let check = released.encode(1, &FIRST_CHECK, &mut out);
+        let check = Record::Settled { release: ObjectId([8; 32]) }.encode(2, &check, &mut out);
+        Record::Aged { boot: [9; 16], up_s: 3600, total_s: 1 << 33 }.encode(3, &check, &mut out);
+        out
+    }
+
+    #[test]
+    fn the_golden_journal_of_a_release_stays_as_it_is() {
+        let golden = include_bytes!("../../../vectors/journal_release-v1.bin");
+        assert_eq!(releasing(), golden);
+        let (first, n) = Line::decode(golden, 1, &FIRST_CHECK).unwrap();
+        let (second, n2) = Line::decode(&golden[n..], 2, &first.check).unwrap();
+        assert!(matches!(first.record, Record::Released { kind: ObjectKind::Tags, number: 3, .. }));
+        assert!(matches!(second.record, Record::Settled { .. }));
+        let (third, n3) = Line::decode(&golden[n + n2..], 3, &second.check).unwrap();
+        assert_eq!(third.record, Record::Aged { boot: [9; 16], up_s: 3600, total_s: 1 << 33 });
+        assert_eq!(n + n2 + n3, golden.len());
+        for at in 0..n {
+            let mut bad = golden.to_vec();
+            bad[at] ^= 0x81;
+            assert_eq!(Line::decode_mended(&bad, 1, &FIRST_CHECK, 6), Some((first.clone(), n)), "byte {at}");
+        }
+    }
+
     #[test]
     fn a_record_is_only_good_in_its_place() {
         let bytes = journal();
@@ -244,7 +323,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(kind: u8, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Line::decode(&bytes, 1, &FIRST_CHECK);
-            let _ = Record::decode(kind % 4, &bytes);
+            let _ = Record::decode(kind % 16, &bytes);
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod pack;
 pub mod pair_line;
 pub mod receipt;
 pub mod recovery;
+pub mod release;
 pub mod scrub_record;
 pub mod shard;
 pub mod snapshot;

@@ -93,6 +93,33 @@ pub struct Manifest {
     pub note: Vec<u8>,
     /// Objects with the tags of all its packs ([`crate::tags`]); none when they were not made.
     pub tags: Vec<ObjectId>,
+    /// For how long nothing of it may be freed.
+    pub retention: Retention,
+    /// How many of the vault's releases its maker knew: it leans on nothing that they free.
+    pub releases: u64,
+}
+
+/// For how long nothing of a session may be freed, nor of what it may lean on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Seconds, as the vault witnesses them from when it has taken the manifest.
+    pub s: u64,
+    /// Until the authority lifts it.
+    pub hold: bool,
+}
+
+impl Retention {
+    fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        if d.array()? != Some(2) {
+            return Err(DecodeError::message("a retention has two fields"));
+        }
+        let s = d.u64()?;
+        match d.u8()? {
+            0 => Ok(Self { s, hold: false }),
+            1 => Ok(Self { s, hold: true }),
+            _ => Err(DecodeError::message("a session is held or is not")),
+        }
+    }
 }
 
 /// The Merkle root over `leaves`.
@@ -120,7 +147,13 @@ impl Manifest {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        let further = [self.previous.is_some(), !self.joins.is_empty(), !self.tags.is_empty()];
+        let further = [
+            self.previous.is_some(),
+            !self.joins.is_empty(),
+            !self.tags.is_empty(),
+            self.retention != Retention::default(),
+            self.releases > 0,
+        ];
         e.map(7 + further.map(u64::from).iter().sum::<u64>())?;
         e.u8(1)?.bytes(&self.session.0)?;
         e.u8(2)?.bytes(&self.depositor.0)?;
@@ -149,6 +182,12 @@ impl Manifest {
             for id in &self.tags {
                 e.bytes(&id.0)?;
             }
+        }
+        if self.retention != Retention::default() {
+            e.u8(11)?.array(2)?.u64(self.retention.s)?.u8(self.retention.hold.into())?;
+        }
+        if self.releases > 0 {
+            e.u8(12)?.u64(self.releases)?;
         }
         Ok(())
     }
@@ -223,21 +262,28 @@ impl Manifest {
         })?;
         key(d, 8)?;
         let note = d.bytes()?.to_vec();
-        let (mut joins, mut tags) = (Vec::new(), Vec::new());
+        let (mut joins, mut tags, mut releases) = (Vec::new(), Vec::new(), 0);
+        let mut retention = Retention::default();
+        let mut last = 8;
         while let Some(n @ 1..) = left {
+            let key = d.u8()?;
+            if key <= last {
+                return Err(DecodeError::message("keys missing or out of order"));
+            }
             // An empty one would be read as none, and then it is not what was signed.
-            let ids = match d.u8()? {
-                9 if joins.is_empty() && tags.is_empty() => &mut joins,
-                10 if tags.is_empty() => &mut tags,
-                _ => return Err(DecodeError::message("keys missing or out of order")),
-            };
-            *ids = list(d, |d| Ok(ObjectId(fixed(d)?)))?;
-            left = Some(n - 1);
+            match key {
+                9 => joins = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
+                10 => tags = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
+                11 => retention = Retention::read(d)?,
+                12 => releases = d.u64()?,
+                _ => return Err(DecodeError::message("no such key")),
+            }
+            (last, left) = (key, Some(n - 1));
         }
         if left != Some(0) {
-            return Err(DecodeError::message("a manifest has seven to ten keys"));
+            return Err(DecodeError::message("a manifest has seven to twelve keys"));
         }
-        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note, tags })
+        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note, tags, retention, releases })
     }
 }
 
@@ -417,7 +463,7 @@ fn triple(d: &mut Decoder<'_>) -> Result<(), DecodeError> {
 }
 
 /// A definite array; grows with what is read, never ahead of it.
-fn list<T>(
+pub(crate) fn list<T>(
     d: &mut Decoder<'_>,
     mut one: impl FnMut(&mut Decoder<'_>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {

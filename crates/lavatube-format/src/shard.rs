@@ -21,6 +21,8 @@ pub enum ObjectKind {
     DepositorCard,
     /// Tags of a session's packs, for audits.
     Tags,
+    /// A release of packs, signed by the authority.
+    Release,
 }
 
 impl ObjectKind {
@@ -31,12 +33,13 @@ impl ObjectKind {
             Self::Manifest => 2,
             Self::DepositorCard => 3,
             Self::Tags => 4,
+            Self::Release => 5,
         }
     }
 
     /// Whether objects of this kind are leaves of the vault's log.
     pub fn is_logged(self) -> bool {
-        matches!(self, Self::Manifest | Self::DepositorCard)
+        matches!(self, Self::Manifest | Self::DepositorCard | Self::Release)
     }
 
     /// The kind of a byte, or `None`.
@@ -46,6 +49,7 @@ impl ObjectKind {
             2 => Self::Manifest,
             3 => Self::DepositorCard,
             4 => Self::Tags,
+            5 => Self::Release,
             _ => return None,
         })
     }

@@ -145,7 +145,7 @@ fn snapshot<'a>(
             deposit,
             &open,
             &packed.packs,
-            Said { snapshots: packed.found, marks: Vec::new() },
+            Said { snapshots: packed.found, ..Said::default() },
             &mut chain,
             &mut courier,
         )?;

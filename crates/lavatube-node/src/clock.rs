@@ -4,7 +4,7 @@
 //! what the time is for. No step of the walk.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lavatube_base::Instant;
 use lavatube_base::time::WallTime;
@@ -40,6 +40,17 @@ pub fn booted() -> WallTime {
     WallTime { s: now.s - up.tv_sec - borrow, ns: u32::try_from(ns + borrow * 1_000_000_000).unwrap_or_default() }
 }
 
+/// How long the system has been up, and which start of it that is; `None` where it does not say. Nobody sets this clock.
+pub fn uptime() -> Option<([u8; 16], Duration)> {
+    let text = std::fs::read_to_string(BOOT_ID).ok()?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let boot = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?.to_be_bytes();
+    let up = clock_gettime(ClockId::Boottime);
+    Some((boot, Duration::new(u64::try_from(up.tv_sec).ok()?, u32::try_from(up.tv_nsec).ok()?)))
+}
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +61,7 @@ mod tests {
         assert!(now() >= a);
         assert!(booted() <= wall && booted().s > wall.s - 10 * 366 * 86_400);
         assert!(wall.s > 1_700_000_000 && wall.ns < 1_000_000_000);
+        let (a, b) = (uptime().unwrap(), uptime().unwrap());
+        assert!(a.0 == b.0 && a.1 <= b.1 && a.1 > Duration::ZERO);
     }
 }

@@ -22,10 +22,12 @@ use lavatube_client::ledger;
 use lavatube_client::log::Verdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
+use lavatube_client::released::Released;
 use lavatube_client::session::{self, OpenSession, Recovered, Said, SessionError};
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::state::{State, StateError, write_all};
-use lavatube_client::vaulted;
+use lavatube_client::vaulted::{self, SessionsError};
+use lavatube_format::manifest::Retention;
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{DepositKeys, Reads};
 use lavatube_vault::DriveState;
@@ -214,20 +216,21 @@ pub struct Outcome {
 }
 
 /// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there or it is at the other
-/// end of a link. Of what waits for a link, what has a higher `priority` goes first.
+/// end of a link. Nothing of it may be freed before `retention` has passed. Of what waits for a link, what has a higher `priority` goes first.
 ///
 /// # Errors
 /// [`DepositorError`]; what was delivered before the error is kept for the next run.
 pub fn backup(
     places: &Places,
     request: &Request<'_>,
+    retention: Retention,
     priority: Priority,
     effort: Effort,
     wait: Duration,
     meter: &Meter,
 ) -> Result<Outcome, DepositorError> {
     if link_folder::is_far(&places.vault) {
-        return backup_for_far(places, request, priority, effort, wait, meter);
+        return backup_for_far(places, request, retention, priority, effort, wait, meter);
     }
     let holding = Holding::open(places, "lavatube backup", true, wait)?;
     let Holding { vault, state, .. } = &holding;
@@ -240,14 +243,15 @@ pub fn backup(
     let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
 
+    let released = Released::learn(vault, state, &deposit.release_keys()).map_err(unlearnt)?;
     let drained = courier.drain_spool()?;
-    let before = Chain::survey(state, &deposit, vault)?;
+    let before = Chain::survey(state, &deposit, vault)?.knowing(released.number);
     let mut chain = before.clone();
     let (recovered, open) = open_session(state, &deposit, &mut catalog, &mut chain, &mut courier)?;
-    let doubted = doubt::settle(state, vault, &drained, &mut courier, &mut catalog)?;
+    let doubted = doubt::settle(state, vault, &drained, &released.objects, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(state)?.filter(|newest| *newest > request.now);
     let (report, promise) =
-        take(state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
+        take(state, request, retention, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
     // Asked at the end: a drive may have failed on the way.
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present | DriveState::Retired => None,
@@ -272,6 +276,33 @@ pub fn backup(
         log,
         clock_behind,
     })
+}
+
+/// Why releases could not be learnt of.
+pub(crate) fn unlearnt(e: SessionsError) -> DepositorError {
+    match e {
+        SessionsError::Far(e) => CourierError::from(e).into(),
+        SessionsError::State(e) => e.into(),
+    }
+}
+
+/// Ends the session that an interrupted run has left: its packs get a manifest.
+pub(crate) fn take_up(holding: &Holding, keys: &Keyring) -> Result<(), DepositorError> {
+    let Holding { vault, state, .. } = holding;
+    let deposit = keys.deposit()?;
+    vault.admit(&deposit.card().encode())?;
+    let mut spool = DirectorySpool::open(&spool_folder(state.folder())).map_err(CourierError::from)?;
+    let mut courier = Courier::new(Some(vault as &dyn Far), &mut spool, state);
+    let mut catalog = Catalog::open(state)?;
+    let released = Released::learn(vault, state, &deposit.release_keys()).map_err(unlearnt)?;
+    courier.drain_spool()?;
+    let mut chain = Chain::survey(state, &deposit, vault)?.knowing(released.number);
+    entropy::bytes::<32>().map_err(KeyringError::from)?;
+    // Only a session that another key began is wrapped anew, and that is begun and ended with what entropy gives here.
+    let mut no_entropy = None;
+    let mut dice = |out: &mut [u8]| no_entropy = entropy::fill(out).err().or(no_entropy.take());
+    session::recover(state, &deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
+    no_entropy.map_or(Ok(()), |e| Err(KeyringError::from(e).into()))
 }
 
 /// Takes up what an interrupted run has left, and begins a session of this run's own.
@@ -300,6 +331,7 @@ pub(crate) fn open_session(
 fn backup_for_far(
     places: &Places,
     request: &Request<'_>,
+    retention: Retention,
     priority: Priority,
     effort: Effort,
     wait: Duration,
@@ -315,16 +347,17 @@ fn backup_for_far(
     let mut courier = Courier::new(None, &mut spool, &state);
     let mut catalog = Catalog::open(&state)?;
     let waited: BTreeSet<ObjectId> = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
-    let before = Chain::known(&state, &deposit)?;
+    let released = Released::known(&state, &deposit.release_keys())?;
+    let before = Chain::known(&state, &deposit)?.knowing(released.number);
     let mut chain = before.clone();
     let (recovered, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
     let waiting = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
     let listed = DirectoryDesk::open(&folder).ok().and_then(|desk| desk.list_at(ObjectKind::Manifest));
     let listed = listed.into_iter().flat_map(|(objects, _)| objects).map(|(id, _)| id).collect();
-    let doubted = doubt::account(&state, &waiting, &listed, &mut courier, &mut catalog)?;
+    let doubted = doubt::account(&state, &waiting, &listed, &released.objects, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
     let (report, promise) =
-        take(&state, request, effort, &deposit, &open, &mut catalog, &mut chain, courier, true, meter)?;
+        take(&state, request, retention, effort, &deposit, &open, &mut catalog, &mut chain, courier, true, meter)?;
     // The last manifest is that of this very snapshot, unless it is there already.
     let mut manifests =
         spooled(&folder)?.into_iter().filter(|(kind, id)| *kind == SpoolKind::Manifest && !waited.contains(id));
@@ -390,6 +423,7 @@ pub(crate) fn keep_card(state: &dyn State, card: &[u8]) -> Result<(), StateError
 fn take<'a>(
     state: &'a DirectoryState,
     request: &Request<'_>,
+    retention: Retention,
     effort: Effort,
     deposit: &DepositKeys,
     open: &OpenSession,
@@ -419,7 +453,7 @@ fn take<'a>(
             deposit,
             open,
             &packed.packs,
-            Said { snapshots: packed.found, marks: Vec::new() },
+            Said { snapshots: packed.found, retention, ..Said::default() },
             chain,
             &mut courier,
         )?;

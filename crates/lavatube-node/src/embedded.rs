@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
@@ -23,6 +24,7 @@ use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, COMMON, IfThere, make_folders};
+use crate::clock;
 use crate::directory_drive::DirectoryDrive;
 use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
@@ -34,6 +36,8 @@ const KEY_FILE: &str = "vault.key";
 pub(crate) const LINK_FILE: &str = "link.toml";
 const LOCK_FILE: &str = "lock";
 const CARD_FILE: &str = "drive.card";
+/// How much of time may be forgotten by a vault that is killed.
+const AGE_NOTED_EVERY: Duration = Duration::from_secs(3600);
 
 /// Why an embedded vault cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -358,7 +362,9 @@ impl EmbeddedVault {
         let drives =
             drive_folders(folder)?.into_iter().map(|path| open(&path).ok().map(|d| Box::new(d) as Box<dyn Drive>));
         let signer = if write { Some(read_signer(folder)?) } else { None };
-        let (vault, report) = Vault::open(drives.collect(), signer)?;
+        let (mut vault, report) = Vault::open(drives.collect(), signer)?;
+        // What a crash has cut of a release, or drives that were away have kept of it. Where that cannot be done now it is done another time.
+        let _ = vault.settle_releases();
         Ok(Self { vault: RwLock::new(vault), may_sign: write, report, hurt: Mutex::default() })
     }
 
@@ -381,7 +387,13 @@ impl EmbeddedVault {
 
     /// The vault, to change it.
     pub fn write(&self) -> RwLockWriteGuard<'_, Vault> {
-        self.vault.write().unwrap_or_else(PoisonError::into_inner)
+        let mut vault = self.vault.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some((boot, up)) = clock::uptime() {
+            vault.handle_uptime(boot, up);
+            // A vault that is asked something now and then ages, also when nothing is deposited.
+            let _ = vault.note_age(AGE_NOTED_EVERY);
+        }
+        vault
     }
 
     /// Makes a depositor known to the vault.
@@ -444,6 +456,18 @@ impl Far for EmbeddedVault {
             .deposit_manifest(manifest.bytes())
             .map_err(|e| FarError::of(manifest.id(), e.denial(), e.to_string()))?;
         Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn deliver_release(&self, release: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        let receipt = self
+            .write()
+            .deposit_release(release.bytes())
+            .map_err(|e| FarError::of(release.id(), e.denial(), e.to_string()))?;
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        Ok(self.read().objects().filter(|o| o.kind == ObjectKind::Release).map(|o| (o.id, o.len)).collect())
     }
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {

@@ -9,10 +9,13 @@ use lavatube_client::catalog::Catalog;
 use lavatube_client::chain::Chain;
 use lavatube_client::courier::{Courier, CourierError, Promise};
 use lavatube_client::far::Far;
+use lavatube_client::released::Released;
 use lavatube_client::session::{self, Said};
 use lavatube_format::manifest::Mark;
 
-use crate::depositor::{DepositorError, Places, keep_card, open_session, open_state, spool_folder, state_folder};
+use crate::depositor::{
+    DepositorError, Places, keep_card, open_session, open_state, spool_folder, state_folder, unlearnt,
+};
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
 use crate::holding::Holding;
@@ -56,13 +59,15 @@ fn deposit(
     if far.is_some() {
         courier.drain_spool()?;
     }
-    let mut chain = match far {
-        Some(far) => Chain::survey(state, &deposit, far)?,
-        None => Chain::known(state, &deposit)?,
+    let keys = deposit.release_keys();
+    let (chain, released) = match far {
+        Some(far) => (Chain::survey(state, &deposit, far)?, Released::learn(far, state, &keys).map_err(unlearnt)?),
+        None => (Chain::known(state, &deposit)?, Released::known(state, &keys)?),
     };
+    let mut chain = chain.knowing(released.number);
     for marks in marks.chunks(MARKS_MAX) {
         let (_, open) = open_session(state, &deposit, &mut catalog, &mut chain, &mut courier)?;
-        let said = Said { snapshots: Vec::new(), marks: marks.to_vec() };
+        let said = Said { marks: marks.to_vec(), ..Said::default() };
         session::finish(state, &deposit, &open, &[], said, &mut chain, &mut courier)?;
         session::close(state)?;
     }

@@ -144,6 +144,14 @@ impl Far for Near<'_> {
         self.vault.deliver_manifest(manifest)
     }
 
+    fn deliver_release(&self, release: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        self.vault.deliver_release(release)
+    }
+
+    fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        self.vault.releases()
+    }
+
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
         let waiting = self.spool.as_ref().map_or(Ok(false), |spool| spool.read(id, range.clone(), out));
         match waiting {

@@ -40,6 +40,7 @@ pub mod queue;
 pub mod read_ahead;
 pub mod reader;
 pub mod rehearsal;
+pub mod releasing;
 pub mod repairing;
 pub mod scrubbing;
 pub mod seed;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use lavatube_base::limits::CARD_LEN_MAX;
-use lavatube_base::{ObjectId, Verified};
+use lavatube_base::{DepositorId, ObjectId, Verified};
 use lavatube_client::audit::AuditError;
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::cards::CARDS;
@@ -27,6 +27,8 @@ use lavatube_client::frame::FrameError;
 use lavatube_client::layers::{LostRange, TreeError};
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError, Rebuilt};
+use lavatube_client::release::{self, Plan as ReleasePlan, PlanError};
+use lavatube_client::released::Released;
 use lavatube_client::restore::{Outcome, Overwrite, Plan, Restore, RestoreError, RestoreRequest, run_job};
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
@@ -35,7 +37,7 @@ use lavatube_format::manifest::Mark;
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Content, Entry, Kind};
-use lavatube_seal::{ChunkIdKey, Reads};
+use lavatube_seal::{ChunkIdKey, Reads, ReleaseKeys};
 use lavatube_vault::{Depth, Health};
 
 use crate::depositor::{DepositorError, Places, keep_card};
@@ -200,10 +202,23 @@ impl Reader {
         let certified = self.cards.get_or_init(|| certified_cards(&cards, state, self.keys.as_ref()));
         let cards = |id: &lavatube_base::DepositorId| certified.iter().find(|c| c.id() == *id).cloned();
         let far_side = &*far;
-        let sessions = Sessions::load(far_side, state, &cards, self.keys.as_ref())?;
+        let keys = self.keys.as_ref();
+        let released = Released::load(far_side, state, keys.authority_public(), &keys.release_keys())?;
+        let sessions = Sessions::load(far_side, state, &cards, keys)?.without(released);
         let mut catalog = Catalog::open(state).map_err(DepositorError::from)?;
         let rebuilt = rebuild::catch_up(state, &mut catalog, &sessions, far_side, &self.ids, meter)?;
+        catalog.leave_out_freed(&sessions.released().objects);
         Ok(Session { reader: self, far, sessions, catalog, rebuilt })
+    }
+
+    /// The keys of the notes of releases.
+    pub fn release_keys(&self) -> ReleaseKeys {
+        self.keys.release_keys()
+    }
+
+    /// The depositors that the authority certified, with their labels; none before a session was opened.
+    pub fn depositors(&self) -> Vec<(DepositorId, String)> {
+        self.cards.get().into_iter().flatten().map(|card| (card.id(), card.label.clone())).collect()
     }
 }
 
@@ -278,6 +293,26 @@ impl Session<'_> {
             Side::Here(holding) => !holding.vault.read().contains(place.manifest),
             Side::Far(vault) => vault.is_waiting(place.manifest),
         }
+    }
+
+    /// The manifests that are believed.
+    pub fn manifests(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.sessions.all().iter().map(|vaulted| vaulted.id)
+    }
+
+    /// The manifest of a session in which a snapshot is, and whether it says that it is held.
+    pub fn hold_of(&self, place: &SnapshotPlace) -> Option<(ObjectId, bool)> {
+        let vaulted = &self.sessions.all()[self.sessions.position(place.manifest)?];
+        Some((vaulted.id, vaulted.manifest.retention.hold))
+    }
+
+    /// What a release may free, of sessions whose manifests are not among `retained`.
+    ///
+    /// # Errors
+    /// [`PlanError::Doubt`] says why nothing.
+    pub fn plan_release(&self, retained: &BTreeSet<ObjectId>, meter: &Meter) -> Result<ReleasePlan, PlanError> {
+        let fetcher = self.fetcher().map_err(|e| PlanError::Doubt(e.to_string()));
+        release::plan(&mut fetcher?, retained, meter)
     }
 
     /// A mark of a snapshot, that it is forgotten or is not: `None` when its session does not open.

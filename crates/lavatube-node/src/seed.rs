@@ -198,6 +198,7 @@ fn store(vault: &EmbeddedVault, kind: ObjectKind, object: Verified<'_>) -> Resul
         ObjectKind::Pack | ObjectKind::Tags => vault.store(kind, object).map(drop).map_err(DepositError::from),
         ObjectKind::Manifest => vault.deposit_manifest(object.bytes()).map(drop),
         ObjectKind::DepositorCard => vault.deposit_card(object.bytes()).map(drop),
+        ObjectKind::Release => vault.deposit_release(object.bytes()).map(drop),
     }
 }
 

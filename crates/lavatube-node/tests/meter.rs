@@ -110,8 +110,16 @@ fn bytes_count_as_they_are_read_and_written_and_holes_do_not() {
     let effort = Effort { level: 1, workers: 1 };
     let meter = Meter::default();
     let (done, grown) = watched(&meter, || {
-        depositor::backup(&places, &request, lavatube_node::waybill::Priority::Normal, effort, Duration::ZERO, &meter)
-            .unwrap()
+        depositor::backup(
+            &places,
+            &request,
+            Default::default(),
+            lavatube_node::waybill::Priority::Normal,
+            effort,
+            Duration::ZERO,
+            &meter,
+        )
+        .unwrap()
     });
     let data = LARGE + 1000 + 4096;
     let counts = |meter: &Meter| (meter.files.now(), meter.bytes.now(), meter.holes.now());

@@ -12,6 +12,7 @@ use lavatube_format::manifest::{MANIFEST_CONTEXT, Manifest, SignedManifest};
 use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
+use crate::release::ReleaseKeys;
 use crate::root::{Root, TenantSecrets};
 use crate::session::ReadPublic;
 
@@ -115,6 +116,11 @@ impl DepositKeys {
     /// The keys that make tags of packs.
     pub fn audit_keys(&self) -> AuditKeys {
         AuditKeys::of(&self.body.psk)
+    }
+
+    /// The keys of the notes of releases.
+    pub fn release_keys(&self) -> ReleaseKeys {
+        ReleaseKeys::of(&self.body.psk)
     }
 
     pub(crate) fn psk(&self) -> &Secret {

@@ -7,11 +7,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Verified};
+use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, VaultId, Verified};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
-use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, SignedManifest, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Retention, SignedManifest, root_of};
 use lavatube_format::pack::{HEADER_LEN, capacity, class_len};
+use lavatube_format::release::{Release, ReleaseNote, SignedRelease};
 use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
 use lavatube_seal::{DepositKeys, Reads, Root, Session, SessionKeys, Unwrap, verify_manifest};
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ const PASSPHRASE: &[u8] = b"lavatube";
 const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
 const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
+const RELEASE: &[u8] = include_bytes!("../../../vectors/release-v1.bin");
 const MARKS: &[u8] = include_bytes!("../../../vectors/manifest_marks-v1.bin");
 const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
 const TAGS: &[u8] = include_bytes!("../../../vectors/tags-v1.bin");
@@ -95,6 +97,8 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
         wraps: vec![wrap.clone()],
         note: sealed_note.clone(),
         tags: Vec::new(),
+        retention: Retention::default(),
+        releases: 0,
     };
     let locked = lock(KeyKind::Read, &read.encode(), PASSPHRASE, Costs::FLOOR, pattern(0xa0, 1), pattern(0xb0, 1));
     let deposit_file = unlocked(KeyKind::Deposit, &keys.body().encode()).encode();
@@ -276,6 +280,36 @@ fn the_golden_manifest_with_marks_verifies_and_only_marks_of_its_own_snapshots_a
     for changed in [Mark { forgotten: false, ..note.marks[0] }, Mark { edition: 2, ..note.marks[0] }] {
         assert!(!session.is_right(&changed));
     }
+}
+
+/// A release of two packs, after which one snapshot is gone.
+fn releasing() -> (Root, Release) {
+    let (root, (_, _, keys, _)) = (root(), golden());
+    let note = ReleaseNote { tenant: TENANT.into(), snapshots: vec![ChunkId(pattern(9, 9))] };
+    let (vault, nonce) = (VaultId([0x17; 16]), pattern(0x33, 5));
+    let note = keys.release_keys().seal(vault, &nonce, &note).unwrap();
+    let objects = vec![ObjectId(pattern(0x20, 1)), ObjectId(pattern(0x30, 1))];
+    let (settled, log) = (vec![keys.depositor()], pattern(0x44, 3));
+    (root, Release { vault, nonce, size: 300, root: log, number: 7, objects, settled, note, lifts: Vec::new() })
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_release() {
+    let (root, release) = releasing();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/release-v1.bin");
+    std::fs::write(path, root.sign_release(release).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_release_verifies_and_its_note_opens() {
+    let (root, expected) = releasing();
+    let stored = SignedRelease::decode(RELEASE).unwrap();
+    assert_eq!(stored.release, expected);
+    stored.verify(&root.authority_public().unwrap()).unwrap();
+    let keys = root.read_keys(TENANT).unwrap().release_keys();
+    assert_eq!(keys.open(&stored.release).unwrap().snapshots, [ChunkId(pattern(9, 9))]);
 }
 
 #[test]

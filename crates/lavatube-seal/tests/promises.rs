@@ -6,7 +6,7 @@ use lavatube_base::sign::PairSigner;
 use lavatube_base::{ChunkId, ObjectId, SessionId};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, ReadBody, Secret};
-use lavatube_format::manifest::{Leaf, Manifest, Note, SignedManifest, Wrap, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Note, Retention, SignedManifest, Wrap, root_of};
 use lavatube_format::pack::class_len;
 use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root, SealError, Session, SessionKeys, Unwrap, verify_manifest};
 
@@ -50,6 +50,8 @@ fn finish(keys: &DepositKeys) -> Finished {
         wraps: vec![wrap],
         note: session.seal_note(&note).unwrap(),
         tags: Vec::new(),
+        retention: Retention::default(),
+        releases: 0,
     };
     Finished { pack, manifest: keys.sign_manifest(manifest).unwrap() }
 }

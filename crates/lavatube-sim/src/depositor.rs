@@ -114,7 +114,7 @@ pub fn backup(
     };
     let mut chain = Chain::survey(state, &machine.deposit, far)?;
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
-    doubt::settle(state, far, &drained, &mut courier, &mut catalog)?;
+    doubt::settle(state, far, &drained, &BTreeSet::new(), &mut courier, &mut catalog)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, false, &meter)?;
@@ -159,7 +159,7 @@ pub fn backup_for_far(
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let waiting = machine.spool.ids();
-    doubt::account(state, &waiting, &BTreeSet::new(), &mut courier, &mut catalog)?;
+    doubt::account(state, &waiting, &BTreeSet::new(), &BTreeSet::new(), &mut courier, &mut catalog)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, true, &meter)?;
     Ok(Outcome { report, promise, recovered, drained: Drained::default() })
@@ -190,7 +190,7 @@ fn take<'a>(
         &machine.deposit,
         open,
         &packed.packs,
-        Said { snapshots: packed.found, marks: Vec::new() },
+        Said { snapshots: packed.found, ..Said::default() },
         chain,
         &mut courier,
     )?;

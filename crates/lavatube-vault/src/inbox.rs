@@ -5,6 +5,7 @@
 //! them. It must not know what is in a pack; of manifests it knows who signed and which packs must be here. Step 13.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use lavatube_base::limits::OBJECT_LEN_MAX;
 use lavatube_base::sign::{PairPublic, SignError};
@@ -18,7 +19,7 @@ use lavatube_format::shard::{Geometry, ObjectKind, shard_name};
 
 use crate::placement::{Candidate, place};
 use crate::stripe::{Stripe, Whose};
-use crate::{Depth, DriveError, DriveState, MendError, PutMode, Vault, sign_receipt};
+use crate::{Depth, DriveError, DriveState, MendError, PutMode, ReleaseError, Vault, sign_receipt};
 
 /// Why an object was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,9 @@ pub enum StoreError {
         /// Drives there.
         have: usize,
     },
+    /// A release freed it: it is not taken again.
+    #[error("object {0} was released, and is not taken again")]
+    Released(ObjectId),
     /// The journal was not written as it should be; the vault must be opened anew.
     #[error("the journal could not be written; open the vault again")]
     Confused,
@@ -71,6 +75,17 @@ pub enum DepositError {
         /// Their ids, in the manifest's order; never empty.
         missing: Vec<ObjectId>,
     },
+    /// A release was followed that the maker of the manifest did not know: its session may lean on what is gone.
+    #[error("the manifest was made by someone who knew {knew} of {releases} releases, and may lean on what they freed")]
+    Overtaken {
+        /// Releases it was made in knowledge of.
+        knew: u64,
+        /// Releases there are.
+        releases: u64,
+    },
+    /// A release cannot be taken.
+    #[error("{0}")]
+    Release(#[from] ReleaseError),
     /// It could not be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -83,7 +98,7 @@ impl StoreError {
             // The drives are not all there: what comes waits with the client until they are.
             Self::Shortfall { .. } | Self::Confused => Denial::Away,
             Self::Full { .. } => Denial::Refused(Refusal::Full),
-            Self::Length { .. } => Denial::Refused(Refusal::Object),
+            Self::Length { .. } | Self::Released(_) => Denial::Refused(Refusal::Object),
             Self::ReadOnly => Denial::Refused(Refusal::Caller),
         }
     }
@@ -95,7 +110,8 @@ impl DepositError {
         match self {
             Self::Store(e) => e.denial(),
             Self::UnknownDepositor(_) | Self::Signature(_) => Denial::Refused(Refusal::Depositor),
-            Self::Malformed(_) | Self::MissingPacks { .. } => Denial::Refused(Refusal::Object),
+            Self::Release(e) => e.denial(),
+            Self::Malformed(_) | Self::MissingPacks { .. } | Self::Overtaken { .. } => Denial::Refused(Refusal::Object),
         }
     }
 }
@@ -148,6 +164,9 @@ impl Vault {
             let geometry = geometry.ok_or(StoreError::Length { id: object.id(), len })?;
             if !seen.insert(object.id()) {
                 continue;
+            }
+            if self.is_released(object.id()) {
+                return Err(StoreError::Released(object.id()));
             }
             if self.is_journaled(object.id()) {
                 self.refresh(*object)?;
@@ -210,7 +229,7 @@ impl Vault {
 
     /// Writes and syncs the shards of all arrivals; drives that fail or are full are left out and it is tried again.
     fn write_shards(&mut self, arrivals: &[Arrival<'_>]) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut full: BTreeSet<usize> = BTreeSet::new();
+        let mut full = self.without_reserve(arrivals);
         let mut written: BTreeSet<(usize, String)> = BTreeSet::new();
         let error = loop {
             let (all, need) = (usize::from(self.card.k) + usize::from(self.card.m), self.shards_needed());
@@ -235,6 +254,21 @@ impl Vault {
         };
         self.clean_up(&written, &[], &[]);
         Err(error)
+    }
+
+    /// Slots whose drives have no room for packs and tags beside what is kept free, so that sessions can be finished and room be
+    /// made on a vault that is full.
+    fn without_reserve(&self, arrivals: &[Arrival<'_>]) -> BTreeSet<usize> {
+        let bulk = arrivals.iter().filter(|a| matches!(a.kind, ObjectKind::Pack | ObjectKind::Tags));
+        let need: usize = bulk.map(|a| 2 * a.geometry.header_len() + a.geometry.shard_len()).sum();
+        if need == 0 {
+            return BTreeSet::new();
+        }
+        let lacks = |slot: &usize| {
+            let space = self.slots[*slot].writer().and_then(|drive| drive.space().ok());
+            space.is_some_and(|space| space.free < need as u64 + (space.total / RESERVE_SHARE).min(RESERVE_MAX))
+        };
+        self.writable().into_iter().filter(lacks).collect()
     }
 
     /// Puts every shard on its drive and syncs all drives. `written` gains every name that was not there before.
@@ -345,15 +379,27 @@ impl Vault {
         self.settle_journal()?;
         let public = self.depositor(depositor).ok_or(DepositError::UnknownDepositor(depositor))?;
         signed.verify(&public)?;
+        let known = self.is_journaled(Verified::hash(bytes).id());
+        //= FORMAT#F38 who did not know of a release that was followed comes too late
+        if !known && self.is_overtaken(&signed.manifest) {
+            let (knew, releases) = (signed.manifest.releases, self.releases());
+            return Err(DepositError::Overtaken { knew, releases });
+        }
         let Manifest { leaves, tags, .. } = &signed.manifest;
         let packs = leaves.iter().map(|leaf| (ObjectKind::Pack, leaf.id()));
         let needs = packs.chain(tags.iter().map(|id| (ObjectKind::Tags, *id)));
         let missing: Vec<ObjectId> =
             needs.filter(|(kind, id)| !self.is_durable(*kind, *id)).map(|(_, id)| id).collect();
-        if !missing.is_empty() {
+        // One that is here already may have been freed of some since.
+        if missing.iter().any(|id| !known || !self.is_released(*id)) {
             return Err(DepositError::MissingPacks { missing });
         }
-        Ok(self.store(ObjectKind::Manifest, Verified::hash(bytes))?)
+        // Its age counts from what the journal has before it.
+        self.note_age(Duration::ZERO)?;
+        let receipt = self.store(ObjectKind::Manifest, Verified::hash(bytes))?;
+        // It may be the one that a release waited for. What cannot be done now is done when the vault is opened the next time.
+        let _ = self.settle_releases();
+        Ok(receipt)
     }
 
     fn is_durable(&self, kind: ObjectKind, id: ObjectId) -> bool {
@@ -380,3 +426,8 @@ impl Vault {
         certified.collect()
     }
 }
+
+/// Of each drive this share is kept free of packs and tags,
+const RESERVE_SHARE: u64 = 64;
+/// or so many bytes: a few releases and all that the journal says of them.
+const RESERVE_MAX: u64 = 32 << 20;

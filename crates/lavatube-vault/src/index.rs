@@ -2,13 +2,16 @@
 //!
 //! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::ObjectId;
 use lavatube_base::merkle::Tree;
 use lavatube_format::journal::{Check, Line, NO_SLOT, Record};
 use lavatube_format::log::Leaf;
 use lavatube_format::shard::{Geometry, ObjectKind};
+
+use crate::release::{Freed, FreedObjects};
+use crate::retention::Age;
 
 /// What the index says of one object.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) place: Option<u64>,
     /// The place that its shards claim, of what a scan found.
     pub(crate) claim: Option<u64>,
+    /// How old the vault was when it took it, in seconds that it has witnessed.
+    pub(crate) born_s: u64,
 }
 
 impl Entry {
@@ -51,22 +56,41 @@ pub(crate) struct Index {
     pub(crate) objects: BTreeMap<ObjectId, Entry>,
     /// What is logged, in the order of the journal.
     pub(crate) log: Tree<Leaf>,
+    /// What was freed: it is not taken back.
+    pub(crate) released: FreedObjects,
+    /// Releases that were not followed to their end.
+    pub(crate) open_releases: BTreeSet<ObjectId>,
+    /// The highest number of a release that was followed.
+    pub(crate) followed: u64,
+    /// How far the vault has aged,
+    pub(crate) age: Age,
+    /// and as far as the journal says so.
+    pub(crate) noted_age: Age,
 }
 
 impl Index {
     /// Takes in what a journal record says. A later record of the same generation or a newer one counts.
     pub(crate) fn apply(&mut self, line: Line) {
         match line.record {
+            Record::Stored { object, .. } if self.released.contains_key(&object) => {}
             Record::Stored { kind, object, geometry, generation, slots } => {
                 let known = self.objects.get(&object);
                 if known.is_some_and(|known| known.generation > generation) {
                     return;
                 }
+                let known = known.cloned();
+                let known = known.as_ref();
                 let (place, claim) = known.map_or((None, None), |known| (known.place, known.claim));
                 //= FORMAT#F30 the first record of each says where it stands
                 let place = place.or_else(|| self.log(kind, object));
+                if kind == ObjectKind::Release && known.is_none_or(|known| known.sequence == 0) {
+                    self.open_releases.insert(object);
+                }
                 let (slots, sequence, check) = (slots.into_boxed_slice(), line.sequence, line.check);
-                let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim };
+                // What only a scan knew begins anew: that makes it older than it was by no second.
+                let born_s =
+                    known.filter(|known| known.sequence > 0).map_or(self.noted_age.total_s, |known| known.born_s);
+                let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim, born_s };
                 self.objects.insert(object, entry);
             }
             Record::Moved { object, generation, index, slot, .. } => {
@@ -75,7 +99,26 @@ impl Index {
                     *place = slot;
                 }
             }
+            Record::Released { kind, object, number } => {
+                self.release(object, number);
+                self.released.insert(object, Freed { kind, is_journaled: true });
+            }
+            Record::Settled { release } => drop(self.open_releases.remove(&release)),
+            Record::Aged { boot, up_s, total_s } => {
+                self.noted_age = Age { boot, up_s, total_s };
+                // On opening it is all that is known; later it was known before it was written.
+                if self.age.total_s <= total_s {
+                    self.age = self.noted_age;
+                }
+            }
         }
+    }
+
+    /// Takes an object out that a release freed.
+    pub(crate) fn release(&mut self, object: ObjectId, number: u64) {
+        let kind = self.objects.remove(&object).map_or(ObjectKind::Pack, |entry| entry.kind);
+        self.released.entry(object).or_insert(Freed { kind, is_journaled: false });
+        self.followed = self.followed.max(number);
     }
 
     /// Puts what is logged behind all that is in the log: its place.

@@ -16,6 +16,7 @@
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
 //! | `audit` | proves to Earth that it has what it should have |
+//! | `release`, `retention` | what the authority freed is not kept any more; when it may be |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
 
@@ -36,6 +37,8 @@ mod placement;
 mod read;
 mod readme;
 mod receipt;
+mod release;
+mod retention;
 mod row;
 mod scan;
 pub mod scrub;
@@ -64,6 +67,8 @@ pub use mend::{MendError, MendReport};
 pub use open::{DriveReport, OpenError, OpenReport};
 pub use read::{ReadError, ReadReport};
 pub use receipt::{Durable, sign_receipt};
+pub use release::{OpenRelease, ReleaseError, Standing};
+pub use retention::Kept;
 pub use status::{DriveState, DriveStatus, ReadoptError, Status};
 
 use index::{Entry, Index};

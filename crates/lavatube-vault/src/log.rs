@@ -188,6 +188,7 @@ mod tests {
             slots: (0..*shards).collect(),
             place: None,
             claim: *claim,
+            born_s: 0,
         };
         let entries: Vec<Entry> = claims.iter().map(entry).collect();
         let ids: Vec<ObjectId> = (0..claims.len()).map(|n| ObjectId([u8::try_from(n).unwrap(); 32])).collect();

@@ -12,7 +12,7 @@ use lavatube_base::{DriveId, ObjectId, VaultId};
 use lavatube_codes::Code;
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::journal::{NO_SLOT, Record};
-use lavatube_format::shard::SHARDS;
+use lavatube_format::shard::{ObjectKind, SHARDS};
 
 use crate::drive::read_whole;
 use crate::index::{Entry, Index};
@@ -142,7 +142,10 @@ impl Vault {
             });
         }
         let headers = Mutex::new(gather::HeaderCache::default());
-        let vault = Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind };
+        let mut vault =
+            Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind };
+        vault.follow_releases();
+        report.incomplete.retain(|id| !vault.is_released(*id));
         Ok((vault, report))
     }
 }
@@ -151,7 +154,8 @@ impl Vault {
 /// cannot be read: their loss must be told exactly.
 fn adopt(index: &mut Index, found: BTreeMap<ObjectId, Entry>, journal_lost: bool, report: &mut OpenReport) {
     for (id, entry) in found {
-        if index.objects.contains_key(&id) {
+        // What was freed may still lie on a drive that was away.
+        if index.objects.contains_key(&id) || index.released.contains_key(&id) {
             continue;
         }
         if is_readable(&entry) {
@@ -160,6 +164,9 @@ fn adopt(index: &mut Index, found: BTreeMap<ObjectId, Entry>, journal_lost: bool
             report.incomplete.push(id);
         }
         if is_readable(&entry) || journal_lost {
+            if entry.kind == ObjectKind::Release {
+                index.open_releases.insert(id);
+            }
             index.objects.insert(id, entry);
         }
     }
@@ -178,6 +185,7 @@ fn names_strangers(record: &Record, slots: usize) -> bool {
     match record {
         Record::Stored { slots, .. } => slots.iter().any(beyond),
         Record::Moved { slot, .. } => beyond(slot),
+        Record::Released { .. } | Record::Settled { .. } | Record::Aged { .. } => false,
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn scan(vault: VaultId, slots: &[Slot]) -> BTreeMap<ObjectId, Entry> 
                 slots: vec![NO_SLOT; header.geometry.shards()].into(),
                 place: None,
                 claim: None,
+                born_s: u64::MAX,
             });
             if (entry.kind, entry.geometry) != (header.kind, header.geometry) {
                 continue;

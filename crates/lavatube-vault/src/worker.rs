@@ -420,6 +420,7 @@ impl<W: Workplace> Worker<W> {
             ObjectKind::Pack | ObjectKind::Tags => Ok(vault.store(kind, object)?),
             ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
             ObjectKind::DepositorCard => vault.deposit_card(object.bytes()),
+            ObjectKind::Release => vault.deposit_release(object.bytes()),
         }
     }
 

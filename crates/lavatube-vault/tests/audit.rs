@@ -10,7 +10,7 @@ use lavatube_codes::field::element;
 use lavatube_codes::naive;
 use lavatube_format::audit::{Answer, Challenge, Place, Progress};
 use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard, depositor_id};
-use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, SignedManifest, Wrap, root_of};
+use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, Retention, SignedManifest, Wrap, root_of};
 use lavatube_format::pack::class_len;
 use lavatube_format::tags;
 use lavatube_vault::audit::Prover;
@@ -52,6 +52,8 @@ fn session(world: &mut World, vault: &mut Vault, sequence: u64, classes: &[u8], 
         wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],
         note: vec![7; 32 + 16 + 256],
         tags: ids,
+        retention: Retention::default(),
+        releases: 0,
     };
     let body = manifest.encode_body();
     let signature = depositor().sign(MANIFEST_CONTEXT, &body).unwrap();

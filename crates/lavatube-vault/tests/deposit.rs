@@ -7,7 +7,7 @@ mod world;
 use lavatube_base::sign::PairSigner;
 use lavatube_base::{Digests, SessionId, Verified};
 use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard, depositor_id};
-use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, SignedManifest, Wrap, root_of};
+use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, Retention, SignedManifest, Wrap, root_of};
 use lavatube_vault::{DepositError, ObjectKind, StoreError, Vault};
 use world::World;
 
@@ -31,6 +31,8 @@ fn manifest(depositor: &PairSigner, packs: &[&[u8]]) -> Vec<u8> {
         wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],
         note: vec![7; 32 + 16 + 256],
         tags: Vec::new(),
+        retention: Retention::default(),
+        releases: 0,
     };
     let body = manifest.encode_body();
     let signature = depositor.sign(MANIFEST_CONTEXT, &body).unwrap();

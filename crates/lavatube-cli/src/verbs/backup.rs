@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::courier::Promise;
+use lavatube_client::forget::Span;
 use lavatube_client::log::Verdict as LogVerdict;
 use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
 use lavatube_client::survey::{Scope, survey};
+use lavatube_format::manifest::Retention;
 use lavatube_node::audits::{self, Standing};
 use lavatube_node::checks;
 use lavatube_node::depositor::{self, Made, Outcome};
@@ -39,6 +41,10 @@ use crate::{date, progress, units};
 /// The first time, it makes keys and a vault and says where they are. Later it reads only what changed (size, times and
 /// inode tell) and stores only what is new. Vault, state and keys are always left out. What could not be read is listed,
 /// and the exit status is then 3: nothing is left out silently. `lavatube help patterns` explains patterns.
+///
+/// With --retain or --hold the vault frees nothing of the snapshot, nor of anything that was stored before it (which it may build on),
+/// before the time has passed. That is counted by how long the vault's machine was up since, so that no clock that is set makes it
+/// shorter.
 ///
 /// JSON fields: snapshot, short, time, host, paths, tags, description, parent, files, directories, others, bytes,
 /// new_bytes, stored_bytes, files_read, excluded, own_folders_excluded, skipped {count, entries [{path, reason}]}, changed
@@ -85,6 +91,12 @@ pub struct BackupArgs {
     /// Take a snapshot even if more than half of the entries are gone since the last one
     #[arg(long)]
     accept_shrink: bool,
+    /// Have the vault keep it, and what it builds on, for TIME (10y, 30d, 1y6m), whoever asks
+    #[arg(long, value_name = "TIME")]
+    retain: Option<Span>,
+    /// Have the vault keep it until the recovery key lifts that (`lavatube release --lift`)
+    #[arg(long)]
+    hold: bool,
     /// For a far vault: end when the snapshot is safe here, or only once the vault has signed for it
     #[arg(long, value_enum, value_name = "here|there", default_value_t = Wait::Here, hide_default_value = true, hide_possible_values = true)]
     wait: Wait,
@@ -117,6 +129,7 @@ const EXAMPLES: &str = "Examples:
   lavatube backup ~/keys --priority high --wait there
   lavatube backup ~/photos ~/letters --exclude '*.tmp' --exclude cache/ --tag weekly
   lavatube backup / --one-file-system --exclude-caches
+  lavatube backup ~/books --retain 10y
   lavatube backup ~/photos --vault /mnt/usb/vault --json";
 
 /// Takes the snapshot.
@@ -165,13 +178,14 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         let exclude = |path: &[u8], found: &Found| excluder.would_exclude(path, found);
         count_sources(&Scope { roots: &sources, exclude: &exclude, one_file_system }, &meter, over);
     };
+    let retention = Retention { s: args.retain.map_or(0, Span::seconds), hold: args.hold };
     let priority = match args.priority {
         Urgency::High => Priority::High,
         Urgency::Normal => Priority::Normal,
         Urgency::Low => Priority::Low,
     };
     let mut outcome = progress::during_with(screen, "backing up", &meter, count, || {
-        depositor::backup(&settings.places, &request, priority, effort, settings.lock_wait, &meter)
+        depositor::backup(&settings.places, &request, retention, priority, effort, settings.lock_wait, &meter)
     })?;
     let took = begin.elapsed();
     if args.wait == Wait::There && outcome.far {

@@ -2,19 +2,18 @@
 //!
 //! A key file is copied, read back and only then removed; nothing is ever overwritten. Must not know what keys do.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use lavatube_format::key_file::{KeyFile, KeyKind};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::keys_io::{self, KeyFileError};
 use lavatube_node::{atomic, process};
-use lavatube_seal::Root;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::errors::{Condition, End, Failure};
 use crate::passphrase::Asker;
+use crate::recovery;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 
@@ -263,7 +262,7 @@ fn import(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
     if std::io::stdin().is_terminal() {
         let _ = write!(std::io::stderr(), "Type the recovery key (end with an empty line): ");
     }
-    let root = read_root(&mut std::io::stdin().lock())?;
+    let root = recovery::read_root(&mut std::io::stdin().lock())?;
     let before = (keyring.can_deposit(), keyring.read_path().exists());
     if before == (true, true) {
         let what = format!("deposit.key and read.key are in {} already", keyring.folder().display());
@@ -285,32 +284,6 @@ fn import(keyring: &Keyring, screen: &Screen) -> Result<End, Failure> {
     Ok(End::Done)
 }
 
-/// The root in the first line, or lines together, that are a recovery key: a whole recovery file is fine too.
-fn read_root(input: &mut impl BufRead) -> Result<Root, Failure> {
-    let mut typed = Zeroizing::new(String::with_capacity(1024));
-    let mut blame = None;
-    for _ in 0..LINES_MAX {
-        let mut line = Zeroizing::new(String::with_capacity(256));
-        let n = input.read_line(&mut line).map_err(|e| Failure::new(Condition::Io, format!("standard input: {e}")))?;
-        let text = line.trim();
-        match Root::from_recovery_text(text) {
-            Ok(root) => return Ok(root),
-            Err(e) if text.contains('-') || blame.is_none() => blame = Some(e.to_string()),
-            Err(_) => {}
-        }
-        typed.push_str(text);
-        if let Ok(root) = Root::from_recovery_text(&typed) {
-            return Ok(root);
-        }
-        if n == 0 || (text.is_empty() && std::io::stdin().is_terminal()) {
-            break;
-        }
-    }
-    let why = blame.unwrap_or_else(|| "nothing was given".into());
-    Err(Failure::new(Condition::WrongKey, format!("this is no recovery key: {why}"))
-        .hint("type it again, group by group"))
-}
-
 fn make_folder(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::new(Condition::Io, format!("{}: {e}", folder.display())))
 }
@@ -324,5 +297,3 @@ fn answer(screen: &Screen, done: &str, from: &Path, to: &Path) -> Result<End, Fa
     screen.answer(&json!({ "done": done, "from": from.to_string_lossy(), "to": to.to_string_lossy(), "exit": 0 }))?;
     Ok(End::Done)
 }
-
-const LINES_MAX: usize = 64;

@@ -18,6 +18,7 @@ pub mod pair;
 pub mod ping;
 pub mod plan;
 pub mod rehearse;
+pub mod release;
 pub mod restore;
 pub mod seed;
 pub mod snapshots;

@@ -12,6 +12,7 @@ use lavatube_channel::{PRESETS, Preset, Way, preset};
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::meter::Meter;
 use lavatube_client::source::Found;
+use lavatube_format::manifest::Retention;
 use lavatube_node::depositor::{self, Outcome, Places};
 use lavatube_node::pipeline::Effort;
 use lavatube_node::rehearsal::{Blackout, Plan, Rehearsal};
@@ -220,7 +221,7 @@ fn back_up(
     let effort = Effort { level: 3, workers: settings.workers() };
     let meter = Meter::default();
     let outcome = progress::during(screen, "backing up", &meter, || {
-        depositor::backup(&stage.near, &request, Priority::Normal, effort, Duration::ZERO, &meter)
+        depositor::backup(&stage.near, &request, Retention::default(), Priority::Normal, effort, Duration::ZERO, &meter)
     })?;
     if excluder.own.load(Ordering::Relaxed) > 0 {
         screen.warn("the rehearsal's own folder lies in what was backed up, and was left out");

@@ -28,11 +28,11 @@ fn forget(world: &World) {
 
 #[test]
 fn a_new_chain_begins_at_one_and_a_known_one_goes_on() {
-    assert_eq!(survey(&world(0)).next(), Link { sequence: 1, previous: None, joins: vec![] });
+    assert_eq!(survey(&world(0)).next(), Link { sequence: 1, previous: None, joins: vec![], releases: 0 });
     let world = world(3);
     let last = world.last.unwrap().1;
     let chain = survey(&world);
-    assert_eq!(chain.next(), Link { sequence: 4, previous: Some(last), joins: vec![] });
+    assert_eq!(chain.next(), Link { sequence: 4, previous: Some(last), joins: vec![], releases: 0 });
     assert_eq!(
         (chain.strange, chain.unread, chain.withdrawn),
         (0, 0, 0),
@@ -49,7 +49,7 @@ fn an_older_state_learns_from_the_vault_and_says_so() {
     survey(&world);
     let last = [write(&mut world), write(&mut world)][1];
     let chain = survey(&world);
-    assert_eq!(chain.next(), Link { sequence: 5, previous: Some(last), joins: vec![] });
+    assert_eq!(chain.next(), Link { sequence: 5, previous: Some(last), joins: vec![], releases: 0 });
     assert_eq!(chain.strange, 2);
     assert_eq!(survey(&world).strange, 0, "once");
 }
@@ -89,7 +89,7 @@ fn what_cannot_be_read_now_is_neither_followed_nor_numbered_again_and_is_joined_
     world.far.away.lock().unwrap().extend(first.keys());
     let mut blind = survey(&world);
     assert_eq!(blind.unread, 3);
-    assert_eq!(blind.next(), Link { sequence: 4, previous: None, joins: vec![] });
+    assert_eq!(blind.next(), Link { sequence: 4, previous: None, joins: vec![], releases: 0 });
     // Made without sight, and gone on from.
     let last = world.last.unwrap().1;
     let bytes = world.far.manifests.lock().unwrap()[&last].clone();
@@ -100,7 +100,7 @@ fn what_cannot_be_read_now_is_neither_followed_nor_numbered_again_and_is_joined_
     let twin = Verified::hash(&bytes).id();
     blind.keep(&world.state, &signed.manifest, Verified::hash(&bytes)).unwrap();
     world.far.manifests.lock().unwrap().insert(twin, bytes);
-    assert_eq!(blind.next(), Link { sequence: 5, previous: Some(twin), joins: vec![] });
+    assert_eq!(blind.next(), Link { sequence: 5, previous: Some(twin), joins: vec![], releases: 0 });
     world.far.away.lock().unwrap().clear();
     let Link { previous, joins, .. } = survey(&world).next();
     assert_eq!((previous, joins), (Some(twin), vec![last]));
@@ -119,7 +119,7 @@ fn two_ends_are_joined_and_then_are_one() {
     let two = world.last.unwrap().1;
     let mut chain = survey(&world);
     let (low, high) = (one.min(two), one.max(two));
-    assert_eq!(chain.next(), Link { sequence: 4, previous: Some(high), joins: vec![low] });
+    assert_eq!(chain.next(), Link { sequence: 4, previous: Some(high), joins: vec![low], releases: 0 });
     let bytes = world.far.manifests.lock().unwrap()[&one].clone();
     let mut manifest = SignedManifest::decode(&bytes).unwrap().manifest;
     (manifest.sequence, manifest.previous, manifest.joins) = (4, Some(high), vec![low]);
@@ -129,7 +129,7 @@ fn two_ends_are_joined_and_then_are_one() {
     chain.keep(&world.state, &signed.manifest, joint).unwrap();
     world.far.manifests.lock().unwrap().insert(joint.id(), bytes.clone());
     for chain in [chain, survey(&world)] {
-        assert_eq!(chain.next(), Link { sequence: 5, previous: Some(joint.id()), joins: vec![] });
+        assert_eq!(chain.next(), Link { sequence: 5, previous: Some(joint.id()), joins: vec![], releases: 0 });
     }
 }
 

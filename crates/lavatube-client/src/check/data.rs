@@ -37,7 +37,7 @@ const WINDOW_LEN: usize = 1 << 20;
 
 /// The packs of a turn, among all that manifests name.
 pub fn packs_to_read(sessions: &Sessions<'_>, turn: Turn) -> Vec<PackRow> {
-    sessions.all().iter().flat_map(Sessions::rows).filter(|row| turn.has(row.id)).collect()
+    sessions.all().iter().flat_map(|vaulted| sessions.standing(vaulted)).filter(|row| turn.has(row.id)).collect()
 }
 
 /// Opens all of pack `row`.

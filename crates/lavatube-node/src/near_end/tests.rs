@@ -8,6 +8,7 @@ use lavatube_base::time::WallTime;
 use lavatube_channel::Way;
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_client::meter::Meter;
+use lavatube_format::manifest::Retention;
 use lavatube_link::Status;
 use lavatube_seal::Reads;
 
@@ -59,8 +60,16 @@ fn back_up(stage: &Stage, root: &Path) {
         sizes: Sizes::DEFAULT,
     };
     let effort = Effort { level: 1, workers: 1 };
-    let outcome =
-        depositor::backup(&stage.near, &request, Priority::Normal, effort, Duration::ZERO, &Meter::default()).unwrap();
+    let outcome = depositor::backup(
+        &stage.near,
+        &request,
+        Retention::default(),
+        Priority::Normal,
+        effort,
+        Duration::ZERO,
+        &Meter::default(),
+    )
+    .unwrap();
     assert!(outcome.far);
 }
 

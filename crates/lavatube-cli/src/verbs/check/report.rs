@@ -360,6 +360,7 @@ pub fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor-card",
         ObjectKind::Tags => "tags",
+        ObjectKind::Release => "release",
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lavatube_client::backup::{Request, Sizes};
 use lavatube_format::audit::Place;
 use lavatube_format::manifest::Manifest;
+use lavatube_format::manifest::Retention;
 
 use super::*;
 use crate::depositor::{self, Places, VaultPlan};
@@ -44,7 +45,16 @@ fn machine(folder: &std::path::Path, sessions: usize) -> Places {
             sizes: Sizes::DEFAULT,
         };
         let effort = Effort { level: 1, workers: 1 };
-        depositor::backup(&places, &request, Priority::Normal, effort, Duration::ZERO, &Meter::default()).unwrap();
+        depositor::backup(
+            &places,
+            &request,
+            Retention::default(),
+            Priority::Normal,
+            effort,
+            Duration::ZERO,
+            &Meter::default(),
+        )
+        .unwrap();
     }
     places
 }

@@ -1,0 +1,202 @@
+//! What a release may free: every pack that no kept snapshot needs.
+//!
+//! All trees of all snapshots that are not forgotten are walked, those of all machines of the tenant. Whatever stands in the way of
+//! being sure of that is a doubt, and in doubt nothing is freed. Steps 19 and 20 of the walk. It must not know who signs, nor
+//! what a vault does.
+
+use std::collections::BTreeSet;
+
+use lavatube_base::{ChunkId, ObjectId};
+use lavatube_format::tree::{Kind, Ref};
+
+use crate::browse::{self, Listing};
+use crate::check::chain_faults;
+use crate::far::FarError;
+use crate::fetch::Fetcher;
+use crate::layers::refs::expand;
+use crate::layers::{TreeError, read_layer, read_tree_chunk};
+use crate::meter::Meter;
+use crate::vaulted::Sessions;
+
+/// What may go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Packs and objects of tags, ascending.
+    pub objects: BTreeSet<ObjectId>,
+    /// How many of them are packs.
+    pub packs: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Forgotten snapshots that are not whole any more then.
+    pub snapshots: Vec<ChunkId>,
+    /// Snapshots that stay,
+    pub kept: u64,
+    /// packs that they need,
+    pub kept_packs: u64,
+    /// and bytes of those.
+    pub kept_bytes: u64,
+    /// Packs that no snapshot needs and that may not go yet,
+    pub retained_packs: u64,
+    /// and bytes of those.
+    pub retained_bytes: u64,
+}
+
+/// Why nothing can be freed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Something is not known for certain.
+    #[error("{0}")]
+    Doubt(String),
+    /// The vault cannot be asked.
+    #[error(transparent)]
+    Far(#[from] FarError),
+}
+
+/// Finds out what no kept snapshot needs, and nothing of that is in a session whose manifest is among `retained`.
+///
+/// # Errors
+/// [`PlanError::Doubt`] says what stands in the way.
+pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Meter) -> Result<Plan, PlanError> {
+    let doubt = |text: String| Err(PlanError::Doubt(text));
+    let sessions = fetcher.archive().sessions;
+    if let Some(fault) = chain_faults(sessions).first() {
+        return doubt(fault.to_string());
+    }
+    let Listing { snapshots, unreadable, refused } = browse::snapshots(fetcher).map_err(in_doubt)?;
+    if let Some(refused) = refused.first() {
+        return doubt(format!("manifest {} is not believed: {}", refused.id.short(), refused.reason));
+    }
+    if let Some((place, e)) = unreadable.iter().find(|(place, _)| !place.is_forgotten()) {
+        return doubt(format!("snapshot {} cannot be read: {e}", place.id.short()));
+    }
+    let mut out = Plan::default();
+    let mut needs = Needs::default();
+    for listed in &snapshots {
+        if listed.place.is_forgotten() {
+            // What it leans on was there before it, and stays with it.
+            out.snapshots.extend(Some(listed.place.id).filter(|_| !retained.contains(&listed.place.manifest)));
+            continue;
+        }
+        out.kept += 1;
+        needs.chunk(fetcher, &listed.place.id)?;
+        for layer in &listed.snapshot.layers {
+            needs.layer(fetcher, layer, meter)?;
+        }
+    }
+    out.snapshots.extend(unreadable.iter().map(|(place, _)| place.id));
+    let kept = needs.packs(fetcher)?;
+    sum(sessions, &kept, retained, &mut out);
+    Ok(out)
+}
+
+/// What of all sessions is not among the packs that are `kept`.
+fn sum(sessions: &Sessions<'_>, kept: &BTreeSet<ObjectId>, retained: &BTreeSet<ObjectId>, out: &mut Plan) {
+    let (mut tags_kept, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let stays = sessions.all().iter().filter(|vaulted| retained.contains(&vaulted.id));
+    let stays: BTreeSet<ObjectId> = stays.flat_map(|vaulted| vaulted.manifest.needs()).collect();
+    for vaulted in sessions.all() {
+        for row in sessions.standing(vaulted) {
+            if kept.contains(&row.id) || stays.contains(&row.id) {
+                tags_kept.extend(vaulted.manifest.tags.iter().copied());
+            }
+            let bytes = lavatube_format::pack::class_len(row.class) as u64;
+            match seen.insert(row.id) {
+                true if kept.contains(&row.id) => {
+                    out.kept_packs += 1;
+                    out.kept_bytes += bytes;
+                }
+                true if stays.contains(&row.id) => {
+                    out.retained_packs += 1;
+                    out.retained_bytes += bytes;
+                }
+                true => {
+                    out.objects.insert(row.id);
+                    out.packs += 1;
+                    out.bytes += bytes;
+                }
+                false => {}
+            }
+        }
+    }
+    let tags = sessions.all().iter().flat_map(|vaulted| &vaulted.manifest.tags);
+    let is_free = |id: &&ObjectId| !tags_kept.contains(*id) && !sessions.released().objects.contains(*id);
+    out.objects.extend(tags.filter(is_free));
+}
+
+/// Gathers the packs that snapshots need.
+#[derive(Default)]
+struct Needs {
+    /// Layers, tree chunks and lists that were gone through.
+    seen: BTreeSet<ChunkId>,
+    /// Numbers of packs in the catalog.
+    rows: BTreeSet<u32>,
+}
+
+impl Needs {
+    fn chunk(&mut self, fetcher: &mut Fetcher<'_>, id: &ChunkId) -> Result<(), PlanError> {
+        let place = fetcher.place(id).map_err(|e| PlanError::Doubt(e.to_string()))?;
+        if place.delta {
+            return Err(PlanError::Doubt(format!("chunk {} is kept as a difference to another", id.short())));
+        }
+        self.rows.insert(place.pack);
+        Ok(())
+    }
+
+    fn layer(&mut self, fetcher: &mut Fetcher<'_>, id: &ChunkId, meter: &Meter) -> Result<(), PlanError> {
+        if !self.seen.insert(*id) {
+            return Ok(());
+        }
+        self.chunk(fetcher, id)?;
+        let layer = read_layer(fetcher, id).map_err(in_doubt)?;
+        for number in 0..layer.chunks.len() {
+            let chunk = layer.chunks[number].id;
+            if !self.seen.insert(chunk) {
+                continue;
+            }
+            self.chunk(fetcher, &chunk)?;
+            for entry in read_tree_chunk(fetcher, &layer, number).map_err(in_doubt)? {
+                meter.others.add(1);
+                if let Kind::File(content) = entry.kind {
+                    self.content(fetcher, &content.refs, content.depth)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, fetcher: &mut Fetcher<'_>, refs: &[Ref], depth: u64) -> Result<(), PlanError> {
+        for r in refs {
+            if depth == 0 {
+                self.chunk(fetcher, &r.id)?;
+            } else if self.seen.insert(r.id) {
+                self.chunk(fetcher, &r.id)?;
+                let below = expand(fetcher, r, depth).map_err(in_doubt)?;
+                self.content(fetcher, &below, depth - 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The packs, each of which the vault has and a believed manifest names.
+    fn packs(&self, fetcher: &Fetcher<'_>) -> Result<BTreeSet<ObjectId>, PlanError> {
+        let archive = fetcher.archive();
+        let mut out = BTreeSet::new();
+        for number in &self.rows {
+            let Some(row) = archive.catalog.pack(*number) else {
+                return Err(PlanError::Doubt("the catalog names a pack that it does not have".into()));
+            };
+            if !matches!(archive.sessions.keys_of(row), Ok(Some(_))) {
+                return Err(PlanError::Doubt(format!("no believed manifest names pack {}", row.id.short())));
+            }
+            if !archive.far.has(row.id)? {
+                return Err(PlanError::Doubt(format!("the vault does not have pack {}", row.id.short())));
+            }
+            out.insert(row.id);
+        }
+        Ok(out)
+    }
+}
+
+fn in_doubt(e: TreeError) -> PlanError {
+    PlanError::Doubt(e.to_string())
+}

@@ -1,0 +1,155 @@
+//! What releases have freed: packs that no backup builds on and no reader misses, and snapshots that went with them.
+//!
+//! Whoever backs up takes the vault's word for it: what is said to be gone is sent again at worst. Whoever reads believes a
+//! release only when the authority signed it, and takes what it names for gone only where it is gone. Copies lie in the state,
+//! so that a backup knows them while the vault is away. Steps 3 and 19 of the walk. It must not know why anything was freed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lavatube_base::limits::RELEASE_LEN_MAX;
+use lavatube_base::sign::{ED25519_SIGNATURE_LEN, ML_DSA_65_SIGNATURE_LEN, PairPublic};
+use lavatube_base::{ChunkId, ObjectId, Verified};
+use lavatube_format::release::SignedRelease;
+use lavatube_seal::ReleaseKeys;
+
+use crate::cache;
+use crate::far::{Far, FarError};
+use crate::state::{State, StateError, read_all, write_all};
+use crate::vaulted::SessionsError;
+
+/// What was freed, as far as is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Released {
+    /// So many releases are known, and none before them is not.
+    pub number: u64,
+    /// Packs and tags.
+    pub objects: BTreeSet<ObjectId>,
+    /// Snapshots that are not whole any more, where that can be told.
+    pub snapshots: BTreeSet<ChunkId>,
+}
+
+impl Released {
+    /// What a depositor is to build on no more: learns from the vault what is new, and forgets the caches of snapshots that went.
+    ///
+    /// # Errors
+    /// When the state fails, or the vault refuses to say. One that is away is no error.
+    pub fn learn(far: &dyn Far, state: &dyn State, keys: &ReleaseKeys) -> Result<Self, SessionsError> {
+        let listed = match far.releases() {
+            Err(FarError::Away(_)) => return Ok(Self::known(state, keys)?),
+            listed => listed?,
+        };
+        let copies = copies(state)?;
+        // A copy of what the vault does not list is of a release that it never took.
+        for name in copies.iter().filter(|(id, _)| !listed.iter().any(|(there, _)| there == *id)).map(|(_, name)| name)
+        {
+            state.remove(name).map_err(StateError::on(name))?;
+        }
+        for (id, len) in listed.into_iter().filter(|(id, _)| !copies.contains_key(id)) {
+            // What cannot be read now is learnt another time, and until then nobody says that it is known.
+            let Some(signed) = fetch(far, id, len)? else { continue };
+            match keys.open(&signed.release) {
+                Ok(note) => cache::forget_those_of(state, &note.snapshots.into_iter().collect())?,
+                // Another tenant's: nothing here is of that.
+                Err(lavatube_seal::SealError::WrongKey(_)) => {}
+                Err(_) => cache::forget(state)?,
+            }
+            // After the caches: a crash in between forgets them once more.
+            keep(state, id, &signed)?;
+        }
+        Ok(Self::known(state, keys)?)
+    }
+
+    /// What the copies in the state say.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn known(state: &dyn State, keys: &ReleaseKeys) -> Result<Self, StateError> {
+        let mut out = Self::default();
+        let mut numbers = BTreeSet::new();
+        for (id, name) in copies(state)? {
+            let bytes = read_all(state, &name, OBJECT_MAX)?.unwrap_or_default();
+            let Some(signed) = decode(&bytes, id) else { continue };
+            numbers.insert(signed.release.number);
+            out.snapshots.extend(keys.open(&signed.release).map(|note| note.snapshots).unwrap_or_default());
+            out.objects.extend(signed.release.objects);
+        }
+        out.number = (1..).take_while(|n| numbers.contains(n)).count() as u64;
+        Ok(out)
+    }
+
+    /// What is gone for a reader: what releases name that the authority signed, and that the vault does not have.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked, or the state fails.
+    pub fn load(
+        far: &dyn Far,
+        state: &dyn State,
+        authority: &PairPublic,
+        keys: &ReleaseKeys,
+    ) -> Result<Self, SessionsError> {
+        let copies = copies(state)?;
+        let mut out = Self::default();
+        for (id, len) in far.releases()? {
+            let copy = match copies.get(&id) {
+                Some(name) => read_all(state, name, OBJECT_MAX)?.and_then(|bytes| decode(&bytes, id)),
+                None => None,
+            };
+            let signed = match copy {
+                Some(signed) => Some(signed),
+                None => fetch(far, id, len)?,
+            };
+            let Some(signed) = signed else { continue };
+            //= FORMAT#F37 nobody but the authority makes a loss no loss
+            if signed.verify(authority).is_err() || signed.release.vault != far.signer().vault {
+                continue;
+            }
+            keep(state, id, &signed)?;
+            out.number = out.number.max(signed.release.number);
+            let mut gone = Vec::new();
+            for object in &signed.release.objects {
+                if !far.has(*object)? {
+                    gone.push(*object);
+                }
+            }
+            // One that is not followed yet has freed nothing.
+            if !gone.is_empty() {
+                out.snapshots.extend(keys.open(&signed.release).map(|note| note.snapshots).unwrap_or_default());
+            }
+            out.objects.extend(gone);
+        }
+        Ok(out)
+    }
+}
+
+fn fetch(far: &dyn Far, id: ObjectId, len: u64) -> Result<Option<SignedRelease>, SessionsError> {
+    if len > OBJECT_MAX {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    match far.fetch(id, 0..len, &mut bytes) {
+        Err(e @ (FarError::Away(_) | FarError::NoRoom(_))) => Err(e.into()),
+        Err(_) => Ok(None),
+        Ok(()) => Ok(decode(&bytes, id)),
+    }
+}
+
+fn decode(bytes: &[u8], id: ObjectId) -> Option<SignedRelease> {
+    Verified::check(bytes, id).and_then(|_| SignedRelease::decode(bytes).ok())
+}
+
+fn keep(state: &dyn State, id: ObjectId, signed: &SignedRelease) -> Result<(), StateError> {
+    let name = format!("{RELEASES}{id}");
+    match state.len(&name).map_err(StateError::on(&name))? {
+        Some(_) => Ok(()),
+        None => write_all(state, &name, &signed.encode()),
+    }
+}
+
+fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, String>, StateError> {
+    let names = state.list(RELEASES).map_err(StateError::on(RELEASES))?;
+    Ok(names.into_iter().filter_map(|name| Some((name[RELEASES.len()..].parse().ok()?, name))).collect())
+}
+
+const RELEASES: &str = "releases/";
+/// Longest release as an object: magic and length, body, both signatures.
+const OBJECT_MAX: u64 = (12 + RELEASE_LEN_MAX + ED25519_SIGNATURE_LEN + ML_DSA_65_SIGNATURE_LEN) as u64;
