@@ -142,7 +142,7 @@ class Vectors(unittest.TestCase):
         m = r.Manifest(data, {depositor: (ed, ml)})
         self.assertTrue(m.verified)
         self.assertEqual(m.unwrap(self.keys), self.prk)
-        self.assertEqual(m.note(), ("default", [[H(self.v["chunk"]["id"]), 0], [m.note()[1][1][0], 1]]))
+        self.assertEqual(m.note(), ("default", [[H(self.v["chunk"]["id"]), 0], [m.note()[1][1][0], 1]], []))
         self.assertEqual([leaf[1].hex() for leaf in m.leaves], [p["blake3"] for p in self.v["packs"]])
         self.assertFalse(r.Manifest(data, {}).verified)
         for at in (-1, -3310):                                  # the last byte of each signature

@@ -91,6 +91,29 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn what_is_not_wanted_is_forgotten_and_then_released() {
+    let machine = Machine::new();
+    machine.backup();
+    std::fs::remove_file(machine.path("photos/earth.raw")).unwrap();
+    machine.backup();
+    let text = machine.screens(&[
+        &["forget", "--keep-last", "1", "--dry-run"],
+        &["release", "--dry-run"],
+        &["forget", "--keep-last", "1"],
+        &["snapshots"],
+        &["snapshots", "--all"],
+        &["release", "--dry-run"],
+        &["release", "--without", "nobody"],
+        &["release"],
+        &["release"],
+        &["snapshots", "--all"],
+        &["check"],
+        &["log"],
+    ]);
+    compare(&machine, "forgotten", &text);
+}
+
+#[test]
 fn a_vault_far_away_is_paired_and_what_is_for_it_waits() {
     let machine = Machine::new();
     machine.json(&["init", "--json"], 0);

@@ -256,10 +256,10 @@ impl Vault {
         Err(error)
     }
 
-    /// Slots whose drives have no room for packs and tags beside what is kept free, so that sessions can be finished and room be
-    /// made on a vault that is full.
+    /// Slots whose drives have no room for packs beside what is kept free, so that sessions can be finished and room be made on a
+    /// vault that is full.
     fn without_reserve(&self, arrivals: &[Arrival<'_>]) -> BTreeSet<usize> {
-        let bulk = arrivals.iter().filter(|a| matches!(a.kind, ObjectKind::Pack | ObjectKind::Tags));
+        let bulk = arrivals.iter().filter(|a| a.kind == ObjectKind::Pack);
         let need: usize = bulk.map(|a| 2 * a.geometry.header_len() + a.geometry.shard_len()).sum();
         if need == 0 {
             return BTreeSet::new();
@@ -427,7 +427,7 @@ impl Vault {
     }
 }
 
-/// Of each drive this share is kept free of packs and tags,
+/// Of each drive this share is kept free of packs,
 const RESERVE_SHARE: u64 = 64;
 /// or so many bytes: a few releases and all that the journal says of them.
 const RESERVE_MAX: u64 = 32 << 20;

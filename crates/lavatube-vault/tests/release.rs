@@ -370,7 +370,8 @@ fn what_is_held_stays_until_the_authority_lifts_it() {
     let free = |vault: &Vault| release(vault, &[&packs[0]], &[depositor.id()]);
     let other = vault.log().iter().find(|leaf| leaf.kind() == Some(ObjectKind::Manifest)).unwrap().id();
     for lifts in [vec![], vec![other]] {
-        let refused = refusal(&mut vault, Release { lifts, ..free(&vault) });
+        let lifting = Release { lifts, ..free(&vault) };
+        let refused = refusal(&mut vault, lifting);
         assert!(matches!(refused, ReleaseError::Kept { left_s: None, .. }), "{refused:?}");
     }
     let lifting = Release { objects: Vec::new(), lifts: vec![manifest], ..free(&vault) };

@@ -106,6 +106,7 @@ fn word(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor-card",
+        ObjectKind::Release => "release",
         _ => "object",
     }
 }
