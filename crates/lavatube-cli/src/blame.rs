@@ -345,7 +345,6 @@ impl From<ReaderError> for Failure {
 impl From<ReleasingError> for Failure {
     fn from(e: ReleasingError) -> Self {
         match e {
-            ReleasingError::Reader(e) => e.into(),
             ReleasingError::Depositor(e) => e.into(),
             ReleasingError::Far(e) => e.into(),
             ReleasingError::Doubt(_) => Self::new(Condition::Doubt, e.to_string()),

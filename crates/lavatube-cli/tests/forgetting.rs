@@ -5,7 +5,9 @@
 mod common;
 
 use std::fs;
+use std::time::Duration;
 
+use common::pair::Pair;
 use common::{Machine, number, seed, text};
 use serde_json::Value;
 
@@ -95,4 +97,23 @@ fn it_takes_both_keys_and_something_to_go_by() {
         (kept(&said), text(&said["snapshots"][1]["reasons"][0])),
         (vec![false, true], "the newest: of no group all are forgotten".to_owned())
     );
+}
+
+#[test]
+fn over_a_link_marks_wait_like_a_backup_and_arrive() {
+    let pair = Pair::new(0xf3);
+    for n in 0..2 {
+        fs::write(pair.machine.src().join(format!("file{n}")), vec![n; 50_000]).unwrap();
+        pair.machine.backup();
+    }
+    let all = pair.machine.snapshots();
+    let said = pair.machine.json(&["forget", &all[0]], 0);
+    assert_eq!((number(&said["marked"]), &said["promise"]), (1, &Value::from("safe-here")), "{said:#}");
+    assert_eq!(pair.machine.snapshots(), &all[1..]);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(Duration::from_secs(60)), Some(0));
+    vault.stop();
+    let there = pair.far_json(&["snapshots"]);
+    assert_eq!((there["snapshots"].as_array().unwrap().len(), number(&there["forgotten"])), (1, 1), "{there:#}");
+    assert_eq!(there["snapshots"][0]["snapshot"], all[1].as_str());
 }

@@ -10,7 +10,7 @@ use lavatube_base::{ChunkId, ObjectId};
 use lavatube_format::tree::{Kind, Ref};
 
 use crate::browse::{self, Listing};
-use crate::check::chain_faults;
+use crate::check::{ChainFault, chain_faults};
 use crate::far::FarError;
 use crate::fetch::Fetcher;
 use crate::layers::refs::expand;
@@ -59,7 +59,9 @@ pub enum PlanError {
 pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Meter) -> Result<Plan, PlanError> {
     let doubt = |text: String| Err(PlanError::Doubt(text));
     let sessions = fetcher.archive().sessions;
-    if let Some(fault) = chain_faults(sessions).first() {
+    // Where a chain has several ends all of them are there.
+    let is_doubt = |fault: &&ChainFault| !matches!(fault, ChainFault::Forked { .. });
+    if let Some(fault) = chain_faults(sessions).iter().find(is_doubt) {
         return doubt(fault.to_string());
     }
     let Listing { snapshots, unreadable, refused } = browse::snapshots(fetcher).map_err(in_doubt)?;

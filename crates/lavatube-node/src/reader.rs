@@ -300,6 +300,11 @@ impl Session<'_> {
         self.sessions.all().iter().map(|vaulted| vaulted.id)
     }
 
+    /// Those of one depositor.
+    pub fn manifests_of(&self, depositor: DepositorId) -> impl Iterator<Item = ObjectId> + '_ {
+        self.sessions.all().iter().filter(move |v| v.manifest.depositor == depositor).map(|vaulted| vaulted.id)
+    }
+
     /// The manifest of a session in which a snapshot is, and whether it says that it is held.
     pub fn hold_of(&self, place: &SnapshotPlace) -> Option<(ObjectId, bool)> {
         let vaulted = &self.sessions.all()[self.sessions.position(place.manifest)?];

@@ -3,10 +3,11 @@
 //! In doubt nothing is signed: an alarm, something that waits, a session that was cut, a manifest that the log has and nobody can
 //! read. It must not know how the recovery key came here, nor print anything. Steps 18 and 20 of the walk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lavatube_base::{DepositorId, ObjectId, Verified};
 use lavatube_client::far::{Far, FarError};
+use lavatube_client::ledger;
 use lavatube_client::meter::Meter;
 use lavatube_client::release::{Plan, PlanError};
 use lavatube_client::session::OPEN_SESSION;
@@ -23,15 +24,12 @@ use crate::embedded::VaultError;
 use crate::entropy::{self, EntropyError};
 use crate::holding::Holding;
 use crate::keyring::Keyring;
-use crate::reader::{Reader, ReaderError, Session, Side};
+use crate::reader::{Reader, Session, Side};
 use crate::vault_log;
 
 /// Why nothing was released.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleasingError {
-    /// The vault could not be read.
-    #[error(transparent)]
-    Reader(#[from] ReaderError),
     /// Vault or state could not be used.
     #[error(transparent)]
     Depositor(#[from] DepositorError),
@@ -79,6 +77,17 @@ pub struct Taken {
 pub struct Looked {
     size: u64,
     root: [u8; 32],
+}
+
+/// What a release says beside what it frees.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What the log was when all was looked at.
+    pub looked: Looked,
+    /// Depositors that have nothing under way.
+    pub without: Vec<DepositorId>,
+    /// Manifests that are held no more.
+    pub lifts: Vec<ObjectId>,
 }
 
 /// Sees that nothing stands in the way, before the vault is looked at.
@@ -141,35 +150,36 @@ pub fn kept(reader: &Reader, lifts: &[ObjectId]) -> Result<Option<Kept>, Releasi
     here(reader)?.vault.read().kept_but_for(lifts).map_err(|e| ReleasingError::Doubt(e.to_string()))
 }
 
-/// Signs a release of what was found, and hands it to the vault. `without` are depositors that have nothing under way.
+/// Signs a release of what was found, and hands it to the vault.
 ///
 /// # Errors
 /// [`ReleasingError`]; nothing is freed then.
 pub fn release(
     reader: &Reader,
+    session: &Session<'_>,
     keys: &Keyring,
     root: &Root,
     plan: &Plan,
-    looked: Looked,
-    without: &[DepositorId],
-    lifts: &[ObjectId],
+    terms: Terms,
 ) -> Result<Taken, ReleasingError> {
+    let Terms { looked, without, lifts } = terms;
     let holding = here(reader)?;
     is_of_this_archive(reader, root)?;
     let (vault, number) = {
         let vault = holding.vault.read();
         (vault.id(), vault.releases() + 1)
     };
-    let mut settled: BTreeSet<DepositorId> = without.iter().copied().collect();
+    let mut settled: BTreeSet<DepositorId> = without.into_iter().collect();
     // Nothing waits here, and whatever this machine sends from now on knows of it.
-    settled.extend(keys.deposit().ok().map(|deposit| deposit.depositor()));
+    settled
+        .extend(keys.deposit().ok().map(|deposit| deposit.depositor()).filter(|own| vouches(holding, session, *own)));
     let nonce = entropy::bytes()?;
     let note = ReleaseNote { tenant: crate::keyring::DEFAULT_TENANT.to_owned(), snapshots: plan.snapshots.clone() };
     let note = reader.release_keys().seal(vault, &nonce, &note)?;
     let objects = plan.objects.iter().copied().collect();
     let settled = settled.into_iter().collect();
     let Looked { size, root: log_root } = looked;
-    let lifts = lifts.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let lifts = lifts.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let release = Release { vault, nonce, size, root: log_root, number, objects, settled, note, lifts };
     let bytes = root.sign_release(release)?.encode();
     let object = Verified::hash(&bytes);
@@ -184,6 +194,13 @@ pub fn release(
     let waits = open.as_ref().map(waits_for).unwrap_or_default();
     holding.meet_log()?;
     Ok(Taken { id: object.id(), number, waits, is_open: open.is_some() })
+}
+
+/// Whether this state can say that a depositor has nothing under way: it has handed over all that the vault has of it. Else another
+/// state has the same deposit key, or this one was lost meanwhile.
+fn vouches(holding: &Holding, session: &Session<'_>, depositor: DepositorId) -> bool {
+    let own: BTreeSet<ObjectId> = session.manifests_of(depositor).collect();
+    ledger::receipted(&holding.state, &own).is_ok_and(|receipted| receipted == own)
 }
 
 /// Whether the recovery key is that of the vault.
@@ -209,14 +226,6 @@ fn waits_for(open: &OpenRelease) -> Vec<DepositorId> {
         Some(lavatube_vault::Standing::Waits(waits)) => waits.clone(),
         _ => Vec::new(),
     }
-}
-
-/// Bytes that are free, by the place of the disk: drives of one disk have one number.
-pub fn free_bytes(reader: &Reader) -> u64 {
-    let Side::Here(holding) = &reader.side else { return 0 };
-    let drives = holding.vault.read().status().drives;
-    let by_space: BTreeMap<_, _> = drives.iter().filter_map(|d| d.space).map(|s| (s.total, s.free)).collect();
-    by_space.values().sum()
 }
 
 fn here(reader: &Reader) -> Result<&Holding, ReleasingError> {

@@ -222,7 +222,7 @@ fn by_rules(args: &ForgetArgs, policy: &Policy, mut all: Vec<Listed>) -> Result<
 
 fn show(judged: &[Judged], screen: &Screen) -> Result<(), Failure> {
     if judged.is_empty() {
-        return screen.say("There are no snapshots that this is about.").map_err(Failure::from);
+        return screen.say("There are no snapshots that this is about.");
     }
     let width = judged.iter().map(|j| j.listed.snapshot.host.chars().count()).max().unwrap_or(0).clamp(4, 24);
     let head = format!("{:<6}  {:<8}  {:<19}  {:<width$}  paths", "", "id", "time (UTC)", "host");

@@ -9,7 +9,7 @@ use lavatube_client::meter::Meter;
 use lavatube_client::release::Plan;
 use lavatube_node::keyring::Keyring;
 use lavatube_node::reader::{Reader, Session};
-use lavatube_node::releasing::{self, Kept, Taken};
+use lavatube_node::releasing::{self, Kept, Taken, Terms};
 use lavatube_seal::Root;
 use serde_json::json;
 
@@ -81,10 +81,10 @@ pub fn run(args: &ReleaseArgs, settings: &Settings, screen: &Screen) -> Result<E
     let plan = archive::reading(&reader, screen, "looking at what is needed", &meter, || {
         releasing::plan(&reader, &session, &lifts, &meter)
     })?;
-    drop(session);
+    let terms = Terms { looked, without, lifts: lifts.clone() };
     let taken = match &root {
         Some(root) if !plan.objects.is_empty() || !lifts.is_empty() => {
-            Some(releasing::release(&reader, &keyring, root, &plan, looked, &without, &lifts)?)
+            Some(releasing::release(&reader, &session, &keyring, root, &plan, terms)?)
         }
         _ => None,
     };
@@ -101,7 +101,7 @@ pub fn run(args: &ReleaseArgs, settings: &Settings, screen: &Screen) -> Result<E
         screen.say(&format!("{packs} ({}) that no snapshot needs stay {until}.", units::bytes(plan.retained_bytes)))?;
     }
     let standing = if taken.is_none() { told_of_open(&reader, &labels, screen)? } else { false };
-    if plan.objects.is_empty() && !standing {
+    if plan.objects.is_empty() && plan.snapshots.is_empty() && !standing {
         screen.tell("`lavatube forget` marks snapshots that are not wanted any more.")?;
     }
     screen.answer(&answer(args, &plan, taken.as_ref(), kept, &labels))?;
@@ -178,7 +178,8 @@ fn show(
     let packs = |n: u64| things(n, "pack", "packs");
     let kept = things(plan.kept, "snapshot", "snapshots");
     if plan.objects.is_empty() {
-        screen.say(&format!("Nothing can be freed: {kept} need all {}.", packs(plan.kept_packs)))?;
+        let all = things(plan.kept_packs, "pack is", "packs are all");
+        screen.say(&format!("Nothing can be freed: {all} needed for {kept}."))?;
         return Ok(());
     }
     let head = match (args.dry_run, taken) {
