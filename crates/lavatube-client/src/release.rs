@@ -4,7 +4,7 @@
 //! being sure of that is a doubt, and in doubt nothing is freed. Steps 19 and 20 of the walk. It must not know who signs, nor
 //! what a vault does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::{ChunkId, ObjectId};
 use lavatube_format::tree::{Kind, Ref};
@@ -33,8 +33,10 @@ pub struct Plan {
     pub kept: u64,
     /// packs that they need,
     pub kept_packs: u64,
-    /// and bytes of those.
+    /// and bytes of those,
     pub kept_bytes: u64,
+    /// of which so many are of frames in which no kept snapshot needs anything, or beside all frames.
+    pub idle_bytes: u64,
     /// Packs that no snapshot needs and that may not go yet,
     pub retained_packs: u64,
     /// and bytes of those.
@@ -88,6 +90,7 @@ pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Me
     out.snapshots.extend(unreadable.iter().map(|(place, _)| place.id));
     let kept = needs.packs(fetcher)?;
     sum(sessions, &kept, retained, &mut out);
+    out.idle_bytes = out.kept_bytes.saturating_sub(needs.frames.values().map(|len| u64::from(*len)).sum());
     Ok(out)
 }
 
@@ -132,6 +135,8 @@ struct Needs {
     seen: BTreeSet<ChunkId>,
     /// Numbers of packs in the catalog.
     rows: BTreeSet<u32>,
+    /// Stored lengths of frames, by pack and place.
+    frames: BTreeMap<(u32, u32), u32>,
 }
 
 impl Needs {
@@ -141,6 +146,7 @@ impl Needs {
             return Err(PlanError::Doubt(format!("chunk {} is kept as a difference to another", id.short())));
         }
         self.rows.insert(place.pack);
+        self.frames.insert((place.pack, place.frame_at), place.frame_len);
         Ok(())
     }
 

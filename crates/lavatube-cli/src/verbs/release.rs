@@ -32,7 +32,7 @@ use crate::units::{self, things};
 ///
 /// What a backup said shall be kept (`--retain`, `--hold`) stays for so long, and so does all that was stored before it.
 ///
-/// JSON fields: snapshots (ids of those that go), packs, bytes, kept {snapshots, packs, bytes}, retained {packs, bytes, left_s}, dry_run, release {id, number,
+/// JSON fields: snapshots (ids of those that go), packs, bytes, kept {snapshots, packs, bytes, idle_bytes}, retained {packs, bytes, left_s}, dry_run, release {id, number,
 /// followed, waits [{depositor, label}]}, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -190,6 +190,7 @@ fn show(
     screen.say(&screen.ink(Ink::Bold, &head))?;
     row("gone", units::bytes(plan.bytes), packs(plan.packs))?;
     row("stays", units::bytes(plan.kept_bytes), format!("{}, for {kept}", packs(plan.kept_packs)))?;
+    row("idle", units::bytes(plan.idle_bytes), "of what stays, in parts of packs: only whole packs go".into())?;
     for id in &plan.snapshots {
         screen.say(&format!(
             "  snapshot {} {}",
@@ -246,7 +247,12 @@ fn answer(
         "snapshots": plan.snapshots.iter().map(|id| id.to_string()).collect::<Vec<_>>(),
         "packs": plan.packs,
         "bytes": plan.bytes,
-        "kept": { "snapshots": plan.kept, "packs": plan.kept_packs, "bytes": plan.kept_bytes },
+        "kept": {
+            "snapshots": plan.kept,
+            "packs": plan.kept_packs,
+            "bytes": plan.kept_bytes,
+            "idle_bytes": plan.idle_bytes,
+        },
         "retained": {
             "packs": plan.retained_packs,
             "bytes": plan.retained_bytes,
