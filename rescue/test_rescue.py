@@ -870,6 +870,34 @@ class EndToEnd(unittest.TestCase):
         self.assertEqual(got, status, text)
         return os.path.join(target, self.source.lstrip("/"))
 
+    def run_on_vault(self, *args):
+        places = [x for n in ("vault", "state", "keys") for x in (f"--{n}", os.path.join(self.folder, n))]
+        done = subprocess.run([BINARY, *args, *places], capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_released(self):
+        """What was released is not missed: the snapshot that stays is whole, the one that went is not listed."""
+        recovery = ["--recovery-file", os.path.join(self.keys, "recovery-key.txt")]
+        with open(os.path.join(self.source, "passing"), "wb") as f:
+            f.write(random.Random(5).randbytes(6_000_000))
+        self.backup()
+        time.sleep(0.02)
+        os.remove(os.path.join(self.source, "passing"))
+        self.backup()
+        status, text = quietly("--drives", *self.drives, *recovery, "list")
+        self.assertEqual((status, len(text.splitlines())), (0, 3), text)
+        self.run_on_vault("forget", "--keep-last", "1")
+        status, text = quietly("--drives", *self.drives, *recovery, "list")
+        self.assertEqual((status, text.count("(forgotten)")), (0, 2), text)
+        before = len(glob.glob(os.path.join(self.folder, "vault", "drives", "*", "shards", "*", "*")))
+        self.run_on_vault("release")
+        self.assertLess(len(glob.glob(os.path.join(self.folder, "vault", "drives", "*", "shards", "*", "*"))), before)
+        for command in ("verify", "list"):
+            status, text = quietly("--drives", *self.drives, *recovery, command)
+            self.assertEqual(status, 0, text)
+        self.assertEqual(len(text.splitlines()), 1, text)
+        self.assertEqual(contents(self.rescue(self.drives, recovery)), contents(self.source))
+
     def test_rescue(self):
         self.assertEqual(len(self.drives), 6)
         recovery = ["--recovery-file", os.path.join(self.keys, "recovery-key.txt")]

@@ -7,7 +7,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
+use common::pair::Pair;
 use common::{Chance, Machine, copy_folder, number, seed, text};
 use serde_json::Value;
 
@@ -301,4 +303,49 @@ fn a_state_vouches_for_nothing_that_another_state_with_the_same_key_handed_over(
     machine.backup();
     assert!(machine.stored_bytes() + 1_000_000 < stored, "a backup that knows of it was all that it waited for");
     all_is_well(&machine);
+}
+
+#[test]
+fn a_release_at_a_far_vault_waits_until_who_backs_up_over_the_link_knows_of_it() {
+    let pair = Pair::new(0xea);
+    let (machine, mut chance) = (&pair.machine, Chance::new(pair.machine.seed));
+    let backs_up = |chance: &mut Chance| {
+        fs::write(machine.src().join("passing"), chance.noise(1_500_000)).unwrap();
+        machine.backup();
+    };
+    let crosses = |asks: &[&str]| {
+        let (vault, address) = pair.serve("127.0.0.1:0");
+        pair.knows(&address);
+        if !asks.is_empty() {
+            machine.json(asks, 0);
+        }
+        assert_eq!(pair.start_node(&address).ends(Duration::from_secs(60)), Some(0));
+        vault.stop();
+    };
+    let stored = || {
+        let shards = common::files_below(&pair.far().join("drives"));
+        shards.iter().map(|file| file.metadata().unwrap().len()).sum::<u64>()
+    };
+    for _ in 0..3 {
+        backs_up(&mut chance);
+    }
+    let all = machine.snapshots();
+    machine.json(&["forget", &all[0], &all[1]], 0);
+    crosses(&[]);
+    let done = pair.far_json(&["release"]);
+    assert_eq!(done["release"]["followed"], false, "{done:#}");
+    // It has no word of it yet, and may have built on what would go.
+    backs_up(&mut chance);
+    crosses(&[]);
+    let before = stored();
+    let done = pair.far_json(&["release"]);
+    assert_eq!((&done["release"]["number"], &done["release"]["followed"]), (&Value::from(2), &Value::from(false)));
+    crosses(&["snapshots", "--refresh"]);
+    backs_up(&mut chance);
+    assert!(stored() >= before);
+    crosses(&[]);
+    assert!(stored() + 1_000_000 < before, "what went is more than what came");
+    pair.far_json(&["check", "--read-data"]);
+    assert_eq!(pair.far_json(&["snapshots", "--all"])["snapshots"].as_array().unwrap().len(), 3);
+    pair.is_whole_there("after the release");
 }

@@ -395,11 +395,19 @@ impl<H: Here> Far for Distant<H> {
         Ok(all.into_iter().collect())
     }
 
+    fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        // They are learnt with the other lists: whoever does not ask has copies of those that were learnt before.
+        if self.refresh || self.here.desk().list(ObjectKind::Release).is_some() {
+            return self.list(ObjectKind::Release);
+        }
+        Ok(Vec::new())
+    }
+
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         if self.here.is_waiting(id) {
             return Ok(true);
         }
-        for kind in [ObjectKind::Pack, ObjectKind::Manifest] {
+        for kind in [ObjectKind::Pack, ObjectKind::Manifest, ObjectKind::Tags] {
             if self.list(kind)?.binary_search_by_key(&id, |(id, _)| *id).is_ok() {
                 return Ok(true);
             }
