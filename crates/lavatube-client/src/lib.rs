@@ -38,6 +38,7 @@ pub mod rebuild;
 pub mod receipts;
 pub mod refs;
 pub mod restore;
+pub mod roll;
 pub mod scan;
 pub mod sent;
 pub mod session;
