@@ -10,6 +10,7 @@ use lavatube_client::catalog::CatalogError;
 use lavatube_client::check::CheckError;
 use lavatube_client::collect::CollectError;
 use lavatube_client::courier::CourierError;
+use lavatube_client::evidence::FindError;
 use lavatube_client::far::{FarError, Refusal};
 use lavatube_client::fault::Fault;
 use lavatube_client::layers::TreeError;
@@ -334,6 +335,9 @@ impl From<ReaderError> for Failure {
             ReaderError::Check(CheckError::Far(e)) => e.into(),
             ReaderError::Audit(AuditError::Far(e)) => e.into(),
             ReaderError::Audit(AuditError::State(e)) => e.into(),
+            ReaderError::Find(FindError::State(e)) => e.into(),
+            ReaderError::Find(FindError::Tree(e)) => e.into(),
+            ReaderError::Find(e @ FindError::Roll { .. }) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Audit(e @ AuditError::Astray) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),

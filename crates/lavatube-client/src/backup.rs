@@ -218,7 +218,7 @@ pub fn prepare<'c, 's, S: Source>(
         collector: Collector::new(deposit.chunk_id_key(), catalog, outlet, sizes.frame),
         trusted_before: head.as_ref().filter(|_| !request.read_all).map(|h| earlier(h.started)),
         comparison: Comparison::begin(state, key, head.clone())?,
-        roll: RollWriter::begin(state, deposit.roll_key(), session)?,
+        roll: RollWriter::begin(state, deposit.roll_key(), session, request.now.s)?,
         links: BTreeMap::new(),
         report: Report { parent: head.as_ref().map(|h| h.snapshot), ..Report::default() },
     };
@@ -242,7 +242,7 @@ pub fn prepare<'c, 's, S: Source>(
         return Err(BackupError::Shrunk { before, now: compared.entries });
     }
     let layers = compared.write_layers(&mut collector)?;
-    let (roll, committed) = roll.finish(request.now.s, &mut collector)?;
+    let (roll, committed) = roll.finish(&mut collector)?;
     let record = Snapshot { roll, ..record(request, &report, &layers) };
     let (snapshot, _) = collector.add(Lane::Tree, &record.encode())?;
     collector.flush_last()?;

@@ -21,6 +21,7 @@ pub mod delivery;
 pub mod desk;
 pub mod distant;
 pub mod doubt;
+pub mod evidence;
 pub mod far;
 pub mod fault;
 pub mod fetch;

@@ -4,19 +4,20 @@
 //! the vault; the roll goes into the session's packs, so that it can be made without this state. It must not know how files
 //! are read.
 
-use lavatube_base::SessionId;
 use lavatube_base::limits::{ROLL_CHUNK_LEN, ROLL_GROUP};
 use lavatube_base::merkle::{Hash, root_over};
+use lavatube_base::{ChunkId, SessionId};
 use lavatube_format::roll::{Committed, FileFacts, Roll};
 use lavatube_seal::RollKey;
 
 use crate::collect::{CollectError, Collector, Lane};
-use crate::state::{NewFile, State, StateError};
+use crate::state::{NewFile, State, StateError, read_exact};
 
 /// Writes the roll of a session.
 pub struct RollWriter<'s> {
     key: RollKey,
     session: SessionId,
+    time_s: i64,
     file: Box<dyn NewFile + 's>,
     name: String,
     unwritten: Vec<u8>,
@@ -32,11 +33,14 @@ impl<'s> RollWriter<'s> {
     ///
     /// # Errors
     /// When the state cannot be written.
-    pub fn begin(state: &'s dyn State, key: RollKey, session: SessionId) -> Result<Self, StateError> {
+    pub fn begin(state: &'s dyn State, key: RollKey, session: SessionId, time_s: i64) -> Result<Self, StateError> {
         let name = file_name(session);
         let file = state.create(&name).map_err(StateError::on(&name))?;
-        let unwritten = Vec::with_capacity(BUFFER_LEN);
-        Ok(Self { key, session, file, name, unwritten, roll: Roll::default(), end: 0, group: Vec::new(), count: 0 })
+        let mut unwritten = Vec::with_capacity(BUFFER_LEN + HEAD_LEN);
+        unwritten.extend_from_slice(MAGIC);
+        unwritten.extend_from_slice(&time_s.to_le_bytes());
+        let (roll, group) = (Roll::default(), Vec::with_capacity(ROLL_GROUP));
+        Ok(Self { key, session, time_s, file, name, unwritten, roll, end: 0, group, count: 0 })
     }
 
     /// The regular file of this number in the tree was read.
@@ -72,14 +76,10 @@ impl<'s> RollWriter<'s> {
     ///
     /// # Errors
     /// When state or collector fail.
-    pub fn finish(
-        mut self,
-        time_s: i64,
-        collector: &mut Collector<'_, '_>,
-    ) -> Result<(Vec<lavatube_base::ChunkId>, Committed), RollError> {
+    pub fn finish(mut self, collector: &mut Collector<'_, '_>) -> Result<(Vec<ChunkId>, Committed), RollError> {
         self.close_group();
         self.write()?;
-        let Self { file, name, roll, count, .. } = self;
+        let Self { file, name, roll, count, time_s, .. } = self;
         file.commit().map_err(StateError::on(&name))?;
         let root = root_over(&roll.groups);
         let bytes = roll.encode();
@@ -99,9 +99,59 @@ pub enum RollError {
     Collect(#[from] CollectError),
 }
 
-/// Where the state has the leaves' hashes of a session.
-pub fn file_name(session: SessionId) -> String {
+/// The leaves' hashes of a session, as the state has them.
+pub struct Kept<'s> {
+    state: &'s dyn State,
+    name: String,
+    /// When its snapshot began.
+    pub time_s: i64,
+    /// How many files it read.
+    pub count: u64,
+}
+
+impl<'s> Kept<'s> {
+    /// Those of `session`; `None` when there are none, or they are not whole.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn open(state: &'s dyn State, session: SessionId) -> Result<Option<Self>, StateError> {
+        let name = file_name(session);
+        let len = state.len(&name).map_err(StateError::on(&name))?;
+        let Some(body) = len.and_then(|len| len.checked_sub(HEAD_LEN as u64)).filter(|n| n.is_multiple_of(32)) else {
+            return Ok(None);
+        };
+        let mut head = [0; HEAD_LEN];
+        read_exact(state, &name, 0, &mut head)?;
+        let (magic, time) = head.split_at(MAGIC.len());
+        let time_s = i64::from_le_bytes(time.try_into().unwrap_or_default());
+        Ok((magic == MAGIC).then_some(Self { state, name, time_s, count: body / 32 }))
+    }
+
+    /// Hands all hashes on, in groups as rolls have them.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn for_each_group(&self, mut each: impl FnMut(u64, &[Hash])) -> Result<(), StateError> {
+        let (mut at, mut buffer) = (0, vec![0; BUFFER_LEN]);
+        while at < self.count {
+            let n = usize::try_from(self.count - at).unwrap_or(usize::MAX).min(BUFFER_LEN / 32);
+            read_exact(self.state, &self.name, HEAD_LEN as u64 + 32 * at, &mut buffer[..32 * n])?;
+            for group in buffer[..32 * n].as_chunks::<32>().0.chunks(ROLL_GROUP) {
+                each(at, group);
+                at += group.len() as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file_name(session: SessionId) -> String {
     format!("rolls/{session}")
 }
 
+const MAGIC: &[u8; 8] = b"LVTROLL\x01";
+const HEAD_LEN: usize = MAGIC.len() + 8;
+
+/// A whole number of groups.
 const BUFFER_LEN: usize = 64 << 10;
+const _: () = assert!(BUFFER_LEN.is_multiple_of(32 * ROLL_GROUP));

@@ -36,6 +36,7 @@ pub mod shard;
 pub mod snapshot;
 pub mod tags;
 pub mod tcpcl;
+pub mod timestamp;
 pub mod tree;
 pub mod tree_cache;
 pub mod wire;

@@ -21,6 +21,7 @@ pub mod driver;
 pub mod dtn_link;
 pub mod embedded;
 pub mod entropy;
+pub mod facts;
 pub mod far_end;
 pub mod far_vault;
 pub mod holding;

@@ -59,7 +59,7 @@ impl Session<'_> {
     }
 
     /// Manifests that wait here and are not in the vault as far as is known.
-    fn waiting(&self) -> Result<BTreeSet<ObjectId>, ReaderError> {
+    pub(super) fn waiting(&self) -> Result<BTreeSet<ObjectId>, ReaderError> {
         Ok(match &self.reader.side {
             Side::Here(holding) => {
                 let all = spooled(holding.state.folder())?.into_iter();
