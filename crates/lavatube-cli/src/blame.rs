@@ -142,6 +142,7 @@ impl From<VaultError> for Failure {
     fn from(e: VaultError) -> Self {
         let text = e.to_string();
         match e {
+            VaultError::Unsigned(_) => Self::new(Condition::VaultAway, e.to_string()),
             VaultError::NoVault(_) => Self::new(Condition::NoVault, text),
             VaultError::Far(_) => Self::new(Condition::VaultAway, text).hint(
                 "backups wait here until `lavatube node` has taken them there; read, restore and check at the vault's own machine",

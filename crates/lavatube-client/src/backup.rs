@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use lavatube_base::{ChunkId, SessionId};
 use lavatube_base::limits::{CHUNK_LEN_MAX, SKIPPED_LISTED_MAX};
 use lavatube_base::time::WallTime;
+use lavatube_base::{ChunkId, SessionId};
 use lavatube_format::roll::Committed;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{Content, Entry, Kind, Meta};

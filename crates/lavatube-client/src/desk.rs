@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lavatube_base::{Denial, ObjectId};
 use lavatube_format::audit::{Answer, Challenge};
+use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Page, Part, Sent, list_digest};
 use lavatube_format::shard::ObjectKind;
 
@@ -20,6 +21,8 @@ pub enum Errand {
     List(ObjectKind),
     /// A proof.
     Prove(Challenge),
+    /// The vault's word about its log.
+    Log(Question),
     /// An echo.
     Ping,
 }
@@ -122,4 +125,13 @@ pub trait Desk {
 
     /// A proof, once it has come.
     fn take_proof(&self, number: u64) -> Option<Answer>;
+
+    /// The vault's word about its log came.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_word(&self, number: u64, word: &log::Answer) -> Result<(), Self::Error>;
+
+    /// The vault's word about its log, once it has come.
+    fn take_word(&self, number: u64) -> Option<log::Answer>;
 }

@@ -54,9 +54,9 @@ impl From<FetchError> for FindError {
 /// What is looked for: a content, as it may stand in a roll.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Of all of its bytes, and where it has holes, of its data alone.
-    pub facts: Vec<FileFacts>,
-    /// The id of its one chunk, if it is short enough for one.
+    /// What is said of it.
+    pub facts: FileFacts,
+    /// The id of its one chunk, if its stream is short enough for one.
     pub chunk: Option<ChunkId>,
 }
 
@@ -122,12 +122,7 @@ pub enum Looked {
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn look(
-    state: &dyn State,
-    key: &RollKey,
-    session: &Session<'_>,
-    wanted: &Wanted,
-) -> Result<Looked, StateError> {
+pub fn look(state: &dyn State, key: &RollKey, session: &Session<'_>, wanted: &[Wanted]) -> Result<Looked, StateError> {
     let id = session.manifest.session;
     let Some(kept) = Kept::open(state, id)? else { return Ok(Looked::Unknown) };
     let (mut groups, mut hit): (Vec<Hash>, Option<(u64, FileFacts, Vec<Hash>)>) = (Vec::new(), None);
@@ -147,11 +142,17 @@ pub fn look(
     Ok(leaf.map_or(Looked::Absent, |leaf| Looked::Found(Box::new(leaf))))
 }
 
-fn hit_in(key: &RollKey, session: SessionId, first: u64, group: &[Hash], wanted: &Wanted) -> Option<(u64, FileFacts)> {
+fn hit_in(
+    key: &RollKey,
+    session: SessionId,
+    first: u64,
+    group: &[Hash],
+    wanted: &[Wanted],
+) -> Option<(u64, FileFacts)> {
     (first..).zip(group).find_map(|(place, hash)| {
         let salt = key.salt(session, place);
-        let facts = wanted.facts.iter().find(|facts| facts.leaf(&salt) == *hash)?;
-        Some((place, facts.clone()))
+        let wanted = wanted.iter().find(|wanted| wanted.facts.leaf(&salt) == *hash)?;
+        Some((place, wanted.facts.clone()))
     })
 }
 
@@ -172,7 +173,7 @@ pub fn look_in_vault(
     key: &RollKey,
     session: &Session<'_>,
     listed: &Listed,
-    wanted: &Wanted,
+    wanted: &[Wanted],
 ) -> Result<Option<Leaf>, FindError> {
     if listed.snapshot.roll.is_empty() || session.manifest.files.is_none() {
         return Ok(None);
@@ -201,7 +202,7 @@ fn group_in_tree(
     fetcher: &mut Fetcher<'_>,
     listed: &Listed,
     roll: &Roll,
-    wanted: &Wanted,
+    wanted: &[Wanted],
 ) -> Result<Option<(u64, FileFacts, Vec<Content>)>, FindError> {
     let mut reader = TreeReader::open(fetcher, &listed.snapshot, None)?;
     let mut runs = roll.runs.iter().copied();
@@ -223,7 +224,7 @@ fn group_in_tree(
         }
         take -= 1;
         if hit.is_none() {
-            hit = wanted.facts.iter().find(|facts| is_of(&content, facts, wanted.chunk)).map(|f| (place, f.clone()));
+            hit = wanted.iter().find(|wanted| is_of(&content, wanted)).map(|wanted| (place, wanted.facts.clone()));
         }
         group.push(content);
         place += 1;
@@ -238,10 +239,11 @@ fn group_in_tree(
 }
 
 /// Whether a record of a tree is of this content.
-fn is_of(content: &Content, facts: &FileFacts, chunk: Option<ChunkId>) -> bool {
+fn is_of(content: &Content, wanted: &Wanted) -> bool {
+    let Wanted { facts, chunk } = wanted;
     let same = match (&content.digest, &content.refs[..]) {
         (Some(digest), _) => *digest == facts.digests.blake3,
-        (None, [only]) => Some(only.id) == chunk,
+        (None, [only]) => Some(only.id) == *chunk,
         (None, _) => true,
     };
     same && content.size == facts.len && content.extents == facts.extents

@@ -51,3 +51,4 @@ pub mod survey;
 pub mod tags;
 pub mod tree_writer;
 pub mod vaulted;
+pub mod witness;

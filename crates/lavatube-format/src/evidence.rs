@@ -128,7 +128,10 @@ impl Evidence {
         let again = out.encode();
         if again != text {
             let same = again.lines().zip(text.lines()).take_while(|(a, b)| a == b).count();
-            return Err(fail(same + 1, "this line is not as the others have it, or there are more lines than there should be"));
+            return Err(fail(
+                same + 1,
+                "this line is not as the others have it, or there are more lines than there should be",
+            ));
         }
         Ok(out)
     }
@@ -204,7 +207,9 @@ fn authority(bytes: &[u8], lines: &Lines<'_>) -> Result<PairPublic, Malformed> {
 /// A name as it stands in a line; `None` when it is no text, or would not be seen as it is.
 fn plain(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok()?;
-    let odd = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     (!name.is_empty() && name.trim() == name && !name.chars().any(odd)).then_some(name)
 }
 

@@ -40,5 +40,6 @@ pub mod timestamp;
 pub mod tree;
 pub mod tree_cache;
 pub mod wire;
+pub mod witness;
 
 pub use wire::Malformed;

@@ -122,8 +122,7 @@ impl Manifest {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        let further =
-            [self.previous.is_some(), !self.joins.is_empty(), !self.tags.is_empty(), self.files.is_some()];
+        let further = [self.previous.is_some(), !self.joins.is_empty(), !self.tags.is_empty(), self.files.is_some()];
         e.map(7 + further.map(u64::from).iter().sum::<u64>())?;
         e.u8(1)?.bytes(&self.session.0)?;
         e.u8(2)?.bytes(&self.depositor.0)?;

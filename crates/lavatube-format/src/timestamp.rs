@@ -18,7 +18,8 @@ pub struct Token {
 /// A question for a token about `imprint`, a SHA-256 digest, that asks for the authority's certificate, too.
 pub fn query(imprint: &[u8; 32], nonce: [u8; 8]) -> Vec<u8> {
     //= rfc3161#2.4.1 version 1, digest, nonce, certificate asked for
-    let digest = der(SEQUENCE, &[&der(SEQUENCE, &[SHA_256, &[0x05, 0x00]].concat())[..], &der(OCTETS, imprint)].concat());
+    let digest =
+        der(SEQUENCE, &[&der(SEQUENCE, &[SHA_256, &[0x05, 0x00]].concat())[..], &der(OCTETS, imprint)].concat());
     // A number that begins with a set bit would be negative, one that begins with zeros not be shortest.
     let nonce = der(INTEGER, &[&[0x40 | (nonce[0] & 0x3f)], &nonce[1..]].concat());
     der(SEQUENCE, &[&der(INTEGER, &[1])[..], &digest, &nonce, &[0x01, 0x01, 0xff]].concat())
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn a_question_is_the_der_of_the_standard() {
         let query = query(&[0xab; 32], [0xff, 2, 3, 4, 5, 6, 7, 8]);
-        let head = "3045020101 3031 300d 0609608648016503040201 0500 0420".replace(' ', "");
+        let head = "3043020101 3031 300d 0609608648016503040201 0500 0420".replace(' ', "");
         let text: String = query.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(text, format!("{head}{}02087f02030405060708 0101ff", "ab".repeat(32)).replace(' ', ""));
     }

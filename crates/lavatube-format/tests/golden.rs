@@ -27,6 +27,7 @@ use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
 use lavatube_format::pair_line::{PairLine, PairVault};
 use lavatube_format::receipt::{Receipt, ReceiptBody};
+use lavatube_format::roll::Roll;
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
 use lavatube_format::shard::{Geometry, ObjectKind, ShardHeader};
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
@@ -159,9 +160,20 @@ fn snapshot_records_are_as_ever() {
         skipped: vec![Skipped { path: b"home/locked".to_vec(), reason: "permission denied".into() }],
         parent: Some(chunk(3)),
         description: Some("before the move".into()),
+        roll: Vec::new(),
     };
     golden("snapshot-v1.bin", &snapshot.encode());
-    assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
+    assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot.clone()));
+    let rolled = Snapshot { roll: vec![chunk(4), chunk(5)], ..snapshot };
+    golden("snapshot_roll-v1.bin", &rolled.encode());
+    assert_eq!(Snapshot::decode(&rolled.encode()), Ok(rolled));
+}
+
+#[test]
+fn rolls_are_as_ever() {
+    let roll = Roll { runs: vec![(0, 2), (300, 16), (1, 1)], groups: vec![[1; 32], [2; 32]] };
+    golden("roll-v1.bin", &roll.encode());
+    assert_eq!(Roll::decode(&roll.encode()), Ok(roll));
 }
 
 #[test]

@@ -13,36 +13,61 @@ use lavatube_client::source::Source;
 use lavatube_format::roll::FileFacts;
 use lavatube_format::tree::Extent;
 
-/// The facts about the whole of a file, and its bytes where it is no longer than a chunk.
-///
-/// # Errors
-/// What the system says.
-pub fn of_file(path: &Path) -> io::Result<(FileFacts, Option<Vec<u8>>)> {
-    let file = open(path)?;
-    let mut kept = Some(Vec::new());
-    let (mut digester, mut at, mut buffer) = (Digester::default(), 0, vec![0; BUFFER_LEN]);
-    loop {
-        let n = file.read_at(&mut buffer, at)?;
-        if n == 0 {
-            return Ok((FileFacts { len: at, digests: digester.finish(), extents: None }, kept));
-        }
-        digester.update(&buffer[..n]);
-        at += n as u64;
-        kept = kept.filter(|bytes| bytes.len() + n <= CHUNK_LEN_MAX);
-        if let Some(bytes) = &mut kept {
-            bytes.extend_from_slice(&buffer[..n]);
-        }
+/// A file that was looked at.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// The facts.
+    pub facts: FileFacts,
+    /// Its content stream, where that is no longer than a chunk.
+    pub stream: Option<Vec<u8>>,
+}
+
+/// Digests of a stream, and the stream as long as it is short.
+struct Stream {
+    digester: Digester,
+    kept: Option<Vec<u8>>,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self { digester: Digester::default(), kept: Some(Vec::new()) }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.digester.update(bytes);
+        self.kept.take_if(|kept| kept.len() + bytes.len() > CHUNK_LEN_MAX);
+        self.kept.iter_mut().for_each(|kept| kept.extend_from_slice(bytes));
+    }
+
+    fn finish(self, len: u64, extents: Option<Vec<Extent>>) -> Looked {
+        Looked { facts: FileFacts { len, digests: self.digester.finish(), extents }, stream: self.kept }
     }
 }
 
-/// The facts about a file as one with data in these `extents` alone has them. Where there is data outside of them, the
-/// extents that come back are others.
+/// The whole of a file.
 ///
 /// # Errors
 /// What the system says.
-pub fn of_extents(path: &Path, extents: &[Extent]) -> io::Result<FileFacts> {
+pub fn of_file(path: &Path) -> io::Result<Looked> {
     let file = open(path)?;
-    let (mut digester, mut buffer) = (Digester::default(), vec![0; BUFFER_LEN]);
+    let (mut stream, mut at, mut buffer) = (Stream::new(), 0, vec![0; BUFFER_LEN]);
+    loop {
+        let n = file.read_at(&mut buffer, at)?;
+        if n == 0 {
+            return Ok(stream.finish(at, None));
+        }
+        stream.update(&buffer[..n]);
+        at += n as u64;
+    }
+}
+
+/// A file as one with data in these `extents` alone. Where there is data outside of them, none come back.
+///
+/// # Errors
+/// What the system says.
+pub fn of_extents(path: &Path, extents: &[Extent]) -> io::Result<Looked> {
+    let file = open(path)?;
+    let (mut stream, mut buffer) = (Stream::new(), vec![0; BUFFER_LEN]);
     let (mut rest, mut at, mut is_hole) = (extents.iter().copied().peekable(), 0u64, true);
     loop {
         while rest.peek().is_some_and(|e| e.at + e.len <= at) {
@@ -59,14 +84,13 @@ pub fn of_extents(path: &Path, extents: &[Extent]) -> io::Result<FileFacts> {
             break;
         }
         if inside {
-            digester.update(&buffer[..n]);
+            stream.update(&buffer[..n]);
         } else {
             is_hole &= buffer[..n].iter().all(|byte| *byte == 0);
         }
         at += n as u64;
     }
-    let extents = is_hole.then(|| extents.to_vec());
-    Ok(FileFacts { len: at, digests: digester.finish(), extents })
+    Ok(stream.finish(at, is_hole.then(|| extents.to_vec())))
 }
 
 /// Where the file system says a file has data, if it has holes.

@@ -57,6 +57,7 @@ mod descend;
 mod mounts;
 mod sent;
 mod wire;
+pub mod witnesses;
 mod words;
 mod workshop;
 

@@ -25,3 +25,4 @@ pub mod status;
 pub mod vault;
 pub mod verify;
 pub mod version;
+mod witness;

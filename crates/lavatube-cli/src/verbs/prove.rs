@@ -84,20 +84,24 @@ pub fn run(args: &ProveArgs, settings: &Settings, screen: &Screen) -> Result<End
     let sign = !link_folder::is_far(&settings.places.vault);
     let reader = archive::open(settings, &args.read_key, "lavatube prove", sign)?;
     let session = archive::session(&reader, screen)?;
-    let (wanted, name) = match local {
-        Some((facts, bytes)) => {
+    let (wanted, name): (Vec<Wanted>, PathBuf) = match local {
+        Some(whole) => {
             let sparse = facts::extents(&path).map(|e| facts::of_extents(&path, &e)).transpose();
-            let sparse = sparse.map_err(|e| unreadable(&path, &e))?.filter(|f| f.extents.is_some());
-            let chunk = bytes.map(|bytes| session.chunk_id(&bytes));
-            (Wanted { facts: [Some(facts), sparse].into_iter().flatten().collect(), chunk }, args.file.clone())
+            let sparse = sparse.map_err(|e| unreadable(&path, &e))?.filter(|looked| looked.facts.extents.is_some());
+            let wanted = [Some(whole), sparse].into_iter().flatten().map(|looked| session.wanted_here(looked));
+            (wanted.collect(), args.file.clone())
         }
-        None => in_snapshot(&session, spec)?,
+        None => {
+            let (wanted, path) = in_snapshot(&session, spec)?;
+            (vec![wanted], path)
+        }
     };
     let name = name.file_name().unwrap_or_default().to_owned();
     let told = (!args.without_name).then(|| archive::spec_bytes(Path::new(&name)).to_vec());
     let evidence = session.prove(&wanted, told).map_err(blame)?;
     // Nothing leaves that would not be believed.
-    judge(&evidence).map_err(|flaw| Failure::new(Condition::Failed, format!("the evidence would prove nothing: {flaw}")))?;
+    judge(&evidence)
+        .map_err(|flaw| Failure::new(Condition::Failed, format!("the evidence would prove nothing: {flaw}")))?;
     let output = args.output.clone().unwrap_or_else(|| {
         let mut file = name.clone();
         file.push(".evidence");
@@ -115,9 +119,7 @@ pub fn run(args: &ProveArgs, settings: &Settings, screen: &Screen) -> Result<End
     Ok(End::Done)
 }
 
-type Looked = (lavatube_format::roll::FileFacts, Option<Vec<u8>>);
-
-fn look_at(path: &Path) -> Result<Looked, Failure> {
+fn look_at(path: &Path) -> Result<facts::Looked, Failure> {
     facts::of_file(path).map_err(|e| unreadable(path, &e))
 }
 
@@ -133,7 +135,9 @@ fn in_snapshot(session: &Session<'_>, spec: &[u8]) -> Result<(Wanted, PathBuf), 
     let path = named.path.ok_or_else(no_file)?;
     let mut content = None;
     session.list(&named.listed.snapshot, &path, false, |entry: Entry| {
-        if entry.path == path && let Kind::File(found) = entry.kind {
+        if entry.path == path
+            && let Kind::File(found) = entry.kind
+        {
             content = Some(found);
         }
     })?;
@@ -143,8 +147,10 @@ fn in_snapshot(session: &Session<'_>, spec: &[u8]) -> Result<(Wanted, PathBuf), 
 
 fn write(path: &Path, bytes: &[u8], if_there: IfThere) -> Result<(), Failure> {
     atomic::write(path, bytes, if_there).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::new(Condition::Exists, format!("{} is there already", path.display()))
-            .hint("name another file with --output, or move it away"),
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::new(Condition::Exists, format!("{} is there already", path.display()))
+                .hint("name another file with --output, or move it away")
+        }
         _ => unreadable(path, &e),
     })
 }
@@ -173,7 +179,12 @@ fn show(e: &Evidence, output: &Path, bytes: usize, query: Option<&str>, screen: 
     let time = |s| date::rfc3339(WallTime { s, ns: 0 });
     let checkpoint = &e.checkpoint.checkpoint;
     let proven = judge(e).map_err(|flaw| Failure::new(Condition::Failed, flaw.to_string()))?;
-    screen.say(&format!("{}  {} ({})", screen.ink(Ink::Green, "evidence"), output.display(), units::bytes(bytes as u64)))?;
+    screen.say(&format!(
+        "{}  {} ({})",
+        screen.ink(Ink::Green, "evidence"),
+        output.display(),
+        units::bytes(bytes as u64)
+    ))?;
     screen.say(&format!("  of         {}, {}", verify::name(e), units::bytes(e.facts.len)))?;
     screen.say(&format!("  backed up  {}, by the clock of {}", time(e.committed.time_s), e.card.card.label))?;
     screen.say(&format!(
@@ -186,7 +197,10 @@ fn show(e: &Evidence, output: &Path, bytes: usize, query: Option<&str>, screen: 
     screen.say(&format!("  vault key  {}", proven.vault))?;
     screen.tell("Publish the last two where others can find them: by them they know whose word it is.")?;
     if let Some(query) = query {
-        screen.tell(&format!("Send {query} to a time-stamp authority, and then: lavatube prove {} --attach REPLY", output.display()))?;
+        screen.tell(&format!(
+            "Send {query} to a time-stamp authority, and then: lavatube prove {} --attach REPLY",
+            output.display()
+        ))?;
     }
     screen.answer(&json!({
         "evidence": output.display().to_string(),
@@ -211,10 +225,14 @@ fn show(e: &Evidence, output: &Path, bytes: usize, query: Option<&str>, screen: 
 fn attach(path: &Path, reply: &Path, screen: &Screen) -> Result<End, Failure> {
     let mut evidence = verify::read(path)?;
     let bytes = verify::read_file(reply, lavatube_base::limits::TOKEN_LEN_MAX)?;
-    let token = Token::decode(&bytes).map_err(|e| Failure::new(Condition::NotProven, format!("{}: {e}", reply.display())))?;
+    let token =
+        Token::decode(&bytes).map_err(|e| Failure::new(Condition::NotProven, format!("{}: {e}", reply.display())))?;
     if token.imprint != evidence.stamped() {
-        return Err(Failure::new(Condition::NotProven, format!("{} is about something else than this evidence", reply.display()))
-            .hint("it is the reply to another question: ask again with the question that was written with this evidence"));
+        return Err(Failure::new(
+            Condition::NotProven,
+            format!("{} is about something else than this evidence", reply.display()),
+        )
+        .hint("it is the reply to another question: ask again with the question that was written with this evidence"));
     }
     evidence.token = Some(bytes);
     write(path, evidence.encode().as_bytes(), IfThere::Replace)?;

@@ -59,10 +59,12 @@ const EXAMPLES: &str = "Examples:
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<End, Failure> {
     let evidence = read(&args.evidence)?;
     let found = match &evidence.facts.extents {
-        None => facts::of_file(&args.file).map(|(facts, _)| facts),
+        None => facts::of_file(&args.file),
         Some(extents) => facts::of_extents(&args.file, extents),
     };
-    let found = found.map_err(|e| Failure::new(Condition::Io, format!("{}: {}", args.file.display(), roots::plain(&e))))?;
+    let found = found
+        .map(|looked| looked.facts)
+        .map_err(|e| Failure::new(Condition::Io, format!("{}: {}", args.file.display(), roots::plain(&e))))?;
     // Evidence that is not worth anything is said first: whatever the file is, it proves nothing.
     let proven = judge(&evidence).map_err(|flaw| not_proven(&args.evidence, &flaw))?;
     anchors(args, &proven)?;
@@ -81,7 +83,8 @@ pub fn read(path: &Path) -> Result<Evidence, Failure> {
     let bytes = read_file(path, EVIDENCE_LEN_MAX)?;
     Evidence::decode(&bytes).map_err(|e| {
         let what = format!("{} is no whole evidence: {e}", path.display());
-        Failure::new(Condition::NotProven, what).hint("it was cut or changed on its way: get it anew from whoever made it")
+        Failure::new(Condition::NotProven, what)
+            .hint("it was cut or changed on its way: get it anew from whoever made it")
     })
 }
 
@@ -124,17 +127,35 @@ fn stamp(evidence: &Evidence, path: &Path) -> Result<Option<Token>, Failure> {
     let Some(token) = &evidence.token else { return Ok(None) };
     let fail = |what: String| Failure::new(Condition::NotProven, format!("not proven: {}: {what}", path.display()));
     let token = Token::decode(token).map_err(|e| fail(e.to_string()))?;
-    if token.imprint == evidence.stamped() { Ok(Some(token)) } else { Err(fail("its time stamp is about another text".into())) }
+    if token.imprint == evidence.stamped() {
+        Ok(Some(token))
+    } else {
+        Err(fail("its time stamp is about another text".into()))
+    }
 }
 
-fn show(args: &VerifyArgs, e: &Evidence, proven: &Proven, stamp: Option<&Token>, screen: &Screen) -> Result<(), Failure> {
+fn show(
+    args: &VerifyArgs,
+    e: &Evidence,
+    proven: &Proven,
+    stamp: Option<&Token>,
+    screen: &Screen,
+) -> Result<(), Failure> {
     let time = |s| date::rfc3339(WallTime { s, ns: 0 });
     let checkpoint = &e.checkpoint.checkpoint;
     let file = args.file.display();
-    screen.say(&format!("{}: {file} is, to the last byte, a file that was backed up", screen.ink(Ink::Green, "proven")))?;
-    screen.say(&format!("  content    {}, SHA-256 {}", units::bytes(e.facts.len), hex(&e.facts.digests.sha256)))?;
+    screen.say(&format!(
+        "{}: {file} is, to the last byte, a file that was backed up",
+        screen.ink(Ink::Green, "proven")
+    ))?;
+    let of = if e.facts.extents.is_some() { ", and zeros between; of its data" } else { "," };
+    screen.say(&format!("  content    {}{of} SHA-256 {}", units::bytes(e.facts.len), hex(&e.facts.digests.sha256)))?;
     let card = &e.card.card;
-    screen.say(&format!("  signed by  {} (depositor {}), with Ed25519 and ML-DSA-65", card.label, card.id().short()))?;
+    screen.say(&format!(
+        "  signed by  {} (depositor {}), with Ed25519 and ML-DSA-65",
+        card.label,
+        card.id().short()
+    ))?;
     screen.say(&format!("  certified  by authority {}{}", proven.authority, asked(args.authority.is_some())))?;
     let (entry, all) = (units::count(e.logged.place), units::count(checkpoint.size));
     screen.say(&format!("  logged     entry {entry} of {all} of vault {}", checkpoint.vault))?;
@@ -144,7 +165,10 @@ fn show(args: &VerifyArgs, e: &Evidence, proven: &Proven, stamp: Option<&Token>,
     screen.say(&format!("  backed up  {}: the clock of {}, who signed it", time(e.committed.time_s), card.label))?;
     screen.say(&format!("  made       {}: the clock of whoever made the evidence", time(e.made_s)))?;
     if let Some(token) = stamp {
-        screen.say(&format!("  stamped    {}: in a time stamp about this very text; who signed it is checked with", token_time(token)))?;
+        screen.say(&format!(
+            "  stamped    {}: in a time stamp about this very text; who signed it is checked with",
+            token_time(token)
+        ))?;
         let digest = hex(&e.stamped());
         screen.say(&format!(
             "             sed -n '/^token$/,$p' {} | tail -n +2 | tr -d ' ' | base64 -d > reply.tsr\n             openssl ts -verify -digest {digest} -in reply.tsr -CAfile AUTHORITY.pem",
@@ -191,7 +215,7 @@ fn answer(args: &VerifyArgs, e: &Evidence, proven: &Proven, stamp: Option<&Token
 /// The file's name as the evidence says it.
 pub fn name(e: &Evidence) -> String {
     match &e.name {
-        Some(name) => units::tree_path(name),
+        Some(name) => units::tree_path(name).trim_start_matches('/').to_owned(),
         None => "without its name".into(),
     }
 }

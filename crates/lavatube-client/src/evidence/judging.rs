@@ -16,7 +16,9 @@ use lavatube_base::Verified;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     /// The file is longer.
-    #[error("the file has {found} bytes, and the evidence is about one of {said}: something was added, or it is another file")]
+    #[error(
+        "the file has {found} bytes, and the evidence is about one of {said}: something was added, or it is another file"
+    )]
     Longer {
         /// Its length.
         found: u64,
@@ -24,7 +26,9 @@ pub enum Flaw {
         said: u64,
     },
     /// The file is shorter.
-    #[error("the file has {found} bytes, and the evidence is about one of {said}: something is missing, or it is another file")]
+    #[error(
+        "the file has {found} bytes, and the evidence is about one of {said}: something is missing, or it is another file"
+    )]
     Shorter {
         /// Its length.
         found: u64,
@@ -35,7 +39,9 @@ pub enum Flaw {
     #[error("the file is as long as it should be, and is not the one that was backed up: its {0} is another one")]
     Altered(&'static str),
     /// The leaf, what hides it or the date were changed.
-    #[error("what the evidence says of the file is not what the depositor signed: a length, digest, salt, path or date in it was changed")]
+    #[error(
+        "what the evidence says of the file is not what the depositor signed: a length, digest, salt, path or date in it was changed"
+    )]
     NotCommitted,
     /// The manifest is from before there were rolls.
     #[error("the manifest in the evidence says nothing of single files")]

@@ -4,7 +4,7 @@
 //! It must not know how leaves are found, nor how evidence is judged.
 
 use lavatube_base::{ObjectId, Verified};
-use lavatube_client::evidence::{self, FindError, Leaf, Looked, Wanted};
+use lavatube_client::evidence::{self, FindError, Leaf, Wanted};
 use lavatube_client::far::{Far, LogWord};
 use lavatube_client::log::{Inquiry, Verdict};
 use lavatube_client::vaulted;
@@ -17,6 +17,7 @@ use lavatube_format::tree::Content;
 use super::{ReaderError, Session, Side};
 use crate::depositor::DepositorError;
 use crate::embedded::VaultError;
+use crate::facts::Looked;
 use crate::{clock, entropy};
 
 /// Why there is no evidence of a file.
@@ -52,7 +53,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`ProveError`].
-    pub fn prove(&self, wanted: &Wanted, name: Option<Vec<u8>>) -> Result<Evidence, ProveError> {
+    pub fn prove(&self, wanted: &[Wanted], name: Option<Vec<u8>>) -> Result<Evidence, ProveError> {
         let leaf = self.leaf(wanted)?;
         let (checkpoint, logged) = self.logged(leaf.manifest)?;
         let state = self.reader.side.state();
@@ -86,16 +87,17 @@ impl Session<'_> {
     pub fn wanted(&self, content: &Content) -> Result<Wanted, ReaderError> {
         let facts = evidence::facts_of(&mut self.fetcher()?, content)?;
         let chunk = content.refs.first().filter(|_| content.digest.is_none()).map(|only| only.id);
-        Ok(Wanted { facts: vec![facts], chunk })
+        Ok(Wanted { facts, chunk })
     }
 
-    /// The id that a content of one chunk has.
-    pub fn chunk_id(&self, content: &[u8]) -> lavatube_base::ChunkId {
-        self.reader.ids.id(content)
+    /// What to look for to prove a file on this machine, as it was looked at.
+    pub fn wanted_here(&self, looked: Looked) -> Wanted {
+        let chunk = looked.stream.map(|stream| self.reader.ids.id(&stream));
+        Wanted { facts: looked.facts, chunk }
     }
 
     /// The leaf of a content, in the oldest session that read it and is in the vault.
-    fn leaf(&self, wanted: &Wanted) -> Result<Leaf, ProveError> {
+    fn leaf(&self, wanted: &[Wanted]) -> Result<Leaf, ProveError> {
         let (key, state) = (self.reader.keys.roll_key(), self.reader.side.state());
         let (mut found, mut waiting, mut before): (Vec<Leaf>, u64, u64) = (Vec::new(), 0, 0);
         let (waits, mut unknown) = (self.waiting()?, Vec::new());
@@ -105,11 +107,14 @@ impl Session<'_> {
                 before += 1;
                 continue;
             }
-            match evidence::look(state, &key, &session, wanted).map_err(DepositorError::from).map_err(ReaderError::from)? {
-                Looked::Found(_) if waits.contains(&vaulted.id) => waiting += 1,
-                Looked::Found(leaf) => found.push(*leaf),
-                Looked::Absent => {}
-                Looked::Unknown => unknown.push(vaulted.id),
+            match evidence::look(state, &key, &session, wanted)
+                .map_err(DepositorError::from)
+                .map_err(ReaderError::from)?
+            {
+                evidence::Looked::Found(_) if waits.contains(&vaulted.id) => waiting += 1,
+                evidence::Looked::Found(leaf) => found.push(*leaf),
+                evidence::Looked::Absent => {}
+                evidence::Looked::Unknown => unknown.push(vaulted.id),
             }
         }
         // What the state does not know is read from the vault, where the state alone has nothing.
@@ -119,7 +124,7 @@ impl Session<'_> {
         found.into_iter().min_by_key(|leaf| leaf.committed.time_s).ok_or(ProveError::Unknown { before, waiting })
     }
 
-    fn leaf_in_vault(&self, wanted: &Wanted, sessions: &[ObjectId]) -> Result<Option<Leaf>, ProveError> {
+    fn leaf_in_vault(&self, wanted: &[Wanted], sessions: &[ObjectId]) -> Result<Option<Leaf>, ProveError> {
         let (key, mut fetcher) = (self.reader.keys.roll_key(), self.fetcher().map_err(ReaderError::from)?);
         for listed in self.snapshots()?.snapshots.iter().filter(|l| sessions.contains(&l.place.manifest)) {
             let vaulted = self.sessions.position(listed.place.manifest).and_then(|at| self.sessions.all().get(at));
