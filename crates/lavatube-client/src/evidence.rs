@@ -125,11 +125,11 @@ pub enum Looked {
 pub fn look(state: &dyn State, key: &RollKey, session: &Session<'_>, wanted: &[Wanted]) -> Result<Looked, StateError> {
     let id = session.manifest.session;
     let Some(kept) = Kept::open(state, id)? else { return Ok(Looked::Unknown) };
-    let (mut groups, mut hit): (Vec<Hash>, Option<(u64, FileFacts, Vec<Hash>)>) = (Vec::new(), None);
+    let (mut groups, mut hit): (Vec<Hash>, Option<Hit>) = (Vec::new(), None);
     kept.for_each_group(|first, group| {
         groups.push(root_over(group));
         if hit.is_none() {
-            hit = hit_in(key, id, first, group, wanted).map(|(place, facts)| (place, facts, group.to_vec()));
+            hit = hit_in(key, id, first, group, wanted);
         }
     })?;
     let committed = Committed { time_s: kept.time_s, count: kept.count, root: root_over(&groups) };
@@ -137,22 +137,23 @@ pub fn look(state: &dyn State, key: &RollKey, session: &Session<'_>, wanted: &[W
     if session.manifest.files != Some(key.commitment(id, &committed)) {
         return Ok(Looked::Unknown);
     }
-    let found = hit.map(|(place, facts, group)| Found { facts, place, path: path_of(place, &group, &groups) });
+    let found = hit.map(|Hit { place, facts, group }| Found { facts, place, path: path_of(place, &group, &groups) });
     let leaf = found.and_then(|found| Leaf::of(key, session, &found, committed));
     Ok(leaf.map_or(Looked::Absent, |leaf| Looked::Found(Box::new(leaf))))
 }
 
-fn hit_in(
-    key: &RollKey,
-    session: SessionId,
-    first: u64,
-    group: &[Hash],
-    wanted: &[Wanted],
-) -> Option<(u64, FileFacts)> {
+/// A leaf that was looked for, with the hashes of its group.
+struct Hit {
+    place: u64,
+    facts: FileFacts,
+    group: Vec<Hash>,
+}
+
+fn hit_in(key: &RollKey, session: SessionId, first: u64, group: &[Hash], wanted: &[Wanted]) -> Option<Hit> {
     (first..).zip(group).find_map(|(place, hash)| {
         let salt = key.salt(session, place);
         let wanted = wanted.iter().find(|wanted| wanted.facts.leaf(&salt) == *hash)?;
-        Some((place, wanted.facts.clone()))
+        Some(Hit { place, facts: wanted.facts.clone(), group: group.to_vec() })
     })
 }
 

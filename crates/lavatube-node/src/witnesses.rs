@@ -205,7 +205,7 @@ pub struct Standing {
 /// When the state cannot be read.
 pub fn any_trusted(places: &Places) -> Result<bool, DepositorError> {
     let state = state_to_read(places)?;
-    Ok(state.map_or(Ok(Vec::new()), |state| witness::trusted(&state))?.len() > 0)
+    Ok(!state.map_or(Ok(Vec::new()), |state| witness::trusted(&state))?.is_empty())
 }
 
 /// A vault that is opened to be asked for its log.

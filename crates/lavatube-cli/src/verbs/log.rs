@@ -268,8 +268,8 @@ pub fn standing_to_json(standing: &Standing) -> Value {
 
 fn verify(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let mut audit = vault_log::verify(&settings.places, settings.lock_wait)?;
-    let (witnessed, mut unwitnessed, witnesses) = witness::standing(settings)?;
-    audit.faults.append(&mut unwitnessed);
+    let mut witnessed = witness::standing(settings)?;
+    audit.faults.append(&mut witnessed.faults);
     let end = if audit.faults.is_empty() { End::Done } else { End::Alarm };
     let Audit { entries, manifests, receipted, unplaced, faults } = &audit;
     screen.say(&format!("entries     {}, computed anew", units::count(*entries)))?;
@@ -284,7 +284,7 @@ fn verify(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
             "places      {entries} shards that do not tell their place; `lavatube check --repair` writes it"
         ))?;
     }
-    witnessed.iter().try_for_each(|line| screen.say(line))?;
+    witnessed.lines.iter().try_for_each(|line| screen.say(line))?;
     faults.iter().try_for_each(|fault| screen.say(&format!("{}       {fault}", screen.ink(Ink::Red, "fault"))))?;
     if faults.is_empty() {
         screen.say(&format!(
@@ -298,7 +298,7 @@ fn verify(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         "receipted": receipted,
         "unplaced": unplaced,
         "faults": faults,
-        "witnesses": witnesses,
+        "witnesses": witnessed.listed,
         "exit": end.status(),
     }))?;
     Ok(end)

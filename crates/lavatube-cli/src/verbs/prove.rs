@@ -158,7 +158,7 @@ fn write(path: &Path, bytes: &[u8], if_there: IfThere) -> Result<(), Failure> {
 fn blame(e: ProveError) -> Failure {
     let text = e.to_string();
     match e {
-        ProveError::Reader(e) => e.into(),
+        ProveError::Reader(e) => (*e).into(),
         ProveError::Unknown { waiting: 1.., .. } => {
             Failure::new(Condition::NotInVault, "the backup that has this content waits on this machine: the vault has not signed for it")
                 .hint("bring its drives or its link back, and `lavatube backup` again; then it can be proved")

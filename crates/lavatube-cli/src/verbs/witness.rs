@@ -142,16 +142,27 @@ pub fn trust(line: &str, is_trusted: bool, settings: &Settings, screen: &Screen)
     Ok(End::Done)
 }
 
-/// What `log verify` says of witnesses: lines, faults, and JSON.
+/// What `log verify` says of witnesses.
+#[derive(Default)]
+pub struct Said {
+    /// What is well.
+    pub lines: Vec<String>,
+    /// What is not.
+    pub faults: Vec<String>,
+    /// All of it.
+    pub listed: Vec<Value>,
+}
+
+/// What there is to say of the witnesses that are trusted.
 ///
 /// # Errors
 /// When the state fails.
-pub fn standing(settings: &Settings) -> Result<(Vec<String>, Vec<String>, Vec<Value>), Failure> {
+pub fn standing(settings: &Settings) -> Result<Said, Failure> {
     if !any_trusted(&settings.places)? {
-        return Ok(Default::default());
+        return Ok(Said::default());
     }
     let asker = Asker::open(&settings.places, "lavatube log verify", settings.lock_wait)?;
-    let (mut lines, mut faults, mut listed) = (Vec::new(), Vec::new(), Vec::new());
+    let Said { mut lines, mut faults, mut listed } = Said::default();
     for Standing { witness, signed, goes_on } in asker.standing()? {
         let name = &witness.name;
         match (signed, goes_on) {
@@ -169,7 +180,7 @@ pub fn standing(settings: &Settings) -> Result<(Vec<String>, Vec<String>, Vec<Va
         let (size, time) = (signed.map(|(size, _)| size), signed.map(|(_, time)| time_of(time)));
         listed.push(json!({ "witness": witness.line(), "size": size, "time": time, "goes_on": goes_on }));
     }
-    Ok((lines, faults, listed))
+    Ok(Said { lines, faults, listed })
 }
 
 fn parse(line: &str) -> Result<VerifierKey, Failure> {

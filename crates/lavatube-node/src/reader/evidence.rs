@@ -25,7 +25,7 @@ use crate::{clock, entropy};
 pub enum ProveError {
     /// Vault, state or link failed.
     #[error(transparent)]
-    Reader(#[from] ReaderError),
+    Reader(Box<ReaderError>),
     /// No session has read a file with this content.
     #[error("no backup that can be proved has this content")]
     Unknown {
@@ -42,9 +42,15 @@ pub enum ProveError {
     Alarm(String),
 }
 
+impl From<ReaderError> for ProveError {
+    fn from(e: ReaderError) -> Self {
+        Self::Reader(Box::new(e))
+    }
+}
+
 impl From<FindError> for ProveError {
     fn from(e: FindError) -> Self {
-        Self::Reader(e.into())
+        ReaderError::from(e).into()
     }
 }
 
