@@ -166,6 +166,12 @@ pub const ROLL_GROUP: usize = 16;
 pub const ROLL_CHUNK_LEN: usize = 1 << 20;
 /// and has at most so many: a quarter of a thousand million files.
 pub const ROLL_CHUNKS_MAX: usize = 512;
+/// Most slices that one spot proof has.
+pub const SPOT_SLICES_MAX: usize = 1024;
+/// Most hashes beside a slice: an object of 2^32 chunks has no more.
+pub const SLICE_BESIDE_MAX: usize = 32;
+/// Longest spot proof in a file, with the manifests it is about.
+pub const SPOT_FILE_LEN_MAX: usize = 256 << 20;
 /// Longest evidence that is read: the longest manifest in base64, and its proofs.
 pub const EVIDENCE_LEN_MAX: usize = 16 << 20;
 /// Longest time-stamp token in evidence.

@@ -136,6 +136,11 @@ fn over_a_link_evidence_and_requests_to_witnesses_are_had_like_anywhere() {
     pair.machine.json(&["log", "cosigned", "reply"], 0);
     let again = pair.machine.json(&["log", "request", "--output", "request"], 0);
     assert_eq!(number(&again["old"]), number(&signed["size"]));
+    // A sample of what the far vault has.
+    let spot = pair.machine.json(&["audit", "--spot", "50", "--save", "sample", "--link-wait", "60"], 0);
+    assert_eq!((number(&spot["slices"]), spot["missed"].as_array().unwrap().len()), (50, 0));
+    assert!(number(&spot["received"]) > 50 * 1024 && number(&spot["sent"]) < 50 * 40);
+    pair.machine.json(&["verify", "sample"], 0);
     // With nothing left here but the keys.
     fs::remove_dir_all(pair.machine.path("state")).unwrap();
     let proved = pair.machine.json(&["prove", "latest:src/letter", "--output", "e2", "--link-wait", "60"], 0);

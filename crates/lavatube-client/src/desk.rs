@@ -11,6 +11,7 @@ use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Page, Part, Sent, list_digest};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
 /// What a command wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Errand {
     Prove(Challenge),
     /// The vault's word about its log.
     Log(Question),
+    /// A spot proof.
+    Spot(SpotQuestion),
     /// An echo.
     Ping,
 }
@@ -134,4 +137,13 @@ pub trait Desk {
 
     /// The vault's word about its log, once it has come.
     fn take_word(&self, number: u64) -> Option<log::Answer>;
+
+    /// A spot proof came.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_spot(&self, number: u64, answer: &SpotAnswer) -> Result<(), Self::Error>;
+
+    /// A spot proof, once it has come.
+    fn take_spot(&self, number: u64) -> Option<SpotAnswer>;
 }

@@ -16,6 +16,7 @@ use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Part, parts_of, pieces_of};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
 use crate::cards::CARDS;
 use crate::desk::{Desk, Errand};
@@ -195,6 +196,20 @@ impl<H: Here> Distant<H> {
         });
         self.here.desk().done(number);
         answer?.ok_or_else(|| away("its proof came, and could not be written down"))
+    }
+
+    /// The vault's answer to a spot question.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn spot(&self, question: &SpotQuestion) -> Result<SpotAnswer, FarError> {
+        let number = self.ask(&Errand::Spot(question.clone()))?;
+        let answer = self.wait_for(|| {
+            let over = !self.here.desk().is_asked(number);
+            self.here.desk().take_spot(number).map(Some).or(over.then_some(None))
+        });
+        self.here.desk().done(number);
+        answer?.ok_or_else(|| away("its spot proof came, and could not be written down"))
     }
 
     fn ask_log(&self, question: &Question) -> Result<log::Answer, FarError> {

@@ -46,6 +46,7 @@ pub mod session;
 pub mod sink;
 pub mod source;
 pub mod spool;
+pub mod spot;
 pub mod state;
 pub mod survey;
 pub mod tags;

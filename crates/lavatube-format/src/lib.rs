@@ -34,6 +34,7 @@ pub mod roll;
 pub mod scrub_record;
 pub mod shard;
 pub mod snapshot;
+pub mod spot;
 pub mod tags;
 pub mod tcpcl;
 pub mod timestamp;

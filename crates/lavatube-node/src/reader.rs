@@ -50,6 +50,7 @@ use crate::read_ahead::with_read_ahead;
 mod audit;
 mod evidence;
 
+pub use audit::Spotted;
 pub use evidence::ProveError;
 
 /// Bytes of opened frames each of several threads keeps.

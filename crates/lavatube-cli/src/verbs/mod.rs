@@ -21,6 +21,7 @@ pub mod rehearse;
 pub mod restore;
 pub mod seed;
 pub mod snapshots;
+mod spot;
 pub mod status;
 pub mod vault;
 pub mod verify;

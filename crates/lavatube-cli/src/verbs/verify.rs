@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use lavatube_base::limits::EVIDENCE_LEN_MAX;
+use lavatube_base::limits::{EVIDENCE_LEN_MAX, SPOT_FILE_LEN_MAX};
 use lavatube_base::time::WallTime;
 use lavatube_client::evidence::{Flaw, Proven, compare, judge};
 use lavatube_format::evidence::Evidence;
@@ -19,6 +19,7 @@ use crate::errors::{Condition, End, Failure};
 use crate::roots;
 use crate::screen::{Ink, Screen};
 use crate::units;
+use crate::verbs::spot;
 
 /// Check a file against evidence of the original
 ///
@@ -28,17 +29,19 @@ use crate::units;
 ///
 /// Exit status: 0 proven; 16 not proven, with the reason.
 ///
+/// A spot proof is checked, too, without a file: it has the manifests that it is about.
+///
 /// JSON fields: proven, file, name, length, blake3, sha256, depositor, depositor_id, backed_up, files, vault_id, entry, entries, made,
-/// authority, authority_checked, vault, vault_checked, stamp {time, matches}, exit.
+/// authority, authority_checked, vault, vault_checked, stamp {time, matches}, exit; of a spot proof those of `lavatube audit --spot`, time and manifests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
-    /// The evidence
+    /// The evidence, or a spot proof (`lavatube audit --spot --save`)
     #[arg(value_name = "EVIDENCE")]
     evidence: PathBuf,
-    /// The file
+    /// The file; not of a spot proof
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Who must have certified the machine that backed it up: the authority's fingerprint
     #[arg(long, value_name = "FINGERPRINT")]
     authority: Option<String>,
@@ -57,21 +60,27 @@ const EXAMPLES: &str = "Examples:
 /// # Errors
 /// When it is not proven, and why.
 pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<End, Failure> {
+    let Some(file) = &args.file else {
+        if spot::is_one(&read_file(&args.evidence, SPOT_FILE_LEN_MAX)?) {
+            return spot::verify(&args.evidence, screen);
+        }
+        return Err(Failure::new(Condition::Usage, "evidence is checked against a file: name that, too"));
+    };
     let evidence = read(&args.evidence)?;
     let found = match &evidence.facts.extents {
-        None => facts::of_file(&args.file),
-        Some(extents) => facts::of_extents(&args.file, extents),
+        None => facts::of_file(file),
+        Some(extents) => facts::of_extents(file, extents),
     };
     let found = found
         .map(|looked| looked.facts)
-        .map_err(|e| Failure::new(Condition::Io, format!("{}: {}", args.file.display(), roots::plain(&e))))?;
+        .map_err(|e| Failure::new(Condition::Io, format!("{}: {}", file.display(), roots::plain(&e))))?;
     // Evidence that is not worth anything is said first: whatever the file is, it proves nothing.
     let proven = judge(&evidence).map_err(|flaw| not_proven(&args.evidence, &flaw))?;
     anchors(args, &proven)?;
     let stamp = stamp(&evidence, &args.evidence)?;
-    compare(&evidence, &found).map_err(|flaw| not_proven(&args.file, &flaw))?;
-    show(args, &evidence, &proven, stamp.as_ref(), screen)?;
-    screen.answer(&answer(args, &evidence, &proven, stamp.as_ref()))?;
+    compare(&evidence, &found).map_err(|flaw| not_proven(file, &flaw))?;
+    show(args, file, &evidence, &proven, stamp.as_ref(), screen)?;
+    screen.answer(&answer(args, file, &evidence, &proven, stamp.as_ref()))?;
     Ok(End::Done)
 }
 
@@ -136,6 +145,7 @@ fn stamp(evidence: &Evidence, path: &Path) -> Result<Option<Token>, Failure> {
 
 fn show(
     args: &VerifyArgs,
+    file: &Path,
     e: &Evidence,
     proven: &Proven,
     stamp: Option<&Token>,
@@ -143,7 +153,7 @@ fn show(
 ) -> Result<(), Failure> {
     let time = |s| date::rfc3339(WallTime { s, ns: 0 });
     let checkpoint = &e.checkpoint.checkpoint;
-    let file = args.file.display();
+    let file = file.display();
     screen.say(&format!(
         "{}: {file} is, to the last byte, a file that was backed up",
         screen.ink(Ink::Green, "proven")
@@ -185,12 +195,12 @@ fn asked(is_asked: bool) -> &'static str {
     if is_asked { ", as asked for" } else { "" }
 }
 
-fn answer(args: &VerifyArgs, e: &Evidence, proven: &Proven, stamp: Option<&Token>) -> Value {
+fn answer(args: &VerifyArgs, file: &Path, e: &Evidence, proven: &Proven, stamp: Option<&Token>) -> Value {
     let time = |s| date::rfc3339(WallTime { s, ns: 0 });
     let (card, checkpoint) = (&e.card.card, &e.checkpoint.checkpoint);
     json!({
         "proven": true,
-        "file": args.file.display().to_string(),
+        "file": file.display().to_string(),
         "name": e.name.as_ref().map(|name| String::from_utf8_lossy(name)),
         "length": e.facts.len,
         "blake3": hex(&e.facts.digests.blake3),

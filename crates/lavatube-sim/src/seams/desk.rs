@@ -14,6 +14,7 @@ use lavatube_format::audit::Answer;
 use lavatube_format::log;
 use lavatube_format::message::{Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::SpotAnswer;
 
 use crate::chance::Chance;
 use crate::sabotage::Sabotage;
@@ -31,6 +32,7 @@ struct Media {
     echoes: BTreeMap<u64, Duration>,
     proofs: BTreeMap<u64, Answer>,
     words: BTreeMap<u64, log::Answer>,
+    spots: BTreeMap<u64, SpotAnswer>,
     next: u64,
 }
 
@@ -60,6 +62,7 @@ impl SimDesk {
         media.echoes.clear();
         media.proofs.clear();
         media.words.clear();
+        media.spots.clear();
         media.pieces.retain(|_, _| chance.per_mille(700));
         for (piece, is_old) in media.pieces.values_mut() {
             *is_old = true;
@@ -200,6 +203,15 @@ impl Desk for SimDesk {
     fn put_proof(&self, number: u64, answer: &Answer) -> Result<(), String> {
         self.media().proofs.insert(number, answer.clone());
         Ok(())
+    }
+
+    fn put_spot(&self, number: u64, answer: &SpotAnswer) -> Result<(), String> {
+        self.media().spots.insert(number, answer.clone());
+        Ok(())
+    }
+
+    fn take_spot(&self, number: u64) -> Option<SpotAnswer> {
+        self.media().spots.remove(&number)
     }
 
     fn put_word(&self, number: u64, word: &log::Answer) -> Result<(), String> {
