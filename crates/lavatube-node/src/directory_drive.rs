@@ -113,11 +113,11 @@ impl DirectoryDrive {
             Errno::NOENT => DriveError::Gone,
             e => blame(e),
         })?;
-        Ok(Self { root, writable: false, past_cache: false, staged: Mutex::new(Staged::default()) })
+        Ok(Self { root, writable: false, past_cache: false, staged: Mutex::default() })
     }
 
-    /// From now on, what is read comes from the disk, as far as the system allows: pages that it remembers of a file are
-    /// dropped when its beginning is read. Who looks for rot must not be shown what was there before.
+    /// From now on, what is read comes from the disk, as far as the system allows. Who looks for rot must not be shown what was there
+    /// before.
     pub fn past_cache(self) -> Self {
         Self { past_cache: true, ..self }
     }
@@ -352,9 +352,14 @@ impl Drive for DirectoryDrive {
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
         let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let fd = fd.map_err(blame)?;
-        if self.past_cache && offset == 0 {
+        if self.past_cache {
+            if buf.len() >= DIRECT_READ_LEN_MIN
+                && let Some(read) = direct::read(&fd, offset, buf).map_err(blame)?
+            {
+                return Ok(read);
+            }
             // Only advice: where it is not taken, what is read is no worse than without.
-            let _ = fadvise(&fd, 0, None, Advice::DontNeed);
+            let _ = fadvise(&fd, offset, NonZeroU64::new(buf.len() as u64), Advice::DontNeed);
         }
         if buf.len() >= BULK_LEN_MIN {
             read_ahead(&fd, offset.saturating_add(buf.len() as u64));
@@ -506,6 +511,8 @@ const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const OPEN_MAX: usize = 128;
 /// From this size on a read is one of many.
 const BULK_LEN_MIN: usize = 128 << 10;
+/// What is shorter is worth no buffer of its own.
+const DIRECT_READ_LEN_MIN: usize = 16 << 10;
 const READ_AHEAD: u64 = 512 << 10;
 const COMPARE_LEN: usize = 64 << 10;
 const GETDENTS_LEN: usize = 64 << 10;
