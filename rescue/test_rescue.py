@@ -18,6 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 import evidence
 import rescue as r
+import spot
 
 VECTORS = os.path.join(HERE, "..", "vectors")
 H = bytes.fromhex
@@ -211,6 +212,21 @@ class Vectors(unittest.TestCase):
                     continue                                    # what is only claimed may be another
                 with self.assertRaises((r.Lost, ValueError, KeyError), msg=line):
                     evidence.verify("\n".join(lines[:i] + new + lines[i + 1:]) + "\n", file)
+
+    def test_spot_proof(self):
+        for n in (0, 1, 64, 65, 1023, 1024):                    # the compression function here against the library
+            self.assertEqual(spot.chunk_value(bytes(n), 0, True), blake3(bytes(n)).digest())
+        data = golden("spot_real-v1.bin")
+        self.assertTrue(spot.verify(data)[0].startswith("all shown: 4 slices"))
+        for at in range(len(data) - 5000, len(data), 251):      # in the slices and beside them
+            with self.assertRaises((r.Lost, ValueError)):
+                spot.verify(data[:at] + bytes([data[at] ^ 4]) + data[at + 1:])
+        with self.assertRaises(r.Lost):
+            spot.verify(data[:-1])
+        drawn = blake3(b"lavatube/1 spot", key=b"\7" * 32).digest(length=128)
+        want = sorted((b"\1" * 32, n) if n < 4 else (b"\2" * 32, n - 4)
+                      for n in (int.from_bytes(drawn[i:i + 16], "little") % 1028 for i in range(0, 128, 16)))
+        self.assertEqual(b"".join(p + n.to_bytes(8, "little") for p, n in want), golden("spot_picks-v1.bin"))
 
     def test_roll(self):
         c = r.Cursor(golden("roll-v1.bin"))
