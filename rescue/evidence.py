@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Verifies evidence of lavatube: that a file is, to the last byte, one that was backed up.
 
-    python3 evidence.py EVIDENCE FILE [--authority FINGERPRINT] [--vault-key FINGERPRINT]
+    python3 evidence.py EVIDENCE FILE [--authority FINGERPRINT] [--vault-key FINGERPRINT] [--witness LINE]
 
 Written from docs/FORMAT.md, section 19 (and 5 and 16 for what is signed), not from the Rust code. It needs no keys and
 nothing of lavatube but rescue.py beside it, and the libraries in requirements.txt. Exit status: 0 proven, 16 not proven.
 """
-import base64, datetime, hashlib, os, sys
+import base64, contextlib, datetime, hashlib, os, sys
 
 from blake3 import blake3
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from rescue import Cursor, Lost, cbor, fields, need, parse_checkpoint, parse_depositor_card, signed_body
 
@@ -123,7 +125,27 @@ def digests(path, extents):
     return at, b.digest(), s.digest()
 
 
-def verify(evidence, path, authority_asked=None, vault_asked=None):
+def cosigned(note, line):
+    """When the witness with the key in this line signed a checkpoint (FORMAT 16)."""
+    name, digits, key = line.split("+", 2)
+    key = base64.b64decode(key, validate=True)
+    need(key[:1] == b"\4" and len(key) == 33, "that is no key of a witness")
+    key_id = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
+    need(key_id.hex() == digits, "the digits are not those of the key")
+    text, _, signatures = note.rpartition("\n\n")
+    for line in signatures.splitlines():
+        dash, signer, signature = line.split(" ")
+        signature = base64.b64decode(signature, validate=True)
+        if dash == "\u2014" and signer == name and signature[:4] == key_id and len(signature) == 76:
+            time = int.from_bytes(signature[4:12], "big")
+            with contextlib.suppress(InvalidSignature):
+                signed = f"cosignature/v1\ntime {time}\n{text}\n".encode()
+                Ed25519PublicKey.from_public_bytes(key[1:]).verify(signature[12:], signed)
+                return name, time
+    raise Lost(f"witness {name} has not signed the checkpoint in the evidence")
+
+
+def verify(evidence, path, authority_asked=None, vault_asked=None, witness_asked=None):
     """A list of lines that say what is proved; raises Lost where it is not."""
     e, _ = read_text(evidence)
     length, extents = decimal(e["length"]), None
@@ -162,23 +184,25 @@ def verify(evidence, path, authority_asked=None, vault_asked=None):
     vault_print = hashlib.sha256(b"lavatube/1 vault\0" + vault + vault_key).hexdigest()
     need(authority_asked in (None, authority), f"the authority is {authority}, and not the one that was asked for")
     need(vault_asked in (None, vault_print), f"the vault's key is {vault_print}, and not the one that was asked for")
+    witness = cosigned(note, witness_asked) if witness_asked else None
     there = os.path.getsize(path)
     need(there <= length, f"the file has {there} bytes, and the evidence is about one of {length}: something was added")
     need(there >= length, f"the file has {there} bytes, and the evidence is about one of {length}: something is missing")
     there, b, s = digests(path, extents)
     need(there == length and (b, s) == (hexed(e["blake3"]), hexed(e["sha256"])), "the file is as long as it should be, and is not the one that was backed up")
     when = datetime.datetime.fromtimestamp(began, datetime.timezone.utc).isoformat()
+    witnessed = [f"  witnessed by {witness[0]}, {witness[1]} s after 1970 by its clock"] if witness else []
     return [f"proven: {path} is, to the last byte, a file that was backed up",
             f"  signed by {label}, depositor {depositor.hex()}, certified by authority {authority}",
             f"  entry {entry} of {size} in the log of vault {vault.hex()}, signed by vault key {vault_print}",
-            f"  claimed, and not proved: backed up {when}; a time-stamp token, if there is one, was not looked at"]
+            f"  claimed, and not proved: backed up {when}; a time-stamp token, if there is one, was not looked at"] + witnessed
 
 
 def main(argv):
     asked, files = {}, []
     rest = iter(argv)
     for word in rest:
-        if word in ("--authority", "--vault-key"):
+        if word in ("--authority", "--vault-key", "--witness"):
             asked[word] = next(rest, "")
         else:
             files.append(word)
@@ -188,7 +212,7 @@ def main(argv):
     try:
         with open(files[0], encoding="utf-8", newline="") as file:
             text = file.read()
-        print("\n".join(verify(text, files[1], asked.get("--authority"), asked.get("--vault-key"))))
+        print("\n".join(verify(text, files[1], asked.get("--authority"), asked.get("--vault-key"), asked.get("--witness"))))
     except (Lost, ValueError, KeyError, OverflowError) as problem:
         print(f"not proven: {problem}", file=sys.stderr)
         return 16

@@ -58,9 +58,20 @@ fn a_witness_signs_each_log_that_goes_on_from_the_last_and_log_verify_asks_for_i
     assert_eq!((number(&taken["size"]), &taken["witnesses"][0]["witness"]), (3, &signed["witness"]));
     let sound = machine.json(&["log", "verify"], 0);
     assert_eq!((number(&sound["witnesses"][0]["size"]), &sound["witnesses"][0]["goes_on"]), (3, &true.into()));
+    // Evidence of now has the witness's word, and its date.
+    let line = text(&signed["witness"]);
+    machine.json(&["prove", "src/new0", "--output", "evidence"], 0);
+    let seen = machine.json(&["verify", "evidence", "src/new0", "--witness", &line], 0);
+    assert_eq!(seen["witnesses"][0]["witness"], "ann.example");
+    assert!(number(&seen["witnesses"][0]["time"]) > 1_700_000_000);
     // The log grows; the proof begins where the witness was.
     grow(&machine, 2);
     assert_eq!(machine.json(&["log", "verify"], 0)["witnesses"][0]["goes_on"], true);
+    // Of the longer log it has said nothing yet.
+    machine.json(&["prove", "src/new2", "--output", "later"], 0);
+    machine.json(&["verify", "later", "src/new2"], 0);
+    let lacking = machine.json(&["verify", "later", "src/new2", "--witness", &line], 16);
+    assert!(text(&lacking["error"]["message"]).contains("ann.example has not signed"), "{lacking:#}");
     let asked = machine.json(&["log", "request", "--output", "second"], 0);
     assert_eq!((number(&asked["old"]), number(&asked["size"])), (3, 4));
     let signed = witness(&machine, "second", &[], 0);

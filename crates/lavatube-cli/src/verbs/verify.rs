@@ -11,6 +11,7 @@ use lavatube_base::time::WallTime;
 use lavatube_client::evidence::{Flaw, Proven, compare, judge};
 use lavatube_format::evidence::Evidence;
 use lavatube_format::timestamp::Token;
+use lavatube_format::witness::VerifierKey;
 use lavatube_node::facts;
 use serde_json::{Value, json};
 
@@ -32,7 +33,7 @@ use crate::verbs::spot;
 /// A spot proof is checked, too, without a file: it has the manifests that it is about.
 ///
 /// JSON fields: proven, file, name, length, blake3, sha256, depositor, depositor_id, backed_up, files, vault_id, entry, entries, made,
-/// authority, authority_checked, vault, vault_checked, stamp {time, matches}, exit; of a spot proof those of `lavatube audit --spot`, time and manifests.
+/// authority, authority_checked, vault, vault_checked, witnesses [{witness, time (seconds since 1970)}], stamp {time, matches}, exit; of a spot proof those of `lavatube audit --spot`, time and manifests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
@@ -48,6 +49,9 @@ pub struct VerifyArgs {
     /// Which vault must have signed: the fingerprint of its key
     #[arg(long = "vault-key", value_name = "FINGERPRINT")]
     vault_key: Option<String>,
+    /// A witness that must have signed the checkpoint, by the line with its key; several may be named
+    #[arg(long, value_name = "LINE")]
+    witness: Vec<String>,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -77,10 +81,12 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<End, Failure> {
     // Evidence that is not worth anything is said first: whatever the file is, it proves nothing.
     let proven = judge(&evidence).map_err(|flaw| not_proven(&args.evidence, &flaw))?;
     anchors(args, &proven)?;
+    let witnesses = witnesses(args, &evidence)?;
     let stamp = stamp(&evidence, &args.evidence)?;
     compare(&evidence, &found).map_err(|flaw| not_proven(file, &flaw))?;
-    show(args, file, &evidence, &proven, stamp.as_ref(), screen)?;
-    screen.answer(&answer(args, file, &evidence, &proven, stamp.as_ref()))?;
+    let seen = Seen { evidence: &evidence, proven: &proven, stamp: stamp.as_ref(), witnesses: &witnesses };
+    show(args, file, &seen, screen)?;
+    screen.answer(&answer(args, file, &seen))?;
     Ok(End::Done)
 }
 
@@ -143,14 +149,28 @@ fn stamp(evidence: &Evidence, path: &Path) -> Result<Option<Token>, Failure> {
     }
 }
 
-fn show(
-    args: &VerifyArgs,
-    file: &Path,
-    e: &Evidence,
-    proven: &Proven,
-    stamp: Option<&Token>,
-    screen: &Screen,
-) -> Result<(), Failure> {
+/// What there is to say of evidence that proves its file.
+struct Seen<'e> {
+    evidence: &'e Evidence,
+    proven: &'e Proven,
+    stamp: Option<&'e Token>,
+    witnesses: &'e [(String, u64)],
+}
+
+/// The witnesses that were named, and when each signed.
+fn witnesses(args: &VerifyArgs, evidence: &Evidence) -> Result<Vec<(String, u64)>, Failure> {
+    let one = |line: &String| {
+        let usage = |e: lavatube_format::Malformed| Failure::new(Condition::Usage, format!("{line:?}: {e}"));
+        let key = VerifierKey::parse(line).map_err(usage)?;
+        let time = evidence.checkpoint.cosigned(&key);
+        let time = time.map_err(|_| not_proven(&args.evidence, &Flaw::Unwitnessed(key.name.clone())))?;
+        Ok((key.name, time))
+    };
+    args.witness.iter().map(one).collect()
+}
+
+fn show(args: &VerifyArgs, file: &Path, seen: &Seen<'_>, screen: &Screen) -> Result<(), Failure> {
+    let Seen { evidence: e, proven, stamp, witnesses } = seen;
     let time = |s| date::rfc3339(WallTime { s, ns: 0 });
     let checkpoint = &e.checkpoint.checkpoint;
     let file = file.display();
@@ -170,6 +190,10 @@ fn show(
     let (entry, all) = (units::count(e.logged.place), units::count(checkpoint.size));
     screen.say(&format!("  logged     entry {entry} of {all} of vault {}", checkpoint.vault))?;
     screen.say(&format!("  signed by  vault key {}{}", proven.vault, asked(args.vault_key.is_some())))?;
+    for (witness, time) in *witnesses {
+        let time = date::rfc3339(WallTime { s: i64::try_from(*time).unwrap_or(i64::MAX), ns: 0 });
+        screen.say(&format!("  witnessed  {time} by {witness}: whose clock it is, and who signed it"))?;
+    }
     screen.say(&format!("{}, and not proved:", screen.ink(Ink::Bold, "claimed")))?;
     screen.say(&format!("  name       {}", name(e)))?;
     screen.say(&format!("  backed up  {}: the clock of {}, who signed it", time(e.committed.time_s), card.label))?;
@@ -195,7 +219,8 @@ fn asked(is_asked: bool) -> &'static str {
     if is_asked { ", as asked for" } else { "" }
 }
 
-fn answer(args: &VerifyArgs, file: &Path, e: &Evidence, proven: &Proven, stamp: Option<&Token>) -> Value {
+fn answer(args: &VerifyArgs, file: &Path, seen: &Seen<'_>) -> Value {
+    let Seen { evidence: e, proven, stamp, witnesses } = seen;
     let time = |s| date::rfc3339(WallTime { s, ns: 0 });
     let (card, checkpoint) = (&e.card.card, &e.checkpoint.checkpoint);
     json!({
@@ -217,6 +242,7 @@ fn answer(args: &VerifyArgs, file: &Path, e: &Evidence, proven: &Proven, stamp: 
         "authority_checked": args.authority.is_some(),
         "vault": proven.vault,
         "vault_checked": args.vault_key.is_some(),
+        "witnesses": witnesses.iter().map(|(w, t)| json!({ "witness": w, "time": t })).collect::<Vec<_>>(),
         "stamp": stamp.map(|token| json!({ "time": token_time(token), "matches": true })),
         "exit": 0,
     })

@@ -61,6 +61,9 @@ pub enum Flaw {
     /// The vault did not sign.
     #[error("the vault did not sign the checkpoint in the evidence: {0}")]
     Checkpoint(SignError),
+    /// A witness did not sign.
+    #[error("witness {0} has not signed the checkpoint in the evidence")]
+    Unwitnessed(String),
     /// The authority is not the one that was expected.
     #[error("the authority is {found}, and not the one that was asked for")]
     OtherAuthority {

@@ -8,6 +8,7 @@ use lavatube_client::evidence::{self, FindError, Leaf, Wanted};
 use lavatube_client::far::{Far, LogWord};
 use lavatube_client::log::{Inquiry, Verdict};
 use lavatube_client::vaulted;
+use lavatube_client::witness;
 use lavatube_format::checkpoint::SignedCheckpoint;
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::evidence::{Evidence, Placed};
@@ -161,7 +162,16 @@ impl Session<'_> {
         let note = SignedCheckpoint::decode(&answer.note).map_err(|e| ProveError::Log(e.to_string()))?;
         let placed = answer.objects.into_iter().find(|placed| placed.id == manifest).and_then(|placed| placed.place);
         let (place, path) = placed.ok_or_else(|| ProveError::Log("the manifest is not in its log".into()))?;
-        Ok((note, Placed { place, path }))
+        Ok((self.witnessed(&note).unwrap_or(note), Placed { place, path }))
+    }
+
+    /// The same checkpoint as a witness that is trusted has signed it, if one has: its date is somebody else's word.
+    fn witnessed(&self, note: &SignedCheckpoint) -> Option<SignedCheckpoint> {
+        let (state, signer) = (self.reader.side.state(), self.far.signer());
+        let what = |note: &SignedCheckpoint| (note.checkpoint.size, note.checkpoint.root);
+        let all = witness::trusted(state).ok()?.into_iter();
+        let mut kept = all.filter_map(|key| witness::witnessed(state, &signer, &key).ok()?.map(|(note, _)| note));
+        kept.find(|kept| what(kept) == what(note))
     }
 
     fn ask_log(&self, inquiry: &Inquiry) -> Result<LogWord, ProveError> {
