@@ -63,7 +63,7 @@ fn a_witness_signs_each_log_that_goes_on_from_the_last_and_log_verify_asks_for_i
     machine.json(&["prove", "src/new0", "--output", "evidence"], 0);
     let seen = machine.json(&["verify", "evidence", "src/new0", "--witness", &line], 0);
     assert_eq!(seen["witnesses"][0]["witness"], "ann.example");
-    assert!(number(&seen["witnesses"][0]["time"]) > 1_700_000_000);
+    assert!(text(&seen["witnesses"][0]["time"]).starts_with("20"), "{seen:#}");
     // The log grows; the proof begins where the witness was.
     grow(&machine, 2);
     assert_eq!(machine.json(&["log", "verify"], 0)["witnesses"][0]["goes_on"], true);

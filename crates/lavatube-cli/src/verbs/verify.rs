@@ -33,7 +33,7 @@ use crate::verbs::spot;
 /// A spot proof is checked, too, without a file: it has the manifests that it is about.
 ///
 /// JSON fields: proven, file, name, length, blake3, sha256, depositor, depositor_id, backed_up, files, vault_id, entry, entries, made,
-/// authority, authority_checked, vault, vault_checked, witnesses [{witness, time (seconds since 1970)}], stamp {time, matches}, exit; of a spot proof those of `lavatube audit --spot`, time and manifests.
+/// authority, authority_checked, vault, vault_checked, witnesses [{witness, time}], stamp {time, matches}, exit; of a spot proof those of `lavatube audit --spot`, time and manifests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
@@ -154,17 +154,18 @@ struct Seen<'e> {
     evidence: &'e Evidence,
     proven: &'e Proven,
     stamp: Option<&'e Token>,
-    witnesses: &'e [(String, u64)],
+    /// By name, with the time of each signature.
+    witnesses: &'e [(String, i64)],
 }
 
 /// The witnesses that were named, and when each signed.
-fn witnesses(args: &VerifyArgs, evidence: &Evidence) -> Result<Vec<(String, u64)>, Failure> {
+fn witnesses(args: &VerifyArgs, evidence: &Evidence) -> Result<Vec<(String, i64)>, Failure> {
     let one = |line: &String| {
         let usage = |e: lavatube_format::Malformed| Failure::new(Condition::Usage, format!("{line:?}: {e}"));
         let key = VerifierKey::parse(line).map_err(usage)?;
         let time = evidence.checkpoint.cosigned(&key);
         let time = time.map_err(|_| not_proven(&args.evidence, &Flaw::Unwitnessed(key.name.clone())))?;
-        Ok((key.name, time))
+        Ok((key.name, i64::try_from(time).unwrap_or(i64::MAX)))
     };
     args.witness.iter().map(one).collect()
 }
@@ -191,7 +192,7 @@ fn show(args: &VerifyArgs, file: &Path, seen: &Seen<'_>, screen: &Screen) -> Res
     screen.say(&format!("  logged     entry {entry} of {all} of vault {}", checkpoint.vault))?;
     screen.say(&format!("  signed by  vault key {}{}", proven.vault, asked(args.vault_key.is_some())))?;
     for (witness, time) in *witnesses {
-        let time = date::rfc3339(WallTime { s: i64::try_from(*time).unwrap_or(i64::MAX), ns: 0 });
+        let time = date::rfc3339(WallTime { s: *time, ns: 0 });
         screen.say(&format!("  witnessed  {time} by {witness}: whose clock it is, and who signed it"))?;
     }
     screen.say(&format!("{}, and not proved:", screen.ink(Ink::Bold, "claimed")))?;
@@ -242,7 +243,7 @@ fn answer(args: &VerifyArgs, file: &Path, seen: &Seen<'_>) -> Value {
         "authority_checked": args.authority.is_some(),
         "vault": proven.vault,
         "vault_checked": args.vault_key.is_some(),
-        "witnesses": witnesses.iter().map(|(w, t)| json!({ "witness": w, "time": t })).collect::<Vec<_>>(),
+        "witnesses": witnesses.iter().map(|(w, t)| json!({ "witness": w, "time": time(*t) })).collect::<Vec<_>>(),
         "stamp": stamp.map(|token| json!({ "time": token_time(token), "matches": true })),
         "exit": 0,
     })
