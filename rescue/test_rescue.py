@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+import evidence
 import rescue as r
+import spot
 
 VECTORS = os.path.join(HERE, "..", "vectors")
 H = bytes.fromhex
@@ -180,6 +182,58 @@ class Vectors(unittest.TestCase):
                 tag = polyval(key, block) ^ int.from_bytes(masks[16 * i:16 * i + 16], "little")
                 tags += tag.to_bytes(16, "little")
         self.assertEqual(tags, stored)
+
+    def test_evidence(self):
+        text = golden("evidence-v1.txt").decode()
+        file = os.path.join(VECTORS, "evidence-v1.file")
+        proven = evidence.verify(text, file)
+        self.assertTrue(proven[0].startswith("proven"), proven)
+        self.assertTrue(evidence.verify(text.replace("\n", "\r\n"), file))
+        authority = proven[1].rsplit(" ", 1)[1]
+        self.assertTrue(evidence.verify(text, file, authority))
+        with self.assertRaisesRegex(r.Lost, "not the one that was asked for"):
+            evidence.verify(text, file, "00" * 32)
+        manifest = r.Manifest(golden("manifest_files-v1.bin"), {})
+        self.assertEqual((manifest.sequence, manifest.leaves), (1, []))
+        with tempfile.TemporaryDirectory() as folder:
+            whole, other = golden("evidence-v1.file"), os.path.join(folder, "other")
+            for change, why in [(whole + b"x", "something was added"), (whole[:-1], "something is missing"),
+                                (bytes([whole[0] ^ 1]) + whole[1:], "is not the one that was backed up"),
+                                (whole[:5000] + b"x" + whole[5001:], "where there should be holes")]:
+                with open(other, "wb") as f:
+                    f.write(change)
+                with self.assertRaisesRegex(r.Lost, why):
+                    evidence.verify(text, other)
+        lines = text.splitlines()
+        for i, line in enumerate(lines):
+            changed = line[:-1] + ("A" if line[-1:] != "A" else "B")
+            for new in ([], [changed]):
+                if line.startswith("name ") or line.startswith("made "):
+                    continue                                    # what is only claimed may be another
+                with self.assertRaises((r.Lost, ValueError, KeyError), msg=line):
+                    evidence.verify("\n".join(lines[:i] + new + lines[i + 1:]) + "\n", file)
+
+    def test_spot_proof(self):
+        for n in (0, 1, 64, 65, 1023, 1024):                    # the compression function here against the library
+            self.assertEqual(spot.chunk_value(bytes(n), 0, True), blake3(bytes(n)).digest())
+        data = golden("spot_real-v1.bin")
+        self.assertTrue(spot.verify(data)[0].startswith("all shown: 4 slices"))
+        for at in range(len(data) - 5000, len(data), 251):      # in the slices and beside them
+            with self.assertRaises((r.Lost, ValueError)):
+                spot.verify(data[:at] + bytes([data[at] ^ 4]) + data[at + 1:])
+        with self.assertRaises(r.Lost):
+            spot.verify(data[:-1])
+        drawn = blake3(b"lavatube/1 spot", key=b"\7" * 32).digest(length=128)
+        want = sorted((b"\1" * 32, n) if n < 4 else (b"\2" * 32, n - 4)
+                      for n in (int.from_bytes(drawn[i:i + 16], "little") % 1028 for i in range(0, 128, 16)))
+        self.assertEqual(b"".join(p + n.to_bytes(8, "little") for p, n in want), golden("spot_picks-v1.bin"))
+
+    def test_roll(self):
+        c = r.Cursor(golden("roll-v1.bin"))
+        self.assertEqual((c.uint(1), [(c.varint(), c.varint()) for _ in range(c.varint())]), (1, [(0, 2), (300, 16), (1, 1)]))
+        self.assertEqual((c.take(32), c.take(32), c.left()), (b"\1" * 32, b"\2" * 32, 0))
+        record = r.cbor(golden("snapshot_roll-v1.bin"))
+        self.assertEqual(record[11], [b"\4" * 24, b"\5" * 24])
 
     def test_shard_file(self):
         """The vector is one header; the file around it is made here."""

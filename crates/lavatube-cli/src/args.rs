@@ -67,6 +67,8 @@ pub enum Verb {
     Restore(verbs::restore::RestoreArgs),
     Check(verbs::check::CheckArgs),
     Audit(verbs::audit::AuditArgs),
+    Prove(verbs::prove::ProveArgs),
+    Verify(verbs::verify::VerifyArgs),
     Key(verbs::key::KeyArgs),
     Status(verbs::status::StatusArgs),
     Log(verbs::log::LogArgs),
@@ -87,6 +89,7 @@ pub enum Verb {
 const GROUPS: &[(&str, &[&str])] = &[
     ("Save", &["init", "backup"]),
     ("Look and get back", &["snapshots", "ls", "cat", "restore"]),
+    ("Prove to others", &["prove", "verify"]),
     ("Take care", &["check", "audit", "status", "log", "vault", "key", "plan"]),
     ("Over a link", &["pair", "node", "link", "ping", "seed", "rehearse"]),
     ("Else", &["completions", "version", "help"]),

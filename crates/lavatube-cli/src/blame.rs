@@ -10,6 +10,7 @@ use lavatube_client::catalog::CatalogError;
 use lavatube_client::check::CheckError;
 use lavatube_client::collect::CollectError;
 use lavatube_client::courier::CourierError;
+use lavatube_client::evidence::FindError;
 use lavatube_client::far::{FarError, Refusal};
 use lavatube_client::fault::Fault;
 use lavatube_client::layers::TreeError;
@@ -141,6 +142,7 @@ impl From<VaultError> for Failure {
     fn from(e: VaultError) -> Self {
         let text = e.to_string();
         match e {
+            VaultError::Unsigned(_) => Self::new(Condition::VaultAway, e.to_string()),
             VaultError::NoVault(_) => Self::new(Condition::NoVault, text),
             VaultError::Far(_) => Self::new(Condition::VaultAway, text).hint(
                 "backups wait here until `lavatube node` has taken them there; read, restore and check at the vault's own machine",
@@ -334,6 +336,9 @@ impl From<ReaderError> for Failure {
             ReaderError::Check(CheckError::Far(e)) => e.into(),
             ReaderError::Audit(AuditError::Far(e)) => e.into(),
             ReaderError::Audit(AuditError::State(e)) => e.into(),
+            ReaderError::Find(FindError::State(e)) => e.into(),
+            ReaderError::Find(FindError::Tree(e)) => e.into(),
+            ReaderError::Find(e @ FindError::Roll { .. }) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Audit(e @ AuditError::Astray) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),

@@ -315,6 +315,7 @@ impl Writer<'_> {
             wraps: vec![self.wrap],
             note: self.keys.seal_note(&note).unwrap(),
             tags: Vec::new(),
+            files: None,
         };
         let sequence = manifest.sequence;
         let bytes = self.world.deposit.sign_manifest(manifest).unwrap().encode();

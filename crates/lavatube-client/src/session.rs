@@ -8,6 +8,7 @@ use lavatube_format::catalog::PackRow;
 use lavatube_format::key_file::Secret;
 use lavatube_format::manifest::{Leaf, Manifest, Note, Wrap, root_of};
 use lavatube_format::open_session::{Begun, PackDone, Record, decode_log};
+use lavatube_format::roll::Committed;
 use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
 use crate::catalog::{Catalog, CatalogError, records_of};
@@ -70,16 +71,18 @@ pub fn begin(state: &dyn State, deposit: &DepositKeys, entropy: Entropy<'_>) -> 
 }
 
 /// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. `snapshots` are chunks of snapshot
-/// records and the packs they are in. After this the snapshots exist.
+/// records and the packs they are in; `committed` is what it read. After this the snapshots exist.
 ///
 /// # Errors
 /// When signing or delivering fails; the session is still open then.
+#[expect(clippy::too_many_arguments, reason = "what a manifest says")]
 pub fn finish(
     state: &dyn State,
     deposit: &DepositKeys,
     session: &OpenSession,
     packs: &[(PackRow, [u8; 32])],
     snapshots: Vec<(ChunkId, u32)>,
+    committed: &Committed,
     chain: &mut Chain,
     courier: &mut Courier<'_>,
 ) -> Result<(), SessionError> {
@@ -107,6 +110,7 @@ pub fn finish(
         wraps: session.wraps.clone(),
         note: sealed_note,
         tags,
+        files: Some(deposit.roll_key().commitment(session.keys.session(), committed)),
     };
     let signed = deposit.sign_manifest(manifest)?;
     let bytes = signed.encode();
@@ -171,7 +175,8 @@ pub fn recover(
                     wraps = vec![wrap];
                 }
                 let rows: Vec<_> = packs.iter().map(|p| (p.row, p.sha256)).collect();
-                finish(state, deposit, &OpenSession { keys, wraps }, &rows, Vec::new(), chain, courier)?;
+                let (open, committed) = (OpenSession { keys, wraps }, Committed::nothing());
+                finish(state, deposit, &open, &rows, Vec::new(), &committed, chain, courier)?;
             }
         }
         add_missing(catalog, &packs)?;

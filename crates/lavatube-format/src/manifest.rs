@@ -93,6 +93,8 @@ pub struct Manifest {
     pub note: Vec<u8>,
     /// Objects with the tags of all its packs ([`crate::tags`]); none when they were not made.
     pub tags: Vec<ObjectId>,
+    /// What it commits to about the files that its session read ([`crate::roll`]); `None` from before there was that.
+    pub files: Option<[u8; 32]>,
 }
 
 /// The Merkle root over `leaves`.
@@ -120,7 +122,7 @@ impl Manifest {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        let further = [self.previous.is_some(), !self.joins.is_empty(), !self.tags.is_empty()];
+        let further = [self.previous.is_some(), !self.joins.is_empty(), !self.tags.is_empty(), self.files.is_some()];
         e.map(7 + further.map(u64::from).iter().sum::<u64>())?;
         e.u8(1)?.bytes(&self.session.0)?;
         e.u8(2)?.bytes(&self.depositor.0)?;
@@ -149,6 +151,9 @@ impl Manifest {
             for id in &self.tags {
                 e.bytes(&id.0)?;
             }
+        }
+        if let Some(files) = &self.files {
+            e.u8(13)?.bytes(files)?;
         }
         Ok(())
     }
@@ -223,21 +228,21 @@ impl Manifest {
         })?;
         key(d, 8)?;
         let note = d.bytes()?.to_vec();
-        let (mut joins, mut tags) = (Vec::new(), Vec::new());
+        let (mut joins, mut tags, mut files) = (Vec::new(), Vec::new(), None);
         while let Some(n @ 1..) = left {
-            // An empty one would be read as none, and then it is not what was signed.
-            let ids = match d.u8()? {
-                9 if joins.is_empty() && tags.is_empty() => &mut joins,
-                10 if tags.is_empty() => &mut tags,
+            // An empty list would be read as none, and keys out of order as others: then it is not what was signed.
+            match d.u8()? {
+                9 => joins = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
+                10 => tags = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
+                13 => files = Some(fixed(d)?),
                 _ => return Err(DecodeError::message("keys missing or out of order")),
-            };
-            *ids = list(d, |d| Ok(ObjectId(fixed(d)?)))?;
+            }
             left = Some(n - 1);
         }
         if left != Some(0) {
-            return Err(DecodeError::message("a manifest has seven to ten keys"));
+            return Err(DecodeError::message("a manifest has seven to eleven keys"));
         }
-        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note, tags })
+        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note, tags, files })
     }
 }
 

@@ -137,10 +137,20 @@ fn snapshot<'a>(
     let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, &meter);
     pipeline::run(Packer::new(open.keys.clone()), delivery, effort, |outlet, finish| {
         let mut watched = Watched { outlet, tally: Tally::default(), trees: BTreeSet::new() };
-        let prepared = backup::prepare(&source, &request, deposit, state, catalog, &mut watched, &meter)?;
+        let prepared =
+            backup::prepare(&source, &request, deposit, open.keys.session(), state, catalog, &mut watched, &meter)?;
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
-        session::finish(state, deposit, &open, &packed.packs, packed.found, &mut chain, &mut courier)?;
+        session::finish(
+            state,
+            deposit,
+            &open,
+            &packed.packs,
+            packed.found,
+            &prepared.committed,
+            &mut chain,
+            &mut courier,
+        )?;
         prepared.complete()?;
         session::close(state)?;
         let manifest = nowhere.manifests_len.load(Ordering::Relaxed);

@@ -403,18 +403,19 @@ fn take<'a>(
     let packer = Packer::new(open.keys.clone());
     let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     pipeline::run(packer, delivery, effort, |outlet, finish| {
-        let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
-            Ok(prepared) => prepared,
-            // The pipeline knows why it ended.
-            Err(BackupError::Collect(e)) => {
-                finish(&[])?;
-                return Err(BackupError::Collect(e).into());
-            }
-            Err(e) => return Err(e.into()),
-        };
+        let prepared =
+            match backup::prepare(&source, request, deposit, open.keys.session(), state, catalog, outlet, meter) {
+                Ok(prepared) => prepared,
+                // The pipeline knows why it ended.
+                Err(BackupError::Collect(e)) => {
+                    finish(&[])?;
+                    return Err(BackupError::Collect(e).into());
+                }
+                Err(e) => return Err(e.into()),
+            };
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
-        session::finish(state, deposit, open, &packed.packs, packed.found, chain, &mut courier)?;
+        session::finish(state, deposit, open, &packed.packs, packed.found, &prepared.committed, chain, &mut courier)?;
         let report = prepared.complete()?;
         session::close(state)?;
         Ok((report, courier.promise()))

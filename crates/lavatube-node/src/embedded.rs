@@ -60,6 +60,9 @@ pub enum VaultError {
         /// What is wrong.
         text: String,
     },
+    /// It does not sign for its log.
+    #[error("the vault does not sign for its log now: {0}")]
+    Unsigned(String),
     /// Its key cannot be read.
     #[error(transparent)]
     Key(#[from] KeyFileError),

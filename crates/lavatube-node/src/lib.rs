@@ -21,6 +21,7 @@ pub mod driver;
 pub mod dtn_link;
 pub mod embedded;
 pub mod entropy;
+pub mod facts;
 pub mod far_end;
 pub mod far_vault;
 pub mod holding;
@@ -56,6 +57,7 @@ mod descend;
 mod mounts;
 mod sent;
 mod wire;
+pub mod witnesses;
 mod words;
 mod workshop;
 

@@ -12,6 +12,7 @@ use lavatube_format::manifest::{MANIFEST_CONTEXT, Manifest, SignedManifest};
 use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
+use crate::roll::RollKey;
 use crate::root::{Root, TenantSecrets};
 use crate::session::ReadPublic;
 
@@ -115,6 +116,11 @@ impl DepositKeys {
     /// The keys that make tags of packs.
     pub fn audit_keys(&self) -> AuditKeys {
         AuditKeys::of(&self.body.psk)
+    }
+
+    /// The key of rolls.
+    pub fn roll_key(&self) -> RollKey {
+        RollKey::of(&self.body.psk)
     }
 
     pub(crate) fn psk(&self) -> &Secret {

@@ -16,6 +16,7 @@ pub mod link;
 pub mod lock;
 pub mod pack;
 pub mod read;
+pub mod roll;
 pub mod root;
 pub mod session;
 
@@ -27,5 +28,6 @@ pub use lavatube_format::key_file::Secret;
 pub use link::{BundleKeys, LinkEnd, LinkKey, LinkKeys};
 pub use pack::{PackKeys, PackOpener};
 pub use read::{ReadKeys, Reads, Unwrap, verify_manifest};
+pub use roll::RollKey;
 pub use root::{Root, TenantSecrets};
 pub use session::{ReadPublic, Session, SessionKeys};

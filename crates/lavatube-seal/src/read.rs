@@ -14,6 +14,7 @@ use lavatube_format::manifest::{SignedManifest, Wrap};
 use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
+use crate::roll::RollKey;
 use crate::session::{ReadPrivate, ReadPublic, SessionKeys, unwrap};
 
 /// Whoever can open sessions: read keys at hand, or an agent that holds them.
@@ -37,6 +38,9 @@ pub trait Reads: Unwrap {
 
     /// The keys that tell whether a vault's proof is right.
     fn audit_keys(&self) -> AuditKeys;
+
+    /// The key of rolls.
+    fn roll_key(&self) -> RollKey;
 
     /// The authority whose depositor cards count.
     fn authority_public(&self) -> &PairPublic;
@@ -136,6 +140,10 @@ impl Reads for ReadKeys {
 
     fn audit_keys(&self) -> AuditKeys {
         AuditKeys::of(&self.body.psk)
+    }
+
+    fn roll_key(&self) -> RollKey {
+        RollKey::of(&self.body.psk)
     }
 
     fn authority_public(&self) -> &PairPublic {

@@ -93,6 +93,7 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
         wraps: vec![wrap.clone()],
         note: sealed_note.clone(),
         tags: Vec::new(),
+        files: None,
     };
     let locked = lock(KeyKind::Read, &read.encode(), PASSPHRASE, Costs::FLOOR, pattern(0xa0, 1), pattern(0xb0, 1));
     let deposit_file = unlocked(KeyKind::Deposit, &keys.body().encode()).encode();

@@ -50,6 +50,7 @@ fn finish(keys: &DepositKeys) -> Finished {
         wraps: vec![wrap],
         note: session.seal_note(&note).unwrap(),
         tags: Vec::new(),
+        files: None,
     };
     Finished { pack, manifest: keys.sign_manifest(manifest).unwrap() }
 }

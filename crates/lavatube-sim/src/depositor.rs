@@ -182,10 +182,20 @@ fn take<'a>(
         Delivery::new(open.keys.session(), machine.deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     let line = Line::new(Packer::new(open.keys.clone()), delivery)?;
     let mut front = line.front();
-    let prepared = backup::prepare(source, request, &machine.deposit, state, catalog, &mut front, meter)?;
+    let prepared =
+        backup::prepare(source, request, &machine.deposit, open.keys.session(), state, catalog, &mut front, meter)?;
     let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
     let (packed, mut courier) = line.finish(&ask)?;
-    session::finish(state, &machine.deposit, open, &packed.packs, packed.found, chain, &mut courier)?;
+    session::finish(
+        state,
+        &machine.deposit,
+        open,
+        &packed.packs,
+        packed.found,
+        &prepared.committed,
+        chain,
+        &mut courier,
+    )?;
     let report = prepared.complete()?;
     session::close(state)?;
     let promise = courier.promise();

@@ -39,6 +39,7 @@ mod receipt;
 mod row;
 mod scan;
 pub mod scrub;
+pub mod spot;
 mod status;
 mod stripe;
 pub mod worker;

@@ -31,6 +31,7 @@ fn manifest(depositor: &PairSigner, packs: &[&[u8]]) -> Vec<u8> {
         wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],
         note: vec![7; 32 + 16 + 256],
         tags: Vec::new(),
+        files: None,
     };
     let body = manifest.encode_body();
     let signature = depositor.sign(MANIFEST_CONTEXT, &body).unwrap();

@@ -19,6 +19,7 @@ fn manifest(leaves: u8) -> Manifest {
         wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; ENC_LEN], ct: vec![6; CT_LEN] }],
         note: vec![7; NOTE_OVERHEAD + NOTE_PADDING],
         tags: Vec::new(),
+        files: None,
     }
 }
 
