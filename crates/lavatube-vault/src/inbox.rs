@@ -215,6 +215,12 @@ impl Vault {
         let error = loop {
             let (all, need) = (usize::from(self.card.k) + usize::from(self.card.m), self.shards_needed());
             let usable: Vec<usize> = self.writable().into_iter().filter(|s| !full.contains(s)).collect();
+            let enough = if full.is_empty() { need } else { all };
+            // Better a drive that is not trusted than none.
+            if usable.len() < enough && self.call_reserves(enough + full.len()) {
+                self.settle_journal()?;
+                continue;
+            }
             if usable.len() < all && !full.is_empty() {
                 let label = full.first().map(|s| self.slots[*s].card.label.clone()).unwrap_or_default();
                 break StoreError::Full { label };

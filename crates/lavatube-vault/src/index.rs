@@ -1,12 +1,13 @@
-//! The index: for every object, where its shards lie, and the log. In memory only; made from the journal or by a scan.
+//! The index: for every object, where its shards lie; the log; which drives are in quarantine. In memory only; made from the journal or
+//! by a scan.
 //!
 //! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::ObjectId;
 use lavatube_base::merkle::Tree;
-use lavatube_format::journal::{Check, Line, NO_SLOT, Record};
+use lavatube_format::journal::{Check, Distrust, Line, NO_SLOT, Record};
 use lavatube_format::log::Leaf;
 use lavatube_format::shard::{Geometry, ObjectKind};
 
@@ -51,6 +52,12 @@ pub(crate) struct Index {
     pub(crate) objects: BTreeMap<ObjectId, Entry>,
     /// What is logged, in the order of the journal.
     pub(crate) log: Tree<Leaf>,
+    /// By slot: drives that the journal says are not trusted.
+    pub(crate) quarantine: BTreeMap<usize, Distrust>,
+    /// Those that were found out, and the journal does not say so yet.
+    pub(crate) untold: BTreeMap<usize, Distrust>,
+    /// Those that were let in, and the journal does not say so yet.
+    pub(crate) admitted: BTreeSet<usize>,
 }
 
 impl Index {
@@ -74,6 +81,16 @@ impl Index {
                 if let Some(place) = entry.and_then(|e| e.slots.get_mut(usize::from(index))) {
                     *place = slot;
                 }
+            }
+            Record::Quarantined { slot, why } => {
+                let slot = usize::from(slot);
+                self.untold.remove(&slot);
+                self.quarantine.entry(slot).and_modify(|known| *known = why.max(*known)).or_insert(why);
+            }
+            Record::Admitted { slot } => {
+                let slot = usize::from(slot);
+                self.admitted.remove(&slot);
+                self.quarantine.remove(&slot);
             }
         }
     }

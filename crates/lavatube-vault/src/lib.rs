@@ -18,6 +18,7 @@
 //! | `audit` | proves to Earth that it has what it should have |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
+//! | `quarantine` | drives that are not trusted, and how they are again |
 
 pub mod audit;
 mod cards;
@@ -33,6 +34,7 @@ mod mend;
 mod open;
 pub mod parcels;
 mod placement;
+mod quarantine;
 mod read;
 mod readme;
 mod receipt;
@@ -56,12 +58,14 @@ pub use create::{CreateError, NewDrive, NewVault};
 pub use drive::{Drive, DriveError, PutMode, Space};
 pub use examine::{Depth, Health, ShardHealth, ShardState};
 pub use inbox::{DepositError, StoreError};
+pub use lavatube_format::journal::Distrust;
 pub use lavatube_format::log::Leaf;
 pub use lavatube_format::receipt::Receipt;
 pub use lavatube_format::shard::ObjectKind;
 pub use log::{LogError, LogSight};
 pub use mend::{MendError, MendReport};
 pub use open::{DriveReport, OpenError, OpenReport};
+pub use quarantine::Trial;
 pub use read::{ReadError, ReadReport};
 pub use receipt::{Durable, sign_receipt};
 pub use status::{DriveState, DriveStatus, ReadoptError, Status};

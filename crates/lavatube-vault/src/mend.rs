@@ -112,7 +112,7 @@ impl Vault {
         let mut taken: Vec<usize> = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i)).collect();
         for shard in shards.into_iter().filter(|s| !is_well(s, off)) {
             let index = usize::from(shard.shard);
-            let is_writable = |s: usize| self.slots.get(s).is_some_and(|s| s.writer().is_some());
+            let is_writable = |s: usize| self.slots.get(s).is_some_and(|s| s.mender().is_some());
             let own = entry.slot(index).filter(|&s| Some(s) != off && is_writable(s));
             let Some(slot) = own.or_else(|| self.free_slot(id, &taken)) else {
                 report.left.push(shard);
@@ -147,6 +147,14 @@ impl Vault {
             self.append(moved)?;
         }
         Ok(report)
+    }
+
+    /// Whether some writable drive has no shard of an object.
+    pub(crate) fn has_free_drive(&self, id: ObjectId) -> bool {
+        let entry = self.index.objects.get(&id);
+        let taken: Vec<usize> =
+            entry.map(|e| (0..e.geometry.shards()).filter_map(|i| e.slot(i)).collect()).unwrap_or_default();
+        self.writable().iter().any(|slot| !taken.contains(slot))
     }
 
     /// A writable drive without a shard of this stripe: best the one farthest from the others.

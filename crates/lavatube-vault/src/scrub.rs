@@ -1,19 +1,26 @@
 //! Scrubbing: every byte of every object is read, one object after the other, and what is damaged on drives that are there is
 //! written anew.
 //!
+//! A drive that is in quarantine when a scrub begins is on trial in it: read wholly by then, mended and right, it is let in at the end; one
+//! that was wrong twice running is put there.
+//!
 //! A chore that goes on for days is done in steps, one object each, in the order of ids; where it is and what it found is a
 //! [`ScrubRecord`] that whoever drives it keeps, so that a killed one goes on there. Shards on drives that are away are left to
 //! `mend`: a drive that is only unplugged must not cause everything to be written again. It must not know the clock (times are
 //! handed in), files, or why one rests. Step 18 of the walk.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lavatube_base::ObjectId;
 use lavatube_base::limits::SCRUB_LOST_LISTED_MAX;
 use lavatube_base::time::WallTime;
+use lavatube_base::{DriveId, ObjectId};
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
 
-use crate::{Depth, Health, MendError, ObjectEntry, ObjectKind, ReadError, ShardHealth, ShardState, Vault};
+use crate::quarantine::Sight;
+use crate::{
+    Depth, Distrust, Health, MendError, ObjectEntry, ObjectKind, ReadError, ShardHealth, ShardState, StoreError, Vault,
+};
 
 /// A scrub that is under way.
 #[derive(Debug, Clone)]
@@ -45,7 +52,7 @@ pub struct Looked {
     pub found: Vec<ShardHealth>,
     /// Shards on drives that are away, or that are on none.
     pub away: Vec<ShardHealth>,
-    /// Those of `found` that were written anew, and are right when they are read again.
+    /// Those of `found`, and of those that were on no drive, that were written anew and are right when they are read again.
     pub mended: Vec<ShardHealth>,
     /// Those of `found` that are still not as they should be.
     pub left: Vec<ShardHealth>,
@@ -101,6 +108,11 @@ impl Scrub {
     /// [`Scrub::handle_examined`], in this order.
     pub fn next(&mut self, vault: &Vault, most: usize, now: WallTime) -> Vec<ObjectEntry> {
         let next: Vec<_> = vault.objects_after(self.record.upto).take(most).collect();
+        if self.record.objects == 0 {
+            for slot in vault.on_trial() {
+                found_on(&mut self.record, vault.slots[slot].card.drive).on_trial = true;
+            }
+        }
         if next.is_empty() {
             (self.record.until, self.record.end) = (now, ScrubEnd::Whole);
         }
@@ -116,7 +128,7 @@ impl Scrub {
         now: WallTime,
     ) -> Looked {
         self.record.until = now;
-        let looked = vault.scrub(object, health);
+        let looked = vault.mend_examined(object, health);
         self.count(&looked, vault);
         looked
     }
@@ -147,20 +159,83 @@ impl Scrub {
         if looked.lost && record.lost_ids.len() < SCRUB_LOST_LISTED_MAX {
             record.lost_ids.push(looked.id);
         }
-        for shard in &looked.found {
-            let Some(slot) = shard.slot.and_then(|slot| vault.slots.get(slot)) else { continue };
-            let drive = slot.card.drive;
-            let at = record.drives.iter().position(|found| found.drive == drive).unwrap_or(record.drives.len());
-            if at == record.drives.len() {
-                record.drives.push(ScrubDrive { drive, damaged: 0, missing: 0 });
+        let mut note = |shards: &[ShardHealth], count: &dyn Fn(&mut ScrubDrive, &ShardState)| {
+            for shard in shards {
+                let Some(slot) = shard.slot.and_then(|slot| vault.slots.get(slot)) else { continue };
+                count(found_on(record, slot.card.drive), &shard.state);
             }
-            let found = &mut record.drives[at];
-            match shard.state {
-                ShardState::Missing => found.missing += 1,
-                _ => found.damaged += 1,
+        };
+        note(&looked.found, &|on, state| match state {
+            ShardState::Missing => on.missing += 1,
+            _ => on.damaged += 1,
+        });
+        note(&looked.away, &|on, _| on.away += 1);
+        note(&looked.left, &|on, _| on.left += 1);
+    }
+
+    /// At its end: lets those drives in that were read wholly and are trusted again, and holds those back that were wrong in this and in
+    /// the whole scrub `before` it, or are `slow`: slots.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the journal could not be written: the next scrub does it.
+    pub fn finish(
+        &self,
+        vault: &mut Vault,
+        before: Option<&ScrubRecord>,
+        slow: &BTreeSet<usize>,
+    ) -> Result<Judged, StoreError> {
+        let mut judged = Judged::default();
+        if self.record.end != ScrubEnd::Whole {
+            return Ok(judged);
+        }
+        for slot in 0..vault.slots.len() {
+            let drive = vault.slots[slot].card.drive;
+            let of = |record: &ScrubRecord| record.drives.iter().find(|on| on.drive == drive).copied();
+            let on = of(&self.record).unwrap_or(ScrubDrive::of(drive));
+            let seen = Sight { found: on.damaged + on.missing, left: on.left };
+            match vault.distrust(slot) {
+                //= FORMAT#F46 read wholly since it is on trial
+                Some(why) if on.on_trial && on.away == 0 && vault.slots[slot].mender().is_some() => {
+                    if seen.is_good(why) && !slow.contains(&slot) {
+                        vault.admit(slot)?;
+                        judged.admitted.push(slot);
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    let was_wrong = before.and_then(of).is_some_and(|b| !b.on_trial && b.damaged + b.missing >= WRONG_MIN);
+                    let why = if was_wrong && seen.found >= WRONG_MIN {
+                        Distrust::Wrong
+                    } else if slow.contains(&slot) {
+                        Distrust::Slow
+                    } else {
+                        continue;
+                    };
+                    vault.quarantine(slot, why)?;
+                    judged.held.push((slot, why));
+                }
             }
         }
+        Ok(judged)
     }
+}
+
+/// What the end of a scrub changed: slots of drives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Judged {
+    /// They are trusted again.
+    pub admitted: Vec<usize>,
+    /// They are not any more, and why.
+    pub held: Vec<(usize, Distrust)>,
+}
+
+/// What a scrub found on a drive so far.
+fn found_on(record: &mut ScrubRecord, drive: DriveId) -> &mut ScrubDrive {
+    let at = record.drives.iter().position(|found| found.drive == drive).unwrap_or(record.drives.len());
+    if at == record.drives.len() {
+        record.drives.push(ScrubDrive::of(drive));
+    }
+    &mut record.drives[at]
 }
 
 impl Vault {
@@ -170,8 +245,15 @@ impl Vault {
         self.index.objects.range((Excluded(id), Unbounded)).map(ObjectEntry::of)
     }
 
-    /// Mends what is damaged of an object on drives that are there; `health` is what reading every byte of it has shown.
-    fn scrub(&mut self, object: ObjectEntry, mut health: Result<Health, ReadError>) -> Looked {
+    /// Reads every byte of an object, and mends what is damaged of it.
+    pub(crate) fn look_and_mend(&mut self, object: ObjectEntry) -> Looked {
+        let health = self.examine(object.id, Depth::Bytes);
+        self.mend_examined(object, health)
+    }
+
+    /// Mends what is damaged of an object on drives that are there, and writes what is on none where there is a drive for it; `health` is what reading
+    /// every byte of it has shown.
+    fn mend_examined(&mut self, object: ObjectEntry, mut health: Result<Health, ReadError>) -> Looked {
         let mut looked = Looked::of(object);
         match self.adopt_strays(object.id) {
             Ok(true) => health = self.examine(object.id, Depth::Bytes),
@@ -191,7 +273,11 @@ impl Vault {
         (looked.found, looked.away) = bad.partition(|s| self.is_shard_expected(s.slot));
         looked.lost = is_lost(&health, &looked.away);
         looked.left = looked.found.clone();
-        let writable: Vec<_> = looked.found.iter().filter(|s| self.is_writable(s)).cloned().collect();
+        // What was never stored no drive brings back.
+        let has_room = self.has_free_drive(object.id);
+        let homeless = looked.away.iter().filter(|s| s.slot.is_none() && has_room);
+        let writable: Vec<_> =
+            looked.found.iter().filter(|s| self.is_writable(s)).chain(homeless).cloned().collect();
         if writable.is_empty() || !looked.restorable {
             return looked;
         }
@@ -205,12 +291,16 @@ impl Vault {
         // What was written counts when it is read again and is right.
         let again = self.examine(object.id, Depth::Bytes).map(|health| health.shards).unwrap_or_default();
         let is_right = |s: &ShardHealth| again.iter().any(|a| a.shard == s.shard && a.state == ShardState::Good);
-        (looked.mended, looked.left) = looked.found.iter().cloned().partition(|s| written.contains(s) && is_right(s));
+        let is_mended = |s: &ShardHealth| written.contains(s) && is_right(s);
+        (looked.mended, looked.left) = looked.found.iter().cloned().partition(is_mended);
+        let (housed, away) = looked.away.iter().cloned().partition(is_mended);
+        looked.away = away;
+        looked.mended.extend::<Vec<_>>(housed);
         looked
     }
 
     fn is_writable(&self, shard: &ShardHealth) -> bool {
-        shard.slot.and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.writer().is_some())
+        shard.slot.and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.mender().is_some())
     }
 
     /// Bytes of shard files that could be read.
@@ -242,6 +332,8 @@ fn is_lost(health: &Health, away: &[ShardHealth]) -> bool {
     !health.restorable && good + may_come < health.data
 }
 
+/// Shards of a drive that are wrong in each of two scrubs running before it is not trusted.
+const WRONG_MIN: u64 = 3;
 /// Rests are at most so many times as long as work,
 const REST_MAX: f64 = 1e4;
 /// and as this many seconds.

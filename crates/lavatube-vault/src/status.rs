@@ -8,7 +8,7 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
-use crate::{Drive, DriveError, PutMode, Space, Vault, readme};
+use crate::{Distrust, Drive, DriveError, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum DriveState {
     Retired,
     /// It failed while it was written to; read, not written to until the vault is opened anew.
     Suspect(DriveError),
+    /// It is there and not trusted: read last, and written nothing new to, until all it holds was read.
+    Quarantined(Distrust),
 }
 
 /// A slot with its drive.
@@ -45,6 +47,16 @@ impl Slot {
     /// The drive to write to.
     pub(crate) fn writer(&self) -> Option<&dyn Drive> {
         self.drive.as_deref().filter(|_| self.state == DriveState::Present)
+    }
+
+    /// The drive to mend what it has, which may be in quarantine.
+    pub(crate) fn mender(&self) -> Option<&dyn Drive> {
+        self.drive.as_deref().filter(|_| matches!(self.state, DriveState::Present | DriveState::Quarantined(_)))
+    }
+
+    /// Whether it is read only where the others are not enough.
+    pub(crate) fn is_last_resort(&self) -> bool {
+        matches!(self.state, DriveState::Quarantined(_))
     }
 }
 
@@ -65,6 +77,8 @@ pub struct DriveStatus {
     pub model: String,
     /// How it is.
     pub state: DriveState,
+    /// It is not trusted. When it is present nevertheless, it is used because the others are too few.
+    pub distrust: Option<Distrust>,
     /// Its size, when it answers.
     pub space: Option<Space>,
 }
@@ -106,9 +120,9 @@ pub enum ReadoptError {
 }
 
 impl DriveStatus {
-    /// Whether it is as it should be: there, or retired.
+    /// Whether it is as it should be: there and trusted, or retired.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, DriveState::Present | DriveState::Retired)
+        matches!(self.state, DriveState::Present | DriveState::Retired) && self.distrust.is_none()
     }
 }
 
@@ -128,6 +142,7 @@ impl Vault {
             maker: s.card.maker.clone(),
             model: s.card.model.clone(),
             state: s.state.clone(),
+            distrust: self.distrust(slot),
             space: s.reader().and_then(|d| d.space().ok()),
         });
         let mut status = Status {
@@ -179,6 +194,13 @@ impl Vault {
         }
         place.state = DriveState::Present;
         self.journal.is_current(slot);
+        if found.is_none() && self.index.quarantine.remove(&slot).is_some() {
+            // It is empty: nothing on it is stale.
+            self.index.admitted.insert(slot);
+            // Where that cannot be noted now it is with whatever is written next.
+            let _ = self.settle_journal().and_then(|()| self.append(Vec::new()));
+        }
+        self.hold_back();
         Ok(())
     }
 
@@ -186,7 +208,10 @@ impl Vault {
     pub(crate) fn is_shard_expected(&self, slot: Option<usize>) -> bool {
         let Some(place) = slot.and_then(|s| self.slots.get(s)) else { return false };
         match place.state {
-            DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_) => true,
+            DriveState::Present
+            | DriveState::CardDamaged
+            | DriveState::Suspect(_)
+            | DriveState::Quarantined(_) => true,
             DriveState::Retired => place.drive.is_some(),
             DriveState::Blank | DriveState::Foreign | DriveState::Missing => false,
         }
