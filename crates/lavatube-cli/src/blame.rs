@@ -108,6 +108,10 @@ impl From<DriveCareError> for Failure {
                 .hint("`lavatube vault status` lists the drives; the first digits of an id are enough, too"),
             DriveCareError::Listed(_) | DriveCareError::Card(CardError::Taken) => Self::new(Condition::Exists, text)
                 .hint("give a folder that is empty; a drive that was emptied comes back with `lavatube vault repair`"),
+            DriveCareError::Store(e) => Self::new(Condition::Io, e.to_string()).hint("bring more drives back first"),
+            DriveCareError::Away(_) => {
+                Self::new(Condition::Io, text).hint("mount it, or replace it and run `lavatube vault repair`")
+            }
             DriveCareError::Folder(..) | DriveCareError::Card(CardError::Drive(_)) => Self::new(Condition::Io, text),
             DriveCareError::Card(e) => match e {
                 CardError::TooFew { .. } => {

@@ -303,3 +303,50 @@ fn a_daemon_scrubs_while_it_serves() {
     let now: Vec<_> = shards.iter().map(|p| fs::read(p).unwrap()).collect();
     assert!(now == whole, "mended to the byte");
 }
+
+#[test]
+fn a_drive_that_missed_a_backup_is_held_back_until_it_was_read_wholly() {
+    let machine = machine(seed(0xca20), 400_000);
+    for (round, way) in
+        [&["vault", "scrub"][..], &["vault", "drive", "admit", "d2"], &["vault", "repair"], &["check", "--repair"]]
+            .into_iter()
+            .enumerate()
+    {
+        fs::rename(machine.drive(2), machine.path("away2")).unwrap();
+        fs::write(machine.src().join(format!("more{round}")), format!("one more file, the {round}th")).unwrap();
+        assert_eq!(machine.backup()["degraded_drives"][0], "d2");
+        fs::rename(machine.path("away2"), machine.drive(2)).unwrap();
+        // One that it has is gone.
+        fs::remove_file(&shards_of(&machine, 2)[0]).unwrap();
+        let status = machine.json(&["vault", "status"], 4);
+        assert_eq!(
+            [&status["drives"][2]["state"], &status["drives"][2]["quarantine"]],
+            ["quarantine", "away"],
+            "{status:#}"
+        );
+        let (state, screen) = (machine.json(&["status"], 4), machine.run(&["vault", "status"]).stdout);
+        assert_eq!(state["drives"][2]["quarantine"], "away");
+        assert!(String::from_utf8(screen).unwrap().contains("put back to an older state"));
+        // Nothing new goes there.
+        let before = images(&machine);
+        fs::write(machine.src().join("between"), format!("and another, the {round}th")).unwrap();
+        assert_eq!(machine.backup()["degraded_drives"], serde_json::json!(["d2"]));
+        let on_it = |all: &[(PathBuf, Vec<u8>)]| {
+            all.iter().filter(|(p, _)| p.starts_with(machine.drive(2))).cloned().collect::<Vec<_>>()
+        };
+        assert!(on_it(&before) == on_it(&images(&machine)));
+        let (status, answer) = machine.answer(way);
+        match round {
+            0 => assert_eq!((status, &answer["admitted"]), (4, &serde_json::json!(["d2"])), "{answer:#}"),
+            1 => assert_eq!((status, number(&answer["tried"]["found"]), number(&answer["tried"]["left"])), (0, 1, 0)),
+            2 => assert_eq!((status, &answer["tried"][0]["admitted"]), (0, &true.into()), "{answer:#}"),
+            _ => assert_eq!(answer["repair"]["admitted"], serde_json::json!(["d2"]), "{answer:#}"),
+        }
+        machine.json(&["vault", "repair"], 0);
+        machine.json(&["vault", "status"], 0);
+    }
+    machine.json(&["check", "--read-data"], 0);
+    assert_same(&look(&machine.src()), &machine.restore("latest", "back").join("src"), "after all");
+    // It is trusted already; and one that is away cannot be read.
+    machine.json(&["vault", "drive", "admit", "d2"], 0);
+}

@@ -226,7 +226,12 @@ mod tests {
             objects: 300,
             lost: 2,
             lost_ids: vec![ObjectId([8; 32])],
-            drives: vec![ScrubDrive { damaged: 1, missing: 1 << 40, on_trial: true, ..ScrubDrive::of(DriveId([9; 16])) }],
+            drives: vec![ScrubDrive {
+                damaged: 1,
+                missing: 1 << 40,
+                on_trial: true,
+                ..ScrubDrive::of(DriveId([9; 16]))
+            }],
             ..ScrubRecord::begin(WallTime { s: -5, ns: 999_999_999 })
         }
     }

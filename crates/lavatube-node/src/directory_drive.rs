@@ -11,15 +11,17 @@ use std::io::IoSlice;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lavatube_vault::drive::{Drive, DriveError, PutMode, Space};
+use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingTime, Space};
 use rustix::fs::{
     Advice, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fadvise, fdatasync, fstatvfs, fsync, linkat, mkdirat,
     openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, pread, retry_on_intr, writev};
 
+use crate::clock;
 use crate::descend::LOOK;
 use crate::words::words;
 use direct::{DIRECT_LEN_MIN, Stage};
@@ -30,6 +32,8 @@ pub struct DirectoryDrive {
     root: OwnedFd,
     writable: bool,
     past_cache: bool,
+    /// Nanoseconds that reads took, and how many there were.
+    reading: (AtomicU64, AtomicU64),
     staged: Mutex<Staged>,
 }
 
@@ -113,7 +117,13 @@ impl DirectoryDrive {
             Errno::NOENT => DriveError::Gone,
             e => blame(e),
         })?;
-        Ok(Self { root, writable: false, past_cache: false, staged: Mutex::new(Staged::default()) })
+        Ok(Self {
+            root,
+            writable: false,
+            past_cache: false,
+            reading: Default::default(),
+            staged: Mutex::new(Staged::default()),
+        })
     }
 
     /// From now on, what is read comes from the disk, as far as the system allows: pages that it remembers of a file are
@@ -350,6 +360,7 @@ impl Drive for DirectoryDrive {
     }
 
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
+        let begin = clock::now();
         let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let fd = fd.map_err(blame)?;
         if self.past_cache && offset == 0 {
@@ -367,7 +378,15 @@ impl Drive for DirectoryDrive {
                 n => filled += n,
             }
         }
+        let took = u64::try_from(clock::now().since(begin).as_nanos()).unwrap_or(u64::MAX);
+        self.reading.0.fetch_add(took, Ordering::Relaxed);
+        self.reading.1.fetch_add(1, Ordering::Relaxed);
         Ok(filled)
+    }
+
+    fn reading_time(&self) -> ReadingTime {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        ReadingTime { ns: take(&self.reading.0), reads: take(&self.reading.1) }
     }
 
     fn len(&self, name: &str) -> Result<Option<u64>, DriveError> {

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use lavatube_base::ObjectId;
 use lavatube_client::meter::Meter;
-use lavatube_vault::{Depth, DriveState, MendError, MendReport};
+use lavatube_vault::{Depth, Distrust, DriveState, MendError, MendReport, Trial};
 
 use crate::atomic::{COMMON, make_folders};
+use crate::drive_care::{Tried, try_drive};
 use crate::embedded::{self, EmbeddedVault, VaultError};
 
 /// What repairing did.
@@ -20,6 +21,8 @@ pub struct Repaired {
     pub readopted: Vec<String>,
     /// Drives that could not be taken in again, and why.
     pub not_readopted: Vec<(String, String)>,
+    /// Drives in quarantine that were read wholly, and what that has shown; not those that are slow.
+    pub tried: Vec<(String, Tried)>,
     /// Objects that were mended, and how.
     pub mended: Vec<(ObjectId, MendReport)>,
     /// Objects that cannot be mended, and why.
@@ -30,7 +33,8 @@ pub struct Repaired {
     pub ahead: u64,
 }
 
-/// Makes the vault in `folder` whole again as far as its drives allow, while `go_on` says so. With [`Depth::Headers`] damage inside of shards whose
+/// Makes the vault in `folder` whole again as far as its drives allow, while `go_on` says so. Drives that came back are read wholly before they are
+/// written to again. With [`Depth::Headers`] damage inside of shards whose
 /// headers are right is not noticed.
 ///
 /// # Errors
@@ -45,6 +49,15 @@ pub fn repair(
     let mut out = Repaired::default();
     renew(folder, vault, Which::All, &mut out)?;
     let mut inner = vault.write();
+    for slot in inner.on_trial() {
+        let drive = inner.status().drives.swap_remove(slot);
+        let why = drive.distrust.filter(|why| *why != Distrust::Slow);
+        let Some(trial) = why.and_then(|_| Trial::begin(&inner, slot)).filter(|_| go_on()) else { continue };
+        match try_drive(&mut inner, trial, why, &Meter::default(), go_on) {
+            Ok(tried) => out.tried.push((drive.label, tried)),
+            Err(e) => out.not_readopted.push((drive.label, e.to_string())),
+        }
+    }
     let objects: Vec<_> = inner.objects().collect();
     meter.files_total.set(objects.len() as u64);
     for (at, object) in objects.iter().enumerate() {

@@ -15,7 +15,7 @@ use lavatube_base::limits::SCRUBS_KEPT_MAX;
 use lavatube_base::{DriveId, Instant};
 use lavatube_client::meter::Meter;
 use lavatube_format::scrub_record::{ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
-use lavatube_vault::scrub::{Looked, Pace, Scrub, Step};
+use lavatube_vault::scrub::{Judged, Looked, Pace, Scrub, Step};
 use lavatube_vault::{Depth, Health, ObjectEntry, ReadError, Vault};
 
 use crate::atomic::{self, IfThere};
@@ -52,8 +52,19 @@ pub struct Scrubbed {
     pub renewed: Repaired,
     /// What people call the drives.
     pub labels: BTreeMap<DriveId, String>,
-    /// Why the place could not be kept, if it could not.
+    /// The drive of each slot.
+    pub slots: Vec<DriveId>,
+    /// Drives that are trusted from now on, or are not any more.
+    pub judged: Judged,
+    /// Why the place, or what was made of it, could not be kept, if it could not.
     pub not_kept: Option<String>,
+}
+
+impl Scrubbed {
+    /// What people call the drive of a slot.
+    pub fn label(&self, slot: usize) -> &str {
+        self.slots.get(slot).and_then(|drive| self.labels.get(drive)).map_or("", String::as_str)
+    }
 }
 
 /// The scrubs of the vault in `folder`, oldest first. A file that is damaged tells nothing.
@@ -87,7 +98,10 @@ pub fn scrub(
     let (objects, bytes) = scrub.ahead(&hold.vault.read());
     meter.files_total.set(objects);
     meter.bytes_total.set(bytes);
-    let labels = hold.vault.read().status().drives.into_iter().map(|d| (d.drive, d.label)).collect();
+    let drives = hold.vault.read().status().drives;
+    let slots = drives.iter().map(|d| d.drive).collect();
+    let labels = drives.into_iter().map(|d| (d.drive, d.label)).collect();
+    let (mut judged, mut not_judged) = (Judged::default(), None);
     let mut part = Part::default();
     // Who is to go slowly does so in small steps.
     let is_paced = run.pace.bytes_s.is_some() || run.pace.rest > 0.0;
@@ -96,6 +110,10 @@ pub fn scrub(
         let from = clock::now();
         let next = scrub.next(&hold.vault.read(), most, clock::wall_now());
         if next.is_empty() {
+            match scrub.finish(&mut hold.vault.write(), book.last_whole()) {
+                Ok(done) => judged = done,
+                Err(e) => not_judged = Some(e.to_string()),
+            }
             break;
         }
         let (mut read, mut found) = (0, false);
@@ -133,7 +151,9 @@ pub fn scrub(
         ahead: (left(objects, meter.files.now()), left(bytes, meter.bytes.now())),
         renewed,
         labels,
-        not_kept: book.failed,
+        slots,
+        judged,
+        not_kept: book.failed.or(not_judged),
     })
 }
 
@@ -189,6 +209,8 @@ impl Chore {
                 self.due = clock::now() + self.plan.pace.pause(looked.read, worked);
             }
             Step::Over => {
+                // What cannot be noted now the next one finds again.
+                let _ = scrub.finish(vault, book.last_whole());
                 book.keep(scrub, true);
                 *self = Self::new(&self.folder, self.plan);
             }
@@ -284,6 +306,11 @@ struct Book {
 impl Book {
     fn open(folder: &Path) -> Self {
         Self { path: folder.join(FILE), ended: scrubs(folder), kept: None, failed: None }
+    }
+
+    /// The last one that came to its end.
+    fn last_whole(&self) -> Option<&ScrubRecord> {
+        self.ended.iter().rev().find(|record| record.end == ScrubEnd::Whole)
     }
 
     /// The scrub to go on with, or a new one.

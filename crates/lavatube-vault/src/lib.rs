@@ -55,7 +55,7 @@ use lavatube_format::drive_card::DriveCard;
 
 pub use cards::{CardError, Prepared};
 pub use create::{CreateError, NewDrive, NewVault};
-pub use drive::{Drive, DriveError, PutMode, Space};
+pub use drive::{Drive, DriveError, PutMode, ReadingTime, Space};
 pub use examine::{Depth, Health, ShardHealth, ShardState};
 pub use inbox::{DepositError, StoreError};
 pub use lavatube_format::journal::Distrust;

@@ -58,7 +58,9 @@ impl Trial {
     pub fn begin(vault: &Vault, slot: usize) -> Option<Self> {
         let why = vault.distrust(slot)?;
         vault.slots.get(slot)?.mender()?;
-        let ahead = vault.objects_on(slot);
+        let mut ahead = vault.objects_on(slot);
+        // From the end, so that what was stored first is read first.
+        ahead.sort_by_key(|id| std::cmp::Reverse(vault.index.objects.get(id).map_or(0, |e| e.sequence)));
         Some(Self { slot, why, objects: ahead.len() as u64, ahead, found: 0, left: 0, beyond: Vec::new() })
     }
 

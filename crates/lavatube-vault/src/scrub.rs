@@ -9,7 +9,7 @@
 //! `mend`: a drive that is only unplugged must not cause everything to be written again. It must not know the clock (times are
 //! handed in), files, or why one rests. Step 18 of the walk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lavatube_base::limits::SCRUB_LOST_LISTED_MAX;
@@ -19,13 +19,16 @@ use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
 
 use crate::quarantine::Sight;
 use crate::{
-    Depth, Distrust, Health, MendError, ObjectEntry, ObjectKind, ReadError, ShardHealth, ShardState, StoreError, Vault,
+    Depth, Distrust, Health, MendError, ObjectEntry, ObjectKind, ReadError, ReadingTime, ShardHealth, ShardState,
+    StoreError, Vault,
 };
 
 /// A scrub that is under way.
 #[derive(Debug, Clone)]
 pub struct Scrub {
     record: ScrubRecord,
+    /// How long reads took, by slot, in this run of it.
+    times: BTreeMap<usize, ReadingTime>,
 }
 
 /// What a step did.
@@ -86,12 +89,12 @@ impl Pace {
 impl Scrub {
     /// A new one.
     pub fn begin(now: WallTime) -> Self {
-        Self { record: ScrubRecord::begin(now) }
+        Self { record: ScrubRecord::begin(now), times: BTreeMap::new() }
     }
 
     /// One that was broken off, if `record` is of such a one.
     pub fn resume(record: &ScrubRecord) -> Option<Self> {
-        (record.end == ScrubEnd::Open).then(|| Self { record: record.clone() })
+        (record.end == ScrubEnd::Open).then(|| Self { record: record.clone(), times: BTreeMap::new() })
     }
 
     /// Where it is and what it found so far: to be kept.
@@ -130,6 +133,11 @@ impl Scrub {
         self.record.until = now;
         let looked = vault.mend_examined(object, health);
         self.count(&looked, vault);
+        for (slot, place) in vault.slots.iter().enumerate() {
+            let took = place.reader().map(|drive| drive.reading_time()).unwrap_or_default();
+            let all = self.times.entry(slot).or_default();
+            (all.ns, all.reads) = (all.ns.saturating_add(took.ns), all.reads.saturating_add(took.reads));
+        }
         looked
     }
 
@@ -174,17 +182,12 @@ impl Scrub {
     }
 
     /// At its end: lets those drives in that were read wholly and are trusted again, and holds those back that were wrong in this and in
-    /// the whole scrub `before` it, or are `slow`: slots.
+    /// the whole scrub `before` it, or that are far slower than the others.
     ///
     /// # Errors
     /// [`StoreError`] when the journal could not be written: the next scrub does it.
-    pub fn finish(
-        &self,
-        vault: &mut Vault,
-        before: Option<&ScrubRecord>,
-        slow: &BTreeSet<usize>,
-    ) -> Result<Judged, StoreError> {
-        let mut judged = Judged::default();
+    pub fn finish(&self, vault: &mut Vault, before: Option<&ScrubRecord>) -> Result<Judged, StoreError> {
+        let (mut judged, slow) = (Judged::default(), slow(&self.times));
         if self.record.end != ScrubEnd::Whole {
             return Ok(judged);
         }
@@ -203,7 +206,8 @@ impl Scrub {
                 }
                 Some(_) => {}
                 None => {
-                    let was_wrong = before.and_then(of).is_some_and(|b| !b.on_trial && b.damaged + b.missing >= WRONG_MIN);
+                    let was_wrong =
+                        before.and_then(of).is_some_and(|b| !b.on_trial && b.damaged + b.missing >= WRONG_MIN);
                     let why = if was_wrong && seen.found >= WRONG_MIN {
                         Distrust::Wrong
                     } else if slow.contains(&slot) {
@@ -227,6 +231,19 @@ pub struct Judged {
     pub admitted: Vec<usize>,
     /// They are not any more, and why.
     pub held: Vec<(usize, Distrust)>,
+}
+
+/// Slots of drives that are far slower than most: where reads take long, and many times as long as on others.
+fn slow(times: &BTreeMap<usize, ReadingTime>) -> BTreeSet<usize> {
+    let measured = times.iter().filter(|(_, time)| time.reads >= READS_MIN);
+    let means: Vec<(usize, u64)> = measured.map(|(slot, time)| (*slot, time.ns / time.reads)).collect();
+    let mut sorted: Vec<u64> = means.iter().map(|(_, mean)| *mean).collect();
+    sorted.sort_unstable();
+    let Some(median) = sorted.get(sorted.len() / 2).copied().filter(|_| sorted.len() >= DRIVES_COMPARED_MIN) else {
+        return BTreeSet::new();
+    };
+    let is_slow = |mean: u64| mean >= SLOW_NS_MIN && mean >= median.saturating_mul(SLOWER_MIN);
+    means.into_iter().filter(|(_, mean)| is_slow(*mean)).map(|(slot, _)| slot).collect()
 }
 
 /// What a scrub found on a drive so far.
@@ -276,8 +293,7 @@ impl Vault {
         // What was never stored no drive brings back.
         let has_room = self.has_free_drive(object.id);
         let homeless = looked.away.iter().filter(|s| s.slot.is_none() && has_room);
-        let writable: Vec<_> =
-            looked.found.iter().filter(|s| self.is_writable(s)).chain(homeless).cloned().collect();
+        let writable: Vec<_> = looked.found.iter().filter(|s| self.is_writable(s)).chain(homeless).cloned().collect();
         if writable.is_empty() || !looked.restorable {
             return looked;
         }
@@ -334,6 +350,14 @@ fn is_lost(health: &Health, away: &[ShardHealth]) -> bool {
 
 /// Shards of a drive that are wrong in each of two scrubs running before it is not trusted.
 const WRONG_MIN: u64 = 3;
+/// A drive is called slow by no fewer reads,
+const READS_MIN: u64 = 100;
+/// among no fewer drives,
+const DRIVES_COMPARED_MIN: usize = 3;
+/// when each takes so long on average,
+const SLOW_NS_MIN: u64 = 50_000_000;
+/// and so many times as long as on the one in the middle.
+const SLOWER_MIN: u64 = 10;
 /// Rests are at most so many times as long as work,
 const REST_MAX: f64 = 1e4;
 /// and as this many seconds.
@@ -342,6 +366,20 @@ const PAUSE_S_MAX: f64 = 1e7;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drive_is_slow_when_its_reads_take_long_and_much_longer_than_those_of_others() {
+        let of = |ms: &[u64], reads: u64| -> BTreeMap<usize, ReadingTime> {
+            ms.iter().map(|ms| ReadingTime { ns: ms * 1_000_000 * reads, reads }).enumerate().collect()
+        };
+        let slots = |ms: &[u64]| slow(&of(ms, 100)).into_iter().collect::<Vec<_>>();
+        assert_eq!(slots(&[5, 5, 60, 4, 6, 5]), [2]);
+        assert_eq!(slots(&[5, 5, 49, 4, 6, 5]), [0; 0], "a rest of 50 ms is not long");
+        assert_eq!(slots(&[9, 9, 80, 9, 9, 9]), [0; 0], "not ten times as long");
+        assert_eq!(slots(&[80, 80, 80, 90, 80, 80]), [0; 0], "all are slow");
+        assert_eq!(slots(&[5, 100]), [0; 0], "who is to say which of two");
+        assert!(slow(&of(&[5, 5, 600, 4], 99)).is_empty(), "too few reads");
+    }
 
     #[test]
     fn the_stricter_of_rate_and_rest_counts() {

@@ -208,10 +208,7 @@ impl Vault {
     pub(crate) fn is_shard_expected(&self, slot: Option<usize>) -> bool {
         let Some(place) = slot.and_then(|s| self.slots.get(s)) else { return false };
         match place.state {
-            DriveState::Present
-            | DriveState::CardDamaged
-            | DriveState::Suspect(_)
-            | DriveState::Quarantined(_) => true,
+            DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_) | DriveState::Quarantined(_) => true,
             DriveState::Retired => place.drive.is_some(),
             DriveState::Blank | DriveState::Foreign | DriveState::Missing => false,
         }

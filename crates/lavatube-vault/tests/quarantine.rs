@@ -4,8 +4,6 @@
 
 mod world;
 
-use std::collections::BTreeSet;
-
 use lavatube_base::Verified;
 use lavatube_base::time::WallTime;
 use lavatube_format::scrub_record::ScrubRecord;
@@ -25,12 +23,8 @@ fn stored(drives: usize) -> (World, Vec<Vec<u8>>, Vec<Vec<u8>>) {
 }
 
 fn open_without(world: &World, away: &[usize]) -> (Vault, OpenReport) {
-    let drives: Vec<Option<Box<dyn Drive>>> = world
-        .boxed()
-        .into_iter()
-        .enumerate()
-        .map(|(slot, drive)| drive.filter(|_| !away.contains(&slot)))
-        .collect();
+    let drives: Vec<Option<Box<dyn Drive>>> =
+        world.boxed().into_iter().enumerate().map(|(slot, drive)| drive.filter(|_| !away.contains(&slot))).collect();
     Vault::open(drives, Some(world::signer())).unwrap()
 }
 
@@ -42,7 +36,7 @@ fn scrub(vault: &mut Vault, before: Option<&ScrubRecord>) -> (ScrubRecord, Judge
     let now = WallTime { s: 1_800_000_000, ns: 0 };
     let mut scrub = Scrub::begin(now);
     while let Step::Looked(_) = scrub.handle_step(vault, now) {}
-    let judged = scrub.finish(vault, before, &BTreeSet::new()).unwrap();
+    let judged = scrub.finish(vault, before).unwrap();
     (scrub.record().clone(), judged)
 }
 
@@ -213,7 +207,7 @@ fn a_scrub_in_which_a_drive_was_away_or_that_it_came_to_late_does_not_let_it_in(
     drop(vault);
     let (mut vault, _) = world.open();
     while let Step::Looked(_) = late.handle_step(&mut vault, now) {}
-    assert_eq!(late.finish(&mut vault, None, &BTreeSet::new()), Ok(Judged::default()));
+    assert_eq!(late.finish(&mut vault, None), Ok(Judged::default()));
     // On trial from the beginning, and away in between.
     let mut begun = Scrub::begin(now);
     begun.handle_step(&mut vault, now);
@@ -225,7 +219,7 @@ fn a_scrub_in_which_a_drive_was_away_or_that_it_came_to_late_does_not_let_it_in(
     drop(vault);
     let (mut vault, _) = world.open();
     while let Step::Looked(_) = begun.handle_step(&mut vault, now) {}
-    assert_eq!(begun.finish(&mut vault, None, &BTreeSet::new()), Ok(Judged::default()));
+    assert_eq!(begun.finish(&mut vault, None), Ok(Judged::default()));
     assert_eq!(scrub(&mut vault, None).1.admitted, [3]);
 }
 

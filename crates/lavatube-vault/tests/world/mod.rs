@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use lavatube_base::sign::{EdSigner, PairPublic, PairSigner};
 use lavatube_base::{DriveId, VaultId, Verified};
 use lavatube_format::drive_card::SlotCard;
-use lavatube_vault::{Drive, DriveError, NewDrive, NewVault, ObjectKind, OpenReport, PutMode, Receipt, Space, Trial, Vault};
+use lavatube_vault::{
+    Drive, DriveError, NewDrive, NewVault, ObjectKind, OpenReport, PutMode, Receipt, Space, Trial, Vault,
+};
 
 pub type Files = BTreeMap<String, Vec<u8>>;
 

@@ -21,7 +21,7 @@ use crate::errors::{End, Failure};
 use crate::quantities;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::verbs::status::{drive_state, worn};
+use crate::verbs::status::{drive_state, quarantine_word, worn};
 use crate::{date, units};
 
 /// How the vault is: drives, what objects can still outlive, scrubs, years to loss
@@ -33,8 +33,8 @@ use crate::{date, units};
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, scrubs [{began, until,
-/// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing}]}, the newest last],
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, scrubs [{began, until,
+/// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -150,7 +150,10 @@ impl Found {
     /// What scrubs found on a drive lately: in the one that is under way, else in the last.
     fn found_on(&self, drive: &DriveStatus) -> Option<ScrubDrive> {
         let latest = [self.scrubs.last().filter(|s| s.end == ScrubEnd::Open), self.last()];
-        let of = |s: &ScrubRecord| s.drives.iter().find(|found| found.drive == drive.drive).copied();
+        let of = |s: &ScrubRecord| {
+            let found = s.drives.iter().find(|found| found.drive == drive.drive).copied();
+            found.filter(|found| found.damaged + found.missing > 0)
+        };
         latest.into_iter().flatten().find_map(of)
     }
 
@@ -354,6 +357,7 @@ impl Found {
                 "model": d.model,
                 "folder": self.folders.get(d.slot).map(|f| f.to_string_lossy()),
                 "state": drive_state(d).0,
+                "quarantine": d.distrust.map(quarantine_word),
                 "worn": self.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
                 "free": d.space.map(|s| s.free),
                 "total": d.space.map(|s| s.total),
@@ -387,7 +391,7 @@ fn ink_of(word: &str) -> Ink {
     match word {
         "present" => Ink::Green,
         "retired" => Ink::Dim,
-        "worn" => Ink::Yellow,
+        "worn" | "quarantine" | "in doubt" => Ink::Yellow,
         _ => Ink::Red,
     }
 }

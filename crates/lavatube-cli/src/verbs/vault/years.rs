@@ -146,6 +146,7 @@ mod tests {
             maker: String::new(),
             model: String::new(),
             state: if slot < away { DriveState::Missing } else { DriveState::Present },
+            distrust: None,
             space: Some(Space { total: 10 << 40, free: 5 << 40 }),
         };
         Status {
