@@ -26,6 +26,7 @@ use lavatube_node::agent::AgentError;
 use lavatube_node::depositor::DepositorError;
 use lavatube_node::drive_care::DriveCareError;
 use lavatube_node::embedded::VaultError;
+use lavatube_node::http::ServerError;
 use lavatube_node::keyring::KeyringError;
 use lavatube_node::keys_io::KeyFileError;
 use lavatube_node::link_folder::LinkError;
@@ -94,6 +95,17 @@ impl From<LinkError> for Failure {
             LinkError::LogAlarm(_) => Self::new(Condition::LogAlarm, text),
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),
+        }
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(e: ServerError) -> Self {
+        let text = format!("work orders cannot be served: {e}");
+        match e {
+            ServerError::NotLoopback(_) => Self::new(Condition::Usage, text)
+                .hint("give 127.0.0.1:8640; who asks from elsewhere comes through a tunnel of yours (ssh -L)"),
+            ServerError::Listen(..) | ServerError::Token(_) => Self::new(Condition::Io, text),
         }
     }
 }

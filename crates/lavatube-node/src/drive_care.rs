@@ -245,6 +245,14 @@ pub fn retire(
 /// [`DriveCareError`]; cut or failed anywhere, it is done again with the same folder.
 pub fn add(folder: &Path, spec: &DriveSpec, wait: Duration) -> Result<DriveStatus, DriveCareError> {
     let (_lock, vault) = open(folder, "lavatube vault drive add", wait)?;
+    add_to(folder, &vault, spec)
+}
+
+/// Adds a drive to the open vault in `folder`, which is opened anew afterwards. Its status.
+///
+/// # Errors
+/// As [`add`].
+pub(crate) fn add_to(folder: &Path, vault: &EmbeddedVault, spec: &DriveSpec) -> Result<DriveStatus, DriveCareError> {
     let path = folder.join(&spec.folder);
     let shown = || path.display().to_string();
     make_folders(&path, COMMON).map_err(|e| DriveCareError::Folder(shown(), DriveError::Io(e.to_string())))?;

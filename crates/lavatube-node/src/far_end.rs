@@ -10,6 +10,7 @@ mod kept;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
+use crate::orders::{Board, Home, Steward, StewardPlan};
 use crate::port;
 use crate::queue::Waiting;
 use crate::scrubbing::{Chore, ChorePlan};
@@ -45,6 +47,8 @@ pub struct Run<'r> {
     pub stop: &'r AtomicBool,
     /// At the vault: how its drives are scrubbed meanwhile, if they are.
     pub scrub: Option<ChorePlan>,
+    /// At the vault: how its drives are looked after meanwhile, and where what is seen is shown.
+    pub steward: Option<(StewardPlan, Arc<Board>)>,
 }
 
 /// What is told while it runs: what happened, and about each second how the link is.
@@ -74,9 +78,10 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
             if chore.is_some() {
                 let house = worker.place();
                 house.past_cache = true;
-                house.reopen();
+                Home::open_again(house);
             }
-            scope.spawn(move || work(*worker, &todo, &results, chore));
+            let steward = run.steward.as_ref().map(|(plan, board)| Steward::new(folder, *plan, board));
+            scope.spawn(move || work(*worker, &todo, &results, chore, steward));
         }
         end.run(run, listener)
     })
@@ -404,10 +409,27 @@ impl House {
     }
 }
 
-/// Works until nobody wants anything any more. While nobody does, drives are scrubbed.
-fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut chore: Option<Chore>) {
+impl Home for House {
+    fn vault(&self) -> &EmbeddedVault {
+        &self.vault
+    }
+
+    fn open_again(&mut self) -> bool {
+        self.reopen()
+    }
+}
+
+/// Works until nobody wants anything any more. While nobody does, drives are looked after and scrubbed.
+fn work(
+    mut worker: Worker<House>,
+    todo: &Receiver<Job>,
+    results: &Sender<Done>,
+    mut chore: Option<Chore>,
+    mut steward: Option<Steward>,
+) {
     loop {
         let wait = chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        let wait = steward.as_ref().map_or(wait, |steward| steward.wait().min(wait));
         match todo.recv_timeout(wait) {
             Ok(job) => {
                 if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
@@ -415,6 +437,9 @@ fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>,
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
+                if let Some(steward) = &mut steward {
+                    steward.handle_timeout(worker.place());
+                }
                 if let Some(chore) = &mut chore {
                     chore.handle_timeout(&mut worker.place().vault_mut());
                 }

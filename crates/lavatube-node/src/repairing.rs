@@ -4,6 +4,7 @@
 //! Repair only adds: nothing is removed that could still serve, and a mount point without its disk is not written to. Step 18 of the walk.
 //! It must not know how an object is mended.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::ObjectId;
@@ -81,34 +82,47 @@ pub fn repair(
 
 /// Which drives are taken in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum Which<'s> {
     /// Those on which something of this vault can be read.
     Readable,
     /// Empty ones, too, and those whose folder is gone.
     All,
+    /// Those on which something can be read, and of the others those in these slots, if there is a folder.
+    Told(&'s BTreeSet<usize>),
 }
 
 /// Takes drives in again: their cards, READMEs and journals are written anew.
 ///
 /// # Errors
 /// As [`repair`].
-pub(crate) fn renew(folder: &Path, vault: &EmbeddedVault, which: Which, out: &mut Repaired) -> Result<(), VaultError> {
+pub(crate) fn renew(
+    folder: &Path,
+    vault: &EmbeddedVault,
+    which: Which<'_>,
+    out: &mut Repaired,
+) -> Result<(), VaultError> {
     let (folders, unmounted) = (embedded::drive_folders(folder)?, embedded::unmounted(folder)?);
     let mut inner = vault.write();
     // A drive's card says which slot is its own: the folders may be listed in another order.
     let mut positions: Vec<Option<usize>> = vault.report().drives.iter().map(|d| d.position).collect();
+    let is_wanted = |slot: usize| match which {
+        Which::Readable => false,
+        Which::All => true,
+        Which::Told(slots) => slots.contains(&slot),
+    };
     for drive in vault.report().drives.iter().cloned() {
         let slot = drive.slot;
         let new = match drive.state {
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present | DriveState::CardDamaged => Ok(None),
-            DriveState::Blank | DriveState::Missing if which == Which::All => {
+            DriveState::Blank | DriveState::Missing if is_wanted(slot) => {
                 let free = |at: &usize| !positions.contains(&Some(*at));
                 let at = positions[slot].or_else(|| Some(slot).filter(free)).or_else(|| (0..folders.len()).find(free));
                 positions[slot] = at;
                 let at = at.unwrap_or(folders.len());
-                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref)).map(Some)
+                let makes = which == Which::All;
+                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref), makes).map(Some)
             }
             _ => continue,
         };
@@ -125,7 +139,11 @@ pub(crate) fn renew(folder: &Path, vault: &EmbeddedVault, which: Which, out: &mu
 
 /// The drive at a slot's folder, which may be empty or gone. A mount point that is not mounted must not be written to: the
 /// disk may hold all of its shards, and what is written in its place would hide and fill another disk.
-fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
+fn open_slot(
+    folder: Option<&PathBuf>,
+    unmounted: Option<&Path>,
+    makes: bool,
+) -> Result<Box<dyn lavatube_vault::Drive>, String> {
     let folder = folder.ok_or("the vault file names no folder for it, or another drive is in it")?;
     if let Some(mount) = unmounted {
         return Err(format!(
@@ -134,7 +152,7 @@ fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<d
             mount.display()
         ));
     }
-    if !folder.exists() {
+    if !folder.exists() && makes {
         make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
     let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;

@@ -16,7 +16,7 @@ use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::{Value, json};
 
 use super::scrubbed::{on_drive, read_in, scrub_to_json, verdict};
-use super::years::{Assumed, HORIZON, LOSS, Years, years};
+use super::years::{Assumed, HORIZON, LOSS, Years, spare, years};
 use crate::errors::{End, Failure};
 use crate::quantities;
 use crate::screen::{Ink, Screen};
@@ -33,7 +33,7 @@ use crate::{date, units};
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, scrubs [{began, until,
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
 /// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
 #[derive(Debug, clap::Args)]
@@ -185,11 +185,25 @@ impl Found {
             format!("  id          {}", self.id),
             format!("  stripes     {} data + {} parity, on {drives}", status.k, status.m),
             format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)),
+            self.spare_words(screen),
         ];
         if let Some(by) = &self.used_by {
             lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
         }
         lines
+    }
+
+    /// How long drives and room last.
+    fn spare_words(&self, screen: &Screen) -> String {
+        let (drives, years) = spare(&self.status, self.assumed.afr);
+        let text = match drives {
+            0 => format!("no drive: the next one that dies leaves objects short of shards, in some {years:.0} years"),
+            n => {
+                format!("{}: by what dies that lasts some {years:.0} years", units::things(n.into(), "drive", "drives"))
+            }
+        };
+        let ink = if drives == 0 { Ink::Yellow } else { Ink::Green };
+        format!("  spare       {}", screen.ink(ink, &text))
     }
 
     fn drives(&self, screen: &Screen) -> Vec<String> {
@@ -380,6 +394,7 @@ impl Found {
             "redundancy": status.redundancy,
             "lost": status.lost,
             "one_disk": self.one_disk,
+            "spare": { "drives": spare(&self.status, self.assumed.afr).0, "years": spare(&self.status, self.assumed.afr).1 },
             "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
             "years": self.years.answer(&self.assumed),
             "exit": self.end().status(),
