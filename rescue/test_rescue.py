@@ -237,13 +237,15 @@ class Vectors(unittest.TestCase):
                 named = [c.take(32) for _ in range(c.varint())]
                 drives = [(c.take(16), c.varint(), c.varint()) + ((c.varint(), c.varint(), c.uint(1)) if version == 2 else ())
                           for _ in range(c.varint())]
+                began_at = c.varint() if version == 2 else 0
+                self.assertIn(began_at, (0, 70_000))
                 ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
             self.assertEqual(ends, [(1, 1234, 2, 1, found), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
             self.assertEqual(c.left(), 0)
 
     def test_journal_and_receipt(self):
         """rescue.py needs neither; the text of FORMAT 6 is checked all the same."""
-        for name, records in ("journal-v1.bin", [1, 2]), ("journal_drives-v1.bin", [3, 3, 3, 3, 4]):
+        for name, records in ("journal-v1.bin", [1, 2]), ("journal_drives-v1.bin", [3, 3, 3, 3, 4, 5]):
             c, check, kinds, drives = r.Cursor(golden(name)), bytes(16), [], []
             while c.left():
                 start = c.at
@@ -252,12 +254,12 @@ class Vectors(unittest.TestCase):
                 check = r.h16(check + c.data[start:c.at])
                 self.assertEqual(check, c.take(16))
                 stored = 1 + 32 + 8 + 4 + 2 + body[45] + body[46] if kind == 1 else 0
-                self.assertEqual(length, {1: stored, 2: 39, 3: 2, 4: 1}[kind])
+                self.assertEqual(length, {1: stored, 2: 39, 3: 2, 4: 1, 5: 34}[kind])
                 kinds.append(kind)
-                drives += [tuple(body)] if kind > 2 else []
+                drives += [tuple(body[-2:])] if kind > 2 else []
                 self.assertEqual(sequence, len(kinds))
             self.assertEqual(kinds, records)
-        self.assertEqual(drives, [(0, 1), (1, 2), (2, 3), (3, 4), (2,)])
+        self.assertEqual(drives, [(0, 1), (1, 2), (2, 3), (3, 4), (2,), (4, 1)])
         receipt = r.cbor(golden("receipt-v1.bin")[:-64])
         self.assertEqual([len(receipt[i]) for i in (1, 4, 5)], [16, 32, 16])
 

@@ -61,6 +61,15 @@ pub enum Record {
         /// Its slot.
         slot: u8,
     },
+    /// What a drive still had of a shard that was moved to another one was removed.
+    Cleared {
+        /// The object.
+        object: ObjectId,
+        /// The shard.
+        index: u8,
+        /// The drive slot it was in before.
+        slot: u8,
+    },
 }
 
 /// Why a drive is not trusted; of several reasons the last in this order counts.
@@ -127,6 +136,11 @@ impl Record {
             }
             Self::Quarantined { slot, why } => out.extend_from_slice(&[QUARANTINED, *slot, why.code()]),
             Self::Admitted { slot } => out.extend_from_slice(&[ADMITTED, *slot]),
+            Self::Cleared { object, index, slot } => {
+                out.push(CLEARED);
+                out.extend_from_slice(&object.0);
+                out.extend_from_slice(&[*index, *slot]);
+            }
         }
         let body = u32::try_from(out.len() - start - HEAD).expect("bodies are at most JOURNAL_BODY_MAX");
         out[start..start + 4].copy_from_slice(&body.to_le_bytes());
@@ -162,7 +176,7 @@ impl Record {
         Ok(record)
     }
 
-    /// A record about a drive and no object.
+    /// A record about a drive, or what one has left.
     fn of_a_drive(kind: u8, r: &mut Reader<'_>) -> Result<Option<Self>, Malformed> {
         match kind {
             QUARANTINED => {
@@ -171,6 +185,7 @@ impl Record {
                 Ok(Some(Self::Quarantined { slot, why }))
             }
             ADMITTED => Ok(Some(Self::Admitted { slot: r.u8()? })),
+            CLEARED => Ok(Some(Self::Cleared { object: ObjectId(r.array()?), index: r.u8()?, slot: r.u8()? })),
             _ => Ok(None),
         }
     }
@@ -199,7 +214,7 @@ impl Line {
     /// As [`Line::decode`] for a record in which one byte is wrong: tries every change of one byte, at most a few
     /// thousand short hashes. Only for records with `shards` shards.
     pub fn decode_mended(bytes: &[u8], sequence: u64, before: &Check, shards: usize) -> Option<(Self, usize)> {
-        [STORED_BODY + shards, MOVED_BODY, QUARANTINED_BODY, ADMITTED_BODY].iter().find_map(|&body_len| {
+        [STORED_BODY + shards, MOVED_BODY, QUARANTINED_BODY, ADMITTED_BODY, CLEARED_BODY].iter().find_map(|&body_len| {
             let len = HEAD + body_len + CHECK;
             let mut trial = bytes.get(..len)?.to_vec();
             // One wrong byte in the check: all else is right, and the chain says what it should be.
@@ -225,12 +240,14 @@ const STORED: u8 = 1;
 const MOVED: u8 = 2;
 const QUARANTINED: u8 = 3;
 const ADMITTED: u8 = 4;
+const CLEARED: u8 = 5;
 const HEAD: usize = 4 + 8 + 1;
 const CHECK: usize = 16;
 const STORED_BODY: usize = 1 + 32 + 8 + 4 + 1 + 1;
 const MOVED_BODY: usize = 1 + 32 + 4 + 1 + 1;
 const QUARANTINED_BODY: usize = 2;
 const ADMITTED_BODY: usize = 1;
+const CLEARED_BODY: usize = 32 + 1 + 1;
 
 #[cfg(test)]
 mod tests {
@@ -273,7 +290,8 @@ mod tests {
     fn of_drives() -> Vec<u8> {
         let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
         let held = Distrust::ALL.iter().zip(0u8..).map(|(why, slot)| Record::Quarantined { slot, why: *why });
-        for (record, sequence) in held.chain([Record::Admitted { slot: 2 }]).zip(1..) {
+        let cleared = Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
+        for (record, sequence) in held.chain([Record::Admitted { slot: 2 }, cleared]).zip(1..) {
             check = record.encode(sequence, &check, &mut out);
         }
         out
@@ -284,11 +302,12 @@ mod tests {
         let golden = include_bytes!("../../../vectors/journal_drives-v1.bin");
         assert_eq!(of_drives(), golden);
         let (mut at, mut check, mut last) = (0, FIRST_CHECK, None);
-        for sequence in 1..=5 {
+        for sequence in 1..=6 {
             let (line, n) = Line::decode(&golden[at..], sequence, &check).unwrap();
             (at, check, last) = (at + n, line.check, Some(line.record));
         }
-        assert_eq!((at, last), (golden.len(), Some(Record::Admitted { slot: 2 })));
+        let cleared = Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
+        assert_eq!((at, last), (golden.len(), Some(cleared)));
         for code in [0, 5, 255] {
             assert!(Record::decode(QUARANTINED, &[1, code]).is_err());
         }

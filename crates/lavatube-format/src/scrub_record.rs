@@ -78,6 +78,8 @@ pub struct ScrubRecord {
     pub lost_ids: Vec<ObjectId>,
     /// Drives on which something was found, in the order of their slots.
     pub drives: Vec<ScrubDrive>,
+    /// Records of the vault's journal when it began; 0 where nobody noted it.
+    pub sequence: u64,
 }
 
 /// The bytes of the file: all of them, oldest first.
@@ -135,6 +137,7 @@ impl ScrubRecord {
             lost: 0,
             lost_ids: Vec::new(),
             drives: Vec::new(),
+            sequence: 0,
         }
     }
 
@@ -160,6 +163,7 @@ impl ScrubRecord {
             put_varint(out, found.left);
             out.push(u8::from(found.on_trial));
         }
+        put_varint(out, self.sequence);
     }
 
     fn read(r: &mut Reader<'_>, is_first: bool) -> Result<Self, Malformed> {
@@ -186,6 +190,7 @@ impl ScrubRecord {
             }
             drives.push(found);
         }
+        let sequence = if is_first { 0 } else { r.varint()? };
         Ok(Self {
             began,
             until,
@@ -202,6 +207,7 @@ impl ScrubRecord {
             lost,
             lost_ids,
             drives,
+            sequence,
         })
     }
 }

@@ -230,6 +230,7 @@ fn scrubs_are_as_ever() {
     let mut records = records;
     let tried = ScrubDrive { away: 2, left: 4, on_trial: true, ..ScrubDrive::of(DriveId([3; 16])) };
     records[0].drives.push(tried);
+    records[0].sequence = 70_000;
     golden("scrubs-v2.bin", &encode_scrubs(&records));
     assert_eq!(decode_scrubs(&encode_scrubs(&records)), Ok(records.to_vec()));
 }
@@ -237,8 +238,9 @@ fn scrubs_are_as_ever() {
 #[test]
 fn records_of_drives_in_a_journal_are_as_ever() {
     let held = Distrust::ALL.iter().zip(0u8..).map(|(why, slot)| journal::Record::Quarantined { slot, why: *why });
+    let cleared = journal::Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
     let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
-    for (record, sequence) in held.chain([journal::Record::Admitted { slot: 2 }]).zip(1..) {
+    for (record, sequence) in held.chain([journal::Record::Admitted { slot: 2 }, cleared]).zip(1..) {
         check = record.encode(sequence, &check, &mut out);
     }
     golden("journal_drives-v1.bin", &out);

@@ -235,7 +235,10 @@ impl Vault {
                 }
                 Attempt::DriveFailed => {}
                 Attempt::Full(slot) => {
-                    full.insert(slot);
+                    // What is only kept to be safe gives way to what is new.
+                    if !self.make_room(slot)? {
+                        full.insert(slot);
+                    }
                 }
             }
         };

@@ -58,6 +58,17 @@ pub(crate) struct Index {
     pub(crate) untold: BTreeMap<usize, Distrust>,
     /// Those that were let in, and the journal does not say so yet.
     pub(crate) admitted: BTreeSet<usize>,
+    /// What lies where shards were before they were moved.
+    pub(crate) left: BTreeMap<ObjectId, Vec<Left>>,
+}
+
+/// A shard where it was before it was moved: it stays until the new one has proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) index: u8,
+    pub(crate) slot: u8,
+    /// The journal record that moved it.
+    pub(crate) sequence: u64,
 }
 
 impl Index {
@@ -79,7 +90,23 @@ impl Index {
             Record::Moved { object, generation, index, slot, .. } => {
                 let entry = self.objects.get_mut(&object).filter(|e| e.generation == generation);
                 if let Some(place) = entry.and_then(|e| e.slots.get_mut(usize::from(index))) {
-                    *place = slot;
+                    let before = std::mem::replace(place, slot);
+                    let left = self.left.entry(object).or_default();
+                    left.retain(|l| (l.index, l.slot) != (index, slot));
+                    if before != slot && before != NO_SLOT {
+                        left.push(Left { index, slot: before, sequence: line.sequence });
+                    }
+                    if left.is_empty() {
+                        self.left.remove(&object);
+                    }
+                }
+            }
+            Record::Cleared { object, index, slot } => {
+                if let Some(left) = self.left.get_mut(&object) {
+                    left.retain(|l| (l.index, l.slot) != (index, slot));
+                    if left.is_empty() {
+                        self.left.remove(&object);
+                    }
                 }
             }
             Record::Quarantined { slot, why } => {

@@ -126,6 +126,11 @@ impl Journal {
         Self { last, check, len, settled: 0, current, image, confused: false }
     }
 
+    /// Number of the last record.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Whether the record is synced on a quorum; 0 is no record.
     pub(crate) fn is_settled(&self, sequence: u64) -> bool {
         sequence > 0 && sequence <= self.settled

@@ -19,6 +19,7 @@
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
 //! | `quarantine` | drives that are not trusted, and how they are again |
+//! | `leftover` | what lies where shards were before they were moved, and when it goes |
 
 pub mod audit;
 mod cards;
@@ -29,6 +30,7 @@ mod gather;
 mod inbox;
 mod index;
 mod journal;
+mod leftover;
 mod log;
 mod mend;
 mod open;

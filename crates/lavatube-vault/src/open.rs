@@ -183,7 +183,10 @@ fn names_strangers(record: &Record, slots: usize) -> bool {
     let beyond = |slot: &u8| usize::from(*slot) >= slots && *slot != NO_SLOT;
     match record {
         Record::Stored { slots, .. } => slots.iter().any(beyond),
-        Record::Moved { slot, .. } | Record::Quarantined { slot, .. } | Record::Admitted { slot } => beyond(slot),
+        Record::Moved { slot, .. }
+        | Record::Quarantined { slot, .. }
+        | Record::Admitted { slot }
+        | Record::Cleared { slot, .. } => beyond(slot),
     }
 }
 

@@ -76,6 +76,12 @@ impl Vault {
                 return self.read_from(id, &entry, start..end, out);
             }
         }
+        // Of what was moved the old one may be there still.
+        if let Err(ReadError::Lost { damage, .. }) = &report
+            && let Some(entry) = self.with_left_over(id, entry, damage)
+        {
+            return self.read_from(id, &entry, start..end, out).or(report);
+        }
         report
     }
 

@@ -9,7 +9,7 @@
 //! `mend`: a drive that is only unplugged must not cause everything to be written again. It must not know the clock (times are
 //! handed in), files, or why one rests. Step 18 of the walk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use lavatube_base::limits::SCRUB_LOST_LISTED_MAX;
@@ -29,6 +29,17 @@ pub struct Scrub {
     record: ScrubRecord,
     /// How long reads took, by slot, in this run of it.
     times: BTreeMap<usize, ReadingTime>,
+    near: Near,
+}
+
+/// Objects that lie beside damaged ones: sectors die in clusters, so that they are looked at at once and not when it is their turn.
+#[derive(Debug, Clone, Default)]
+struct Near {
+    ahead: VecDeque<ObjectId>,
+    /// All that were looked at out of turn.
+    seen: BTreeSet<ObjectId>,
+    /// Those that were handed out.
+    under_way: BTreeSet<ObjectId>,
 }
 
 /// What a step did.
@@ -89,12 +100,12 @@ impl Pace {
 impl Scrub {
     /// A new one.
     pub fn begin(now: WallTime) -> Self {
-        Self { record: ScrubRecord::begin(now), times: BTreeMap::new() }
+        Self { record: ScrubRecord::begin(now), times: BTreeMap::new(), near: Near::default() }
     }
 
     /// One that was broken off, if `record` is of such a one.
     pub fn resume(record: &ScrubRecord) -> Option<Self> {
-        (record.end == ScrubEnd::Open).then(|| Self { record: record.clone(), times: BTreeMap::new() })
+        (record.end == ScrubEnd::Open).then(|| Self { record: record.clone(), times: BTreeMap::new(), near: Near::default() })
     }
 
     /// Where it is and what it found so far: to be kept.
@@ -110,8 +121,15 @@ impl Scrub {
     /// The next objects to look at, `most` of them: none at its end. They may be examined side by side, and are then handed in with
     /// [`Scrub::handle_examined`], in this order.
     pub fn next(&mut self, vault: &Vault, most: usize, now: WallTime) -> Vec<ObjectEntry> {
+        let near = std::iter::from_fn(|| self.near.ahead.pop_front()).filter_map(|id| vault.find(id)).take(most);
+        let near: Vec<_> = near.collect();
+        if !near.is_empty() {
+            self.near.under_way.extend(near.iter().map(|object| object.id));
+            return near;
+        }
         let next: Vec<_> = vault.objects_after(self.record.upto).take(most).collect();
         if self.record.objects == 0 {
+            self.record.sequence = vault.journal.last();
             for slot in vault.on_trial() {
                 found_on(&mut self.record, vault.slots[slot].card.drive).on_trial = true;
             }
@@ -133,6 +151,7 @@ impl Scrub {
         self.record.until = now;
         let looked = vault.mend_examined(object, health);
         self.count(&looked, vault);
+        self.look_beside(&looked, vault);
         for (slot, place) in vault.slots.iter().enumerate() {
             let took = place.reader().map(|drive| drive.reading_time()).unwrap_or_default();
             let all = self.times.entry(slot).or_default();
@@ -154,10 +173,13 @@ impl Scrub {
     }
 
     fn count(&mut self, looked: &Looked, vault: &Vault) {
+        let is_near = self.near.under_way.remove(&looked.id);
         let record = &mut self.record;
-        record.upto = looked.id;
-        record.objects += 1;
-        record.bytes += looked.len;
+        if !is_near {
+            record.upto = looked.id;
+            record.objects += 1;
+            record.bytes += looked.len;
+        }
         record.read += looked.read;
         record.unsound += u64::from(!looked.found.is_empty());
         record.degraded += u64::from(!looked.away.is_empty());
@@ -179,6 +201,23 @@ impl Scrub {
         });
         note(&looked.away, &|on, _| on.away += 1);
         note(&looked.left, &|on, _| on.left += 1);
+    }
+
+    /// Looks next at what lies beside what is damaged, on the same drive.
+    fn look_beside(&mut self, looked: &Looked, vault: &Vault) {
+        let is_rot = |s: &&ShardHealth| !matches!(s.state, ShardState::Good | ShardState::Missing | ShardState::NotStored);
+        let slots: BTreeSet<usize> = looked.found.iter().filter(is_rot).filter_map(|s| s.slot).collect();
+        for slot in slots {
+            // Finding neighbours takes a look at the whole index: where all is damaged its turn comes soon enough.
+            if self.near.seen.len() >= BESIDE_MAX {
+                return;
+            }
+            for id in vault.beside(looked.id, slot, BESIDE) {
+                if self.near.seen.insert(id) && id != looked.id {
+                    self.near.ahead.push_back(id);
+                }
+            }
+        }
     }
 
     /// At its end: lets those drives in that were read wholly and are trusted again, and holds those back that were wrong in this and in
@@ -220,6 +259,9 @@ impl Scrub {
                 }
             }
         }
+        // What was moved before two whole scrubs began is not needed any more.
+        let upto = before.map_or(0, |before| before.sequence.min(self.record.sequence));
+        judged.cleared = vault.clear_moved(upto)?;
         Ok(judged)
     }
 }
@@ -231,6 +273,8 @@ pub struct Judged {
     pub admitted: Vec<usize>,
     /// They are not any more, and why.
     pub held: Vec<(usize, Distrust)>,
+    /// Shards that were removed where they were before they were moved.
+    pub cleared: u64,
 }
 
 /// Slots of drives that are far slower than most: where reads take long, and many times as long as on others.
@@ -256,6 +300,16 @@ fn found_on(record: &mut ScrubRecord, drive: DriveId) -> &mut ScrubDrive {
 }
 
 impl Vault {
+    /// Objects that were written to the drive of a slot just before and after another one: they lie beside it, as far as anyone can tell.
+    fn beside(&self, id: ObjectId, slot: usize, reach: usize) -> Vec<ObjectId> {
+        let Some(own) = self.index.objects.get(&id).map(|entry| entry.sequence) else { return Vec::new() };
+        let on = |e: &crate::index::Entry| (0..e.geometry.shards()).any(|i| e.slot(i) == Some(slot));
+        let others = self.index.objects.iter().filter(|(other, e)| **other != id && on(e));
+        let mut all: Vec<(u64, ObjectId)> = others.map(|(other, e)| (e.sequence.abs_diff(own), *other)).collect();
+        all.sort_unstable();
+        all.into_iter().take(2 * reach).map(|(_, other)| other).collect()
+    }
+
     /// Objects behind `id`, in the order of their ids.
     fn objects_after(&self, id: ObjectId) -> impl Iterator<Item = ObjectEntry> + '_ {
         use std::ops::Bound::{Excluded, Unbounded};
@@ -348,6 +402,10 @@ fn is_lost(health: &Health, away: &[ShardHealth]) -> bool {
     !health.restorable && good + may_come < health.data
 }
 
+/// Objects before and after a damaged one that are looked at out of turn,
+const BESIDE: usize = 4;
+/// and how many of them in a run of a scrub.
+const BESIDE_MAX: usize = 4096;
 /// Shards of a drive that are wrong in each of two scrubs running before it is not trusted.
 const WRONG_MIN: u64 = 3;
 /// A drive is called slow by no fewer reads,

@@ -100,6 +100,8 @@ pub struct Status {
     pub redundancy: Vec<u64>,
     /// Objects that have too few drives left to be read wholly.
     pub lost: u64,
+    /// Shards where they were before they were moved, kept until the new ones have proved themselves.
+    pub left_over: u64,
 }
 
 /// Why a drive was not taken in again.
@@ -153,6 +155,7 @@ impl Vault {
             bytes: 0,
             redundancy: Vec::new(),
             lost: 0,
+            left_over: self.left_over(),
         };
         for entry in self.index.objects.values() {
             status.objects += 1;

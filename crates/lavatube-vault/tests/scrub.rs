@@ -200,3 +200,28 @@ fn a_drive_that_takes_nothing_leaves_its_shards_as_they_are_and_says_so() {
     assert_eq!((record.mended, record.left, record.unsound), (0, 5, 5));
     assert!(looked.iter().all(|l| l.restorable && l.left.len() == 1));
 }
+
+#[test]
+fn what_lies_beside_damage_is_looked_at_at_once() {
+    let mut world = World::new(8);
+    let objects: Vec<Vec<u8>> = (0..60).map(|n| world.chance.bytes(3000 + n)).collect();
+    let mut vault = world.create(4, 2);
+    objects.iter().for_each(|o| world::keep(&mut vault, o));
+    // A cluster of bad sectors: the shards of ten objects that were written one after the other.
+    let hex = |o: &Vec<u8>| Verified::hash(o).id().to_string();
+    let cluster: Vec<String> = objects[20..30].iter().map(hex).collect();
+    let mut hurt = 0;
+    for name in world.drives[3].shard_files() {
+        if cluster.iter().any(|id| name.contains(id)) {
+            world.drives[3].with(|f| f.get_mut(&name).unwrap()[300] ^= 2);
+            hurt += 1;
+        }
+    }
+    assert!(hurt > 4);
+    let (record, looked) = scrub(&mut vault);
+    assert_eq!((record.objects, record.mended, record.unsound), (60, hurt, hurt), "each is counted once");
+    let order: Vec<bool> = looked.iter().map(|l| !l.found.is_empty()).collect();
+    let (first, last) = (order.iter().position(|bad| *bad).unwrap(), order.iter().rposition(|bad| *bad).unwrap());
+    assert!(last - first < 30, "found within {} looks of {}", last - first, order.len());
+    assert!(looked.len() > 60 && looked.len() < 110, "{}", looked.len());
+}

@@ -33,7 +33,7 @@ use crate::{daemon, progress, quantities, units};
 ///
 /// JSON fields: complete, resumed (objects that earlier runs looked at), ahead {objects, bytes}, scrub {began, until, end (open, whole, dropped), worked_s, objects, bytes, read,
 /// not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]} (all its runs together), renewed and not_renewed (drives whose card or
-/// journal was written anew, or could not be), admitted and held (drives that left quarantine, or were put there), not_whole [{object, kind, restorable, lost, found, away, mended and left [shards {shard, drive, state, blocks}], reason}] (of this run, 1000 at
+/// journal was written anew, or could not be), cleared (shards that were moved, removed where they were before), admitted and held (drives that left quarantine, or were put there), not_whole [{object, kind, restorable, lost, found, away, mended and left [shards {shard, drive, state, blocks}], reason}] (of this run, 1000 at
 /// most), exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -119,6 +119,10 @@ fn show(done: &Scrubbed, listed: &[Looked], screen: &Screen) -> Result<(), Failu
     for slot in &done.judged.admitted {
         let text = format!("{}: read wholly and right, it is trusted again", done.label(*slot));
         screen.say(&screen.ink(Ink::Green, &text))?;
+    }
+    if done.judged.cleared > 0 {
+        let shards = units::things(done.judged.cleared, "shard", "shards");
+        screen.tell(&format!("{shards} that had been moved and proved themselves in two scrubs were removed where they were before"))?;
     }
     for (slot, why) in &done.judged.held {
         let text = format!("{}: in quarantine from now on: {}", done.label(*slot), drive_care::why(*why));
@@ -219,6 +223,7 @@ fn answer(done: &Scrubbed, listed: &[Looked]) -> Value {
         "ahead": { "objects": done.ahead.0, "bytes": done.ahead.1 },
         "scrub": scrub_to_json(&done.record, &labels),
         "renewed": done.renewed.readopted,
+        "cleared": done.judged.cleared,
         "admitted": done.judged.admitted.iter().map(|slot| done.label(*slot)).collect::<Vec<_>>(),
         "held": done.judged.held.iter().map(|(slot, _)| done.label(*slot)).collect::<Vec<_>>(),
         "not_renewed": not_renewed.collect::<Vec<_>>(),

@@ -33,7 +33,7 @@ use crate::{date, units};
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
 /// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
 #[derive(Debug, clap::Args)]
@@ -187,6 +187,10 @@ impl Found {
             format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)),
             self.spare_words(screen),
         ];
+        if status.left_over > 0 {
+            let shards = units::things(status.left_over, "shard", "shards");
+            lines.push(format!("  left over   {shards} where they were before they were moved, until two scrubs found the new ones right"));
+        }
         if let Some(by) = &self.used_by {
             lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
         }
@@ -393,6 +397,7 @@ impl Found {
             "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
             "redundancy": status.redundancy,
             "lost": status.lost,
+            "left_over": self.status.left_over,
             "one_disk": self.one_disk,
             "spare": { "drives": spare(&self.status, self.assumed.afr).0, "years": spare(&self.status, self.assumed.afr).1 },
             "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),

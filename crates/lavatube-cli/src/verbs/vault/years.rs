@@ -188,6 +188,7 @@ mod tests {
             bytes: 10 << 40,
             redundancy,
             lost: 0,
+            left_over: 0,
         }
     }
 
