@@ -54,6 +54,7 @@ pub mod waybill;
 
 mod attributes;
 mod begun;
+mod copies;
 mod descend;
 mod mounts;
 mod sent;

@@ -113,7 +113,7 @@ pub(crate) fn renew(
     for drive in vault.report().drives.iter().cloned() {
         let slot = drive.slot;
         let new = match drive.state {
-            DriveState::Present if drive.card_whole && drive.journal_current => continue,
+            DriveState::Present if drive.card_whole && drive.journal_current && drive.readme_whole => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present | DriveState::CardDamaged => Ok(None),
             DriveState::Blank | DriveState::Missing if is_wanted(slot) => {

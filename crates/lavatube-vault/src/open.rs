@@ -20,7 +20,7 @@ use crate::journal::{JOURNAL, Journal, merge};
 use crate::quarantine::{hold_back, journals_needed, stale};
 use crate::scan::{is_readable, read_header, scan};
 use crate::status::Slot;
-use crate::{Distrust, Drive, DriveState, Vault, gather, log};
+use crate::{Distrust, Drive, DriveState, Vault, gather, log, readme};
 
 /// The card's name on a drive.
 pub(crate) const CARD: &str = "drive.card";
@@ -59,6 +59,8 @@ pub struct DriveReport {
     pub card_whole: bool,
     /// Whether its journal is undamaged and up to date.
     pub journal_current: bool,
+    /// Whether what it says to people is undamaged and up to date.
+    pub readme_whole: bool,
 }
 
 /// Why a vault could not be opened at all.
@@ -145,6 +147,10 @@ impl Vault {
                 position: positions[slot],
                 card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
                 journal_current: current[slot],
+                readme_whole: s.reader().is_some_and(|d| {
+                    let text = readme::text(&own).into_bytes();
+                    read_whole(d, readme::README, text.len() as u64 + 1).is_ok_and(|found| found == text)
+                }),
             });
         }
         let headers = Mutex::new(gather::HeaderCache::default());
