@@ -84,7 +84,7 @@ fn body_of(text: &str) -> &str {
 fn is_broken(main: &str, copy: &str) -> bool {
     let whole = with_check(copy);
     let flipped: u32 = main.bytes().zip(whole.bytes()).map(|(a, b)| (a ^ b).count_ones()).sum();
-    main.len() == whole.len() && flipped == 1 || main.bytes().all(|byte| byte == 0) || whole.starts_with(main) && main.len() < body_of(&whole).len()
+    main.len() == whole.len() && flipped == 1 || main.bytes().all(|byte| byte == 0)
 }
 
 fn digits(body: &str) -> String {
@@ -105,7 +105,7 @@ mod tests {
         write(&path, "a = 1\nb = 2\n", IfThere::Refuse).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for file in [path.clone(), copy_of(&path)] {
-            let mut harms: Vec<Option<Vec<u8>>> = vec![None, Some(vec![]), Some(vec![0; whole.len()]), Some(whole[..3].to_vec())];
+            let mut harms: Vec<Option<Vec<u8>>> = vec![None, Some(vec![]), Some(vec![0; whole.len()])];
             for bit in 0..whole.len() * 8 {
                 let mut bad = whole.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
@@ -132,6 +132,7 @@ mod tests {
         let whole = std::fs::read_to_string(&path).unwrap();
         for (changed, want) in [
             ("a = 3\n".to_owned(), "a = 3\n"),
+            ("a = 1\n".to_owned(), "a = 1\n"),
             (whole.replace("b = 2\n", ""), "a = 1\n"),
             (whole.replace("a = 1", "a = 14"), "a = 14\nb = 2\n"),
             (whole.replace("1", "8").replace("2", "7"), "a = 8\nb = 7\n"),
