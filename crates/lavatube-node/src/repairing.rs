@@ -59,7 +59,7 @@ pub fn repair(
             Err(e) => out.not_readopted.push((drive.label, e.to_string())),
         }
     }
-    let objects: Vec<_> = inner.objects().collect();
+    let objects = inner.by_need();
     meter.files_total.set(objects.len() as u64);
     for (at, object) in objects.iter().enumerate() {
         if !go_on() {

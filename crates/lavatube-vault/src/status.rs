@@ -8,7 +8,8 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
-use crate::{Distrust, Drive, DriveError, PutMode, Space, Vault, readme};
+use crate::index::Entry;
+use crate::{Distrust, Drive, DriveError, ObjectEntry, ObjectKind, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +173,19 @@ impl Vault {
         status
     }
 
+    /// All objects in the order in which repair serves them: first those that outlive fewest further losses, and of equals those that more hangs on. Where
+    /// room, drives or time end before all are whole, they end for what is worth least.
+    //= FORMAT#F48
+    pub fn by_need(&self) -> Vec<ObjectEntry> {
+        let spare = |entry: &Entry| {
+            let there = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
+            there.saturating_sub(entry.geometry.k())
+        };
+        let mut all: Vec<_> = self.index.objects.iter().map(|o| (spare(o.1), worth(o.1.kind), ObjectEntry::of(o))).collect();
+        all.sort_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
+        all.into_iter().map(|(.., object)| object).collect()
+    }
+
     /// Takes the drive of `slot` (or `drive`, put there now) into the vault again: its card, README and journal are
     /// written. Its shards come back with [`Vault::mend`]. What else is on the drive is left alone.
     ///
@@ -215,5 +229,16 @@ impl Vault {
             DriveState::Retired => place.drive.is_some(),
             DriveState::Blank | DriveState::Foreign | DriveState::Missing => false,
         }
+    }
+}
+
+/// What hangs on an object, the least number first: without cards no manifest is believed, without a manifest none of its packs can be opened, and
+/// tags only prove that packs are there.
+pub(crate) fn worth(kind: ObjectKind) -> u8 {
+    match kind {
+        ObjectKind::DepositorCard => 0,
+        ObjectKind::Manifest => 1,
+        ObjectKind::Pack => 2,
+        ObjectKind::Tags => 3,
     }
 }

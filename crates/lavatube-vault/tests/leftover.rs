@@ -124,6 +124,29 @@ fn a_full_drive_is_relieved_of_what_is_only_kept_to_be_safe() {
 }
 
 #[test]
+fn what_could_lose_least_and_what_most_hangs_on_is_repaired_first() {
+    let (world, objects) = moved();
+    let (mut vault, _) = world.open();
+    world::admit(&mut vault);
+    // Of two objects shards are lost with a drive that has none of the others.
+    let tags = Chance(9).bytes(3000);
+    vault.store(lavatube_vault::ObjectKind::Tags, Verified::hash(&tags)).unwrap();
+    let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
+    assert_eq!(order.last(), Some(&id_of(&tags)), "all are whole, and nothing is read with tags");
+    drop(vault);
+    let on = |drive: usize, o: &[u8]| world.drives[drive].shard_files().iter().any(|n| n.contains(&id_of(o).to_string()));
+    let gone = (1..8).find(|d| on(*d, &tags)).unwrap();
+    let mut drives = world.boxed();
+    drives[gone] = None;
+    let (vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
+    let at = |o: &[u8]| order.iter().position(|id| *id == id_of(o)).unwrap();
+    let (hurt, whole): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = objects.iter().partition(|o| on(gone, o));
+    assert!(!hurt.is_empty() && !whole.is_empty());
+    assert!(hurt.iter().all(|h| at(h) < at(&tags)) && whole.iter().all(|w| at(&tags) < at(w)));
+}
+
+#[test]
 fn wherever_clearing_is_cut_every_object_stays_whole() {
     let (world, objects) = moved();
     let (mut vault, _) = world.open();
