@@ -115,15 +115,14 @@ impl Lanes {
         }
     }
 
-    /// The formal derivative of a polynomial in the basis of the transform: lane `i` gets the sum of the lanes `i + 2^b` for each
-    /// bit `b` that `i` does not have.
-    pub fn derive(self, lanes: &mut [Lane]) {
-        assert!(lanes.len().is_power_of_two(), "a polynomial of a power of two");
+    /// The part of [`Lanes::inverse`] that joins two halves, where only the lower half of what comes of it is wanted: into `low`.
+    pub fn join(self, low: &mut [Lane], high: &[Lane], factor: &Factor) {
+        assert_eq!(low.len(), high.len(), "two halves");
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Pair(cpu) => cpu.derive(lanes),
+            Self::Pair(cpu) => cpu.join(low, high, factor),
             #[cfg(target_arch = "x86_64")]
-            Self::Wide(cpu) => cpu.derive(lanes),
+            Self::Wide(cpu) => cpu.join(low, high, factor),
         }
     }
 
@@ -140,10 +139,19 @@ impl Lanes {
         naive_fft(&mut naive, &factors[..63]);
         self.fft(&mut turned, &factors[..63]);
         let forth = naive == turned;
+        let joined = self.inverse_by_halves(&turned, &factors[..63]);
         self.inverse(&mut turned, &factors[..63]);
-        let mut derived = lanes.clone();
-        self.derive(&mut derived);
-        right && forth && turned == lanes && derived == naive_derivative(&lanes)
+        right && forth && turned == lanes && joined == lanes[..32]
+    }
+
+    /// The lower half of what [`Lanes::inverse`] gives, by [`Lanes::join`].
+    fn inverse_by_halves(self, lanes: &[Lane], factors: &[Factor]) -> Vec<Lane> {
+        let (low, high) = lanes.split_at(lanes.len() / 2);
+        let (mut low, mut high) = (low.to_vec(), high.to_vec());
+        self.inverse(&mut low, &factors[..high.len() - 1]);
+        self.inverse(&mut high, &factors[low.len()..]);
+        self.join(&mut low, &high, &factors[high.len() - 1]);
+        low
     }
 }
 
@@ -175,15 +183,6 @@ fn naive_fft(lanes: &mut [Lane], factors: &[Factor]) {
     }
     naive_fft(low, &factors[..half - 1]);
     naive_fft(high, &factors[half..]);
-}
-
-fn naive_derivative(lanes: &[Lane]) -> Vec<Lane> {
-    let mut out = lanes.to_vec();
-    for (i, lane) in out.iter_mut().enumerate() {
-        let bits = (0..lanes.len().trailing_zeros()).filter(|bit| i >> bit & 1 == 0);
-        bits.for_each(|bit| add(lane, &lanes[i + (1 << bit)]));
-    }
-    out
 }
 
 /// `a += b`.
@@ -224,10 +223,10 @@ mod tests {
                 let mut turned = before.clone();
                 lanes.fft(&mut turned, &factors);
                 prop_assert!(turned == naive, "{:?}", lanes);
+                let half = (n > 1).then(|| lanes.inverse_by_halves(&turned, &factors));
+                prop_assert!(half.is_none_or(|half| half == before[..n / 2]), "{:?}", lanes);
                 lanes.inverse(&mut turned, &factors);
                 prop_assert!(turned == before, "{:?}", lanes);
-                lanes.derive(&mut turned);
-                prop_assert!(turned == naive_derivative(&before), "{:?}", lanes);
             }
         }
     }

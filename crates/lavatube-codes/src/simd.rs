@@ -208,7 +208,7 @@ fn store_wide(bytes: &mut [u8], at: usize, vector: __m512i) {
 /// Transforms of lanes ([`crate::lanes`]) for one width of vectors: two layers of butterflies at a time in registers, the upper
 /// layers first and then each quarter by itself, so that a quarter that fits a cache stays in it.
 macro_rules! lanes {
-    ($(#[$doc:meta])* $name:ident, $features:literal, [$($feature:tt),+], $fft:ident, $inverse:ident, $scale:ident, $derive:ident,
+    ($(#[$doc:meta])* $name:ident, $features:literal, [$($feature:tt),+], $fft:ident, $inverse:ident, $scale:ident, $join:ident,
      $load:ident, $store:ident, $matrix:ident, $times:ident, $add:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
@@ -235,9 +235,9 @@ macro_rules! lanes {
                 unsafe { $scale(lanes, factors) }
             }
 
-            pub fn derive(self, lanes: &mut [Lane]) {
+            pub fn join(self, low: &mut [Lane], high: &[Lane], factor: &Factor) {
                 // SAFETY: as in `fft`.
-                unsafe { $derive(lanes) }
+                unsafe { $join(low, high, factor) }
             }
         }
 
@@ -326,27 +326,11 @@ macro_rules! lanes {
         }
 
         #[target_feature(enable = $features)]
-        fn $derive(lanes: &mut [Lane]) {
-            if lanes.len() > 2 {
-                let quarter = lanes.len() / 4;
-                let (low, high) = lanes.split_at_mut(2 * quarter);
-                let ((a, b), (c, d)) = (low.split_at_mut(quarter), high.split_at_mut(quarter));
-                // Each is derived by itself, and gets what its neighbours were before they were.
-                $derive(a);
-                for ((a, b), c) in a.iter_mut().zip(&*b).zip(&*c) {
-                    let sum = $add($load(a, 0), $add($load(b, 0), $load(c, 0)));
-                    $store(a, 0, sum);
-                }
-                for (to, from) in [(b, &*d), (c, &*d)] {
-                    $derive(to);
-                    for (to, from) in to.iter_mut().zip(from) {
-                        let sum = $add($load(to, 0), $load(from, 0));
-                        $store(to, 0, sum);
-                    }
-                }
-                $derive(d);
-            } else if let [a, b] = lanes {
-                let sum = $add($load(a, 0), $load(b, 0));
+        fn $join(low: &mut [Lane], high: &[Lane], factor: &Factor) {
+            let matrix = $matrix(factor);
+            for (a, b) in low.iter_mut().zip(high) {
+                let low = $load(a, 0);
+                let sum = $add(low, $times($add(low, $load(b, 0)), &matrix));
                 $store(a, 0, sum);
             }
         }
@@ -355,12 +339,12 @@ macro_rules! lanes {
 
 lanes!(
     /// GFNI in its 32-byte form.
-    LanesAvx2, "avx2,gfni", ["avx2", "gfni"], fft_pairs, inverse_pairs, scale_pairs, derive_pairs,
+    LanesAvx2, "avx2,gfni", ["avx2", "gfni"], fft_pairs, inverse_pairs, scale_pairs, join_pairs,
     load_pair, store_pair, matrix_pair, times_pair, add_pair
 );
 lanes!(
     /// GFNI in its 64-byte form.
-    LanesAvx512, "avx512f,gfni", ["avx512f", "gfni"], fft_wide, inverse_wide, scale_wide, derive_wide,
+    LanesAvx512, "avx512f,gfni", ["avx512f", "gfni"], fft_wide, inverse_wide, scale_wide, join_wide,
     load_wide, store_wide, matrix_wide, times_wide, add_wide
 );
 

@@ -2,7 +2,7 @@
 //!
 //! Why: `link_speed` of `lavatube-link` has no sockets, no files, no threads. Two drivers in this process, and between them a relay that loses a
 //! share of the datagrams; the CPU time of each end is that of its threads. Run with
-//! `cargo run --release -p lavatube-node --example link_sockets -- FOLDER [MIB [MBIT/S [BLOCK MIB]]]`; the folder should be on a disk of the sort that
+//! `cargo run --release -p lavatube-node --example link_sockets -- FOLDER [MIB [MBIT/S [BLOCK MIB [LOSS %]]]]`; the folder should be on a disk of the sort that
 //! symbols will lie on.
 
 use std::error::Error;
@@ -37,13 +37,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => vec![1_000_000_000, RATE],
     };
     let block_len = args.next().map_or(Ok(8), |mib| mib.parse::<usize>())? << 20;
+    let losses = match args.next() {
+        Some(loss) => vec![loss.parse::<f64>()? / 100.0],
+        None => vec![0.0, 0.01, 0.1],
+    };
     println!(
         "{:>6} {:>10} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>9}",
         "loss", "Gbit/s set", "Gbit/s", "near CPU s", "far CPU s", "jobs CPU s", "Gbit/CPU s", "sent/need", "peak MiB"
     );
     for rate in rates {
-        for loss in [0.0, 0.01, 0.1] {
-            measure(Path::new(&folder), (len / block_len, block_len), rate, loss)?;
+        for loss in &losses {
+            measure(Path::new(&folder), (len / block_len, block_len), rate, *loss)?;
         }
     }
     println!(
@@ -117,15 +121,16 @@ fn send(pairing: &Pairing, peer: &str, blocks: usize, block_len: usize) -> Resul
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         chunk.copy_from_slice(&word.rotate_left(32).to_le_bytes());
     }
+    for key in 0..blocks as u64 {
+        bytes[..8].copy_from_slice(&key.to_le_bytes());
+        let id = BlockId(h16(&[&bytes]));
+        let of = Block { key, priority: 1, len: block_len as u64, id, resumed: false };
+        driver.link().submit(of).map_err(|e| e.to_string())?;
+    }
     let mut block = |key: u64| {
         bytes[..8].copy_from_slice(&key.to_le_bytes());
         bytes.clone()
     };
-    for key in 0..blocks as u64 {
-        let id = BlockId(h16(&[&block(key)]));
-        let of = Block { key, priority: 1, len: block_len as u64, id, resumed: false };
-        driver.link().submit(of).map_err(|e| e.to_string())?;
-    }
     let (begin, mut delivered) = (Instant::now(), 0);
     while delivered < blocks {
         while let Some(event) = driver.event() {

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lavatube_base::BlockId;
-use lavatube_base::many::h16_many;
 use lavatube_link::{StoreError, SymbolStore, Symbols};
 
 use crate::atomic::{PRIVATE, make_folders};
@@ -30,6 +29,8 @@ pub struct SymbolFiles {
     /// Files of blocks that are done with, for the next ones. What is in their slots is of other blocks, so that no check is right.
     spares: Vec<(PathBuf, File)>,
     spares_made: u64,
+    /// Times that something was written since the disk was last seen to have room.
+    unlooked: u32,
     /// Counts calls, so that the file that was longest without use is closed first, and at which the folder was looked through.
     calls: u64,
     purged_at: u64,
@@ -73,6 +74,7 @@ impl SymbolFiles {
             pending: None,
             spares: Vec::new(),
             spares_made: 0,
+            unlooked: LOOK_EVERY,
             calls: 0,
             purged_at: 0,
         };
@@ -119,6 +121,29 @@ impl SymbolFiles {
     /// Writes what is pending.
     fn flush(&mut self) -> Result<(), StoreError> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
+        self.look_for_room()?;
+        let Pending { block, mut run, .. } = pending;
+        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
+        let (slot_len, check) = (slots.symbol_len + CHECK_LEN, check_of(block));
+        for (slot, number) in run.slots.chunks_exact_mut(slot_len).zip(run.first..) {
+            let (symbol, to) = slot.split_at_mut(slots.symbol_len);
+            to.copy_from_slice(&check(number, symbol));
+        }
+        slots.file.write_all_at(&run.slots, u64::from(run.first) * slot_len as u64).map_err(failed)?;
+        if let Some(recent) = &mut slots.recent {
+            run.slots.shrink_to_fit();
+            recent.push(run);
+        }
+        Ok(())
+    }
+
+    /// That the disk has room for more symbols. Asking costs as much as writing some, so it is asked once in a while: less than
+    /// [`KEPT_FREE`] is written in between.
+    fn look_for_room(&mut self) -> Result<(), StoreError> {
+        self.unlooked += 1;
+        if self.unlooked < LOOK_EVERY {
+            return Ok(());
+        }
         if !has_room(&self.folder)? {
             // Nothing is kept for later where there is no room for what is there now.
             self.spares.drain(..).for_each(|(path, _)| drop(std::fs::remove_file(path)));
@@ -126,18 +151,7 @@ impl SymbolFiles {
                 return Err(StoreError("the disk is almost full".into()));
             }
         }
-        let Pending { block, mut run, .. } = pending;
-        let slots = self.open.get_mut(&block).ok_or_else(not_open)?;
-        let slot_len = slots.symbol_len + CHECK_LEN;
-        let checks = checks(block, &run, slots.symbol_len);
-        for (slot, check) in run.slots.chunks_exact_mut(slot_len).zip(checks) {
-            slot[slots.symbol_len..].copy_from_slice(&check);
-        }
-        slots.file.write_all_at(&run.slots, u64::from(run.first) * slot_len as u64).map_err(failed)?;
-        if let Some(recent) = &mut slots.recent {
-            run.slots.shrink_to_fit();
-            recent.push(run);
-        }
+        self.unlooked = 0;
         Ok(())
     }
 
@@ -270,40 +284,39 @@ fn read(
     symbol_len: usize,
     show: &mut dyn FnMut(u32, &[u8]),
 ) -> Result<(), StoreError> {
-    let slot_len = symbol_len + CHECK_LEN;
-    let mut run = Run { first: 0, slots: vec![0; (READ_LEN / slot_len).max(1) * slot_len] };
-    let mut at = 0;
-    while run.first < symbols {
-        let len = read_up_to(file, at, &mut run.slots).map_err(failed)?;
-        let is_last = len < run.slots.len();
-        run.slots.truncate(len);
-        let found = run.slots.chunks_exact(slot_len).zip(run.first..symbols);
-        for ((slot, number), check) in found.zip(checks(block, &run, symbol_len)) {
+    let (slot_len, check) = (symbol_len + CHECK_LEN, check_of(block));
+    let mut slots = vec![0; (READ_LEN / slot_len).max(1) * slot_len];
+    let (mut first, mut at) = (0, 0);
+    while first < symbols {
+        let len = read_up_to(file, at, &mut slots).map_err(failed)?;
+        for (slot, number) in slots[..len].chunks_exact(slot_len).zip(first..symbols) {
             let (symbol, stored) = slot.split_at(symbol_len);
-            if *stored == check {
+            if *stored == check(number, symbol) {
                 show(number, symbol);
             }
         }
-        if is_last {
+        if len < slots.len() {
             break;
         }
-        run.first += u32::try_from(len / slot_len).unwrap_or(u32::MAX);
+        first += u32::try_from(len / slot_len).unwrap_or(u32::MAX);
         at += len as u64;
     }
     Ok(())
 }
 
-/// The checks of the symbols of a run: they belong to this block, and each to its number.
-fn checks(block: BlockId, run: &Run, symbol_len: usize) -> impl Iterator<Item = [u8; CHECK_LEN]> + use<> {
-    let (mut key, mut digests) = ([0; 32], Vec::new());
-    key[..16].copy_from_slice(&block.0);
-    let symbols: Vec<&[u8]> = run.slots.chunks_exact(symbol_len + CHECK_LEN).map(|slot| &slot[..symbol_len]).collect();
-    h16_many(Some(&key), &symbols, &mut digests);
-    let check = |(digest, number): ([u8; 16], u32)| {
-        let head = digest.first_chunk().copied().unwrap_or_default();
-        (u64::from_le_bytes(head) ^ u64::from(number)).to_le_bytes()
-    };
-    digests.into_iter().zip(run.first..).map(check)
+/// The check of a symbol of `block` with a number: against accidents alone, since the block's id says whether all of them are
+/// right, and as cheap as it can be, since each symbol has one.
+fn check_of(block: BlockId) -> impl Fn(u32, &[u8]) -> [u8; CHECK_LEN] {
+    let mut begun = crc32fast::Hasher::new();
+    begun.update(&block.0);
+    let [a, b, c, d, ..] = block.0;
+    move |number, symbol| {
+        let mut crc = begun.clone();
+        crc.update(&number.to_le_bytes());
+        crc.update(symbol);
+        let [w, x, y, z] = crc.finalize().to_le_bytes();
+        [w, x, y, z, a, b, c, d]
+    }
 }
 
 /// Reads until `buffer` is full or the file ends.
@@ -336,6 +349,8 @@ const READ_LEN: usize = 256 << 10;
 const PENDING_MAX: u32 = 32;
 /// What the folder leaves to others: without room for its counters a link cannot go on.
 const KEPT_FREE: u64 = 4 << 20;
+/// Room is looked for once in so many times that something is written, each at most [`PENDING_MAX`] symbols.
+const LOOK_EVERY: u32 = 16;
 /// Bytes of symbols kept in memory, too: two packs, so that a receiver with one that is being rebuilt stays within its share.
 const RECENT_LEN_MAX: usize = 17 << 20;
 /// That is looked at once in so many calls.

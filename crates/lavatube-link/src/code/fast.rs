@@ -1,9 +1,9 @@
 //! The packet code column by column, on machines that have [`Lanes`]: the same bytes as the crate's, several times as fast.
 //!
 //! Why: the crate transforms whole symbols, 12 MB for 8 MiB, and finds them in memory at each layer. Here 64 bytes of every symbol
-//! go through all layers in the second-level cache. Field, basis and skews are the crate's tables; the crate is the oracle of the
-//! tests, and what other machines use. Few missing symbols are cheaper to solve for than to transform for ([`few`]). It must not
-//! know datagrams. Steps 9 and 12 of the walk.
+//! go through all layers in the first and second-level caches. Field, basis and skews are the crate's tables; the crate is the
+//! oracle of the tests, and what other machines use. Transforms are as long as repair symbols are many, not as the block ([`Repairs`],
+//! [`solve`]). It must not know datagrams. Steps 9 and 12 of the walk.
 
 use std::sync::OnceLock;
 
@@ -13,112 +13,120 @@ use reed_solomon_simd::engine::{GF_BITS, GF_MODULUS, GF_ORDER};
 
 use super::{Rebuild, Shape};
 
-mod few;
+mod solve;
+
+pub use solve::decode;
 
 /// The first `count` repair symbols.
 pub fn repair(lanes: Lanes, shape: &Shape, block: &[u8], count: usize) -> Vec<u8> {
     let len = shape.symbol_len;
     let mut out = vec![0; count * len];
-    let mut columns = Columns::new(2 * shape.r);
-    for at in (0..len).step_by(COLUMNS * LANE_LEN) {
-        let width = (COLUMNS * LANE_LEN).min(len - at);
-        repair_columns(lanes, shape, |number| shape.source(block, number), count, &mut columns, (at, width));
+    let mut repairs = Repairs::new(lanes, shape, count);
+    for (at, width) in repairs.pieces() {
+        repairs.make(|number| shape.source(block, number), (at, width));
         for (row, symbol) in out.chunks_exact_mut(len).enumerate() {
-            columns.get(row, &mut symbol[at..at + width]);
+            repairs.values.get(row, &mut symbol[at..at + width]);
         }
     }
     out
 }
 
-/// Bytes `at..at + width` of the first `count` repair symbols of these sources, as the first rows of `columns`.
-fn repair_columns<'a>(
+/// The first repair symbols, made column by column of the sources there are.
+///
+/// The sources are R by R the values of a polynomial each, and a repair symbol is a value of their sum. The first `rows` values
+/// hang on the first `rows` coefficients alone, so that of a polynomial no more than these are made: of each `rows` sources, and
+/// then joined pair by pair. What is worked on is so little that it stays in the caches.
+struct Repairs<'a> {
     lanes: Lanes,
-    shape: &Shape,
-    source: impl Fn(usize) -> &'a [u8],
-    count: usize,
-    columns: &mut Columns,
-    (at, width): (usize, usize),
-) {
-    let (r, skews) = (shape.r, skews(shape.k.next_multiple_of(shape.r) + shape.r));
-    for first in (0..shape.k).step_by(r) {
-        for row in 0..r {
-            columns.put(r + row, source(first + row), at, width);
+    shape: &'a Shape,
+    skews: &'static [Factor],
+    rows: usize,
+    columns: usize,
+    /// The first `rows` repair symbols.
+    values: Columns,
+    /// The coefficients of `rows << level` sources, by level; at the last one those of R.
+    levels: Vec<Columns>,
+}
+
+impl<'a> Repairs<'a> {
+    fn new(lanes: Lanes, shape: &'a Shape, count: usize) -> Self {
+        let rows = count.next_power_of_two().max(ROWS_MIN).min(shape.r);
+        let columns = (COLUMNS_LEN / LANE_LEN / rows).clamp(COLUMNS_MIN, shape.symbol_len.div_ceil(LANE_LEN));
+        let levels = (shape.r / rows).trailing_zeros() + 1;
+        Self {
+            lanes,
+            shape,
+            skews: skews(shape.k.next_multiple_of(shape.r) + shape.r),
+            rows,
+            columns,
+            values: Columns::new(rows, columns),
+            levels: (0..levels).map(|_| Columns::new(rows, columns)).collect(),
         }
-        for column in columns.used(width) {
-            let (sums, chunk) = column.split_at_mut(r);
-            lanes.inverse(chunk, &skews[first + r..first + 2 * r - 1]);
+    }
+
+    /// The bytes of a symbol as they are worked on at a time: where, and how many.
+    fn pieces(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (len, width) = (self.shape.symbol_len, self.columns * LANE_LEN);
+        (0..len).step_by(width).map(move |at| (at, width.min(len - at)))
+    }
+
+    /// Makes `values` of bytes `at..at + width` of the sources; one that has none is zeros.
+    fn make<'b>(&mut self, source: impl Fn(usize) -> &'b [u8], (at, width): (usize, usize)) {
+        let top = self.levels.len() - 1;
+        for first in (0..self.shape.k).step_by(self.shape.r) {
+            self.coefficients(top, first, &source, (at, width));
             if first == 0 {
-                sums.copy_from_slice(chunk);
+                std::mem::swap(&mut self.values, &mut self.levels[top]);
             } else {
-                sums.iter_mut().zip(&*chunk).for_each(|(sum, lane)| add(sum, lane));
+                self.values.add_all(&self.levels[top]);
             }
         }
-    }
-    // At the first points of the space, the first butterfly of each layer changes nothing: what lies behind is not needed.
-    let rows = count.next_power_of_two().min(r);
-    for column in columns.used(width) {
-        lanes.fft(&mut column[..rows], &skews[..rows - 1]);
-    }
-}
-
-/// Fills in the source symbols that are missing.
-pub fn decode(lanes: Lanes, rebuild: &mut Rebuild) {
-    if few::is_few(&rebuild.shape, rebuild.repair_numbers.len()) {
-        few::decode(lanes, rebuild);
-    } else {
-        decode_all(lanes, rebuild);
-    }
-}
-
-/// [`decode`], whatever is missing.
-pub fn decode_all(lanes: Lanes, rebuild: &mut Rebuild) {
-    let Shape { k, r, symbol_len: len, .. } = rebuild.shape;
-    let n = (k + r).next_power_of_two();
-    // Repair symbols come first here; what lies behind the last source symbol is known to be zeros.
-    let mut erased = vec![false; n];
-    for (row, erased) in erased[..k + r].iter_mut().enumerate() {
-        *erased = !rebuild.held[if row < r { k + row } else { row - r }];
-    }
-    let (skews, by_log, logs) = (skews(n), by_log(), locator(&erased));
-    let factors: Vec<Factor> = logs.iter().map(|log| by_log[usize::from(*log)]).collect();
-    let missing: Vec<usize> = (0..k).filter(|number| !rebuild.held[*number]).collect();
-    let mut columns = Columns::new(n);
-    for at in (0..len).step_by(COLUMNS * LANE_LEN) {
-        let width = (COLUMNS * LANE_LEN).min(len - at);
-        columns.clear();
-        for (number, symbol) in rebuild.repair_numbers.iter().zip(rebuild.repairs.chunks_exact(len)) {
-            columns.put(*number, symbol, at, width);
+        for column in self.values.used(width) {
+            self.lanes.fft(column, &self.skews[..self.rows - 1]);
         }
-        for (number, symbol) in rebuild.sources.chunks_exact(len).enumerate() {
-            // One that is missing is zeros.
-            columns.put(r + number, symbol, at, width);
+    }
+
+    /// Makes a level of the sources from `first` on.
+    fn coefficients<'b>(
+        &mut self,
+        level: usize,
+        first: usize,
+        source: &impl Fn(usize) -> &'b [u8],
+        (at, width): (usize, usize),
+    ) {
+        let (rows, point) = (self.rows, self.shape.r + first);
+        if first >= self.shape.k {
+            return self.levels[level].clear();
         }
-        for column in columns.used(width) {
-            lanes.scale(column, &factors);
-            lanes.inverse(column, &skews[..n - 1]);
-            lanes.derive(column);
-            lanes.fft(column, &skews[..n - 1]);
-            for number in &missing {
-                let row = r + number;
-                let inverse = by_log[usize::from(GF_MODULUS - logs[row])];
-                lanes.scale(&mut column[row..=row], &[inverse]);
+        if level == 0 {
+            for row in 0..rows {
+                self.levels[0].put(row, source(first + row), at, width);
             }
+            for column in self.levels[0].used(width) {
+                self.lanes.inverse(column, &self.skews[point..point + rows - 1]);
+            }
+            return;
         }
-        for number in &missing {
-            columns.get(r + number, &mut rebuild.sources[number * len + at..][..width]);
+        let half = rows << (level - 1);
+        self.coefficients(level - 1, first, source, (at, width));
+        self.levels.swap(level - 1, level);
+        self.coefficients(level - 1, first + half, source, (at, width));
+        let (below, here) = self.levels.split_at_mut(level);
+        for (low, high) in here[0].used(width).zip(below[level - 1].used(width)) {
+            self.lanes.join(low, high, &self.skews[point + half - 1]);
         }
     }
 }
 
-/// Some columns of lanes: [`COLUMNS`] of them at a time, so that a symbol's bytes are fetched a few cache lines at once.
+/// Some columns of lanes, so that a symbol's bytes are fetched many cache lines at once.
 struct Columns {
     rows: usize,
     lanes: Vec<Lane>,
 }
 
 impl Columns {
-    fn new(rows: usize) -> Self {
-        Self { rows, lanes: vec![[0; LANE_LEN]; rows * COLUMNS] }
+    fn new(rows: usize, columns: usize) -> Self {
+        Self { rows, lanes: vec![[0; LANE_LEN]; rows * columns] }
     }
 
     fn clear(&mut self) {
@@ -150,6 +158,11 @@ impl Columns {
             let whole = part.first_chunk().copied();
             add(&mut self.lanes[i * self.rows + row], &whole.unwrap_or_else(|| spread(part, part.len())));
         }
+    }
+
+    /// Adds others, lane by lane.
+    fn add_all(&mut self, others: &Self) {
+        self.lanes.iter_mut().zip(&others.lanes).for_each(|(lane, other)| add(lane, other));
     }
 
     /// Gets bytes of a row back.
@@ -195,20 +208,39 @@ fn skews(n: usize) -> &'static [Factor] {
     if n <= FEW_ROWS { FEW.get_or_init(|| make(FEW_ROWS)) } else { ALL.get_or_init(|| make(GF_ORDER)) }
 }
 
-/// For each row the logarithm of the product of its distances to all rows that are erased, itself left out: a convolution.
-fn locator(erased: &[bool]) -> Vec<u16> {
-    let n = erased.len();
+/// For each of `n` points the logarithm of the product of its distances to some, itself left out, each to the power of its weight
+/// (-1 divides): a convolution.
+fn distances(mut weights: Vec<i64>) -> Vec<i64> {
+    let n = weights.len();
     let log = &get_exp_log().log;
     let mut distances: Vec<i64> = (0..n).map(|i| if i == 0 { 0 } else { i64::from(log[i]) }).collect();
-    let mut sums: Vec<i64> = erased.iter().map(|erased| i64::from(*erased)).collect();
     walsh(&mut distances);
-    walsh(&mut sums);
+    walsh(&mut weights);
     let modulus = i64::from(GF_MODULUS);
-    sums.iter_mut().zip(&distances).for_each(|(sum, distance)| *sum = *sum * (distance % modulus) % modulus);
-    walsh(&mut sums);
+    weights.iter_mut().zip(&distances).for_each(|(sum, distance)| *sum = *sum * (distance % modulus) % modulus);
+    walsh(&mut weights);
     // The transform there and back multiplies by n; and 2^16 is 1 here.
     let undo = 1 << (GF_BITS as u32 - n.trailing_zeros());
-    sums.into_iter().map(|sum| (sum.rem_euclid(modulus) * undo % modulus) as u16).collect()
+    weights.iter_mut().for_each(|sum| *sum = sum.rem_euclid(modulus) * undo % modulus);
+    weights
+}
+
+/// The logarithm of the product of the distances of `point` to some points, itself left out.
+fn product(point: usize, of: impl IntoIterator<Item = usize>) -> i64 {
+    let log = &get_exp_log().log;
+    of.into_iter().filter(|other| *other != point).map(|other| i64::from(log[other ^ point])).sum()
+}
+
+/// What multiplies by the element of this logarithm.
+fn factor(log: i64) -> Factor {
+    by_log()[usize::try_from(log.rem_euclid(i64::from(GF_MODULUS))).unwrap_or(0)]
+}
+
+/// By R sources: the polynomial that is zero at the first R points, at the first of theirs, over its slope: it is the same at all of
+/// them, and at the first R points.
+fn constants(shape: &Shape) -> Vec<i64> {
+    let r = shape.r;
+    (0..shape.k).step_by(r).map(|first| product(r + first, 0..r) - product(0, 0..r)).collect()
 }
 
 /// The Walsh-Hadamard transform.
@@ -225,7 +257,11 @@ fn walsh(values: &mut [i64]) {
 
 const LANE_LEN: usize = 64;
 const HALF: usize = LANE_LEN / 2;
-/// Columns worked on at a time.
-const COLUMNS: usize = 4;
+/// Columns worked on at a time: what they take, so that few of them stay in the second-level cache, and how many at least, because
+/// each look at all symbols costs as many misses as there are pages.
+const COLUMNS_LEN: usize = 2 << 20;
+const COLUMNS_MIN: usize = 4;
+/// Fewest rows that are worth a transform of their own.
+const ROWS_MIN: usize = 32;
 /// Rows of blocks of 8 MiB.
 const FEW_ROWS: usize = 1 << 13;
