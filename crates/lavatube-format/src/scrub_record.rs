@@ -141,6 +141,13 @@ impl ScrubRecord {
         }
     }
 
+    /// The turn of an object has come and gone.
+    pub fn has_passed(&mut self, object: ObjectId, len: u64) {
+        self.upto = object;
+        self.objects += 1;
+        self.bytes += len;
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         for time in [self.began, self.until] {
             put_time(out, time);

@@ -103,6 +103,7 @@ pub fn scrub(
     let labels = drives.into_iter().map(|d| (d.drive, d.label)).collect();
     let (mut judged, mut not_judged) = (Judged::default(), None);
     let mut part = Part::default();
+    let mut passed = (scrub.record().objects, scrub.record().bytes);
     // Who is to go slowly does so in small steps.
     let is_paced = run.pace.bytes_s.is_some() || run.pace.rest > 0.0;
     let most = if is_paced { 1 } else { AT_ONCE };
@@ -110,6 +111,8 @@ pub fn scrub(
         let from = clock::now();
         let next = scrub.next(&hold.vault.read(), most, clock::wall_now());
         if next.is_empty() {
+            meter.files.add(scrub.record().objects.saturating_sub(passed.0));
+            meter.bytes.add(scrub.record().bytes.saturating_sub(passed.1));
             match scrub.finish(&mut hold.vault.write(), book.last_whole()) {
                 Ok(done) => judged = done,
                 Err(e) => not_judged = Some(e.to_string()),
@@ -119,13 +122,11 @@ pub fn scrub(
         let (mut read, mut found) = (0, false);
         let healths = examine(&hold.vault.read(), &next);
         for (object, health) in next.iter().zip(healths) {
-            let before = scrub.record().objects;
             let looked = scrub.handle_examined(&mut hold.vault.write(), *object, health, clock::wall_now());
-            // What is looked at out of turn is looked at again when its turn comes.
-            if scrub.record().objects > before {
-                meter.files.add(1);
-                meter.bytes.add(looked.len);
-            }
+            // What is looked at out of turn counts when its turn comes.
+            meter.files.add(scrub.record().objects.saturating_sub(passed.0));
+            meter.bytes.add(scrub.record().bytes.saturating_sub(passed.1));
+            passed = (scrub.record().objects, scrub.record().bytes);
             if !looked.is_whole() {
                 each(&looked);
             }

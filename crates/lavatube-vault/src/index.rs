@@ -93,7 +93,8 @@ impl Index {
                     let before = std::mem::replace(place, slot);
                     let left = self.left.entry(object).or_default();
                     left.retain(|l| (l.index, l.slot) != (index, slot));
-                    if before != slot && before != NO_SLOT {
+                    // What was given up was removed.
+                    if before != slot && before != NO_SLOT && slot != NO_SLOT {
                         left.push(Left { index, slot: before, sequence: line.sequence });
                     }
                     if left.is_empty() {

@@ -51,6 +51,7 @@ impl Vault {
         if left.is_empty() || !self.examine(id, Depth::Bytes).is_ok_and(|health| health.is_whole()) {
             return Ok(0);
         }
+        self.settle_journal()?;
         let mut records = Vec::new();
         for Left { index, slot, .. } in left {
             let name = shard_name(id, index);

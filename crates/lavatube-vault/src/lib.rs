@@ -19,6 +19,7 @@
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
 //! | `quarantine` | drives that are not trusted, and how they are again |
+//! | `thin` | where room has ended, what could lose most gives up for what could lose least |
 //! | `leftover` | what lies where shards were before they were moved, and when it goes |
 
 pub mod audit;
@@ -45,6 +46,7 @@ mod scan;
 pub mod scrub;
 mod status;
 mod stripe;
+mod thin;
 pub mod worker;
 
 use std::borrow::Cow;

@@ -36,10 +36,12 @@ pub struct Scrub {
 #[derive(Debug, Clone, Default)]
 struct Near {
     ahead: VecDeque<ObjectId>,
-    /// All that were looked at out of turn.
+    /// All that were put there.
     seen: BTreeSet<ObjectId>,
     /// Those that were handed out.
     under_way: BTreeSet<ObjectId>,
+    /// Those that were looked at: when their turn comes they are only counted.
+    done: BTreeSet<ObjectId>,
 }
 
 /// What a step did.
@@ -105,7 +107,11 @@ impl Scrub {
 
     /// One that was broken off, if `record` is of such a one.
     pub fn resume(record: &ScrubRecord) -> Option<Self> {
-        (record.end == ScrubEnd::Open).then(|| Self { record: record.clone(), times: BTreeMap::new(), near: Near::default() })
+        (record.end == ScrubEnd::Open).then(|| Self {
+            record: record.clone(),
+            times: BTreeMap::new(),
+            near: Near::default(),
+        })
     }
 
     /// Where it is and what it found so far: to be kept.
@@ -127,7 +133,11 @@ impl Scrub {
             self.near.under_way.extend(near.iter().map(|object| object.id));
             return near;
         }
-        let next: Vec<_> = vault.objects_after(self.record.upto).take(most).collect();
+        while let Some(object) = vault.objects_after(self.record.upto).next().filter(|o| self.near.done.remove(&o.id)) {
+            self.record.has_passed(object.id, object.len);
+        }
+        let in_turn = vault.objects_after(self.record.upto).take(most);
+        let next: Vec<_> = in_turn.take_while(|object| !self.near.done.contains(&object.id)).collect();
         if self.record.objects == 0 {
             self.record.sequence = vault.journal.last();
             for slot in vault.on_trial() {
@@ -173,12 +183,11 @@ impl Scrub {
     }
 
     fn count(&mut self, looked: &Looked, vault: &Vault) {
-        let is_near = self.near.under_way.remove(&looked.id);
         let record = &mut self.record;
-        if !is_near {
-            record.upto = looked.id;
-            record.objects += 1;
-            record.bytes += looked.len;
+        if self.near.under_way.remove(&looked.id) {
+            self.near.done.insert(looked.id);
+        } else {
+            record.has_passed(looked.id, looked.len);
         }
         record.read += looked.read;
         record.unsound += u64::from(!looked.found.is_empty());
@@ -205,7 +214,8 @@ impl Scrub {
 
     /// Looks next at what lies beside what is damaged, on the same drive.
     fn look_beside(&mut self, looked: &Looked, vault: &Vault) {
-        let is_rot = |s: &&ShardHealth| !matches!(s.state, ShardState::Good | ShardState::Missing | ShardState::NotStored);
+        let is_rot =
+            |s: &&ShardHealth| !matches!(s.state, ShardState::Good | ShardState::Missing | ShardState::NotStored);
         let slots: BTreeSet<usize> = looked.found.iter().filter(is_rot).filter_map(|s| s.slot).collect();
         for slot in slots {
             // Finding neighbours takes a look at the whole index: where all is damaged its turn comes soon enough.
@@ -213,7 +223,7 @@ impl Scrub {
                 return;
             }
             for id in vault.beside(looked.id, slot, BESIDE) {
-                if self.near.seen.insert(id) && id != looked.id {
+                if id > self.record.upto && self.near.seen.insert(id) && id != looked.id {
                     self.near.ahead.push_back(id);
                 }
             }

@@ -8,7 +8,6 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
-use crate::index::Entry;
 use crate::{Distrust, Drive, DriveError, ObjectEntry, ObjectKind, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
@@ -177,11 +176,8 @@ impl Vault {
     /// room, drives or time end before all are whole, they end for what is worth least.
     //= FORMAT#F48
     pub fn by_need(&self) -> Vec<ObjectEntry> {
-        let spare = |entry: &Entry| {
-            let there = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
-            there.saturating_sub(entry.geometry.k())
-        };
-        let mut all: Vec<_> = self.index.objects.iter().map(|o| (spare(o.1), worth(o.1.kind), ObjectEntry::of(o))).collect();
+        let mut all: Vec<_> =
+            self.index.objects.iter().map(|o| (self.spare_of(o.1), worth(o.1.kind), ObjectEntry::of(o))).collect();
         all.sort_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
         all.into_iter().map(|(.., object)| object).collect()
     }

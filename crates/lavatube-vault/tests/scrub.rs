@@ -127,7 +127,8 @@ fn a_scrub_that_is_cut_anywhere_loses_nothing_and_goes_on_where_it_was() {
             let (mut vault, _) = world.open();
             objects.iter().for_each(|o| assert_eq!(world::read(&vault, o), Ok(()), "{what}"));
             let Some(mut again) = Scrub::resume(&kept) else { continue };
-            assert_eq!(again.ahead(&vault).0, (objects.len() - seen.len()) as u64, "{what}");
+            // What was looked at out of turn, because it lies beside damage, is looked at again.
+            assert!(again.ahead(&vault).0 >= (objects.len() - seen.len()) as u64, "{what}");
             seen.extend(scrub_all(&mut vault, &mut again).iter().map(|l| l.id));
             let record = again.record();
             assert_eq!((record.end, record.objects), (ScrubEnd::Whole, objects.len() as u64), "{what}");
@@ -223,5 +224,5 @@ fn what_lies_beside_damage_is_looked_at_at_once() {
     let order: Vec<bool> = looked.iter().map(|l| !l.found.is_empty()).collect();
     let (first, last) = (order.iter().position(|bad| *bad).unwrap(), order.iter().rposition(|bad| *bad).unwrap());
     assert!(last - first < 30, "found within {} looks of {}", last - first, order.len());
-    assert!(looked.len() > 60 && looked.len() < 110, "{}", looked.len());
+    assert_eq!(looked.iter().map(|l| l.id).collect::<BTreeSet<_>>().len(), looked.len(), "each is read once");
 }

@@ -217,7 +217,8 @@ mod tests {
         };
         let n = states.len();
         let drives = states.into_iter().enumerate().map(drive).collect();
-        let status = Status { k: 4, m: 2, drives, objects: 9, bytes: 9, redundancy: vec![0, 0, 9], lost: 0, left_over: 0 };
+        let status =
+            Status { k: 4, m: 2, drives, objects: 9, bytes: 9, redundancy: vec![0, 0, 9], lost: 0, left_over: 0 };
         Seen { status, folders: vec![None; n], unmounted: vec![None; n] }
     }
 

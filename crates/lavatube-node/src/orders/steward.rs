@@ -183,8 +183,11 @@ impl Steward {
         let wrong = |slot: usize| vault.distrust(slot) == Some(lavatube_vault::Distrust::Wrong) && !is_told(slot);
         let trials = vault.on_trial().into_iter().filter(|slot| !slow(*slot) && !wrong(*slot)).filter_map(trial);
         let trials: VecDeque<_> = trials.collect();
-        let ahead =
-            if refills || !trials.is_empty() { vault.by_need().into_iter().map(|o| o.id).collect() } else { VecDeque::new() };
+        let ahead = if refills || !trials.is_empty() {
+            vault.by_need().into_iter().map(|o| o.id).collect()
+        } else {
+            VecDeque::new()
+        };
         if refills {
             self.made_good.extend(drives.iter().filter(|d| is_away(&d.state)).map(|d| d.slot));
         }

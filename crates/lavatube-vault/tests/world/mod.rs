@@ -68,6 +68,8 @@ pub struct State {
     durable: Files,
     pub dead: bool,
     pub full: bool,
+    /// Bytes that it can hold.
+    pub limit: Option<usize>,
     /// Takes everything and keeps nothing: for measuring what the vault itself costs.
     pub discard: bool,
     pub fail_sync: bool,
@@ -170,7 +172,11 @@ impl Drive for MemoryDrive {
             return Ok(());
         }
         let bytes = parts.concat();
-        if state.full {
+        let held: usize = state.files.values().map(Vec::len).sum();
+        let staged: usize = state.staged.iter().map(|e| if let Effect::Put(_, b) = e { b.len() } else { 0 }).sum();
+        let is_over =
+            name.starts_with("shards/") && state.limit.is_some_and(|limit| held + staged + bytes.len() > limit);
+        if state.full || is_over {
             return Err(DriveError::Full);
         }
         if mode == PutMode::New && state.files.get(name).is_some_and(|there| *there != bytes) {

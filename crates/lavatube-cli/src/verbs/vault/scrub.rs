@@ -122,7 +122,9 @@ fn show(done: &Scrubbed, listed: &[Looked], screen: &Screen) -> Result<(), Failu
     }
     if done.judged.cleared > 0 {
         let shards = units::things(done.judged.cleared, "shard", "shards");
-        screen.tell(&format!("{shards} that had been moved and proved themselves in two scrubs were removed where they were before"))?;
+        screen.tell(&format!(
+            "{shards} that had been moved and proved themselves in two scrubs were removed where they were before"
+        ))?;
     }
     for (slot, why) in &done.judged.held {
         let text = format!("{}: in quarantine from now on: {}", done.label(*slot), drive_care::why(*why));
