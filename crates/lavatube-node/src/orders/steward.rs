@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lavatube_base::{Instant, ObjectId};
-use lavatube_vault::{DriveState, Trial};
+use lavatube_vault::{Distrust, DriveError, DriveState, Trial};
 
 use super::book::{Book, Entry};
 use super::list::{Order, Seen, Task, list, look};
@@ -56,9 +56,13 @@ pub struct Steward {
     board: Arc<Board>,
     due: Instant,
     looked: Option<Instant>,
+    /// How long a look takes.
+    cost: Duration,
     work: Option<Work>,
     /// Slots of drives that are away, for which everything was made anew as far as it could be.
     made_good: BTreeSet<usize>,
+    /// When drives in quarantine were last read wholly, by slot.
+    tried: BTreeMap<usize, Instant>,
 }
 
 /// What is being done.
@@ -75,7 +79,8 @@ impl Steward {
     /// Of the vault in `folder`; what it sees it shows on `board`.
     pub fn new(folder: &Path, plan: StewardPlan, board: &Arc<Board>) -> Self {
         let (folder, board, due) = (folder.to_owned(), board.clone(), clock::now());
-        Self { folder, plan, board, due, looked: None, work: None, made_good: BTreeSet::new() }
+        let (looked, cost, work) = (None, Duration::ZERO, None);
+        Self { folder, plan, board, due, looked, cost, work, made_good: BTreeSet::new(), tried: BTreeMap::new() }
     }
 
     /// How long until there is something to do.
@@ -101,12 +106,13 @@ impl Steward {
         let mut book = Book::read(&self.folder);
         let told: Vec<Entry> = book.told().cloned().collect();
         // Counting the objects of a large vault takes a while.
-        let is_fresh = self.looked.is_some_and(|at| clock::now().since(at) < SHOW_EVERY);
+        let is_fresh = self.looked.is_some_and(|at| clock::now().since(at) < SHOW_EVERY.max(self.cost * 100));
         if told.is_empty() && is_fresh {
             return None;
         }
-        self.looked = Some(clock::now());
+        let from = clock::now();
         let mut seen = look(&self.folder, home.vault()).ok()?;
+        (self.looked, self.cost) = (Some(from), clock::now().since(from));
         if came_or_went(&seen) && home.open_again() {
             seen = look(&self.folder, home.vault()).ok()?;
         }
@@ -115,9 +121,9 @@ impl Steward {
         if !told.is_empty() {
             return self.begin(home, &seen, &book, &told);
         }
-        let on_trial = !home.vault().read().on_trial().is_empty();
         let is_due = self.is_repair_due(&seen, &book);
-        (is_due || on_trial).then(|| self.work_of(home, Vec::new(), Vec::new(), is_due))
+        let work = self.work_of(home, Vec::new(), Vec::new(), is_due);
+        (is_due || !work.trials.is_empty()).then_some(work)
     }
 
     /// Since when drives are away, kept beside the orders so that a daemon that is started anew each day knows.
@@ -179,10 +185,14 @@ impl Steward {
         let trial = |slot: usize| Some((drives[slot].label.clone(), Trial::begin(&vault, slot)?));
         let is_told = |slot: usize| told.iter().any(|order| order.slots.contains(&slot));
         // Only a scrub measures how slow a drive is, unless somebody saw to it.
-        let slow = |slot: usize| vault.distrust(slot) == Some(lavatube_vault::Distrust::Slow) && !is_told(slot);
-        let wrong = |slot: usize| vault.distrust(slot) == Some(lavatube_vault::Distrust::Wrong) && !is_told(slot);
-        let trials = vault.on_trial().into_iter().filter(|slot| !slow(*slot) && !wrong(*slot)).filter_map(trial);
-        let trials: VecDeque<_> = trials.collect();
+        let slow = |slot: usize| vault.distrust(slot) == Some(Distrust::Slow) && !is_told(slot);
+        let wrong = |slot: usize| vault.distrust(slot) == Some(Distrust::Wrong) && !is_told(slot);
+        let now = clock::now();
+        let lately = |slot: usize| self.tried.get(&slot).is_some_and(|at| now.since(*at) < TRY_EVERY) && !is_told(slot);
+        let slots: Vec<usize> =
+            vault.on_trial().into_iter().filter(|slot| !slow(*slot) && !wrong(*slot) && !lately(*slot)).collect();
+        self.tried.extend(slots.iter().map(|slot| (*slot, now)));
+        let trials: VecDeque<_> = slots.into_iter().filter_map(trial).collect();
         let ahead = if refills || !trials.is_empty() {
             vault.by_need().into_iter().map(|o| o.id).collect()
         } else {
@@ -291,6 +301,9 @@ fn came_or_went(seen: &Seen) -> bool {
         match d.state {
             DriveState::Missing => has_card,
             DriveState::Present | DriveState::Quarantined(_) => !has_card,
+            // What failed once may be well by now; if it failed while it was written to, it is in quarantine then.
+            DriveState::Suspect(DriveError::Full) => false,
+            DriveState::Suspect(_) => has_card,
             _ => false,
         }
     })
@@ -329,6 +342,8 @@ const CARD_FILE: &str = "drive.card";
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// and the drives.
 const SHOW_EVERY: Duration = Duration::from_secs(5);
+/// A drive that did not pass is read again after this time.
+const TRY_EVERY: Duration = Duration::from_secs(86_400);
 /// How long others who want the vault may have to wait.
 const WORK_SPAN: Duration = Duration::from_millis(200);
 /// Looks before what is told is left to the next one who looks.
