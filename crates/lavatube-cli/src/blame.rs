@@ -23,6 +23,7 @@ use lavatube_client::spool::SpoolError;
 use lavatube_client::state::StateError;
 use lavatube_client::vaulted::SessionsError;
 use lavatube_node::agent::AgentError;
+use lavatube_node::awake::AwakeError;
 use lavatube_node::depositor::DepositorError;
 use lavatube_node::drive_care::DriveCareError;
 use lavatube_node::embedded::VaultError;
@@ -96,6 +97,14 @@ impl From<LinkError> for Failure {
             LinkError::Stuck { .. } => Self::new(Condition::Refused, text)
                 .hint("they stay on this machine; back up again what they hold, if it still exists"),
         }
+    }
+}
+
+impl From<AwakeError> for Failure {
+    fn from(e: AwakeError) -> Self {
+        let condition = if matches!(e, AwakeError::Io(..)) { Condition::Io } else { Condition::Usage };
+        Self::new(condition, e.to_string())
+            .hint("a line is like: awake 2027-01-10T00:00:00Z 2027-01-24T00:00:00Z every 2551443")
     }
 }
 

@@ -350,3 +350,25 @@ fn a_drive_that_missed_a_backup_is_held_back_until_it_was_read_wholly() {
     // It is trusted already; and one that is away cannot be read.
     machine.json(&["vault", "drive", "admit", "d2"], 0);
 }
+
+#[test]
+fn a_daemon_cares_only_while_there_is_power() {
+    let pair = Pair::new(0xca21);
+    let place = pair.far().join("scrubs");
+    let plan = pair.far().join("plan");
+    let run = |lines: &str, limit: Duration| {
+        fs::write(&plan, lines).unwrap();
+        let args =
+            ["vault", "serve", "--listen", "127.0.0.1:0", "--scrub-every", "1s", "--awake", plan.to_str().unwrap()];
+        let mut child = pair.at_far(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let scrubbed = wait_until(limit, || place.exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        scrubbed
+    };
+    assert!(!run("awake +3600 +7200", Duration::from_secs(3)), "it is night");
+    assert!(run("awake +0 +3600   # day", Duration::from_secs(30)));
+    fs::write(&plan, "contact +0 +5 up 9").unwrap();
+    let args = ["vault", "serve", "--awake", plan.to_str().unwrap()];
+    assert_eq!(pair.at_far(&args).output().unwrap().status.code(), Some(2));
+}

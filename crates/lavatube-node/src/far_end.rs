@@ -24,6 +24,7 @@ use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workpl
 use lavatube_vault::{Depth, DriveStatus, Vault};
 
 use crate::atomic::{self, IfThere};
+use crate::awake::Awake;
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
@@ -49,6 +50,8 @@ pub struct Run<'r> {
     pub scrub: Option<ChorePlan>,
     /// At the vault: how its drives are looked after meanwhile, and where what is seen is shown.
     pub steward: Option<(StewardPlan, Arc<Board>)>,
+    /// At the vault: when both may work; `None` for always.
+    pub awake: Option<Awake>,
 }
 
 /// What is told while it runs: what happened, and about each second how the link is.
@@ -81,7 +84,8 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
                 Home::open_again(house);
             }
             let steward = run.steward.as_ref().map(|(plan, board)| Steward::new(folder, *plan, board));
-            scope.spawn(move || work(*worker, &todo, &results, chore, steward));
+            let care = Care { chore, steward, awake: run.awake.clone() };
+            scope.spawn(move || work(*worker, &todo, &results, care));
         }
         end.run(run, listener)
     })
@@ -419,17 +423,44 @@ impl Home for House {
     }
 }
 
+/// What is done for the drives while nobody wants anything.
+struct Care {
+    chore: Option<Chore>,
+    steward: Option<Steward>,
+    awake: Option<Awake>,
+}
+
+impl Care {
+    /// How long until there is something to do.
+    fn wait(&self) -> Duration {
+        if !self.is_awake() {
+            return ASLEEP_WAIT;
+        }
+        let wait = self.chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        self.steward.as_ref().map_or(wait, |steward| steward.wait().min(wait))
+    }
+
+    fn is_awake(&self) -> bool {
+        self.awake.as_ref().is_none_or(Awake::is_now)
+    }
+
+    fn handle_timeout(&mut self, house: &mut House) {
+        if !self.is_awake() {
+            return;
+        }
+        if let Some(steward) = &mut self.steward {
+            steward.handle_timeout(house);
+        }
+        if let Some(chore) = &mut self.chore {
+            chore.handle_timeout(&mut house.vault_mut());
+        }
+    }
+}
+
 /// Works until nobody wants anything any more. While nobody does, drives are looked after and scrubbed.
-fn work(
-    mut worker: Worker<House>,
-    todo: &Receiver<Job>,
-    results: &Sender<Done>,
-    mut chore: Option<Chore>,
-    mut steward: Option<Steward>,
-) {
+fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut care: Care) {
     loop {
-        let wait = chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
-        let wait = steward.as_ref().map_or(wait, |steward| steward.wait().min(wait));
+        let wait = care.wait();
         match todo.recv_timeout(wait) {
             Ok(job) => {
                 if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
@@ -437,12 +468,7 @@ fn work(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                if let Some(steward) = &mut steward {
-                    steward.handle_timeout(worker.place());
-                }
-                if let Some(chore) = &mut chore {
-                    chore.handle_timeout(&mut worker.place().vault_mut());
-                }
+                care.handle_timeout(worker.place());
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -477,6 +503,8 @@ const WORK_WAIT: Duration = Duration::from_millis(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How long the worker sleeps at most.
 const CHORE_WAIT: Duration = Duration::from_secs(3600);
+/// How long until the next look whether it is day.
+const ASLEEP_WAIT: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod atomic;
 pub mod audits;
+pub mod awake;
 pub mod carrier;
 pub mod checks;
 pub mod clock;
