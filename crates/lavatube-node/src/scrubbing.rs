@@ -103,7 +103,7 @@ pub fn scrub(
     let labels = drives.into_iter().map(|d| (d.drive, d.label)).collect();
     let (mut judged, mut not_judged) = (Judged::default(), None);
     let mut part = Part::default();
-    let mut passed = (scrub.record().objects, scrub.record().bytes);
+    let mut passed = Passed(scrub.record().objects, scrub.record().bytes);
     // Who is to go slowly does so in small steps.
     let is_paced = run.pace.bytes_s.is_some() || run.pace.rest > 0.0;
     let most = if is_paced { 1 } else { AT_ONCE };
@@ -111,8 +111,7 @@ pub fn scrub(
         let from = clock::now();
         let next = scrub.next(&hold.vault.read(), most, clock::wall_now());
         if next.is_empty() {
-            meter.files.add(scrub.record().objects.saturating_sub(passed.0));
-            meter.bytes.add(scrub.record().bytes.saturating_sub(passed.1));
+            passed.note(scrub.record(), meter);
             match scrub.finish(&mut hold.vault.write(), book.last_whole()) {
                 Ok(done) => judged = done,
                 Err(e) => not_judged = Some(e.to_string()),
@@ -124,9 +123,7 @@ pub fn scrub(
         for (object, health) in next.iter().zip(healths) {
             let looked = scrub.handle_examined(&mut hold.vault.write(), *object, health, clock::wall_now());
             // What is looked at out of turn counts when its turn comes.
-            meter.files.add(scrub.record().objects.saturating_sub(passed.0));
-            meter.bytes.add(scrub.record().bytes.saturating_sub(passed.1));
-            passed = (scrub.record().objects, scrub.record().bytes);
+            passed.note(scrub.record(), meter);
             if !looked.is_whole() {
                 each(&looked);
             }
@@ -279,6 +276,17 @@ impl Hold {
     /// A pause that is worth letting go of the vault: opening it again must not take more than a small part of it.
     fn patience(&self) -> Duration {
         PAUSE_MIN.max(self.opening * 20)
+    }
+}
+
+/// Objects whose turn came and went, and their bytes, when that was last noted.
+struct Passed(u64, u64);
+
+impl Passed {
+    fn note(&mut self, record: &ScrubRecord, meter: &Meter) {
+        meter.files.add(record.objects.saturating_sub(self.0));
+        meter.bytes.add(record.bytes.saturating_sub(self.1));
+        *self = Self(record.objects, record.bytes);
     }
 }
 
