@@ -218,7 +218,9 @@ impl Vault {
             let enough = if full.is_empty() { need } else { all };
             // Better a drive that is not trusted than none.
             if usable.len() < enough && self.call_reserves(enough + full.len()) {
-                self.settle_journal()?;
+                if let Err(e) = self.settle_journal() {
+                    break e;
+                }
                 continue;
             }
             if usable.len() < all && !full.is_empty() {
@@ -236,8 +238,10 @@ impl Vault {
                 Attempt::DriveFailed => {}
                 Attempt::Full(slot) => {
                     // What is only kept to be safe gives way to what is new.
-                    if !self.make_room(slot)? {
-                        full.insert(slot);
+                    match self.make_room(slot) {
+                        Ok(true) => {}
+                        Ok(false) => drop(full.insert(slot)),
+                        Err(e) => break e,
                     }
                 }
             }

@@ -47,7 +47,12 @@ impl Vault {
     /// Removes what is left over of an object, if that is whole without it.
     fn clear(&mut self, id: ObjectId, which: &dyn Fn(&Left) -> bool) -> Result<u64, StoreError> {
         let left: Vec<Left> = self.index.left.get(&id).cloned().unwrap_or_default();
-        let left: Vec<Left> = left.into_iter().filter(|l| which(l) && self.is_clearable(l)).collect();
+        // A scan, and the records that follow from it, may have taken an old place for the place.
+        let is_in_use = |l: &Left| {
+            let entry = self.index.objects.get(&id);
+            entry.is_none_or(|entry| entry.slot(l.index.into()) == Some(l.slot.into()))
+        };
+        let left: Vec<Left> = left.into_iter().filter(|l| which(l) && self.is_clearable(l) && !is_in_use(l)).collect();
         if left.is_empty() || !self.examine(id, Depth::Bytes).is_ok_and(|health| health.is_whole()) {
             return Ok(0);
         }
