@@ -85,6 +85,10 @@ impl Index {
                 let place = place.or_else(|| self.log(kind, object));
                 let (slots, sequence, check) = (slots.into_boxed_slice(), line.sequence, line.check);
                 let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim };
+                // What a scan took for the place is no leftover.
+                if let Some(left) = self.left.get_mut(&object) {
+                    left.retain(|l| entry.slot(l.index.into()) != Some(l.slot.into()));
+                }
                 self.objects.insert(object, entry);
             }
             Record::Moved { object, generation, index, slot, .. } => {
