@@ -195,6 +195,28 @@ fn a_drive_that_rots_in_two_scrubs_running_is_held_back_until_one_finds_nothing(
 }
 
 #[test]
+fn a_drive_that_takes_far_longer_than_the_others_is_held_back_until_it_does_not() {
+    let (mut world, ..) = stored(8);
+    let (mut vault, _) = world.open();
+    (0..60).for_each(|n| world::keep(&mut vault, &world.chance.bytes(1000 + n)));
+    let slow = |ms: u64| {
+        for (slot, drive) in world.drives.iter().enumerate() {
+            drive.state.lock().unwrap().read_ns = if slot == 6 { ms * 1_000_000 } else { 5_000_000 };
+        }
+    };
+    slow(40);
+    assert_eq!(scrub(&mut vault, None).1, Judged::default(), "slow, and not far slower");
+    slow(200);
+    assert_eq!(scrub(&mut vault, None).1.held, [(6, Distrust::Slow)]);
+    assert_eq!(states(&vault)[6], DriveState::Quarantined(Distrust::Slow));
+    // Read wholly and right, and as slow as before.
+    assert_eq!(scrub(&mut vault, None).1, Judged::default());
+    slow(6);
+    assert_eq!(scrub(&mut vault, None).1.admitted, [6]);
+    assert!(world.open().0.status().drives.iter().all(|d| d.is_well()));
+}
+
+#[test]
 fn a_scrub_in_which_a_drive_was_away_or_that_it_came_to_late_does_not_let_it_in() {
     let (world, _, new) = stored(8);
     let now = WallTime { s: 1_800_000_000, ns: 0 };

@@ -11,7 +11,7 @@ use lavatube_base::sign::{EdSigner, PairPublic, PairSigner};
 use lavatube_base::{DriveId, VaultId, Verified};
 use lavatube_format::drive_card::SlotCard;
 use lavatube_vault::{
-    Drive, DriveError, NewDrive, NewVault, ObjectKind, OpenReport, PutMode, Receipt, Space, Trial, Vault,
+    Drive, DriveError, NewDrive, NewVault, ObjectKind, OpenReport, PutMode, ReadingTime, Receipt, Space, Trial, Vault,
 };
 
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -75,6 +75,9 @@ pub struct State {
     pub fail_sync: bool,
     /// Bytes that were read.
     pub read: usize,
+    /// How long a read takes, in nanoseconds, and how many there were since that was asked.
+    pub read_ns: u64,
+    reads: u64,
 }
 
 /// A drive in memory; clones are the same drive.
@@ -225,6 +228,7 @@ impl Drive for MemoryDrive {
         let n = buf.len().min(file.len() - from);
         buf[..n].copy_from_slice(&file[from..from + n]);
         state.read += n;
+        state.reads += 1;
         Ok(n)
     }
 
@@ -246,6 +250,12 @@ impl Drive for MemoryDrive {
 
     fn space(&self) -> Result<Space, DriveError> {
         Ok(Space { total: 1 << 40, free: 1 << 39 })
+    }
+
+    fn reading_time(&self) -> ReadingTime {
+        let mut state = self.state.lock().unwrap();
+        let reads = std::mem::take(&mut state.reads);
+        ReadingTime { ns: reads * state.read_ns, reads }
     }
 }
 
