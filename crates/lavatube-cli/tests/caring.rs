@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::facts::{assert_same, look};
-use common::pair::Pair;
+use common::pair::{Pair, Running};
 use common::{Chance, Machine, files_below, number, seed, text, wait_until};
 use lavatube_format::scrub_record::{ScrubEnd, decode_scrubs};
 
@@ -371,4 +371,37 @@ fn a_daemon_cares_only_while_there_is_power() {
     fs::write(&plan, "contact +0 +5 up 9").unwrap();
     let args = ["vault", "serve", "--awake", plan.to_str().unwrap()];
     assert_eq!(pair.at_far(&args).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn what_a_drive_held_that_stays_away_is_made_anew_and_one_that_comes_back_is_read_first() {
+    let pair = Pair::new(0xca22);
+    let drive = |n: usize| pair.far().join(format!("drives/d{n}"));
+    pair.far_json(&["vault", "drive", "add", pair.far().join("new").to_str().unwrap()]);
+    let gone = (0..6).find(|n| !files_below(&drive(*n).join("shards")).is_empty()).unwrap();
+    let serve = || {
+        let args = ["vault", "serve", "--listen", "127.0.0.1:0", "--repair-after", "1s", "--lock-wait", "20"];
+        Running(pair.at_far(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let status = || {
+        let (args, mut command) = (["vault", "status"], pair.at_far(&["vault", "status", "--json"]));
+        command.stdin(Stdio::null());
+        pair.machine.read(&args, &common::output(command)).1
+    };
+    let objects = number(&status()["vault"]["objects"]);
+    let daemon = serve();
+    // It goes while the daemon has it open.
+    fs::rename(drive(gone), pair.far().join("away")).unwrap();
+    let is_whole = || {
+        let status = status();
+        status["drives"][gone]["state"] == "missing" && status["redundancy"] == serde_json::json!([0, 0, objects])
+    };
+    assert!(wait_until(Duration::from_secs(60), is_whole), "{:#}", status());
+    fs::rename(pair.far().join("away"), drive(gone)).unwrap();
+    let is_back = || status()["drives"][gone]["state"] == "present" && status()["exit"] == 0;
+    let was_held =
+        wait_until(Duration::from_secs(60), || status()["drives"][gone]["quarantine"] == "away" || is_back());
+    assert!(was_held && wait_until(Duration::from_secs(60), is_back), "{:#}", status());
+    daemon.stop();
+    pair.far_json(&["vault", "scrub"]);
 }
