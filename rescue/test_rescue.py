@@ -281,29 +281,39 @@ class Vectors(unittest.TestCase):
 
     def test_scrubs(self):
         """rescue.py reads drives, and this is beside them; the text of FORMAT 9 is checked all the same."""
-        data = golden("scrubs-v1.bin")
-        self.assertEqual((data[:8], r.h16(data[:-16])), (b"LVTSCRB\1", data[-16:]))
-        c, ends = r.Cursor(data[8:-16]), []
-        for _ in range(c.varint()):
-            began, _, until, _, end, _ = c.uint(8), c.uint(4), c.uint(8), c.uint(4), c.uint(1), c.take(32)
-            ms, objects, length, read, unsound, degraded, mended, left, lost = (c.varint() for _ in range(9))
-            named = [c.take(32) for _ in range(c.varint())]
-            drives = [(c.take(16), c.varint(), c.varint()) for _ in range(c.varint())]
-            ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
-        self.assertEqual(ends, [(1, 1234, 2, 1, [(300, 1)]), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
-        self.assertEqual(c.left(), 0)
+        for version, found in (1, [(300, 1)]), (2, [(300, 1, 0, 0, 0), (0, 0, 2, 4, 1)]):
+            data = golden(f"scrubs-v{version}.bin")
+            self.assertEqual((data[:8], r.h16(data[:-16])), (b"LVTSCRB" + bytes([version]), data[-16:]))
+            c, ends = r.Cursor(data[8:-16]), []
+            for _ in range(c.varint()):
+                began, _, until, _, end, _ = c.uint(8), c.uint(4), c.uint(8), c.uint(4), c.uint(1), c.take(32)
+                ms, objects, length, read, unsound, degraded, mended, left, lost = (c.varint() for _ in range(9))
+                named = [c.take(32) for _ in range(c.varint())]
+                drives = [(c.take(16), c.varint(), c.varint()) + ((c.varint(), c.varint(), c.uint(1)) if version == 2 else ())
+                          for _ in range(c.varint())]
+                began_at = c.varint() if version == 2 else 0
+                self.assertIn(began_at, (0, 70_000))
+                ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
+            self.assertEqual(ends, [(1, 1234, 2, 1, found), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
+            self.assertEqual(c.left(), 0)
 
     def test_journal_and_receipt(self):
         """rescue.py needs neither; the text of FORMAT 6 is checked all the same."""
-        c, check, sequence = r.Cursor(golden("journal-v1.bin")), bytes(16), 0
-        while c.left():
-            start = c.at
-            length, sequence, kind = c.uint(4), c.uint(8), c.uint(1)
-            body = c.take(length)
-            check = r.h16(check + c.data[start:c.at])
-            self.assertEqual(check, c.take(16))
-            self.assertEqual(length, {1: 1 + 32 + 8 + 4 + 2 + body[45] + body[46] if kind == 1 else 0, 2: 39}[kind])
-        self.assertEqual(sequence, 2)
+        for name, records in ("journal-v1.bin", [1, 2]), ("journal_drives-v1.bin", [3, 3, 3, 3, 4, 5]):
+            c, check, kinds, drives = r.Cursor(golden(name)), bytes(16), [], []
+            while c.left():
+                start = c.at
+                length, sequence, kind = c.uint(4), c.uint(8), c.uint(1)
+                body = c.take(length)
+                check = r.h16(check + c.data[start:c.at])
+                self.assertEqual(check, c.take(16))
+                stored = 1 + 32 + 8 + 4 + 2 + body[45] + body[46] if kind == 1 else 0
+                self.assertEqual(length, {1: stored, 2: 39, 3: 2, 4: 1, 5: 34}[kind])
+                kinds.append(kind)
+                drives += [tuple(body[-2:])] if kind > 2 else []
+                self.assertEqual(sequence, len(kinds))
+            self.assertEqual(kinds, records)
+        self.assertEqual(drives, [(0, 1), (1, 2), (2, 3), (3, 4), (2,), (4, 1)])
         receipt = r.cbor(golden("receipt-v1.bin")[:-64])
         self.assertEqual([len(receipt[i]) for i in (1, 4, 5)], [16, 32, 16])
 

@@ -218,6 +218,14 @@ pub const LTP_UNANSWERED_MAX: usize = 1 << 10;
 pub const LTP_UNANSWERED_LEN_MAX: usize = 512 << 20;
 /// Bytes of memory for what is coming to the end of a link by LTP, or arrived and is not stored; one block more may be finished.
 pub const LTP_IMPORT_LEN_MAX: usize = 256 << 20;
+/// Work orders of a vault that are remembered: claimed ones, and those that ended.
+pub const ORDERS_KEPT_MAX: usize = 256;
+/// Bytes of a name, a note or a drive in a work order.
+pub const ORDER_TEXT_MAX: usize = 512;
+/// Bytes before the body of a request for work orders,
+pub const REQUEST_HEAD_LEN_MAX: usize = 8 << 10;
+/// and of its body.
+pub const REQUEST_BODY_LEN_MAX: usize = 64 << 10;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);

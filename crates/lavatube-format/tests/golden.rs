@@ -18,6 +18,7 @@ use lavatube_format::audit_record::{AuditRecord, Outcome};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::checkpoint::Checkpoint;
+use lavatube_format::journal::{self, Distrust, FIRST_CHECK};
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
@@ -40,12 +41,16 @@ use lavatube_format::tree::{
 use lavatube_format::tree_cache::{BlockReader, BlockWriter, CacheHead, CachedEntry, CachedLayer, Stamp, block_len};
 
 fn golden(name: &str, bytes: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors").join(name);
+    let path = vector(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, bytes).expect("a file in vectors/");
     }
     let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     assert!(kept == bytes, "{name}: the layout changed");
+}
+
+fn vector(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors").join(name)
 }
 
 fn chunk(n: u8) -> ChunkId {
@@ -253,13 +258,30 @@ fn scrubs_are_as_ever() {
         left: 1,
         lost: 1,
         lost_ids: vec![ObjectId([7; 32])],
-        drives: vec![ScrubDrive { drive: DriveId([2; 16]), damaged: 300, missing: 1 }],
+        drives: vec![ScrubDrive { damaged: 300, missing: 1, ..ScrubDrive::of(DriveId([2; 16])) }],
         ..ScrubRecord::begin(began)
     };
     let records =
         [whole, ScrubRecord { end: ScrubEnd::Dropped, ..ScrubRecord::begin(began) }, ScrubRecord::begin(began)];
-    golden("scrubs-v1.bin", &encode_scrubs(&records));
+    let first = std::fs::read(vector("scrubs-v1.bin")).expect("a file in vectors/");
+    assert_eq!(decode_scrubs(&first), Ok(records.to_vec()), "version 1 is read for ever");
+    let mut records = records;
+    let tried = ScrubDrive { away: 2, left: 4, on_trial: true, ..ScrubDrive::of(DriveId([3; 16])) };
+    records[0].drives.push(tried);
+    records[0].sequence = 70_000;
+    golden("scrubs-v2.bin", &encode_scrubs(&records));
     assert_eq!(decode_scrubs(&encode_scrubs(&records)), Ok(records.to_vec()));
+}
+
+#[test]
+fn records_of_drives_in_a_journal_are_as_ever() {
+    let held = Distrust::ALL.iter().zip(0u8..).map(|(why, slot)| journal::Record::Quarantined { slot, why: *why });
+    let cleared = journal::Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
+    let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
+    for (record, sequence) in held.chain([journal::Record::Admitted { slot: 2 }, cleared]).zip(1..) {
+        check = record.encode(sequence, &check, &mut out);
+    }
+    golden("journal_drives-v1.bin", &out);
 }
 
 #[test]

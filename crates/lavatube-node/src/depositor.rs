@@ -35,6 +35,7 @@ use crate::directory_desk::DirectoryDesk;
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
+use crate::drive_care;
 use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::holding::Holding;
 use crate::keyring::{Keyring, KeyringError};
@@ -252,6 +253,7 @@ pub fn backup(
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present | DriveState::Retired => None,
         DriveState::Suspect(e) => Some((d.label, Some(e.to_string()))),
+        DriveState::Quarantined(why) => Some((d.label, Some(format!("in quarantine: {}", drive_care::why(why))))),
         _ => Some((d.label, None)),
     });
     let degraded = degraded.collect();
