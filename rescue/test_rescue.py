@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+import evidence
 import rescue as r
+import spot
 
 VECTORS = os.path.join(HERE, "..", "vectors")
 H = bytes.fromhex
@@ -200,6 +202,58 @@ class Vectors(unittest.TestCase):
                 tags += tag.to_bytes(16, "little")
         self.assertEqual(tags, stored)
 
+    def test_evidence(self):
+        text = golden("evidence-v1.txt").decode()
+        file = os.path.join(VECTORS, "evidence-v1.file")
+        proven = evidence.verify(text, file)
+        self.assertTrue(proven[0].startswith("proven"), proven)
+        self.assertTrue(evidence.verify(text.replace("\n", "\r\n"), file))
+        authority = proven[1].rsplit(" ", 1)[1]
+        self.assertTrue(evidence.verify(text, file, authority))
+        with self.assertRaisesRegex(r.Lost, "not the one that was asked for"):
+            evidence.verify(text, file, "00" * 32)
+        manifest = r.Manifest(golden("manifest_files-v1.bin"), {})
+        self.assertEqual((manifest.sequence, manifest.leaves), (1, []))
+        with tempfile.TemporaryDirectory() as folder:
+            whole, other = golden("evidence-v1.file"), os.path.join(folder, "other")
+            for change, why in [(whole + b"x", "something was added"), (whole[:-1], "something is missing"),
+                                (bytes([whole[0] ^ 1]) + whole[1:], "is not the one that was backed up"),
+                                (whole[:5000] + b"x" + whole[5001:], "where there should be holes")]:
+                with open(other, "wb") as f:
+                    f.write(change)
+                with self.assertRaisesRegex(r.Lost, why):
+                    evidence.verify(text, other)
+        lines = text.splitlines()
+        for i, line in enumerate(lines):
+            changed = line[:-1] + ("A" if line[-1:] != "A" else "B")
+            for new in ([], [changed]):
+                if line.startswith("name ") or line.startswith("made "):
+                    continue                                    # what is only claimed may be another
+                with self.assertRaises((r.Lost, ValueError, KeyError), msg=line):
+                    evidence.verify("\n".join(lines[:i] + new + lines[i + 1:]) + "\n", file)
+
+    def test_spot_proof(self):
+        for n in (0, 1, 64, 65, 1023, 1024):                    # the compression function here against the library
+            self.assertEqual(spot.chunk_value(bytes(n), 0, True), blake3(bytes(n)).digest())
+        data = golden("spot_real-v1.bin")
+        self.assertTrue(spot.verify(data)[0].startswith("all shown: 4 slices"))
+        for at in range(len(data) - 5000, len(data), 251):      # in the slices and beside them
+            with self.assertRaises((r.Lost, ValueError)):
+                spot.verify(data[:at] + bytes([data[at] ^ 4]) + data[at + 1:])
+        with self.assertRaises(r.Lost):
+            spot.verify(data[:-1])
+        drawn = blake3(b"lavatube/1 spot", key=b"\7" * 32).digest(length=128)
+        want = sorted((b"\1" * 32, n) if n < 4 else (b"\2" * 32, n - 4)
+                      for n in (int.from_bytes(drawn[i:i + 16], "little") % 1028 for i in range(0, 128, 16)))
+        self.assertEqual(b"".join(p + n.to_bytes(8, "little") for p, n in want), golden("spot_picks-v1.bin"))
+
+    def test_roll(self):
+        c = r.Cursor(golden("roll-v1.bin"))
+        self.assertEqual((c.uint(1), [(c.varint(), c.varint()) for _ in range(c.varint())]), (1, [(0, 2), (300, 16), (1, 1)]))
+        self.assertEqual((c.take(32), c.take(32), c.left()), (b"\1" * 32, b"\2" * 32, 0))
+        record = r.cbor(golden("snapshot_roll-v1.bin"))
+        self.assertEqual(record[11], [b"\4" * 24, b"\5" * 24])
+
     def test_shard_file(self):
         """The vector is one header; the file around it is made here."""
         raw = golden("shard-v1.bin")
@@ -246,29 +300,39 @@ class Vectors(unittest.TestCase):
 
     def test_scrubs(self):
         """rescue.py reads drives, and this is beside them; the text of FORMAT 9 is checked all the same."""
-        data = golden("scrubs-v1.bin")
-        self.assertEqual((data[:8], r.h16(data[:-16])), (b"LVTSCRB\1", data[-16:]))
-        c, ends = r.Cursor(data[8:-16]), []
-        for _ in range(c.varint()):
-            began, _, until, _, end, _ = c.uint(8), c.uint(4), c.uint(8), c.uint(4), c.uint(1), c.take(32)
-            ms, objects, length, read, unsound, degraded, mended, left, lost = (c.varint() for _ in range(9))
-            named = [c.take(32) for _ in range(c.varint())]
-            drives = [(c.take(16), c.varint(), c.varint()) for _ in range(c.varint())]
-            ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
-        self.assertEqual(ends, [(1, 1234, 2, 1, [(300, 1)]), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
-        self.assertEqual(c.left(), 0)
+        for version, found in (1, [(300, 1)]), (2, [(300, 1, 0, 0, 0), (0, 0, 2, 4, 1)]):
+            data = golden(f"scrubs-v{version}.bin")
+            self.assertEqual((data[:8], r.h16(data[:-16])), (b"LVTSCRB" + bytes([version]), data[-16:]))
+            c, ends = r.Cursor(data[8:-16]), []
+            for _ in range(c.varint()):
+                began, _, until, _, end, _ = c.uint(8), c.uint(4), c.uint(8), c.uint(4), c.uint(1), c.take(32)
+                ms, objects, length, read, unsound, degraded, mended, left, lost = (c.varint() for _ in range(9))
+                named = [c.take(32) for _ in range(c.varint())]
+                drives = [(c.take(16), c.varint(), c.varint()) + ((c.varint(), c.varint(), c.uint(1)) if version == 2 else ())
+                          for _ in range(c.varint())]
+                began_at = c.varint() if version == 2 else 0
+                self.assertIn(began_at, (0, 70_000))
+                ends.append((end, objects, mended, len(named), [d[1:] for d in drives]))
+            self.assertEqual(ends, [(1, 1234, 2, 1, found), (2, 0, 0, 0, []), (0, 0, 0, 0, [])])
+            self.assertEqual(c.left(), 0)
 
     def test_journal_and_receipt(self):
         """rescue.py needs neither; the text of FORMAT 6 is checked all the same."""
-        c, check, sequence = r.Cursor(golden("journal-v1.bin")), bytes(16), 0
-        while c.left():
-            start = c.at
-            length, sequence, kind = c.uint(4), c.uint(8), c.uint(1)
-            body = c.take(length)
-            check = r.h16(check + c.data[start:c.at])
-            self.assertEqual(check, c.take(16))
-            self.assertEqual(length, {1: 1 + 32 + 8 + 4 + 2 + body[45] + body[46] if kind == 1 else 0, 2: 39}[kind])
-        self.assertEqual(sequence, 2)
+        for name, records in ("journal-v1.bin", [1, 2]), ("journal_drives-v1.bin", [3, 3, 3, 3, 4, 5]):
+            c, check, kinds, drives = r.Cursor(golden(name)), bytes(16), [], []
+            while c.left():
+                start = c.at
+                length, sequence, kind = c.uint(4), c.uint(8), c.uint(1)
+                body = c.take(length)
+                check = r.h16(check + c.data[start:c.at])
+                self.assertEqual(check, c.take(16))
+                stored = 1 + 32 + 8 + 4 + 2 + body[45] + body[46] if kind == 1 else 0
+                self.assertEqual(length, {1: stored, 2: 39, 3: 2, 4: 1, 5: 34}[kind])
+                kinds.append(kind)
+                drives += [tuple(body[-2:])] if kind > 2 else []
+                self.assertEqual(sequence, len(kinds))
+            self.assertEqual(kinds, records)
+        self.assertEqual(drives, [(0, 1), (1, 2), (2, 3), (3, 4), (2,), (4, 1)])
         c, check, lengths = r.Cursor(golden("journal_release-v1.bin")), bytes(16), []
         while c.left():
             start = c.at

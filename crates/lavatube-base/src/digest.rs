@@ -22,6 +22,33 @@ impl Digests {
     }
 }
 
+/// Both digests of bytes that come one after the other.
+pub struct Digester {
+    blake3: blake3::Hasher,
+    sha256: aws_lc_rs::digest::Context,
+}
+
+impl Default for Digester {
+    fn default() -> Self {
+        Self { blake3: blake3::Hasher::new(), sha256: aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256) }
+    }
+}
+
+impl Digester {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.blake3.update(bytes);
+        self.sha256.update(bytes);
+    }
+
+    /// The digests of all that came.
+    pub fn finish(self) -> Digests {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(self.sha256.finish().as_ref());
+        Digests { blake3: *self.blake3.finalize().as_bytes(), sha256 }
+    }
+}
+
 /// SHA-256 of `bytes` (FIPS 180-4).
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -106,6 +133,14 @@ mod tests {
         let id = Verified::hash(b"moon").id();
         assert!(Verified::check(b"moon", id).is_some());
         assert!(Verified::check(b"m00n", id).is_none());
+    }
+
+    #[test]
+    fn digests_of_parts_are_those_of_the_whole() {
+        let bytes: Vec<u8> = (0..5000u32).map(|i| (i % 251) as u8).collect();
+        let mut digester = Digester::default();
+        [&bytes[..0], &bytes[..1], &bytes[1..3000], &bytes[3000..]].into_iter().for_each(|part| digester.update(part));
+        assert_eq!(digester.finish(), Digests::of(&bytes));
     }
 
     #[test]

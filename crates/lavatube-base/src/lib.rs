@@ -12,6 +12,7 @@ pub mod limits;
 pub mod many;
 pub mod merkle;
 pub mod sign;
+pub mod slice;
 pub mod time;
 
 pub use chance::Chance;

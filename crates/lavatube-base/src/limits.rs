@@ -166,6 +166,22 @@ pub const CHECKPOINT_LEN_MAX: usize = 4 << 10;
 pub const CHECKPOINT_SIGNATURES_MAX: usize = 16;
 /// Most objects whose places in the log one message asks for.
 pub const LOG_ASKED_MAX: usize = 64;
+/// Files of a session whose hashes are kept as one: what is read back to make evidence of one of them, when nothing else is left.
+pub const ROLL_GROUP: usize = 16;
+/// A roll is cut into chunks of this length,
+pub const ROLL_CHUNK_LEN: usize = 1 << 20;
+/// and has at most so many: a quarter of a thousand million files.
+pub const ROLL_CHUNKS_MAX: usize = 512;
+/// Most slices that one spot proof has.
+pub const SPOT_SLICES_MAX: usize = 1024;
+/// Most hashes beside a slice: an object of 2^32 chunks has no more.
+pub const SLICE_BESIDE_MAX: usize = 32;
+/// Longest spot proof in a file, with the manifests it is about.
+pub const SPOT_FILE_LEN_MAX: usize = 256 << 20;
+/// Longest evidence that is read: the longest manifest in base64, and its proofs.
+pub const EVIDENCE_LEN_MAX: usize = 16 << 20;
+/// Longest time-stamp token in evidence.
+pub const TOKEN_LEN_MAX: usize = 64 << 10;
 /// Longest text of a denial that crosses the link.
 pub const DENIAL_TEXT_LEN_MAX: usize = 1024;
 /// Most objects that one message asks for.
@@ -208,6 +224,14 @@ pub const LTP_UNANSWERED_MAX: usize = 1 << 10;
 pub const LTP_UNANSWERED_LEN_MAX: usize = 512 << 20;
 /// Bytes of memory for what is coming to the end of a link by LTP, or arrived and is not stored; one block more may be finished.
 pub const LTP_IMPORT_LEN_MAX: usize = 256 << 20;
+/// Work orders of a vault that are remembered: claimed ones, and those that ended.
+pub const ORDERS_KEPT_MAX: usize = 256;
+/// Bytes of a name, a note or a drive in a work order.
+pub const ORDER_TEXT_MAX: usize = 512;
+/// Bytes before the body of a request for work orders,
+pub const REQUEST_HEAD_LEN_MAX: usize = 8 << 10;
+/// and of its body.
+pub const REQUEST_BODY_LEN_MAX: usize = 64 << 10;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);
@@ -223,4 +247,6 @@ const _: () = assert!(DTN_BUSY_LEN_MAX < LTP_IMPORT_LEN_MAX && BUNDLE_LEN_MAX < 
 const _: () = assert!(SYMBOL_LEN_MAX == 1436 && BLOCK_LEN_MAX.div_ceil(SYMBOL_LEN_MAX) < SYMBOLS_MAX * 3 / 4);
 const _: () = assert!(4 + 16 + 10 * REPORT_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
 const _: () = assert!(4 + 4 * PROBE_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
+const _: () = assert!(ROLL_GROUP.is_power_of_two() && ROLL_CHUNK_LEN <= CHUNK_LEN_MAX);
+const _: () = assert!(EVIDENCE_LEN_MAX > MANIFEST_LEN_MAX / 3 * 4 / 64 * 69 + (1 << 20));
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

@@ -8,6 +8,10 @@
 use crate::digest::sha256;
 use crate::limits::LOG_PROOF_MAX;
 
+mod hashed;
+
+pub use hashed::{path_over, root_over};
+
 /// A hash of the tree: SHA-256.
 pub type Hash = [u8; 32];
 
@@ -157,19 +161,21 @@ fn split_of(len: usize) -> usize {
 /// Whether a tree of `size` leaves with this root has the leaf of this hash at `place` (RFC 9162 section 2.1.3.2).
 #[must_use]
 pub fn verify_inclusion(leaf: &Hash, place: u64, size: u64, path: &[Hash], root: &Hash) -> bool {
+    root_by(leaf, place, size, path).is_some_and(|found| found == *root)
+}
+
+/// The root of a tree of `size` leaves to which a leaf's hash and its audit path come; `None` when no path is like that.
+#[must_use]
+pub fn root_by(leaf: &Hash, place: u64, size: u64, path: &[Hash]) -> Option<Hash> {
     if place >= size || path.len() > LOG_PROOF_MAX {
-        return false;
+        return None;
     }
     let mut walk = Walk { at: place, last: size - 1 };
     let mut hash = *leaf;
     for beside in path {
-        match walk.step() {
-            Some(true) => hash = node_hash(beside, &hash),
-            Some(false) => hash = node_hash(&hash, beside),
-            None => return false,
-        }
+        hash = if walk.step()? { node_hash(beside, &hash) } else { node_hash(&hash, beside) };
     }
-    walk.last == 0 && hash == *root
+    (walk.last == 0).then_some(hash)
 }
 
 /// Whether a tree of `first` leaves with root `first_root` is the beginning of one of `second` leaves with root

@@ -10,6 +10,7 @@ use lavatube_client::catalog::CatalogError;
 use lavatube_client::check::CheckError;
 use lavatube_client::collect::CollectError;
 use lavatube_client::courier::CourierError;
+use lavatube_client::evidence::FindError;
 use lavatube_client::far::{FarError, Refusal};
 use lavatube_client::fault::Fault;
 use lavatube_client::layers::TreeError;
@@ -23,9 +24,11 @@ use lavatube_client::spool::SpoolError;
 use lavatube_client::state::StateError;
 use lavatube_client::vaulted::SessionsError;
 use lavatube_node::agent::AgentError;
+use lavatube_node::awake::AwakeError;
 use lavatube_node::depositor::DepositorError;
 use lavatube_node::drive_care::DriveCareError;
 use lavatube_node::embedded::VaultError;
+use lavatube_node::http::ServerError;
 use lavatube_node::keyring::KeyringError;
 use lavatube_node::keys_io::KeyFileError;
 use lavatube_node::link_folder::LinkError;
@@ -99,6 +102,25 @@ impl From<LinkError> for Failure {
     }
 }
 
+impl From<AwakeError> for Failure {
+    fn from(e: AwakeError) -> Self {
+        let condition = if matches!(e, AwakeError::Io(..)) { Condition::Io } else { Condition::Usage };
+        Self::new(condition, e.to_string())
+            .hint("a line is like: awake 2027-01-10T00:00:00Z 2027-01-24T00:00:00Z every 2551443")
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(e: ServerError) -> Self {
+        let text = format!("work orders cannot be served: {e}");
+        match e {
+            ServerError::NotLoopback(_) => Self::new(Condition::Usage, text)
+                .hint("give 127.0.0.1:8640; who asks from elsewhere comes through a tunnel of yours (ssh -L)"),
+            ServerError::Listen(..) | ServerError::Token(_) => Self::new(Condition::Io, text),
+        }
+    }
+}
+
 impl From<DriveCareError> for Failure {
     fn from(e: DriveCareError) -> Self {
         let text = e.to_string();
@@ -109,6 +131,10 @@ impl From<DriveCareError> for Failure {
                 .hint("`lavatube vault status` lists the drives; the first digits of an id are enough, too"),
             DriveCareError::Listed(_) | DriveCareError::Card(CardError::Taken) => Self::new(Condition::Exists, text)
                 .hint("give a folder that is empty; a drive that was emptied comes back with `lavatube vault repair`"),
+            DriveCareError::Store(e) => Self::new(Condition::Io, e.to_string()).hint("bring more drives back first"),
+            DriveCareError::Away(_) => {
+                Self::new(Condition::Io, text).hint("mount it, or replace it and run `lavatube vault repair`")
+            }
             DriveCareError::Folder(..) | DriveCareError::Card(CardError::Drive(_)) => Self::new(Condition::Io, text),
             DriveCareError::Card(e) => match e {
                 CardError::TooFew { .. } => {
@@ -142,6 +168,7 @@ impl From<VaultError> for Failure {
     fn from(e: VaultError) -> Self {
         let text = e.to_string();
         match e {
+            VaultError::Unsigned(_) => Self::new(Condition::VaultAway, e.to_string()),
             VaultError::NoVault(_) => Self::new(Condition::NoVault, text),
             VaultError::Far(_) => Self::new(Condition::VaultAway, text).hint(
                 "backups wait here until `lavatube node` has taken them there; read, restore and check at the vault's own machine",
@@ -335,6 +362,9 @@ impl From<ReaderError> for Failure {
             ReaderError::Check(CheckError::Far(e)) => e.into(),
             ReaderError::Audit(AuditError::Far(e)) => e.into(),
             ReaderError::Audit(AuditError::State(e)) => e.into(),
+            ReaderError::Find(FindError::State(e)) => e.into(),
+            ReaderError::Find(FindError::Tree(e)) => e.into(),
+            ReaderError::Find(e @ FindError::Roll { .. }) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Audit(e @ AuditError::Astray) => Self::new(Condition::Failed, e.to_string()),
             ReaderError::Fetch(e) => Self::new(condition(e.fault()), e.to_string()),
             ReaderError::Frame(e) => Self::new(Condition::Failed, e.to_string()),

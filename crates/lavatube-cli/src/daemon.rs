@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -63,6 +64,19 @@ impl<'s> Daemon<'s> {
             carrier,
             log: Value::Null,
             failed: None,
+        }
+    }
+
+    /// Tells where work orders are asked for.
+    pub fn orders_at(&mut self, address: SocketAddr) {
+        if self.screen.json {
+            let value =
+                json!({ "event": "orders", "address": address.to_string(), "time": date::rfc3339(clock::wall_now()) });
+            let written = self.screen.answer(&value);
+            self.write(written);
+        } else if self.words {
+            let written = self.screen.say(&format!("work orders at http://{address}/orders"));
+            self.write(written);
         }
     }
 

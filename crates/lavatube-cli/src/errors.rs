@@ -27,6 +27,10 @@ pub enum Condition {
     Lost,
     /// The vault's log is not what it was.
     LogAlarm,
+    /// Evidence does not prove what it should.
+    NotProven,
+    /// No backup that can be proved has a file.
+    NotInVault,
     /// Someone else uses the vault or the state.
     Locked,
     /// A key is not there.
@@ -152,6 +156,7 @@ pub const STATUSES: &[(u8, &str)] = &[
     (13, "refused: source empty or shrunk, no space, or something would be overwritten"),
     (14, "alarm: the vault's log is not what it was; nothing is sent until a person has looked"),
     (15, "in doubt: nothing is freed while something cannot be read, waits, or is not as it should be"),
+    (16, "not proven: the evidence is not whole, not about this file, or not signed by whom it should (verify)"),
     (130, "interrupted"),
 ];
 
@@ -220,6 +225,21 @@ pub const TABLE: &[Row] = &[
         meaning: "The vault's log does not go on from what this machine has seen of it: it was put back to an older state, goes on in two ways, \
                   or hides something. Nothing was sent.",
         hint: "keep all drives and copies, find out what happened (`lavatube log`, `lavatube check`), then go on with `lavatube log accept`",
+    },
+    Row {
+        condition: Condition::NotProven,
+        code: "not-proven",
+        status: 16,
+        meaning: "Evidence does not prove what it was asked for: the file is another one or was changed, the evidence was, or somebody \
+                  else signed it.",
+        hint: "get the file and the evidence anew from whoever made it: one changed byte in either is enough",
+    },
+    Row {
+        condition: Condition::NotInVault,
+        code: "not-in-vault",
+        status: 1,
+        meaning: "No backup that can be proved has this very content.",
+        hint: "`lavatube backup` it; from then on it can be proved",
     },
     Row {
         condition: Condition::Locked,

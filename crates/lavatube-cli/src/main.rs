@@ -61,6 +61,8 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Completions(args) => return verbs::completions::run(args, screen),
         // Of a vault that is not there yet: no folders are asked for.
         Verb::Plan(args) => return verbs::plan::run(args, screen),
+        // Whoever verifies needs nothing of ours.
+        Verb::Verify(args) => return verbs::verify::run(args, screen),
         _ => {}
     }
     let settings = Settings::load(&cli.global)?;
@@ -85,6 +87,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<End, Failure> {
         Verb::Link(args) => verbs::link::run(args, &settings, screen),
         Verb::Log(args) => verbs::log::run(args, &settings, screen),
         Verb::Status(_) => verbs::status::run(&settings, screen),
-        Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) | Verb::Plan(_) => Ok(End::Done),
+        Verb::Prove(args) => verbs::prove::run(args, &settings, screen),
+        Verb::Version(_) | Verb::Help(_) | Verb::Completions(_) | Verb::Plan(_) | Verb::Verify(_) => Ok(End::Done),
     }
 }

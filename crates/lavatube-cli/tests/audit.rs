@@ -215,3 +215,54 @@ fn over_a_link_all_is_proved_and_what_is_gone_there_is_named_here() {
     assert_eq!(bad(&answer, "lost"), [pack.clone()].into(), "{answer:#}");
     vault.stop();
 }
+
+#[test]
+fn a_sample_shows_what_is_there_names_what_is_not_and_is_checked_by_a_stranger() {
+    let machine = small(0x51);
+    let packs = shards(&machine, ObjectKind::Pack);
+    let answer = machine.json(&["audit", "--spot", "300", "--save", "sample"], 0);
+    assert_eq!((number(&answer["slices"]), number(&answer["packs"])), (300, packs.len() as u64), "{answer:#}");
+    let certainty = answer["certainty"].as_f64().unwrap();
+    assert!((certainty - (1.0 - 0.99f64.powi(300))).abs() < 1e-9);
+    let received = number(&answer["received"]);
+    assert!((300 * 1024..300 * 1700).contains(&received), "{received}");
+    // By size, and what makes no sense.
+    assert!((100..=130).contains(&number(&machine.json(&["audit", "--spot", "200KB"], 0)["slices"])));
+    for bad in ["0", "1025", "5GB", "many"] {
+        assert_eq!(machine.run(&["audit", "--spot", bad]).status.code(), Some(2), "{bad}");
+    }
+    // A stranger has the file alone.
+    let stranger = |file: &str| {
+        let mut command = machine.command(&["verify", file, "--json"]);
+        for name in ["VAULT", "STATE", "KEYS"] {
+            command.env(format!("LAVATUBE_{name}"), "/nowhere");
+        }
+        machine.read(&["verify", file], &common::output(command))
+    };
+    let (status, seen) = stranger("sample");
+    assert_eq!((status, number(&seen["slices"]), seen["manifests"].as_array().unwrap().len()), (0, 300, 2), "{seen:#}");
+    let whole = fs::read(machine.path("sample")).unwrap();
+    let mut chance = Chance::new(machine.seed);
+    for _ in 0..40 {
+        let mut changed = whole.clone();
+        // Behind the date, which is a claim.
+        let at = 16 + chance.below(whole.len() - 16);
+        changed[at] ^= 1 << chance.below(8);
+        fs::write(machine.path("changed"), changed).unwrap();
+        let (status, answer) = stranger("changed");
+        // What changes in a manifest is another manifest: its id is told, and the picks are others if its packs are.
+        let other = answer["manifests"].is_array() && answer["manifests"] != seen["manifests"];
+        assert!(status == 16 || other, "byte {at}: {answer:#}");
+    }
+    fs::write(machine.path("cut"), &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(stranger("cut").0, 16);
+    // Of a pack that is gone nothing is shown, of the others all.
+    let (lost, files) = packs.iter().max_by_key(|(_, files)| files[0].metadata().unwrap().len()).unwrap();
+    files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    let answer = machine.json(&["audit", "--spot", "200", "--save", "lacking"], 5);
+    let missed = answer["missed"].as_array().unwrap();
+    assert!(!missed.is_empty() && missed.iter().all(|m| m["pack"] == **lost), "{answer:#}");
+    let (status, answer) = stranger("lacking");
+    assert_eq!(status, 16, "{answer:#}");
+    assert!(text(&answer["error"]["message"]).contains("were not shown"), "{answer:#}");
+}

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::facts::{assert_same, look};
-use common::pair::Pair;
+use common::pair::{Pair, Running};
 use common::{Chance, Machine, files_below, number, seed, text, wait_until};
 use lavatube_format::scrub_record::{ScrubEnd, decode_scrubs};
 
@@ -302,4 +302,106 @@ fn a_daemon_scrubs_while_it_serves() {
     assert_eq!(status["used_by"], "lavatube vault serve");
     let now: Vec<_> = shards.iter().map(|p| fs::read(p).unwrap()).collect();
     assert!(now == whole, "mended to the byte");
+}
+
+#[test]
+fn a_drive_that_missed_a_backup_is_held_back_until_it_was_read_wholly() {
+    let machine = machine(seed(0xca20), 400_000);
+    for (round, way) in
+        [&["vault", "scrub"][..], &["vault", "drive", "admit", "d2"], &["vault", "repair"], &["check", "--repair"]]
+            .into_iter()
+            .enumerate()
+    {
+        fs::rename(machine.drive(2), machine.path("away2")).unwrap();
+        fs::write(machine.src().join(format!("more{round}")), format!("one more file, the {round}th")).unwrap();
+        assert_eq!(machine.backup()["degraded_drives"][0], "d2");
+        fs::rename(machine.path("away2"), machine.drive(2)).unwrap();
+        // One that it has is gone.
+        fs::remove_file(&shards_of(&machine, 2)[0]).unwrap();
+        let status = machine.json(&["vault", "status"], 4);
+        assert_eq!(
+            [&status["drives"][2]["state"], &status["drives"][2]["quarantine"]],
+            ["quarantine", "away"],
+            "{status:#}"
+        );
+        let (state, screen) = (machine.json(&["status"], 4), machine.run(&["vault", "status"]).stdout);
+        assert_eq!(state["drives"][2]["quarantine"], "away");
+        assert!(String::from_utf8(screen).unwrap().contains("put back to an older state"));
+        // Nothing new goes there.
+        let before = images(&machine);
+        fs::write(machine.src().join("between"), format!("and another, the {round}th")).unwrap();
+        assert_eq!(machine.backup()["degraded_drives"], serde_json::json!(["d2"]));
+        let on_it = |all: &[(PathBuf, Vec<u8>)]| {
+            all.iter().filter(|(p, _)| p.starts_with(machine.drive(2))).cloned().collect::<Vec<_>>()
+        };
+        assert!(on_it(&before) == on_it(&images(&machine)));
+        let (status, answer) = machine.answer(way);
+        match round {
+            0 => assert_eq!((status, &answer["admitted"]), (4, &serde_json::json!(["d2"])), "{answer:#}"),
+            1 => assert_eq!((status, number(&answer["tried"]["found"]), number(&answer["tried"]["left"])), (0, 1, 0)),
+            2 => assert_eq!((status, &answer["tried"][0]["admitted"]), (0, &true.into()), "{answer:#}"),
+            _ => assert_eq!(answer["repair"]["admitted"], serde_json::json!(["d2"]), "{answer:#}"),
+        }
+        machine.json(&["vault", "repair"], 0);
+        machine.json(&["vault", "status"], 0);
+    }
+    machine.json(&["check", "--read-data"], 0);
+    assert_same(&look(&machine.src()), &machine.restore("latest", "back").join("src"), "after all");
+    // It is trusted already; and one that is away cannot be read.
+    machine.json(&["vault", "drive", "admit", "d2"], 0);
+}
+
+#[test]
+fn a_daemon_cares_only_while_there_is_power() {
+    let pair = Pair::new(0xca21);
+    let place = pair.far().join("scrubs");
+    let plan = pair.far().join("plan");
+    let run = |lines: &str, limit: Duration| {
+        fs::write(&plan, lines).unwrap();
+        let args =
+            ["vault", "serve", "--listen", "127.0.0.1:0", "--scrub-every", "1s", "--awake", plan.to_str().unwrap()];
+        let mut child = pair.at_far(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let scrubbed = wait_until(limit, || place.exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        scrubbed
+    };
+    assert!(!run("awake +3600 +7200", Duration::from_secs(3)), "it is night");
+    assert!(run("awake +0 +3600   # day", Duration::from_secs(30)));
+    fs::write(&plan, "contact +0 +5 up 9").unwrap();
+    let args = ["vault", "serve", "--awake", plan.to_str().unwrap()];
+    assert_eq!(pair.at_far(&args).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn what_a_drive_held_that_stays_away_is_made_anew_and_one_that_comes_back_is_read_first() {
+    let pair = Pair::new(0xca22);
+    let drive = |n: usize| pair.far().join(format!("drives/d{n}"));
+    pair.far_json(&["vault", "drive", "add", pair.far().join("new").to_str().unwrap()]);
+    let gone = (0..6).find(|n| !files_below(&drive(*n).join("shards")).is_empty()).unwrap();
+    let serve = || {
+        let args = ["vault", "serve", "--listen", "127.0.0.1:0", "--repair-after", "1s", "--lock-wait", "20"];
+        Running(pair.at_far(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    let status = || {
+        let (args, mut command) = (["vault", "status"], pair.at_far(&["vault", "status", "--json"]));
+        command.stdin(Stdio::null());
+        pair.machine.read(&args, &common::output(command)).1
+    };
+    let objects = number(&status()["vault"]["objects"]);
+    let daemon = serve();
+    // It goes while the daemon has it open.
+    fs::rename(drive(gone), pair.far().join("away")).unwrap();
+    let is_whole = || {
+        let status = status();
+        status["drives"][gone]["state"] == "missing" && status["redundancy"] == serde_json::json!([0, 0, objects])
+    };
+    assert!(wait_until(Duration::from_secs(60), is_whole), "{:#}", status());
+    fs::rename(pair.far().join("away"), drive(gone)).unwrap();
+    let is_back = || status()["drives"][gone]["state"] == "present" && status()["exit"] == 0;
+    let was_held =
+        wait_until(Duration::from_secs(60), || status()["drives"][gone]["quarantine"] == "away" || is_back());
+    assert!(was_held && wait_until(Duration::from_secs(60), is_back), "{:#}", status());
+    daemon.stop();
+    pair.far_json(&["vault", "scrub"]);
 }

@@ -418,6 +418,9 @@ fn lost_lists_and_journals_are_made_again_and_never_cost_what_the_drives_hold() 
     let list = machine.path("vault/vault.toml");
     for state in ["kept", "lost"] {
         fs::remove_file(&list).unwrap();
+        // It is had from its copy, unless that is lost, too.
+        restores_exactly(&machine, &want, "without the list");
+        fs::remove_file(machine.path("vault/vault.toml.copy")).unwrap();
         if state == "lost" {
             fs::remove_dir_all(machine.path("state")).unwrap();
         }
@@ -431,6 +434,8 @@ fn lost_lists_and_journals_are_made_again_and_never_cost_what_the_drives_hold() 
     }
     // With its key gone too nothing may be made in its place.
     fs::remove_file(&list).unwrap();
+    fs::remove_file(machine.path("vault/vault.toml.copy")).unwrap();
+    fs::remove_file(machine.path("vault/vault.key.copy")).unwrap();
     fs::rename(machine.path("vault/vault.key"), machine.path("vault.key")).unwrap();
     let refused = machine.json(&["init"], 13);
     assert_eq!(text(&refused["error"]["code"]), "exists");

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use lavatube_base::ChunkId;
 use lavatube_base::limits::{CHUNK_LEN_MAX, SKIPPED_LISTED_MAX};
 use lavatube_base::time::WallTime;
+use lavatube_base::{ChunkId, SessionId};
+use lavatube_format::roll::Committed;
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
 use lavatube_format::tree::{Content, Entry, Kind, Meta};
 use lavatube_format::tree_cache::{CacheHead, CachedEntry, CachedLayer, Stamp};
@@ -19,6 +20,7 @@ use crate::chunker::ChunkSizes;
 use crate::collect::{CollectError, Collector, FRAME_LEN, Lane, Outlet};
 use crate::comparison::{Comparison, LayerError};
 use crate::meter::Meter;
+use crate::roll::{RollError, RollWriter};
 use crate::scan::{ScanError, Scanner};
 use crate::source::{Found, FoundKind, Source, SourceError, Xattrs};
 use crate::state::{State, StateError};
@@ -140,6 +142,15 @@ pub enum BackupError {
     Collect(#[from] CollectError),
 }
 
+impl From<RollError> for BackupError {
+    fn from(e: RollError) -> Self {
+        match e {
+            RollError::State(e) => Self::State(e),
+            RollError::Collect(e) => Self::Collect(e),
+        }
+    }
+}
+
 impl From<LayerError> for BackupError {
     fn from(e: LayerError) -> Self {
         match e {
@@ -154,6 +165,8 @@ impl From<LayerError> for BackupError {
 pub struct Prepared<'c, 's> {
     /// What came of it.
     pub report: Report,
+    /// What its manifest is to commit to.
+    pub committed: Committed,
     collector: Collector<'c, 's>,
     state: &'s dyn State,
     cache: (SourceKey, CacheHead),
@@ -178,10 +191,12 @@ impl Prepared<'_, '_> {
 ///
 /// # Panics
 /// If a length of the request's sizes is beyond [`CHUNK_LEN_MAX`], or chunk sizes are out of order.
+#[expect(clippy::too_many_arguments, reason = "what a backup consists of")]
 pub fn prepare<'c, 's, S: Source>(
     source: &S,
     request: &Request<'_>,
     deposit: &DepositKeys,
+    session: SessionId,
     state: &'s dyn State,
     catalog: &'c mut Catalog<'s>,
     outlet: &'c mut dyn Outlet,
@@ -203,13 +218,14 @@ pub fn prepare<'c, 's, S: Source>(
         collector: Collector::new(deposit.chunk_id_key(), catalog, outlet, sizes.frame),
         trusted_before: head.as_ref().filter(|_| !request.read_all).map(|h| earlier(h.started)),
         comparison: Comparison::begin(state, key, head.clone())?,
+        roll: RollWriter::begin(state, deposit.roll_key(), session, request.now.s)?,
         links: BTreeMap::new(),
         report: Report { parent: head.as_ref().map(|h| h.snapshot), ..Report::default() },
     };
     for root in &request.roots {
         walk.root(root)?;
     }
-    let Walk { mut collector, comparison, mut report, .. } = walk;
+    let Walk { mut collector, comparison, roll, mut report, .. } = walk;
     if report.totals.files == 0 && !request.allow_empty {
         // Not to be read is not to be empty.
         return Err(report.skipped.into_iter().next().map_or(BackupError::Empty, |first| BackupError::Unreadable {
@@ -226,7 +242,8 @@ pub fn prepare<'c, 's, S: Source>(
         return Err(BackupError::Shrunk { before, now: compared.entries });
     }
     let layers = compared.write_layers(&mut collector)?;
-    let record = record(request, &report, &layers);
+    let (roll, committed) = roll.finish(&mut collector)?;
+    let record = Snapshot { roll, ..record(request, &report, &layers) };
     let (snapshot, _) = collector.add(Lane::Tree, &record.encode())?;
     collector.flush_last()?;
     report.snapshot = Some(snapshot);
@@ -240,7 +257,7 @@ pub fn prepare<'c, 's, S: Source>(
         bytes: totals.bytes,
         body: [0; 32],
     });
-    Ok(Prepared { report, collector, state, cache })
+    Ok(Prepared { report, committed, collector, state, cache })
 }
 
 fn record(request: &Request<'_>, report: &Report, layers: &[CachedLayer]) -> Snapshot {
@@ -255,6 +272,7 @@ fn record(request: &Request<'_>, report: &Report, layers: &[CachedLayer]) -> Sna
         skipped: report.skipped.clone(),
         parent: report.parent,
         description: request.description.clone(),
+        roll: Vec::new(),
     }
 }
 
@@ -286,6 +304,7 @@ struct Walk<'w, 'c, 's, S: Source> {
     collector: Collector<'c, 's>,
     trusted_before: Option<WallTime>,
     comparison: Comparison<'s>,
+    roll: RollWriter<'s>,
     links: BTreeMap<(u64, u64), FirstName>,
     report: Report,
 }
@@ -502,6 +521,7 @@ impl<S: Source> Walk<'_, '_, '_, S> {
                 return Ok(None);
             }
         };
+        self.roll.add(self.report.totals.files, &scanned.facts())?;
         self.report.files_read += 1;
         self.report.totals.new_bytes += scanned.new_bytes;
         if scanned.changed {

@@ -9,8 +9,11 @@ use std::time::Duration;
 use lavatube_base::limits::{LIST_OBJECTS_MAX, LISTED_MAX};
 use lavatube_base::{BlockId, Instant};
 use lavatube_format::audit::{Answer, Challenge};
+use lavatube_format::checkpoint::SignedCheckpoint;
+use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Message, Page, Part, Sent, parts_of, piece_sent, pieces_of};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
 use crate::desk::{Desk, Errand};
 
@@ -64,6 +67,8 @@ enum What {
     /// Pages that have come, by the number of their first object.
     List(ObjectKind, BTreeMap<u64, Page>),
     Prove(Challenge),
+    Log(Question),
+    Spot(SpotQuestion),
     Ping,
 }
 
@@ -113,8 +118,11 @@ impl<D: Desk> Clerk<D> {
         let quiet = self.is_quiet(sight, patience, now);
         for (number, open) in &mut self.open {
             // A vault reads for hours before it has a proof.
-            let patience =
-                if matches!(open.errand, What::Prove(_)) { patience.max(PROOF_ASKED_EVERY) } else { patience };
+            let patience = if matches!(open.errand, What::Prove(_) | What::Spot(_)) {
+                patience.max(PROOF_ASKED_EVERY)
+            } else {
+                patience
+            };
             let late = open.moved.is_none_or(|at| quiet && now.since(at) >= patience);
             if late && open.question.is_none_or(|key| !post.has(key)) {
                 open.moved = Some(now);
@@ -122,6 +130,8 @@ impl<D: Desk> Clerk<D> {
                     What::Fetch(missing) => Message::Fetch { request: *number, parts: parts_of(missing) },
                     What::List(kind, _) => Message::List { kind: *kind, known: self.desk.digest(*kind) },
                     What::Prove(challenge) => Message::Challenge { request: *number, challenge: challenge.clone() },
+                    What::Log(question) => Message::LogAsked(question.clone()),
+                    What::Spot(question) => Message::SpotAsked { request: *number, question: question.clone() },
                     What::Ping => {
                         post.ping(*number);
                         continue;
@@ -157,6 +167,8 @@ impl<D: Desk> Clerk<D> {
             }
             Some(Errand::List(kind)) => What::List(kind, BTreeMap::new()),
             Some(Errand::Prove(challenge)) => What::Prove(challenge),
+            Some(Errand::Log(question)) => What::Log(question),
+            Some(Errand::Spot(question)) => What::Spot(question),
             Some(Errand::Ping) => What::Ping,
             // It is done, or nobody can tell what it is.
             None => return self.desk.done(number),
@@ -270,6 +282,38 @@ impl<D: Desk> Clerk<D> {
             self.desk.done(number);
         }
         Ok(())
+    }
+
+    /// A spot proof came.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn spotted(&mut self, number: u64, answer: &SpotAnswer) -> Result<(), D::Error> {
+        if self.open.get(&number).is_some_and(|open| matches!(open.errand, What::Spot(_))) {
+            self.open.remove(&number);
+            self.news += 1;
+            let put = self.desk.put_spot(number, answer);
+            self.desk.done(number);
+            put?;
+        }
+        Ok(())
+    }
+
+    /// The vault's word about its log came; whether somebody at the desk had asked for it: it has the nonce of the question.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn logged(&mut self, word: &log::Answer) -> Result<bool, D::Error> {
+        let nonce = SignedCheckpoint::decode(&word.note).ok().and_then(|note| note.checkpoint.nonce);
+        let is_it = |open: &Open| matches!(&open.errand, What::Log(question) if Some(question.nonce) == nonce);
+        let Some(number) = self.open.iter().find(|(_, open)| is_it(open)).map(|(number, _)| *number) else {
+            return Ok(false);
+        };
+        self.open.remove(&number);
+        self.news += 1;
+        let put = self.desk.put_word(number, word);
+        self.desk.done(number);
+        put.map(|()| true)
     }
 
     /// An echo came back.

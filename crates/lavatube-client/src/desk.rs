@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use lavatube_base::{Denial, ObjectId};
 use lavatube_format::audit::{Answer, Challenge};
+use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Page, Part, Sent, list_digest};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
 /// What a command wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub enum Errand {
     List(ObjectKind),
     /// A proof.
     Prove(Challenge),
+    /// The vault's word about its log.
+    Log(Question),
+    /// A spot proof.
+    Spot(SpotQuestion),
     /// An echo.
     Ping,
 }
@@ -122,4 +128,22 @@ pub trait Desk {
 
     /// A proof, once it has come.
     fn take_proof(&self, number: u64) -> Option<Answer>;
+
+    /// The vault's word about its log came.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_word(&self, number: u64, word: &log::Answer) -> Result<(), Self::Error>;
+
+    /// The vault's word about its log, once it has come.
+    fn take_word(&self, number: u64) -> Option<log::Answer>;
+
+    /// A spot proof came.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_spot(&self, number: u64, answer: &SpotAnswer) -> Result<(), Self::Error>;
+
+    /// A spot proof, once it has come.
+    fn take_spot(&self, number: u64) -> Option<SpotAnswer>;
 }

@@ -13,12 +13,14 @@ use std::time::Duration;
 use lavatube_base::limits::{CARD_LEN_MAX, PARTS_MAX};
 use lavatube_base::{ObjectId, Verified};
 use lavatube_format::audit::{Answer, Challenge};
+use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Part, parts_of, pieces_of};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
 use crate::cards::CARDS;
 use crate::desk::{Desk, Errand};
-use crate::far::{Far, FarError, ReceiptBytes, Signer};
+use crate::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
 use crate::heads::Heads;
 use crate::state::State;
 
@@ -194,6 +196,30 @@ impl<H: Here> Distant<H> {
         });
         self.here.desk().done(number);
         answer?.ok_or_else(|| away("its proof came, and could not be written down"))
+    }
+
+    /// The vault's answer to a spot question.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn spot(&self, question: &SpotQuestion) -> Result<SpotAnswer, FarError> {
+        let number = self.ask(&Errand::Spot(question.clone()))?;
+        let answer = self.wait_for(|| {
+            let over = !self.here.desk().is_asked(number);
+            self.here.desk().take_spot(number).map(Some).or(over.then_some(None))
+        });
+        self.here.desk().done(number);
+        answer?.ok_or_else(|| away("its spot proof came, and could not be written down"))
+    }
+
+    fn ask_log(&self, question: &Question) -> Result<log::Answer, FarError> {
+        let number = self.ask(&Errand::Log(question.clone()))?;
+        let word = self.wait_for(|| {
+            let over = !self.here.desk().is_asked(number);
+            self.here.desk().take_word(number).map(Some).or(over.then_some(None))
+        });
+        self.here.desk().done(number);
+        word?.ok_or_else(|| away("its word came, and could not be written down"))
     }
 
     /// Forgets what came for this command: it has it.
@@ -413,6 +439,10 @@ impl<H: Here> Far for Distant<H> {
             }
         }
         Ok(false)
+    }
+
+    fn log(&self, question: &Question) -> Result<LogWord, FarError> {
+        self.ask_log(question).map(LogWord::Signed)
     }
 }
 

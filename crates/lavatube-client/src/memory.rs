@@ -317,6 +317,7 @@ impl Writer<'_> {
             tags: Vec::new(),
             retention: Retention::default(),
             releases: 0,
+            files: None,
         };
         let sequence = manifest.sequence;
         let bytes = self.world.deposit.sign_manifest(manifest).unwrap().encode();

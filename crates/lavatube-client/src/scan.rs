@@ -3,6 +3,8 @@
 //! Holes are skipped where the file system knows them; the content stream is cut, identified and collected; a file that
 //! changes under our hands is noticed by looking at it again. It must not know paths or trees.
 
+use lavatube_base::digest::{Digester, Digests};
+use lavatube_format::roll::FileFacts;
 use lavatube_format::tree::{Content, Extent, Ref};
 use lavatube_seal::DepositKeys;
 
@@ -44,6 +46,15 @@ pub struct Scanned {
     pub new_bytes: u64,
     /// Set when it went on changing: what was stored may be a mixture.
     pub changed: bool,
+    /// Both digests of the content stream.
+    pub digests: Digests,
+}
+
+impl Scanned {
+    /// What is said of it in the roll.
+    pub fn facts(&self) -> FileFacts {
+        FileFacts { len: self.content.size, digests: self.digests, extents: self.content.extents.clone() }
+    }
 }
 
 /// Reads files.
@@ -91,14 +102,14 @@ impl Scanner {
         loop {
             let (file, before) = source.open(dir, name)?;
             self.counted = 0;
-            let content = self.read(source, &file, &before, collector, meter)?;
+            let (content, digests) = self.read(source, &file, &before, collector, meter)?;
             let after = source.look_again(&file)?;
             let changed = (before.size, before.mtime, before.stamp) != (after.size, after.mtime, after.stamp)
                 || content.size != after.size;
             let new_bytes = collector.new_bytes() - known;
             if !changed || attempt == ATTEMPTS {
                 meter.new_bytes.add(new_bytes);
-                return Ok(Scanned { content, found: after, new_bytes, changed });
+                return Ok(Scanned { content, found: after, new_bytes, changed, digests });
             }
             meter.bytes.take_back(self.counted);
             attempt += 1;
@@ -112,26 +123,29 @@ impl Scanner {
         found: &Found,
         collector: &mut Collector<'_, '_>,
         meter: &Meter,
-    ) -> Result<Content, ScanError> {
+    ) -> Result<(Content, Digests), ScanError> {
         // Below a page it is all hole or none, or kept where no blocks are counted: asked only when none is.
         let sparse = found.allocated < found.size && (found.size > 4096 || found.allocated == 0);
         let extents = if sparse { source.extents(file, found.size)? } else { None };
         let Some(extents) = extents else {
             let all = Extent { at: 0, len: u64::MAX };
             let stream = self.stream(source, file, &[all], collector, meter)?;
-            return Ok(Content {
+            let content = Content {
                 size: stream.len,
                 depth: stream.depth,
                 refs: stream.refs,
                 extents: None,
                 digest: stream.digest,
-            });
+            };
+            return Ok((content, stream.digests));
         };
         let stream = self.stream(source, file, &extents, collector, meter)?;
         let extents = shorten(extents, stream.len);
         let whole = extents.len() == 1 && extents[0] == Extent { at: 0, len: found.size };
         let extents = (!whole).then_some(extents);
-        Ok(Content { size: found.size, depth: stream.depth, refs: stream.refs, extents, digest: stream.digest })
+        let content =
+            Content { size: found.size, depth: stream.depth, refs: stream.refs, extents, digest: stream.digest };
+        Ok((content, stream.digests))
     }
 
     /// Cuts the concatenation of `extents` into chunks. An extent that ends early (the file shrank) ends the stream.
@@ -145,7 +159,7 @@ impl Scanner {
     ) -> Result<Stream, ScanError> {
         let mut coarse = None;
         let mut refs = RefFolder::default();
-        let mut hasher = None;
+        let (mut digester, mut count) = (Digester::default(), 0u64);
         let (mut start, mut end, mut total) = (0, 0, 0u64);
         let mut rest = extents.iter().copied();
         let mut extent = rest.next().unwrap_or(Extent { at: 0, len: 0 });
@@ -178,11 +192,8 @@ impl Scanner {
                 if coarse == Some(true) { (&mut self.coarse, Lane::Loose) } else { (&mut self.fine, Lane::Data) };
             while let Some(len) = chunker.cut(&self.buffer[start..end], eof) {
                 let chunk = &self.buffer[start..start + len];
-                let last = eof && start + len == end;
-                // A file of one chunk is verified by the chunk's id alone.
-                if !(last && total == 0) {
-                    hasher.get_or_insert_with(blake3::Hasher::new).update(chunk);
-                }
+                digester.update(chunk);
+                count += 1;
                 let (id, _) = collector.add(lane, chunk)?;
                 refs.push(Ref { id, len: len as u64 }, collector)?;
                 start += len;
@@ -196,7 +207,10 @@ impl Scanner {
             start = 0;
         }
         let (depth, refs) = refs.finish(collector)?;
-        Ok(Stream { len: total, depth, refs, digest: hasher.map(|h| *h.finalize().as_bytes()) })
+        let digests = digester.finish();
+        // A file of one chunk is verified by the chunk's id alone.
+        let digest = (count > 1).then_some(digests.blake3);
+        Ok(Stream { len: total, depth, refs, digest, digests })
     }
 }
 
@@ -205,6 +219,7 @@ struct Stream {
     depth: u64,
     refs: Vec<Ref>,
     digest: Option<[u8; 32]>,
+    digests: Digests,
 }
 
 /// Cuts `extents` to `len` bytes in total, for a file that shrank while it was read.

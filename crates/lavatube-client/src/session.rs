@@ -8,6 +8,7 @@ use lavatube_format::catalog::PackRow;
 use lavatube_format::key_file::Secret;
 use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Retention, Wrap, root_of};
 use lavatube_format::open_session::{Begun, PackDone, Record, decode_log};
+use lavatube_format::roll::Committed;
 use lavatube_seal::{DepositKeys, SealError, Session, SessionKeys};
 
 use crate::catalog::{Catalog, CatalogError, records_of};
@@ -80,17 +81,19 @@ pub struct Said {
     pub retention: Retention,
 }
 
-/// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. After this its snapshots exist, and
-/// its marks count.
+/// Ends a session: delivers the tags of its packs, signs its manifest as the next of `chain`, keeps it, delivers it. `committed` is what it read.
+/// After this its snapshots exist, and its marks count.
 ///
 /// # Errors
 /// When signing or delivering fails; the session is still open then.
+#[expect(clippy::too_many_arguments, reason = "what a manifest says")]
 pub fn finish(
     state: &dyn State,
     deposit: &DepositKeys,
     session: &OpenSession,
     packs: &[(PackRow, [u8; 32])],
     said: Said,
+    committed: &Committed,
     chain: &mut Chain,
     courier: &mut Courier<'_>,
 ) -> Result<(), SessionError> {
@@ -121,6 +124,7 @@ pub fn finish(
         tags,
         retention,
         releases: link.releases,
+        files: Some(deposit.roll_key().commitment(session.keys.session(), committed)),
     };
     let signed = deposit.sign_manifest(manifest)?;
     let bytes = signed.encode();
@@ -185,7 +189,8 @@ pub fn recover(
                     wraps = vec![wrap];
                 }
                 let rows: Vec<_> = packs.iter().map(|p| (p.row, p.sha256)).collect();
-                finish(state, deposit, &OpenSession { keys, wraps }, &rows, Said::default(), chain, courier)?;
+                let (open, committed) = (OpenSession { keys, wraps }, Committed::nothing());
+                finish(state, deposit, &open, &rows, Said::default(), &committed, chain, courier)?;
             }
         }
         add_missing(catalog, &packs)?;

@@ -344,6 +344,17 @@ pub fn sent(state: &dyn State) -> Result<BTreeSet<ObjectId>, StateError> {
     Ok(copies(state)?.into_iter().filter(|(_, copied)| copied.is_own()).map(|(id, _)| id).collect())
 }
 
+/// The bytes of manifest `id`: the state's copy, or the vault's.
+///
+/// # Errors
+/// When they are not to be had, or the state fails.
+pub fn manifest_bytes(far: &dyn Far, state: &dyn State, id: ObjectId) -> Result<Vec<u8>, SessionsError> {
+    let listed = far.manifests()?.into_iter().find(|(listed, _)| *listed == id);
+    let len = listed.map(|(_, len)| len).ok_or(FarError::Absent(id))?;
+    let bytes = manifest(far, state, copies(state)?.get(&id), id, len)?;
+    bytes.map_err(|text| FarError::Lost { id, text }.into())
+}
+
 /// Copies of manifests in the state.
 pub(crate) fn copies(state: &dyn State) -> Result<BTreeMap<ObjectId, Copied>, StateError> {
     let mut out = BTreeMap::new();

@@ -5,13 +5,13 @@
 //! the walk.
 
 use lavatube_base::VaultId;
-use lavatube_base::digest::sha256;
 use lavatube_base::limits::{CHECKPOINT_LEN_MAX, CHECKPOINT_SIGNATURES_MAX};
 use lavatube_base::merkle::Hash;
 use lavatube_base::sign::{ED25519_SIGNATURE_LEN, EdSigner, SignError, verify_note};
 
 use crate::Malformed;
 use crate::key_file::armour;
+use crate::witness::{KeyKind, VerifierKey};
 
 /// What whoever asks draws, so that the answer cannot be an old one.
 pub type Nonce = [u8; 16];
@@ -130,6 +130,45 @@ impl SignedCheckpoint {
     }
 }
 
+impl SignedCheckpoint {
+    /// The same with the cosignature of a witness behind the others, if there is room for one more.
+    ///
+    /// # Errors
+    /// [`Malformed`] when there is none.
+    pub fn cosign(&self, name: &str, signer: &EdSigner, time_s: u64) -> Result<Self, Malformed> {
+        let (text, _) = split(&self.note).ok_or_else(|| fail("no signatures behind an empty line"))?;
+        let signature = signer.sign_note(&cosigned_text(time_s, text));
+        let key = VerifierKey { name: name.to_owned(), kind: KeyKind::Cosignature, key: signer.public() };
+        let mut note = format!("{}{DASH}{name} ", self.note);
+        armour::put_base64(&mut note, &[&key.id()[..], &time_s.to_be_bytes(), &signature].concat());
+        note.push('\n');
+        Self::decode(note.as_bytes())
+    }
+
+    /// When a witness signed it, in seconds since 1970 by the witness's clock.
+    ///
+    /// # Errors
+    /// [`SignError::Signature`] when it did not.
+    pub fn cosigned(&self, witness: &VerifierKey) -> Result<u64, SignError> {
+        let missing = SignError::Signature("witness's Ed25519");
+        let (text, signatures) = split(&self.note).ok_or(missing)?;
+        let all = signatures.lines().filter_map(signature).filter(|(name, _)| *name == witness.name);
+        let good = |(_, bytes): (&str, Vec<u8>)| {
+            let (id, rest) = bytes.split_first_chunk::<4>()?;
+            let (time, signature) = rest.split_first_chunk::<8>()?;
+            let time = u64::from_be_bytes(*time);
+            let is_own = *id == witness.id() && signature.len() == ED25519_SIGNATURE_LEN;
+            (is_own && verify_note(&witness.key, &cosigned_text(time, text), signature).is_ok()).then_some(time)
+        };
+        all.filter_map(good).max().ok_or(missing)
+    }
+}
+
+/// What a witness signs (C2SP tlog-cosignature).
+fn cosigned_text(time_s: u64, text: &str) -> String {
+    format!("cosignature/v1\ntime {time_s}\n{text}")
+}
+
 /// The text with its last line's end, and the lines of signatures.
 fn split(note: &str) -> Option<(&str, &str)> {
     let at = note.rfind("\n\n")?;
@@ -152,8 +191,7 @@ pub fn origin(vault: VaultId) -> String {
 
 /// C2SP's name of an Ed25519 key in notes.
 fn key_id(name: &str, key: &[u8; 32]) -> [u8; 4] {
-    let hash = sha256(&[name.as_bytes(), b"\n\x01", key].concat());
-    [hash[0], hash[1], hash[2], hash[3]]
+    VerifierKey { name: name.to_owned(), kind: KeyKind::Note, key: *key }.id()
 }
 
 fn hex(text: Option<&str>) -> Option<Nonce> {

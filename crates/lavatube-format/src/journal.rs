@@ -72,6 +72,53 @@ pub enum Record {
         /// All that was witnessed, in seconds.
         total_s: u64,
     },
+    /// A drive is not trusted any more: nothing new is written to it, and it is read last.
+    Quarantined {
+        /// Its slot.
+        slot: u8,
+        /// Why.
+        why: Distrust,
+    },
+    /// A drive was read wholly and is trusted again, or an empty one took its place.
+    Admitted {
+        /// Its slot.
+        slot: u8,
+    },
+    /// What a drive still had of a shard that was moved to another one was removed.
+    Cleared {
+        /// The object.
+        object: ObjectId,
+        /// The shard.
+        index: u8,
+        /// The drive slot it was in before.
+        slot: u8,
+    },
+}
+
+/// Why a drive is not trusted; of several reasons the last in this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distrust {
+    /// It was away, or put back to an older state, while things were written.
+    Away,
+    /// It is far slower than the others.
+    Slow,
+    /// It failed while it was written to.
+    Failed,
+    /// What it holds was wrong again and again.
+    Wrong,
+}
+
+impl Distrust {
+    /// All, by code from 1.
+    pub const ALL: [Self; 4] = [Self::Away, Self::Slow, Self::Failed, Self::Wrong];
+
+    fn code(self) -> u8 {
+        Self::ALL.iter().zip(1u8..).find(|(why, _)| **why == self).map_or(0, |(_, code)| code)
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
+    }
 }
 
 /// A record in its place in the chain.
@@ -125,6 +172,13 @@ impl Record {
                 out.extend_from_slice(&up_s.to_le_bytes());
                 out.extend_from_slice(&total_s.to_le_bytes());
             }
+            Self::Quarantined { slot, why } => out.extend_from_slice(&[QUARANTINED, *slot, why.code()]),
+            Self::Admitted { slot } => out.extend_from_slice(&[ADMITTED, *slot]),
+            Self::Cleared { object, index, slot } => {
+                out.push(CLEARED);
+                out.extend_from_slice(&object.0);
+                out.extend_from_slice(&[*index, *slot]);
+            }
         }
         let body = u32::try_from(out.len() - start - HEAD).expect("bodies are at most JOURNAL_BODY_MAX");
         out[start..start + 4].copy_from_slice(&body.to_le_bytes());
@@ -139,6 +193,10 @@ impl Record {
             let aged = Self::Aged { boot: r.array()?, up_s: r.u64()?, total_s: r.u64()? };
             r.finish()?;
             return Ok(aged);
+        }
+        if let Some(record) = Self::of_a_drive(kind, &mut r)? {
+            r.finish()?;
+            return Ok(record);
         }
         let code = r.u8()?;
         let object_kind = ObjectKind::from_code(code).ok_or_else(|| r.fail("unknown object kind"))?;
@@ -156,13 +214,25 @@ impl Record {
             SETTLED if object_kind == ObjectKind::Release => Self::Settled { release: object },
             _ => return Err(r.fail("unknown record type")),
         };
-        let generation = match &record {
-            Self::Stored { generation, .. } | Self::Moved { generation, .. } => *generation,
-            Self::Released { .. } | Self::Settled { .. } | Self::Aged { .. } => 1,
-        };
-        r.ensure(generation >= 1, "generations count from 1")?;
+        if let Self::Stored { generation, .. } | Self::Moved { generation, .. } = &record {
+            r.ensure(*generation >= 1, "generations count from 1")?;
+        }
         r.finish()?;
         Ok(record)
+    }
+
+    /// A record about a drive, or what one has left.
+    fn of_a_drive(kind: u8, r: &mut Reader<'_>) -> Result<Option<Self>, Malformed> {
+        match kind {
+            QUARANTINED => {
+                let (slot, code) = (r.u8()?, r.u8()?);
+                let why = Distrust::from_code(code).ok_or_else(|| r.fail("unknown reason of a quarantine"))?;
+                Ok(Some(Self::Quarantined { slot, why }))
+            }
+            ADMITTED => Ok(Some(Self::Admitted { slot: r.u8()? })),
+            CLEARED => Ok(Some(Self::Cleared { object: ObjectId(r.array()?), index: r.u8()?, slot: r.u8()? })),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -189,7 +259,8 @@ impl Line {
     /// As [`Line::decode`] for a record in which one byte is wrong: tries every change of one byte, at most a few
     /// thousand short hashes. Only for records with `shards` shards.
     pub fn decode_mended(bytes: &[u8], sequence: u64, before: &Check, shards: usize) -> Option<(Self, usize)> {
-        [STORED_BODY + shards, MOVED_BODY, RELEASED_BODY, SETTLED_BODY, AGED_BODY].iter().find_map(|&body_len| {
+        let further = [QUARANTINED_BODY, ADMITTED_BODY, CLEARED_BODY, RELEASED_BODY, SETTLED_BODY, AGED_BODY];
+        [STORED_BODY + shards, MOVED_BODY].iter().chain(&further).find_map(|&body_len| {
             let len = HEAD + body_len + CHECK;
             let mut trial = bytes.get(..len)?.to_vec();
             // One wrong byte in the check: all else is right, and the chain says what it should be.
@@ -216,6 +287,9 @@ const MOVED: u8 = 2;
 const RELEASED: u8 = 12;
 const SETTLED: u8 = 13;
 const AGED: u8 = 14;
+const QUARANTINED: u8 = 3;
+const ADMITTED: u8 = 4;
+const CLEARED: u8 = 5;
 const HEAD: usize = 4 + 8 + 1;
 const CHECK: usize = 16;
 const STORED_BODY: usize = 1 + 32 + 8 + 4 + 1 + 1;
@@ -223,6 +297,9 @@ const MOVED_BODY: usize = 1 + 32 + 4 + 1 + 1;
 const RELEASED_BODY: usize = 1 + 32 + 8;
 const SETTLED_BODY: usize = 1 + 32;
 const AGED_BODY: usize = 16 + 8 + 8;
+const QUARANTINED_BODY: usize = 2;
+const ADMITTED_BODY: usize = 1;
+const CLEARED_BODY: usize = 32 + 1 + 1;
 
 #[cfg(test)]
 mod tests {
@@ -283,6 +360,45 @@ mod tests {
         assert_eq!(n + n2 + n3, golden.len());
         for at in 0..n {
             let mut bad = golden.to_vec();
+            bad[at] ^= 0x81;
+            assert_eq!(Line::decode_mended(&bad, 1, &FIRST_CHECK, 6), Some((first.clone(), n)), "byte {at}");
+        }
+    }
+
+    /// A drive that is held back for each reason, and let in again.
+    fn of_drives() -> Vec<u8> {
+        let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
+        let held = Distrust::ALL.iter().zip(0u8..).map(|(why, slot)| Record::Quarantined { slot, why: *why });
+        let cleared = Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
+        for (record, sequence) in held.chain([Record::Admitted { slot: 2 }, cleared]).zip(1..) {
+            check = record.encode(sequence, &check, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn the_golden_records_of_drives_stay_as_they_are() {
+        let golden = include_bytes!("../../../vectors/journal_drives-v1.bin");
+        assert_eq!(of_drives(), golden);
+        let (mut at, mut check, mut last) = (0, FIRST_CHECK, None);
+        for sequence in 1..=6 {
+            let (line, n) = Line::decode(&golden[at..], sequence, &check).unwrap();
+            (at, check, last) = (at + n, line.check, Some(line.record));
+        }
+        let cleared = Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
+        assert_eq!((at, last), (golden.len(), Some(cleared)));
+        for code in [0, 5, 255] {
+            assert!(Record::decode(QUARANTINED, &[1, code]).is_err());
+        }
+        assert!(Record::decode(QUARANTINED, &[1]).is_err() && Record::decode(ADMITTED, &[1, 1]).is_err());
+    }
+
+    #[test]
+    fn one_wrong_byte_of_a_record_of_a_drive_is_mended() {
+        let good = of_drives();
+        let (first, n) = Line::decode(&good, 1, &FIRST_CHECK).unwrap();
+        for at in 0..n {
+            let mut bad = good.clone();
             bad[at] ^= 0x81;
             assert_eq!(Line::decode_mended(&bad, 1, &FIRST_CHECK, 6), Some((first.clone(), n)), "byte {at}");
         }

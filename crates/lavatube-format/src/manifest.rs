@@ -97,6 +97,8 @@ pub struct Manifest {
     pub retention: Retention,
     /// How many of the vault's releases its maker knew: it leans on nothing that they free.
     pub releases: u64,
+    /// What it commits to about the files that its session read ([`crate::roll`]); `None` from before there was that.
+    pub files: Option<[u8; 32]>,
 }
 
 /// For how long nothing of a session may be freed, nor of what it may lean on.
@@ -153,6 +155,7 @@ impl Manifest {
             !self.tags.is_empty(),
             self.retention != Retention::default(),
             self.releases > 0,
+            self.files.is_some(),
         ];
         e.map(7 + further.map(u64::from).iter().sum::<u64>())?;
         e.u8(1)?.bytes(&self.session.0)?;
@@ -188,6 +191,9 @@ impl Manifest {
         }
         if self.releases > 0 {
             e.u8(12)?.u64(self.releases)?;
+        }
+        if let Some(files) = &self.files {
+            e.u8(13)?.bytes(files)?;
         }
         Ok(())
     }
@@ -263,7 +269,7 @@ impl Manifest {
         key(d, 8)?;
         let note = d.bytes()?.to_vec();
         let (mut joins, mut tags, mut releases) = (Vec::new(), Vec::new(), 0);
-        let mut retention = Retention::default();
+        let (mut retention, mut files) = (Retention::default(), None);
         let mut last = 8;
         while let Some(n @ 1..) = left {
             let key = d.u8()?;
@@ -276,14 +282,29 @@ impl Manifest {
                 10 => tags = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
                 11 => retention = Retention::read(d)?,
                 12 => releases = d.u64()?,
+                13 => files = Some(fixed(d)?),
                 _ => return Err(DecodeError::message("no such key")),
             }
             (last, left) = (key, Some(n - 1));
         }
         if left != Some(0) {
-            return Err(DecodeError::message("a manifest has seven to twelve keys"));
+            return Err(DecodeError::message("a manifest has seven to thirteen keys"));
         }
-        Ok(Self { session, depositor, sequence, previous, joins, leaves, root, wraps, note, tags, retention, releases })
+        Ok(Self {
+            session,
+            depositor,
+            sequence,
+            previous,
+            joins,
+            leaves,
+            root,
+            wraps,
+            note,
+            tags,
+            retention,
+            releases,
+            files,
+        })
     }
 }
 

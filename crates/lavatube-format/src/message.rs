@@ -17,6 +17,7 @@ use crate::audit::{self, Challenge};
 use crate::log::{Answer, Question};
 use crate::receipt::Receipt;
 use crate::shard::ObjectKind;
+use crate::spot::{SpotAnswer, SpotQuestion};
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
 
 /// A message; an object is borrowed from the block it came in.
@@ -83,6 +84,20 @@ pub enum Message<'a> {
     LogAsked(Question),
     /// From the vault: what its log is.
     Logged(Answer),
+    /// To the vault: show these slices. Answered by [`Message::Spot`], when all are read.
+    SpotAsked {
+        /// The request's number.
+        request: u64,
+        /// Which.
+        question: SpotQuestion,
+    },
+    /// From the vault: the slices.
+    Spot {
+        /// The request's number.
+        request: u64,
+        /// They.
+        answer: SpotAnswer,
+    },
 }
 
 const WHAT: &str = "message";
@@ -98,6 +113,8 @@ const CHALLENGE: u8 = 9;
 const PROOF: u8 = 10;
 const LOG_ASKED: u8 = 11;
 const LOGGED: u8 = 12;
+const SPOT_ASKED: u8 = 17;
+const SPOT: u8 = 18;
 
 impl<'a> Message<'a> {
     /// The message's bytes: a block. A link carries no block twice, so that a question asked again, and its answer, need a
@@ -161,6 +178,16 @@ impl<'a> Message<'a> {
                 answer.encode(&mut out);
                 out
             }
+            Self::SpotAsked { request, question } => {
+                let mut out = [&begin(SPOT_ASKED)[..], &request.to_le_bytes()].concat();
+                question.encode(&mut out);
+                out
+            }
+            Self::Spot { request, answer } => {
+                let mut out = [&begin(SPOT)[..], &request.to_le_bytes()].concat();
+                answer.encode(&mut out);
+                out
+            }
         }
     }
 
@@ -212,6 +239,8 @@ impl<'a> Message<'a> {
             PROOF => Self::Proof { request: r.u64()?, answer: audit::Answer::read(&mut r)? },
             LOG_ASKED => Self::LogAsked(Question::decode(&mut r)?),
             LOGGED => Self::Logged(Answer::decode(&mut r)?),
+            SPOT_ASKED => Self::SpotAsked { request: r.u64()?, question: SpotQuestion::decode(&mut r)? },
+            SPOT => Self::Spot { request: r.u64()?, answer: SpotAnswer::decode(&mut r)? },
             _ => return Err(r.fail("unknown message")),
         };
         r.finish()?;
@@ -220,7 +249,7 @@ impl<'a> Message<'a> {
 }
 
 fn has_turn(code: u8) -> bool {
-    matches!(code, DENIED..=LOGGED)
+    matches!(code, DENIED..=LOGGED | SPOT_ASKED | SPOT)
 }
 
 /// The byte that stands for a denial.

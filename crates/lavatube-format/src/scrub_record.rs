@@ -30,6 +30,19 @@ pub struct ScrubDrive {
     pub damaged: u64,
     /// Shards that should be on it and were not there, while the drive was.
     pub missing: u64,
+    /// Shards on it that could not be looked at, because the drive was away.
+    pub away: u64,
+    /// Damaged and missing ones that are still not as they should be.
+    pub left: u64,
+    /// It was in quarantine when the scrub began: a scrub that is to let it in again.
+    pub on_trial: bool,
+}
+
+impl ScrubDrive {
+    /// One on which nothing was found yet.
+    pub fn of(drive: DriveId) -> Self {
+        Self { drive, damaged: 0, missing: 0, away: 0, left: 0, on_trial: false }
+    }
 }
 
 /// A scrub, in numbers.
@@ -65,6 +78,8 @@ pub struct ScrubRecord {
     pub lost_ids: Vec<ObjectId>,
     /// Drives on which something was found, in the order of their slots.
     pub drives: Vec<ScrubDrive>,
+    /// Records of the vault's journal when it began; 0 where nobody noted it.
+    pub sequence: u64,
 }
 
 /// The bytes of the file: all of them, oldest first.
@@ -89,11 +104,12 @@ pub fn decode_scrubs(bytes: &[u8]) -> Result<Vec<ScrubRecord>, Malformed> {
     let kept = has_check(bytes);
     r.ensure(kept, "check does not match")?;
     let magic = r.take(MAGIC.len())?;
-    r.ensure(magic == MAGIC, "not the scrubs of a vault, version 1")?;
+    let is_first = magic == FIRST_MAGIC;
+    r.ensure(is_first || magic == MAGIC, "not the scrubs of a vault, version 1 or 2")?;
     let n = r.varint_max(SCRUBS_KEPT_MAX, "more scrubs than are kept")?;
     let mut records = Vec::new();
     for at in 1..=n {
-        let record = ScrubRecord::read(&mut r)?;
+        let record = ScrubRecord::read(&mut r, is_first)?;
         r.ensure(record.end != ScrubEnd::Open || at == n, "only the last scrub may be under way")?;
         records.push(record);
     }
@@ -121,7 +137,15 @@ impl ScrubRecord {
             lost: 0,
             lost_ids: Vec::new(),
             drives: Vec::new(),
+            sequence: 0,
         }
+    }
+
+    /// The turn of an object has come and gone.
+    pub fn has_passed(&mut self, object: ObjectId, len: u64) {
+        self.upto = object;
+        self.objects += 1;
+        self.bytes += len;
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -142,10 +166,14 @@ impl ScrubRecord {
             out.extend_from_slice(&found.drive.0);
             put_varint(out, found.damaged);
             put_varint(out, found.missing);
+            put_varint(out, found.away);
+            put_varint(out, found.left);
+            out.push(u8::from(found.on_trial));
         }
+        put_varint(out, self.sequence);
     }
 
-    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn read(r: &mut Reader<'_>, is_first: bool) -> Result<Self, Malformed> {
         let (began, until) = (r.time()?, r.time()?);
         let end = ENDS.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown end"))?;
         let upto = ObjectId(r.array()?);
@@ -159,8 +187,17 @@ impl ScrubRecord {
         let lost_ids = (0..listed).map(|_| r.array().map(ObjectId)).collect::<Result<_, _>>()?;
         let mut drives = Vec::new();
         for _ in 0..r.varint_max(DRIVES_MAX, "more drives than a vault can have")? {
-            drives.push(ScrubDrive { drive: DriveId(r.array()?), damaged: r.varint()?, missing: r.varint()? });
+            let mut found = ScrubDrive::of(DriveId(r.array()?));
+            (found.damaged, found.missing) = (r.varint()?, r.varint()?);
+            if !is_first {
+                (found.away, found.left) = (r.varint()?, r.varint()?);
+                let flag = r.u8()?;
+                r.ensure(flag <= 1, "a drive is on trial, or not")?;
+                found.on_trial = flag == 1;
+            }
+            drives.push(found);
         }
+        let sequence = if is_first { 0 } else { r.varint()? };
         Ok(Self {
             began,
             until,
@@ -177,12 +214,14 @@ impl ScrubRecord {
             lost,
             lost_ids,
             drives,
+            sequence,
         })
     }
 }
 
 const WHAT: &str = "scrubs of a vault";
-const MAGIC: &[u8; 8] = b"LVTSCRB\x01";
+const FIRST_MAGIC: &[u8; 8] = b"LVTSCRB\x01";
+const MAGIC: &[u8; 8] = b"LVTSCRB\x02";
 const ENDS: [ScrubEnd; 3] = [ScrubEnd::Open, ScrubEnd::Whole, ScrubEnd::Dropped];
 const CHECK: usize = 16;
 
@@ -200,7 +239,12 @@ mod tests {
             objects: 300,
             lost: 2,
             lost_ids: vec![ObjectId([8; 32])],
-            drives: vec![ScrubDrive { drive: DriveId([9; 16]), damaged: 1, missing: 1 << 40 }],
+            drives: vec![ScrubDrive {
+                damaged: 1,
+                missing: 1 << 40,
+                on_trial: true,
+                ..ScrubDrive::of(DriveId([9; 16]))
+            }],
             ..ScrubRecord::begin(WallTime { s: -5, ns: 999_999_999 })
         }
     }
@@ -228,7 +272,7 @@ mod tests {
         let read = decode_scrubs(&bytes).unwrap();
         assert_eq!((read[0].lost, read[0].lost_ids.len()), (lost, SCRUB_LOST_LISTED_MAX));
         // One more drive than a vault can have.
-        let found = ScrubDrive { drive: DriveId([1; 16]), damaged: 0, missing: 0 };
+        let found = ScrubDrive::of(DriveId([1; 16]));
         for (drives, good) in [(DRIVES_MAX, true), (DRIVES_MAX + 1, false)] {
             let drives = vec![found; drives];
             assert_eq!(

@@ -3,7 +3,7 @@
 //! It must not know how a tree is read; times in it are what a depositor's clock said, for people.
 
 use lavatube_base::ChunkId;
-use lavatube_base::limits::{LAYERS_MAX, SKIPPED_LISTED_MAX};
+use lavatube_base::limits::{LAYERS_MAX, ROLL_CHUNKS_MAX, SKIPPED_LISTED_MAX};
 use lavatube_base::time::WallTime;
 use minicbor::{Decoder, Encoder};
 
@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub parent: Option<ChunkId>,
     /// Free text.
     pub description: Option<String>,
+    /// Chunks of the roll of the files that were read for it ([`crate::roll`]), in order; none from before there was one.
+    pub roll: Vec<ChunkId>,
 }
 
 type EncodeError = minicbor::encode::Error<std::convert::Infallible>;
@@ -73,8 +75,8 @@ impl Snapshot {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        let keys = 9 + u64::from(self.parent.is_some()) + u64::from(self.description.is_some());
-        e.map(keys)?.u8(0)?.u8(1)?;
+        let further = [self.parent.is_some(), self.description.is_some(), !self.roll.is_empty()];
+        e.map(9 + further.map(u64::from).iter().sum::<u64>())?.u8(0)?.u8(1)?;
         e.u8(1)?.array(2)?.i64(self.time.s)?.u32(self.time.ns)?;
         e.u8(2)?.str(&self.host)?;
         e.u8(3)?.array(self.paths.len() as u64)?;
@@ -105,6 +107,12 @@ impl Snapshot {
         if let Some(text) = &self.description {
             e.u8(10)?.str(text)?;
         }
+        if !self.roll.is_empty() {
+            e.u8(11)?.array(self.roll.len() as u64)?;
+            for chunk in &self.roll {
+                e.bytes(&chunk.0)?;
+            }
+        }
         Ok(())
     }
 
@@ -119,7 +127,7 @@ impl Snapshot {
         if out.layers.is_empty() || out.layers.len() > LAYERS_MAX {
             return fail("a snapshot has between one and eight layers");
         }
-        if out.skipped.len() > SKIPPED_LISTED_MAX || out.time.ns > 999_999_999 {
+        if out.skipped.len() > SKIPPED_LISTED_MAX || out.roll.len() > ROLL_CHUNKS_MAX || out.time.ns > 999_999_999 {
             return fail("a list or time exceeds its limit");
         }
         check_same(WHAT, bytes, &out.encode())?;
@@ -169,6 +177,7 @@ impl Snapshot {
                 }
                 9 => out.parent = Some(chunk_id(d)?),
                 10 => out.description = Some(d.str()?.to_owned()),
+                11 => out.roll = list(d, chunk_id)?,
                 _ => return Err(wrong("unknown key")),
             }
         }
@@ -210,6 +219,7 @@ mod tests {
             skipped: vec![Skipped { path: b"x".to_vec(), reason: "vanished".into() }],
             parent: Some(ChunkId([1; 24])),
             description: Some("d".into()),
+            roll: vec![ChunkId([2; 24])],
         }
     }
 

@@ -217,13 +217,7 @@ fn put_kind(out: &mut Vec<u8>, kind: &Kind) {
             put_len(out, content.refs.len());
             put_refs(out, &content.refs);
             if let Some(extents) = &content.extents {
-                put_len(out, extents.len());
-                let mut end = 0;
-                for extent in extents {
-                    put_varint(out, extent.at - end);
-                    put_varint(out, extent.len);
-                    end = extent.at + extent.len;
-                }
+                put_extents(out, extents);
             }
             if let Some(digest) = &content.digest {
                 out.extend_from_slice(digest);
@@ -369,7 +363,23 @@ fn read_content(b: &mut Reader<'_>, sparse: bool) -> Result<Content, Malformed> 
     Ok(Content { size, depth, refs, extents, digest })
 }
 
-fn read_extents(b: &mut Reader<'_>, size: u64, stream: u64) -> Result<Vec<Extent>, Malformed> {
+/// Appends the data extents of a file with holes.
+///
+/// # Panics
+/// When they do not ascend: a mistake of our caller.
+pub(crate) fn put_extents(out: &mut Vec<u8>, extents: &[Extent]) {
+    put_len(out, extents.len());
+    let mut end = 0;
+    for extent in extents {
+        assert!(extent.at >= end, "extents ascend");
+        put_varint(out, extent.at - end);
+        put_varint(out, extent.len);
+        end = extent.at + extent.len;
+    }
+}
+
+/// Data extents of a file of `size` bytes, and how many bytes they are.
+pub(crate) fn extents(b: &mut Reader<'_>, size: u64) -> Result<(Vec<Extent>, u64), Malformed> {
     let n = b.varint_max(b.left() / 2, "more extents than bytes")?;
     let mut out = Vec::with_capacity(n);
     let (mut end, mut sum) = (0u64, 0u64);
@@ -381,6 +391,11 @@ fn read_extents(b: &mut Reader<'_>, size: u64, stream: u64) -> Result<Vec<Extent
         b.ensure(end <= size, "extent reaches beyond the file")?;
         out.push(Extent { at, len });
     }
+    Ok((out, sum))
+}
+
+fn read_extents(b: &mut Reader<'_>, size: u64, stream: u64) -> Result<Vec<Extent>, Malformed> {
+    let (out, sum) = extents(b, size)?;
     b.ensure(sum == stream, "references do not add up to the extents")?;
     Ok(out)
 }

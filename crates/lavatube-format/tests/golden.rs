@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use lavatube_base::digest::h16;
 use lavatube_base::sign::{EdSigner, ML_DSA_65_PUBLIC_LEN, PairPublic};
+use lavatube_base::slice::Slice;
 use lavatube_base::time::WallTime;
 use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, SessionId, VaultId};
 use lavatube_format::agent::{self, Reply, Request};
@@ -17,6 +18,7 @@ use lavatube_format::audit_record::{AuditRecord, Outcome};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::checkpoint::Checkpoint;
+use lavatube_format::journal::{self, Distrust, FIRST_CHECK};
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
@@ -27,9 +29,11 @@ use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
 use lavatube_format::pack::{ChunkEntry, Delta, Footer, FrameEntry, Header, Method, decode_index};
 use lavatube_format::pair_line::{PairLine, PairVault};
 use lavatube_format::receipt::{Receipt, ReceiptBody};
+use lavatube_format::roll::Roll;
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
 use lavatube_format::shard::{Geometry, ObjectKind, ShardHeader};
 use lavatube_format::snapshot::{Skipped, Snapshot, Totals};
+use lavatube_format::spot::{self, Pick, SpotAnswer, SpotProof, SpotQuestion};
 use lavatube_format::tags;
 use lavatube_format::tree::{
     Content, Entry, Extent, Kind, Meta, RecordReader, RecordWriter, Ref, decode_list, put_refs,
@@ -37,12 +41,16 @@ use lavatube_format::tree::{
 use lavatube_format::tree_cache::{BlockReader, BlockWriter, CacheHead, CachedEntry, CachedLayer, Stamp, block_len};
 
 fn golden(name: &str, bytes: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors").join(name);
+    let path = vector(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, bytes).expect("a file in vectors/");
     }
     let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     assert!(kept == bytes, "{name}: the layout changed");
+}
+
+fn vector(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../vectors").join(name)
 }
 
 fn chunk(n: u8) -> ChunkId {
@@ -159,9 +167,44 @@ fn snapshot_records_are_as_ever() {
         skipped: vec![Skipped { path: b"home/locked".to_vec(), reason: "permission denied".into() }],
         parent: Some(chunk(3)),
         description: Some("before the move".into()),
+        roll: Vec::new(),
     };
     golden("snapshot-v1.bin", &snapshot.encode());
-    assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot));
+    assert_eq!(Snapshot::decode(&snapshot.encode()), Ok(snapshot.clone()));
+    let rolled = Snapshot { roll: vec![chunk(4), chunk(5)], ..snapshot };
+    golden("snapshot_roll-v1.bin", &rolled.encode());
+    assert_eq!(Snapshot::decode(&rolled.encode()), Ok(rolled));
+}
+
+#[test]
+fn spot_proofs_are_as_ever() {
+    let pick = |n, number| Pick { pack: ObjectId([n; 32]), number };
+    let question = SpotQuestion { nonce: [7; 32], picks: vec![pick(1, 0), pick(1, 300), pick(2, 65_535)] };
+    let message = Message::SpotAsked { request: 5, question };
+    golden("message_spot_asked-v1.bin", &message.encode(9));
+    assert_eq!(Message::decode(&message.encode(9)), Ok(message));
+    let slice = Slice { bytes: (0..=255).cycle().take(1024).collect(), beside: vec![[1; 32], [2; 32]] };
+    let answer = SpotAnswer { nonce: [7; 32], slices: vec![Ok(slice), Err(Denial::Away), Err(Denial::Lost)] };
+    let message = Message::Spot { request: 5, answer: answer.clone() };
+    golden("message_spot-v1.bin", &message.encode(9));
+    assert_eq!(Message::decode(&message.encode(9)), Ok(message));
+    let proof = SpotProof { time_s: 1_790_000_000, manifests: vec![b"not one".to_vec()], answer };
+    golden("spot_proof-v1.bin", &proof.encode());
+    assert_eq!(SpotProof::decode(&proof.encode()), Ok(proof));
+    // Which slices a nonce picks is part of the format.
+    let packs = [(ObjectId([1; 32]), 4096), (ObjectId([2; 32]), 1 << 20)];
+    let drawn = spot::picks(&[7; 32], &packs, 8);
+    golden(
+        "spot_picks-v1.bin",
+        &drawn.iter().flat_map(|p| [&p.pack.0[..], &p.number.to_le_bytes()].concat()).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn rolls_are_as_ever() {
+    let roll = Roll { runs: vec![(0, 2), (300, 16), (1, 1)], groups: vec![[1; 32], [2; 32]] };
+    golden("roll-v1.bin", &roll.encode());
+    assert_eq!(Roll::decode(&roll.encode()), Ok(roll));
 }
 
 #[test]
@@ -215,13 +258,30 @@ fn scrubs_are_as_ever() {
         left: 1,
         lost: 1,
         lost_ids: vec![ObjectId([7; 32])],
-        drives: vec![ScrubDrive { drive: DriveId([2; 16]), damaged: 300, missing: 1 }],
+        drives: vec![ScrubDrive { damaged: 300, missing: 1, ..ScrubDrive::of(DriveId([2; 16])) }],
         ..ScrubRecord::begin(began)
     };
     let records =
         [whole, ScrubRecord { end: ScrubEnd::Dropped, ..ScrubRecord::begin(began) }, ScrubRecord::begin(began)];
-    golden("scrubs-v1.bin", &encode_scrubs(&records));
+    let first = std::fs::read(vector("scrubs-v1.bin")).expect("a file in vectors/");
+    assert_eq!(decode_scrubs(&first), Ok(records.to_vec()), "version 1 is read for ever");
+    let mut records = records;
+    let tried = ScrubDrive { away: 2, left: 4, on_trial: true, ..ScrubDrive::of(DriveId([3; 16])) };
+    records[0].drives.push(tried);
+    records[0].sequence = 70_000;
+    golden("scrubs-v2.bin", &encode_scrubs(&records));
     assert_eq!(decode_scrubs(&encode_scrubs(&records)), Ok(records.to_vec()));
+}
+
+#[test]
+fn records_of_drives_in_a_journal_are_as_ever() {
+    let held = Distrust::ALL.iter().zip(0u8..).map(|(why, slot)| journal::Record::Quarantined { slot, why: *why });
+    let cleared = journal::Record::Cleared { object: ObjectId([7; 32]), index: 4, slot: 1 };
+    let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
+    for (record, sequence) in held.chain([journal::Record::Admitted { slot: 2 }, cleared]).zip(1..) {
+        check = record.encode(sequence, &check, &mut out);
+    }
+    golden("journal_drives-v1.bin", &out);
 }
 
 #[test]

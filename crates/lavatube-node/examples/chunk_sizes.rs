@@ -137,7 +137,8 @@ fn snapshot<'a>(
     let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, &meter);
     pipeline::run(Packer::new(open.keys.clone()), delivery, effort, |outlet, finish| {
         let mut watched = Watched { outlet, tally: Tally::default(), trees: BTreeSet::new() };
-        let prepared = backup::prepare(&source, &request, deposit, state, catalog, &mut watched, &meter)?;
+        let prepared =
+            backup::prepare(&source, &request, deposit, open.keys.session(), state, catalog, &mut watched, &meter)?;
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
         session::finish(
@@ -146,6 +147,7 @@ fn snapshot<'a>(
             &open,
             &packed.packs,
             Said { snapshots: packed.found, ..Said::default() },
+            &prepared.committed,
             &mut chain,
             &mut courier,
         )?;

@@ -37,6 +37,7 @@ use crate::directory_desk::DirectoryDesk;
 use crate::directory_source::DirectorySource;
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
+use crate::drive_care;
 use crate::embedded::{self, EmbeddedVault, VaultError};
 use crate::holding::Holding;
 use crate::keyring::{Keyring, KeyringError};
@@ -256,6 +257,7 @@ pub fn backup(
     let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
         DriveState::Present | DriveState::Retired => None,
         DriveState::Suspect(e) => Some((d.label, Some(e.to_string()))),
+        DriveState::Quarantined(why) => Some((d.label, Some(format!("in quarantine: {}", drive_care::why(why))))),
         _ => Some((d.label, None)),
     });
     let degraded = degraded.collect();
@@ -437,15 +439,16 @@ fn take<'a>(
     let packer = Packer::new(open.keys.clone());
     let delivery = Delivery::new(open.keys.session(), deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     pipeline::run(packer, delivery, effort, |outlet, finish| {
-        let prepared = match backup::prepare(&source, request, deposit, state, catalog, outlet, meter) {
-            Ok(prepared) => prepared,
-            // The pipeline knows why it ended.
-            Err(BackupError::Collect(e)) => {
-                finish(&[])?;
-                return Err(BackupError::Collect(e).into());
-            }
-            Err(e) => return Err(e.into()),
-        };
+        let prepared =
+            match backup::prepare(&source, request, deposit, open.keys.session(), state, catalog, outlet, meter) {
+                Ok(prepared) => prepared,
+                // The pipeline knows why it ended.
+                Err(BackupError::Collect(e)) => {
+                    finish(&[])?;
+                    return Err(BackupError::Collect(e).into());
+                }
+                Err(e) => return Err(e.into()),
+            };
         let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
         let (packed, mut courier) = finish(&ask)?;
         session::finish(
@@ -454,6 +457,7 @@ fn take<'a>(
             open,
             &packed.packs,
             Said { snapshots: packed.found, retention, ..Said::default() },
+            &prepared.committed,
             chain,
             &mut courier,
         )?;

@@ -13,8 +13,10 @@ use lavatube_base::Denial;
 use lavatube_base::digest::h16;
 use lavatube_client::desk::{Desk, Errand, List};
 use lavatube_format::audit::Answer;
+use lavatube_format::log;
 use lavatube_format::message::{Message, Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::SpotAnswer;
 use rustix::fs::statvfs;
 
 use crate::atomic::{PRIVATE, make_folders};
@@ -86,6 +88,8 @@ impl Desk for DirectoryDesk {
             Errand::Fetch(parts) => Message::Fetch { request: number, parts: parts.clone() }.encode(0),
             Errand::List(kind) => Message::List { kind: *kind, known: self.digest(*kind) }.encode(0),
             Errand::Prove(challenge) => Message::Challenge { request: number, challenge: challenge.clone() }.encode(0),
+            Errand::Log(question) => Message::LogAsked(question.clone()).encode(0),
+            Errand::Spot(question) => Message::SpotAsked { request: number, question: question.clone() }.encode(0),
             Errand::Ping => vec![PING],
         };
         self.write(&format!("{ASKED}/{number:016x}"), &bytes)?;
@@ -107,6 +111,8 @@ impl Desk for DirectoryDesk {
             Message::Fetch { parts, .. } => Some(Errand::Fetch(parts)),
             Message::List { kind, .. } => Some(Errand::List(kind)),
             Message::Challenge { challenge, .. } => Some(Errand::Prove(challenge)),
+            Message::LogAsked(question) => Some(Errand::Log(question)),
+            Message::SpotAsked { question, .. } => Some(Errand::Spot(question)),
             _ => None,
         }
     }
@@ -251,6 +257,30 @@ impl Desk for DirectoryDesk {
         let Ok(Message::Proof { answer, .. }) = Message::decode(&bytes) else { return None };
         Some(answer)
     }
+
+    fn put_spot(&self, number: u64, answer: &SpotAnswer) -> io::Result<()> {
+        self.write(&spot_name(number), &Message::Spot { request: number, answer: answer.clone() }.encode(0))
+    }
+
+    fn take_spot(&self, number: u64) -> Option<SpotAnswer> {
+        let path = self.folder.join(spot_name(number));
+        let bytes = fs::read(&path).ok()?;
+        let _ = fs::remove_file(path);
+        let Ok(Message::Spot { answer, .. }) = Message::decode(&bytes) else { return None };
+        Some(answer)
+    }
+
+    fn put_word(&self, number: u64, word: &log::Answer) -> io::Result<()> {
+        self.write(&word_name(number), &Message::Logged(word.clone()).encode(0))
+    }
+
+    fn take_word(&self, number: u64) -> Option<log::Answer> {
+        let path = self.folder.join(word_name(number));
+        let bytes = fs::read(&path).ok()?;
+        let _ = fs::remove_file(path);
+        let Ok(Message::Logged(word)) = Message::decode(&bytes) else { return None };
+        Some(word)
+    }
 }
 
 /// Length of the file of a piece: its bytes, and a digest of them.
@@ -275,6 +305,14 @@ fn echo_name(number: u64) -> String {
 
 fn proof_name(number: u64) -> String {
     format!("{ASKED}/proof-{number:016x}")
+}
+
+fn spot_name(number: u64) -> String {
+    format!("{ASKED}/spot-{number:016x}")
+}
+
+fn word_name(number: u64) -> String {
+    format!("{ASKED}/log-{number:016x}")
 }
 
 fn withheld_path(path: &Path) -> PathBuf {

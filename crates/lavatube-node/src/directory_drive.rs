@@ -11,15 +11,17 @@ use std::io::IoSlice;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lavatube_vault::drive::{Drive, DriveError, PutMode, Space};
+use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingTime, Space};
 use rustix::fs::{
     Advice, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fadvise, fdatasync, fstatvfs, fsync, linkat, mkdirat,
     openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, pread, retry_on_intr, writev};
 
+use crate::clock;
 use crate::descend::LOOK;
 use crate::words::words;
 use direct::{DIRECT_LEN_MIN, Stage};
@@ -30,6 +32,8 @@ pub struct DirectoryDrive {
     root: OwnedFd,
     writable: bool,
     past_cache: bool,
+    /// Nanoseconds that reads took, and how many there were.
+    reading: (AtomicU64, AtomicU64),
     staged: Mutex<Staged>,
 }
 
@@ -113,7 +117,13 @@ impl DirectoryDrive {
             Errno::NOENT => DriveError::Gone,
             e => blame(e),
         })?;
-        Ok(Self { root, writable: false, past_cache: false, staged: Mutex::default() })
+        Ok(Self {
+            root,
+            writable: false,
+            past_cache: false,
+            reading: Default::default(),
+            staged: Mutex::new(Staged::default()),
+        })
     }
 
     /// From now on, what is read comes from the disk, as far as the system allows. Who looks for rot must not be shown what was there
@@ -292,6 +302,32 @@ impl DirectoryDrive {
         Ok(())
     }
 
+    fn read_file(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
+        let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let fd = fd.map_err(blame)?;
+        if self.past_cache {
+            if buf.len() >= DIRECT_READ_LEN_MIN
+                && let Some(read) = direct::read(&fd, offset, buf).map_err(blame)?
+            {
+                return Ok(read);
+            }
+            // Only advice: where it is not taken, what is read is no worse than without.
+            let _ = fadvise(&fd, offset, NonZeroU64::new(buf.len() as u64), Advice::DontNeed);
+        }
+        if buf.len() >= BULK_LEN_MIN {
+            read_ahead(&fd, offset.saturating_add(buf.len() as u64));
+        }
+        let mut filled = 0;
+        while filled < buf.len() {
+            let at = offset.saturating_add(filled as u64);
+            match retry_on_intr(|| pread(&fd, &mut buf[filled..], at)).map_err(blame)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        Ok(filled)
+    }
+
     /// Removes what is staged. Best effort: what stays is removed when the drive is opened.
     fn drop_staged(&self, staged: &mut Staged) {
         for put in staged.puts.drain(..) {
@@ -350,29 +386,17 @@ impl Drive for DirectoryDrive {
     }
 
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
-        let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        let fd = fd.map_err(blame)?;
-        if self.past_cache {
-            if buf.len() >= DIRECT_READ_LEN_MIN
-                && let Some(read) = direct::read(&fd, offset, buf).map_err(blame)?
-            {
-                return Ok(read);
-            }
-            // Only advice: where it is not taken, what is read is no worse than without.
-            let _ = fadvise(&fd, offset, NonZeroU64::new(buf.len() as u64), Advice::DontNeed);
-        }
-        if buf.len() >= BULK_LEN_MIN {
-            read_ahead(&fd, offset.saturating_add(buf.len() as u64));
-        }
-        let mut filled = 0;
-        while filled < buf.len() {
-            let at = offset.saturating_add(filled as u64);
-            match retry_on_intr(|| pread(&fd, &mut buf[filled..], at)).map_err(blame)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        Ok(filled)
+        let begin = clock::now();
+        let read = self.read_file(name, offset, buf)?;
+        let took = u64::try_from(clock::now().since(begin).as_nanos()).unwrap_or(u64::MAX);
+        self.reading.0.fetch_add(took, Ordering::Relaxed);
+        self.reading.1.fetch_add(1, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    fn reading_time(&self) -> ReadingTime {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        ReadingTime { ns: take(&self.reading.0), reads: take(&self.reading.1) }
     }
 
     fn len(&self, name: &str) -> Result<Option<u64>, DriveError> {

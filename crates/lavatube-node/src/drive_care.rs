@@ -9,7 +9,7 @@ use std::time::Duration;
 use lavatube_base::{DriveId, ObjectId};
 use lavatube_client::meter::Meter;
 use lavatube_format::drive_card::SlotCard;
-use lavatube_vault::{CardError, DriveError, DriveState, DriveStatus, MendError};
+use lavatube_vault::{CardError, Distrust, DriveError, DriveState, DriveStatus, MendError, StoreError, Trial, Vault};
 
 use crate::atomic::{COMMON, make_folders};
 use crate::directory_drive::DirectoryDrive;
@@ -43,6 +43,12 @@ pub enum DriveCareError {
     /// The card could not be changed.
     #[error(transparent)]
     Card(#[from] CardError),
+    /// The journal could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The drive is not there to be read.
+    #[error("{0} is not there to be read")]
+    Away(String),
 }
 
 /// Other names for a drive; what is not given stays.
@@ -71,6 +77,85 @@ pub struct Retired {
     pub beyond: Vec<(ObjectId, MendError)>,
     /// The drive is retired.
     pub done: bool,
+}
+
+/// What reading a drive in quarantine wholly has shown.
+#[derive(Debug)]
+pub struct Tried {
+    /// It is trusted again.
+    pub admitted: bool,
+    /// Why it was in quarantine; `None` when it was not.
+    pub why: Option<Distrust>,
+    /// Objects with shards on it.
+    pub objects: u64,
+    /// Those that were not looked at, because it was to end before.
+    pub ahead: u64,
+    /// Shards on it that were not as they should be.
+    pub found: u64,
+    /// Those of them that could not be mended.
+    pub left: u64,
+    /// Objects that could not be read, and why.
+    pub beyond: Vec<(ObjectId, MendError)>,
+}
+
+/// Why a drive is held back, in words.
+pub fn why(why: Distrust) -> &'static str {
+    match why {
+        Distrust::Away => "it was away, or put back to an older state, while things were written",
+        Distrust::Slow => "it is far slower than the others",
+        Distrust::Failed => "it failed while it was written to",
+        Distrust::Wrong => "what it holds was wrong again and again",
+    }
+}
+
+/// Reads a drive in quarantine wholly, mends what it has, and lets it in when it is right, while `go_on` says so. Cut anywhere, it is done again.
+///
+/// # Errors
+/// [`DriveCareError`]; that it is not let in is no error.
+pub fn admit(
+    folder: &Path,
+    which: &str,
+    meter: &Meter,
+    go_on: &dyn Fn() -> bool,
+    wait: Duration,
+) -> Result<(DriveStatus, Tried), DriveCareError> {
+    embedded::vault_id(folder)?;
+    let command = "lavatube vault drive admit";
+    let _lock = Lock::acquire(&embedded::lock_path(folder), command, Mode::Exclusive, wait)?;
+    let vault = EmbeddedVault::open_past_cache(folder)?;
+    let drive = find(&vault, which)?;
+    let mut inner = vault.write();
+    let Some(trial) = Trial::begin(&inner, drive.slot) else {
+        if drive.distrust.is_some() {
+            return Err(DriveCareError::Away(drive.label));
+        }
+        let (objects, ahead, found, left) = (inner.objects_on(drive.slot).len() as u64, 0, 0, 0);
+        let none = Tried { admitted: true, why: None, objects, ahead, found, left, beyond: Vec::new() };
+        return Ok((drive, none));
+    };
+    meter.files_total.set(trial.objects);
+    let tried = try_drive(&mut inner, trial, drive.distrust, meter, go_on)?;
+    let after = inner.status().drives[drive.slot].clone();
+    Ok((after, tried))
+}
+
+/// Carries a trial through.
+pub(crate) fn try_drive(
+    vault: &mut Vault,
+    mut trial: Trial,
+    why: Option<Distrust>,
+    meter: &Meter,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Tried, StoreError> {
+    while go_on()
+        && let Some(len) = trial.handle_step(vault)
+    {
+        meter.files.add(1);
+        meter.bytes.add(len);
+    }
+    let admitted = trial.finish(vault)?;
+    let (objects, ahead, found, left) = (trial.objects, trial.ahead(), trial.found, trial.left);
+    Ok(Tried { admitted, why, objects, ahead, found, left, beyond: trial.beyond })
 }
 
 /// Opens the vault in `folder` to change it.
@@ -160,6 +245,14 @@ pub fn retire(
 /// [`DriveCareError`]; cut or failed anywhere, it is done again with the same folder.
 pub fn add(folder: &Path, spec: &DriveSpec, wait: Duration) -> Result<DriveStatus, DriveCareError> {
     let (_lock, vault) = open(folder, "lavatube vault drive add", wait)?;
+    add_to(folder, &vault, spec)
+}
+
+/// Adds a drive to the open vault in `folder`, which is opened anew afterwards. Its status.
+///
+/// # Errors
+/// As [`add`].
+pub(crate) fn add_to(folder: &Path, vault: &EmbeddedVault, spec: &DriveSpec) -> Result<DriveStatus, DriveCareError> {
     let path = folder.join(&spec.folder);
     let shown = || path.display().to_string();
     make_folders(&path, COMMON).map_err(|e| DriveCareError::Folder(shown(), DriveError::Io(e.to_string())))?;

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, COMMON, IfThere, make_folders};
 use crate::clock;
+use crate::copies;
 use crate::directory_drive::DirectoryDrive;
 use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
@@ -64,6 +65,9 @@ pub enum VaultError {
         /// What is wrong.
         text: String,
     },
+    /// It does not sign for its log.
+    #[error("the vault does not sign for its log now: {0}")]
+    Unsigned(String),
     /// Its key cannot be read.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -123,7 +127,7 @@ struct VaultFile {
 
 /// Whether there is a vault in `folder`.
 pub fn is_vault(folder: &Path) -> bool {
-    folder.join(VAULT_FILE).exists()
+    copies::exists(&folder.join(VAULT_FILE))
 }
 
 /// The file that is locked while a vault is in use.
@@ -199,12 +203,9 @@ pub fn vault_id(folder: &Path) -> Result<VaultId, VaultError> {
 
 fn read_vault_file(folder: &Path) -> Result<VaultFile, VaultError> {
     let path = folder.join(VAULT_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder.join(LINK_FILE).exists() => {
-            return Err(VaultError::Far(folder.to_owned()));
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(VaultError::NoVault(folder.to_owned())),
-        other => other.map_err(io(&path))?,
+    let Some(text) = copies::read(&path).map_err(io(&path))? else {
+        let is_far = folder.join(LINK_FILE).exists();
+        return Err(if is_far { VaultError::Far(folder.to_owned()) } else { VaultError::NoVault(folder.to_owned()) });
     };
     toml::from_str(&text).map_err(|e| VaultError::Unfit { path, text: e.to_string() })
 }
@@ -280,13 +281,13 @@ fn write_vault_file(folder: &Path, file: &VaultFile, if_there: IfThere) -> Resul
     let text = toml::to_string(file).map_err(|e| VaultError::Unfit { path: path.clone(), text: e.to_string() })?;
     let head = "# The drives of this vault: folders, relative to this file, and where their disks are mounted.";
     let text = format!("{head}\n{text}");
-    atomic::write(&path, text.as_bytes(), if_there).map_err(io(&path))
+    copies::write(&path, &text, if_there).map_err(io(&path))
 }
 
 /// The signing key of a vault that is being made: the one an interrupted run left, or a new one.
 fn own_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     let path = folder.join(KEY_FILE);
-    if !path.exists() {
+    if !copies::exists(&path) {
         let body = VaultBody { ed25519_seed: Secret::new(entropy::bytes()?) }.encode();
         keys_io::write_key_text(&path, &lavatube_seal::lock::unlocked(KeyKind::Vault, &body).encode())?;
     }
@@ -362,6 +363,9 @@ impl EmbeddedVault {
         let drives =
             drive_folders(folder)?.into_iter().map(|path| open(&path).ok().map(|d| Box::new(d) as Box<dyn Drive>));
         let signer = if write { Some(read_signer(folder)?) } else { None };
+        if write {
+            copies::heal(&folder.join(VAULT_FILE));
+        }
         let (mut vault, report) = Vault::open(drives.collect(), signer)?;
         // What a crash has cut of a release, or drives that were away have kept of it. Where that cannot be done now it is done another time.
         let _ = vault.settle_releases();
@@ -418,8 +422,41 @@ fn is_well(state: &DriveState) -> bool {
     matches!(state, DriveState::Present | DriveState::Retired)
 }
 
+/// The vault's signing key, from its file or the copy of that: the one that the drives' cards name, where they can be read. The other is made what it was.
 fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
-    let path = folder.join(KEY_FILE);
+    let (path, copy) = (folder.join(KEY_FILE), copies::copy_of(&folder.join(KEY_FILE)));
+    let own = read_key(&path);
+    let card = |folder: &PathBuf| DriveCard::decode(&std::fs::read(folder.join(CARD_FILE)).ok()?).ok();
+    let wanted = drive_folders(folder).ok().and_then(|all| all.iter().find_map(card)).map(|card| card.vault_key);
+    let is_right = |signer: &EdSigner| wanted.is_none_or(|key| signer.public() == key);
+    // Rights that are too wide are for a person to think about.
+    if own.as_ref().is_ok_and(is_right) || matches!(&own, Err(VaultError::Key(KeyFileError::Exposed(_)))) {
+        let same = std::fs::read(&copy).is_ok_and(|bytes| std::fs::read(&path).is_ok_and(|own| own == bytes));
+        if own.is_ok() && !same {
+            keep_key(&path, &copy);
+        }
+        return own;
+    }
+    match read_key(&copy) {
+        Ok(signer) if wanted.is_some() && is_right(&signer) => {
+            keep_key(&copy, &path);
+            Ok(signer)
+        }
+        // Nothing tells which is right while a vault is being made.
+        Ok(signer) if own.is_err() => Ok(signer),
+        _ => own,
+    }
+}
+
+/// Writes a key file over a lost or damaged one. Best effort: the next one does it again.
+fn keep_key(from: &Path, to: &Path) {
+    if let Ok(text) = keys_io::read_key_text(from) {
+        let _ = atomic::write(to, text.as_bytes(), IfThere::Replace);
+    }
+}
+
+fn read_key(path: &Path) -> Result<EdSigner, VaultError> {
+    let path = path.to_owned();
     let unfit = |text: String| VaultError::Unfit { path: path.clone(), text };
     let text = keys_io::read_key_text(&path)?;
     let file = KeyFile::decode(&text).map_err(|e| unfit(e.to_string()))?;

@@ -10,6 +10,7 @@ mod kept;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
@@ -23,10 +24,12 @@ use lavatube_vault::worker::{BlockDone, Done, Job, Verdict, Word, Worker, Workpl
 use lavatube_vault::{Depth, DriveStatus, Vault};
 
 use crate::atomic::{self, IfThere};
+use crate::awake::Awake;
 use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
+use crate::orders::{Board, Home, Steward, StewardPlan};
 use crate::port;
 use crate::queue::Waiting;
 use crate::scrubbing::{Chore, ChorePlan};
@@ -45,6 +48,10 @@ pub struct Run<'r> {
     pub stop: &'r AtomicBool,
     /// At the vault: how its drives are scrubbed meanwhile, if they are.
     pub scrub: Option<ChorePlan>,
+    /// At the vault: how its drives are looked after meanwhile, and where what is seen is shown.
+    pub steward: Option<(StewardPlan, Arc<Board>)>,
+    /// At the vault: when both may work; `None` for always.
+    pub awake: Option<Awake>,
 }
 
 /// What is told while it runs: what happened, and about each second how the link is.
@@ -74,9 +81,11 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
             if chore.is_some() {
                 let house = worker.place();
                 house.past_cache = true;
-                house.reopen();
+                Home::open_again(house);
             }
-            scope.spawn(move || work(*worker, &todo, &results, chore));
+            let steward = run.steward.as_ref().map(|(plan, board)| Steward::new(folder, *plan, board));
+            let care = Care { chore, steward, awake: run.awake.clone() };
+            scope.spawn(move || work(*worker, &todo, &results, care));
         }
         end.run(run, listener)
     })
@@ -404,10 +413,54 @@ impl House {
     }
 }
 
-/// Works until nobody wants anything any more. While nobody does, drives are scrubbed.
-fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut chore: Option<Chore>) {
+impl Home for House {
+    fn vault(&self) -> &EmbeddedVault {
+        &self.vault
+    }
+
+    fn open_again(&mut self) -> bool {
+        self.reopen()
+    }
+}
+
+/// What is done for the drives while nobody wants anything.
+struct Care {
+    chore: Option<Chore>,
+    steward: Option<Steward>,
+    awake: Option<Awake>,
+}
+
+impl Care {
+    /// How long until there is something to do.
+    fn wait(&self) -> Duration {
+        if !self.is_awake() {
+            return ASLEEP_WAIT;
+        }
+        let wait = self.chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        self.steward.as_ref().map_or(wait, |steward| steward.wait().min(wait))
+    }
+
+    fn is_awake(&self) -> bool {
+        self.awake.as_ref().is_none_or(Awake::is_now)
+    }
+
+    fn handle_timeout(&mut self, house: &mut House) {
+        if !self.is_awake() {
+            return;
+        }
+        if let Some(steward) = &mut self.steward {
+            steward.handle_timeout(house);
+        }
+        if let Some(chore) = &mut self.chore {
+            chore.handle_timeout(&mut house.vault_mut());
+        }
+    }
+}
+
+/// Works until nobody wants anything any more. While nobody does, drives are looked after and scrubbed.
+fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut care: Care) {
     loop {
-        let wait = chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        let wait = care.wait();
         match todo.recv_timeout(wait) {
             Ok(job) => {
                 if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {
@@ -415,9 +468,7 @@ fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>,
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
-                if let Some(chore) = &mut chore {
-                    chore.handle_timeout(&mut worker.place().vault_mut());
-                }
+                care.handle_timeout(worker.place());
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -452,6 +503,8 @@ const WORK_WAIT: Duration = Duration::from_millis(2);
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How long the worker sleeps at most.
 const CHORE_WAIT: Duration = Duration::from_secs(3600);
+/// How long until the next look whether it is day.
+const ASLEEP_WAIT: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -91,7 +91,15 @@ impl OwnLink {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Seen::default()));
         let (places, over, told) = (places.clone(), Arc::clone(&stop), Arc::clone(&seen));
         let work = move || {
-            let run = Run { listen: None, peer: None, wait: Duration::from_secs(1), stop: &over, scrub: None };
+            let run = Run {
+                listen: None,
+                peer: None,
+                wait: Duration::from_secs(1),
+                stop: &over,
+                scrub: None,
+                steward: None,
+                awake: None,
+            };
             let mut listener = Quiet { seen: Arc::clone(&told), deposits: errands == Errands::Deposit };
             let end = match errands {
                 Errands::Read => near_end::run_errands(&places, &run, &mut listener),

@@ -21,6 +21,7 @@ use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
 use lavatube_client::cards::CARDS;
 use lavatube_client::catalog::Catalog;
 use lavatube_client::check::{self, Bad, CheckError, Damage, Structure, Turn};
+use lavatube_client::evidence::FindError;
 use lavatube_client::far::Far;
 use lavatube_client::fetch::{Archive, CACHE_BYTES, FetchCause, Fetcher};
 use lavatube_client::frame::FrameError;
@@ -50,6 +51,10 @@ use crate::link_folder;
 use crate::read_ahead::with_read_ahead;
 
 mod audit;
+mod evidence;
+
+pub use audit::Spotted;
+pub use evidence::ProveError;
 
 /// Bytes of opened frames each of several threads keeps.
 const THREAD_CACHE_BYTES: usize = CACHE_BYTES / 2;
@@ -87,6 +92,9 @@ pub enum ReaderError {
     /// The audit could not be completed.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// What evidence needs could not be read.
+    #[error(transparent)]
+    Find(#[from] FindError),
     /// A pack could not be asked for.
     #[error(transparent)]
     Fetch(#[from] FetchCause),

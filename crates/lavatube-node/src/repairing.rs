@@ -4,13 +4,15 @@
 //! Repair only adds: nothing is removed that could still serve, and a mount point without its disk is not written to. Step 18 of the walk.
 //! It must not know how an object is mended.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::ObjectId;
 use lavatube_client::meter::Meter;
-use lavatube_vault::{Depth, DriveState, MendError, MendReport};
+use lavatube_vault::{Depth, Distrust, DriveState, MendError, MendReport, Trial};
 
 use crate::atomic::{COMMON, make_folders};
+use crate::drive_care::{Tried, try_drive};
 use crate::embedded::{self, EmbeddedVault, VaultError};
 
 /// What repairing did.
@@ -20,6 +22,8 @@ pub struct Repaired {
     pub readopted: Vec<String>,
     /// Drives that could not be taken in again, and why.
     pub not_readopted: Vec<(String, String)>,
+    /// Drives in quarantine that were read wholly, and what that has shown; not those that are slow.
+    pub tried: Vec<(String, Tried)>,
     /// Objects that were mended, and how.
     pub mended: Vec<(ObjectId, MendReport)>,
     /// Objects that cannot be mended, and why.
@@ -30,7 +34,8 @@ pub struct Repaired {
     pub ahead: u64,
 }
 
-/// Makes the vault in `folder` whole again as far as its drives allow, while `go_on` says so. With [`Depth::Headers`] damage inside of shards whose
+/// Makes the vault in `folder` whole again as far as its drives allow, while `go_on` says so. Drives that came back are read wholly before they are
+/// written to again. With [`Depth::Headers`] damage inside of shards whose
 /// headers are right is not noticed.
 ///
 /// # Errors
@@ -45,7 +50,16 @@ pub fn repair(
     let mut out = Repaired::default();
     renew(folder, vault, Which::All, &mut out)?;
     let mut inner = vault.write();
-    let objects: Vec<_> = inner.objects().collect();
+    for slot in inner.on_trial() {
+        let drive = inner.status().drives.swap_remove(slot);
+        let why = drive.distrust.filter(|why| *why != Distrust::Slow);
+        let Some(trial) = why.and_then(|_| Trial::begin(&inner, slot)).filter(|_| go_on()) else { continue };
+        match try_drive(&mut inner, trial, why, &Meter::default(), go_on) {
+            Ok(tried) => out.tried.push((drive.label, tried)),
+            Err(e) => out.not_readopted.push((drive.label, e.to_string())),
+        }
+    }
+    let objects = inner.by_need();
     meter.files_total.set(objects.len() as u64);
     for (at, object) in objects.iter().enumerate() {
         if !go_on() {
@@ -68,34 +82,47 @@ pub fn repair(
 
 /// Which drives are taken in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum Which<'s> {
     /// Those on which something of this vault can be read.
     Readable,
     /// Empty ones, too, and those whose folder is gone.
     All,
+    /// Those on which something can be read, and of the others those in these slots, if there is a folder.
+    Told(&'s BTreeSet<usize>),
 }
 
 /// Takes drives in again: their cards, READMEs and journals are written anew.
 ///
 /// # Errors
 /// As [`repair`].
-pub(crate) fn renew(folder: &Path, vault: &EmbeddedVault, which: Which, out: &mut Repaired) -> Result<(), VaultError> {
+pub(crate) fn renew(
+    folder: &Path,
+    vault: &EmbeddedVault,
+    which: Which<'_>,
+    out: &mut Repaired,
+) -> Result<(), VaultError> {
     let (folders, unmounted) = (embedded::drive_folders(folder)?, embedded::unmounted(folder)?);
     let mut inner = vault.write();
     // A drive's card says which slot is its own: the folders may be listed in another order.
     let mut positions: Vec<Option<usize>> = vault.report().drives.iter().map(|d| d.position).collect();
+    let is_wanted = |slot: usize| match which {
+        Which::Readable => false,
+        Which::All => true,
+        Which::Told(slots) => slots.contains(&slot),
+    };
     for drive in vault.report().drives.iter().cloned() {
         let slot = drive.slot;
         let new = match drive.state {
-            DriveState::Present if drive.card_whole && drive.journal_current => continue,
+            DriveState::Present if drive.card_whole && drive.journal_current && drive.readme_whole => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present | DriveState::CardDamaged => Ok(None),
-            DriveState::Blank | DriveState::Missing if which == Which::All => {
+            DriveState::Blank | DriveState::Missing if is_wanted(slot) => {
                 let free = |at: &usize| !positions.contains(&Some(*at));
                 let at = positions[slot].or_else(|| Some(slot).filter(free)).or_else(|| (0..folders.len()).find(free));
                 positions[slot] = at;
                 let at = at.unwrap_or(folders.len());
-                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref)).map(Some)
+                let makes = which == Which::All;
+                open_slot(folders.get(at), unmounted.get(at).and_then(Option::as_deref), makes).map(Some)
             }
             _ => continue,
         };
@@ -112,7 +139,11 @@ pub(crate) fn renew(folder: &Path, vault: &EmbeddedVault, which: Which, out: &mu
 
 /// The drive at a slot's folder, which may be empty or gone. A mount point that is not mounted must not be written to: the
 /// disk may hold all of its shards, and what is written in its place would hide and fill another disk.
-fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<dyn lavatube_vault::Drive>, String> {
+fn open_slot(
+    folder: Option<&PathBuf>,
+    unmounted: Option<&Path>,
+    makes: bool,
+) -> Result<Box<dyn lavatube_vault::Drive>, String> {
     let folder = folder.ok_or("the vault file names no folder for it, or another drive is in it")?;
     if let Some(mount) = unmounted {
         return Err(format!(
@@ -121,7 +152,7 @@ fn open_slot(folder: Option<&PathBuf>, unmounted: Option<&Path>) -> Result<Box<d
             mount.display()
         ));
     }
-    if !folder.exists() {
+    if !folder.exists() && makes {
         make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
     let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;

@@ -14,7 +14,7 @@ use lavatube_base::limits::SCRUBS_KEPT_MAX;
 use lavatube_base::{DriveId, Instant};
 use lavatube_client::meter::Meter;
 use lavatube_format::scrub_record::{ScrubEnd, ScrubRecord, decode_scrubs, encode_scrubs};
-use lavatube_vault::scrub::{Looked, Pace, Scrub, Step};
+use lavatube_vault::scrub::{Judged, Looked, Pace, Scrub, Step};
 use lavatube_vault::{Depth, Health, ObjectEntry, ReadError, Vault};
 
 use crate::atomic::{self, IfThere};
@@ -51,8 +51,19 @@ pub struct Scrubbed {
     pub renewed: Repaired,
     /// What people call the drives.
     pub labels: BTreeMap<DriveId, String>,
-    /// Why the place could not be kept, if it could not.
+    /// The drive of each slot.
+    pub slots: Vec<DriveId>,
+    /// Drives that are trusted from now on, or are not any more.
+    pub judged: Judged,
+    /// Why the place, or what was made of it, could not be kept, if it could not.
     pub not_kept: Option<String>,
+}
+
+impl Scrubbed {
+    /// What people call the drive of a slot.
+    pub fn label(&self, slot: usize) -> &str {
+        self.slots.get(slot).and_then(|drive| self.labels.get(drive)).map_or("", String::as_str)
+    }
 }
 
 /// The scrubs of the vault in `folder`, oldest first. A file that is damaged tells nothing.
@@ -86,8 +97,12 @@ pub fn scrub(
     let (objects, bytes) = scrub.ahead(&hold.vault.read());
     meter.files_total.set(objects);
     meter.bytes_total.set(bytes);
-    let labels = hold.vault.read().status().drives.into_iter().map(|d| (d.drive, d.label)).collect();
+    let drives = hold.vault.read().status().drives;
+    let slots = drives.iter().map(|d| d.drive).collect();
+    let labels = drives.into_iter().map(|d| (d.drive, d.label)).collect();
+    let (mut judged, mut not_judged) = (Judged::default(), None);
     let mut part = Part::default();
+    let mut passed = Passed(scrub.record().objects, scrub.record().bytes);
     // Who is to go slowly does so in small steps.
     let is_paced = run.pace.bytes_s.is_some() || run.pace.rest > 0.0;
     let most = if is_paced { 1 } else { AT_ONCE };
@@ -95,14 +110,19 @@ pub fn scrub(
         let from = clock::now();
         let next = scrub.next(&hold.vault.read(), most, clock::wall_now());
         if next.is_empty() {
+            passed.note(scrub.record(), meter);
+            match scrub.finish(&mut hold.vault.write(), book.last_whole()) {
+                Ok(done) => judged = done,
+                Err(e) => not_judged = Some(e.to_string()),
+            }
             break;
         }
         let (mut read, mut found) = (0, false);
         let healths = examine(&hold.vault.read(), &next);
         for (object, health) in next.iter().zip(healths) {
             let looked = scrub.handle_examined(&mut hold.vault.write(), *object, health, clock::wall_now());
-            meter.files.add(1);
-            meter.bytes.add(looked.len);
+            // What is looked at out of turn counts when its turn comes.
+            passed.note(scrub.record(), meter);
             if !looked.is_whole() {
                 each(&looked);
             }
@@ -132,7 +152,9 @@ pub fn scrub(
         ahead: (left(objects, meter.files.now()), left(bytes, meter.bytes.now())),
         renewed,
         labels,
-        not_kept: book.failed,
+        slots,
+        judged,
+        not_kept: book.failed.or(not_judged),
     })
 }
 
@@ -188,6 +210,8 @@ impl Chore {
                 self.due = clock::now() + self.plan.pace.pause(looked.read, worked);
             }
             Step::Over => {
+                // What cannot be noted now the next one finds again.
+                let _ = scrub.finish(vault, book.last_whole());
                 book.keep(scrub, true);
                 *self = Self::new(&self.folder, self.plan);
             }
@@ -254,6 +278,17 @@ impl Hold {
     }
 }
 
+/// Objects whose turn came and went, and their bytes, when that was last noted.
+struct Passed(u64, u64);
+
+impl Passed {
+    fn note(&mut self, record: &ScrubRecord, meter: &Meter) {
+        meter.files.add(record.objects.saturating_sub(self.0));
+        meter.bytes.add(record.bytes.saturating_sub(self.1));
+        *self = Self(record.objects, record.bytes);
+    }
+}
+
 /// What was done since the last rest.
 #[derive(Default)]
 struct Part {
@@ -283,6 +318,11 @@ struct Book {
 impl Book {
     fn open(folder: &Path) -> Self {
         Self { path: folder.join(FILE), ended: scrubs(folder), kept: None, failed: None }
+    }
+
+    /// The last one that came to its end.
+    fn last_whole(&self) -> Option<&ScrubRecord> {
+        self.ended.iter().rev().find(|record| record.end == ScrubEnd::Whole)
     }
 
     /// The scrub to go on with, or a new one.

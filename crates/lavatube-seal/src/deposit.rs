@@ -13,6 +13,7 @@ use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
 use crate::release::ReleaseKeys;
+use crate::roll::RollKey;
 use crate::root::{Root, TenantSecrets};
 use crate::session::ReadPublic;
 
@@ -121,6 +122,11 @@ impl DepositKeys {
     /// The keys of the notes of releases.
     pub fn release_keys(&self) -> ReleaseKeys {
         ReleaseKeys::of(&self.body.psk)
+    }
+
+    /// The key of rolls.
+    pub fn roll_key(&self) -> RollKey {
+        RollKey::of(&self.body.psk)
     }
 
     pub(crate) fn psk(&self) -> &Secret {

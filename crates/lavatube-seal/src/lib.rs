@@ -17,6 +17,7 @@ pub mod lock;
 pub mod pack;
 pub mod read;
 pub mod release;
+pub mod roll;
 pub mod root;
 pub mod session;
 
@@ -29,5 +30,6 @@ pub use link::{BundleKeys, LinkEnd, LinkKey, LinkKeys};
 pub use pack::{PackKeys, PackOpener};
 pub use read::{ReadKeys, Reads, Unwrap, verify_manifest};
 pub use release::ReleaseKeys;
+pub use roll::RollKey;
 pub use root::{Root, TenantSecrets};
 pub use session::{ReadPublic, Session, SessionKeys};

@@ -15,6 +15,7 @@ use crate::audit::AuditKeys;
 use crate::chunk_id::ChunkIdKey;
 use crate::error::SealError;
 use crate::release::ReleaseKeys;
+use crate::roll::RollKey;
 use crate::session::{ReadPrivate, ReadPublic, SessionKeys, unwrap};
 
 /// Whoever can open sessions: read keys at hand, or an agent that holds them.
@@ -41,6 +42,9 @@ pub trait Reads: Unwrap {
 
     /// The keys of the notes of releases.
     fn release_keys(&self) -> ReleaseKeys;
+
+    /// The key of rolls.
+    fn roll_key(&self) -> RollKey;
 
     /// The authority whose depositor cards count.
     fn authority_public(&self) -> &PairPublic;
@@ -144,6 +148,10 @@ impl Reads for ReadKeys {
 
     fn release_keys(&self) -> ReleaseKeys {
         ReleaseKeys::of(&self.body.psk)
+    }
+
+    fn roll_key(&self) -> RollKey {
+        RollKey::of(&self.body.psk)
     }
 
     fn authority_public(&self) -> &PairPublic {

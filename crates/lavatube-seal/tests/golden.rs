@@ -99,6 +99,7 @@ fn build(card: Option<SignedCard>) -> (Value, DepositKeys, Manifest) {
         tags: Vec::new(),
         retention: Retention::default(),
         releases: 0,
+        files: None,
     };
     let locked = lock(KeyKind::Read, &read.encode(), PASSPHRASE, Costs::FLOOR, pattern(0xa0, 1), pattern(0xb0, 1));
     let deposit_file = unlocked(KeyKind::Deposit, &keys.body().encode()).encode();

@@ -52,6 +52,7 @@ fn finish(keys: &DepositKeys) -> Finished {
         tags: Vec::new(),
         retention: Retention::default(),
         releases: 0,
+        files: None,
     };
     Finished { pack, manifest: keys.sign_manifest(manifest).unwrap() }
 }

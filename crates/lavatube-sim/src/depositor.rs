@@ -182,7 +182,8 @@ fn take<'a>(
         Delivery::new(open.keys.session(), machine.deposit.audit_keys(), state, courier, meter).keeping_heads(far);
     let line = Line::new(Packer::new(open.keys.clone()), delivery)?;
     let mut front = line.front();
-    let prepared = backup::prepare(source, request, &machine.deposit, state, catalog, &mut front, meter)?;
+    let prepared =
+        backup::prepare(source, request, &machine.deposit, open.keys.session(), state, catalog, &mut front, meter)?;
     let ask: Vec<_> = prepared.report.snapshot.into_iter().collect();
     let (packed, mut courier) = line.finish(&ask)?;
     session::finish(
@@ -191,6 +192,7 @@ fn take<'a>(
         open,
         &packed.packs,
         Said { snapshots: packed.found, ..Said::default() },
+        &prepared.committed,
         chain,
         &mut courier,
     )?;

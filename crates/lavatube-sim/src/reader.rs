@@ -25,7 +25,7 @@ use lavatube_format::depositor_card::{DepositorCard, SignedCard};
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{ReadKeys, Reads};
 use lavatube_vault::scrub::{Scrub, Step};
-use lavatube_vault::{Drive, DriveState, MendError, MendReport, OpenReport, Vault};
+use lavatube_vault::{Drive, DriveState, MendError, MendReport, OpenReport, Trial, Vault};
 
 use crate::book::Book;
 use crate::link::Side;
@@ -174,6 +174,8 @@ pub fn check(fetcher: &mut Fetcher<'_>) -> Result<Structure, LookError> {
 pub struct Repaired {
     /// Drives that were taken in again.
     pub readopted: usize,
+    /// Drives that were read wholly and are trusted again.
+    pub admitted: usize,
     /// Objects that were mended.
     pub mended: usize,
     /// Shards that could not be written.
@@ -201,7 +203,7 @@ pub fn repair(
             DriveState::Present if drive.card_whole && drive.journal_current => continue,
             // Readable, but one of its copies is not what it should be.
             DriveState::Present | DriveState::CardDamaged => None,
-            DriveState::Foreign | DriveState::Retired | DriveState::Suspect(_) => continue,
+            DriveState::Foreign | DriveState::Retired | DriveState::Suspect(_) | DriveState::Quarantined(_) => continue,
             DriveState::Blank | DriveState::Missing => spare(drive.slot),
         };
         match vault.readopt(drive.slot, new) {
@@ -216,6 +218,21 @@ pub fn repair(
         if looked.left.is_empty() && looked.away.is_empty() && looked.refused.is_none() {
             whole.insert(looked.id);
         }
+    }
+    let judged = scrubs.then(|| scrub.finish(vault, None));
+    for slot in vault.on_trial() {
+        let tried = Trial::begin(vault, slot).map(|mut trial| {
+            while trial.handle_step(vault).is_some() {}
+            trial.finish(vault).map(|is_in| (is_in, trial))
+        });
+        match tried {
+            Some(Ok((false, trial))) => out.refused.push(format!("slot {slot} stays in quarantine: {trial:?}")),
+            Some(Err(e)) => out.refused.push(format!("slot {slot} stays in quarantine: {e}")),
+            Some(Ok((true, _))) | None => out.admitted += 1,
+        }
+    }
+    if let Some(Err(e)) = judged {
+        out.refused.push(format!("a scrub could not say what it found: {e}"));
     }
     let mut objects: Vec<ObjectId> = vault.objects().map(|o| o.id).collect();
     objects.sort_by_key(|id| book.place(*id));

@@ -213,6 +213,10 @@ impl Vault {
             self.journal.confuse();
             return Err(short.into());
         }
+        // Those that are held back get it when they are let in.
+        let missed = (0..self.slots.len()).filter(|slot| self.slots[*slot].is_last_resort());
+        let missed: Vec<usize> = missed.filter(|slot| !self.behind.contains(slot)).collect();
+        self.behind.extend(missed);
         for (slot, card) in self.slots.iter_mut().zip(&card.slots) {
             slot.card = card.clone();
             if card.retired {
@@ -225,7 +229,10 @@ impl Vault {
 
     /// Writes the card to drives that have an older edition: a change of it was cut.
     pub(crate) fn settle_cards(&mut self) {
-        for slot in std::mem::take(&mut self.behind) {
+        let (now, later): (Vec<usize>, Vec<usize>) =
+            std::mem::take(&mut self.behind).into_iter().partition(|slot| self.slots[*slot].writer().is_some());
+        self.behind = later;
+        for slot in now {
             let own = DriveCard { drive: self.slots[slot].card.drive, ..self.card.clone() };
             self.on_drive(slot, |d| write_card(d, &own));
         }

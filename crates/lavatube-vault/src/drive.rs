@@ -42,6 +42,15 @@ pub struct Space {
     pub free: u64,
 }
 
+/// How long reads took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadingTime {
+    /// All of them together, in nanoseconds.
+    pub ns: u64,
+    /// How many there were.
+    pub reads: u64,
+}
+
 /// A place for named files. Names are `/`-separated ASCII paths from `lavatube_format`.
 ///
 /// After a crash each staged effect has happened wholly or not at all, in any combination; except that an unsynced
@@ -99,6 +108,11 @@ pub trait Drive: Send + Sync {
     /// # Errors
     /// What the system said.
     fn space(&self) -> Result<Space, DriveError>;
+
+    /// How long reads took since this was asked last, for who compares drives; nothing where nobody measures.
+    fn reading_time(&self) -> ReadingTime {
+        ReadingTime::default()
+    }
 }
 
 /// Reads a whole file of at most `max` bytes.

@@ -103,6 +103,12 @@ impl<'v> Gather<'v> {
         self.vault.slots.get(self.entry.slot(shard)?)?.reader()
     }
 
+    /// Whether a shard is read only where the others are not enough.
+    pub(crate) fn is_last_resort(&self, shard: usize) -> bool {
+        let place = self.entry.slot(shard).and_then(|slot| self.vault.slots.get(slot));
+        place.is_some_and(crate::status::Slot::is_last_resort)
+    }
+
     fn name(&self, shard: usize) -> String {
         shard_name(self.id, narrow(shard))
     }
@@ -272,7 +278,9 @@ impl<'v> Gather<'v> {
             return true;
         }
         let k = self.code.k();
-        for shard in 0..self.entry.geometry.shards() {
+        let (last, first): (Vec<usize>, Vec<usize>) =
+            (0..self.entry.geometry.shards()).partition(|shard| self.is_last_resort(*shard));
+        for shard in first.into_iter().chain(last) {
             if window.good_count(row) >= k {
                 break;
             }

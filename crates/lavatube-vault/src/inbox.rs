@@ -234,6 +234,14 @@ impl Vault {
         let error = loop {
             let (all, need) = (usize::from(self.card.k) + usize::from(self.card.m), self.shards_needed());
             let usable: Vec<usize> = self.writable().into_iter().filter(|s| !full.contains(s)).collect();
+            let enough = if full.is_empty() { need } else { all };
+            // Better a drive that is not trusted than none.
+            if usable.len() < enough && self.call_reserves(enough + full.len()) {
+                if let Err(e) = self.settle_journal() {
+                    break e;
+                }
+                continue;
+            }
             if usable.len() < all && !full.is_empty() {
                 let label = full.first().map(|s| self.slots[*s].card.label.clone()).unwrap_or_default();
                 break StoreError::Full { label };
@@ -248,7 +256,12 @@ impl Vault {
                 }
                 Attempt::DriveFailed => {}
                 Attempt::Full(slot) => {
-                    full.insert(slot);
+                    // What is only kept to be safe gives way to what is new.
+                    match self.make_room(slot) {
+                        Ok(true) => {}
+                        Ok(false) => drop(full.insert(slot)),
+                        Err(e) => break e,
+                    }
                 }
             }
         };

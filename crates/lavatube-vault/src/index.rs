@@ -1,4 +1,5 @@
-//! The index: for every object, where its shards lie, and the log. In memory only; made from the journal or by a scan.
+//! The index: for every object, where its shards lie; the log; which drives are in quarantine. In memory only; made from the journal or
+//! by a scan.
 //!
 //! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
 
@@ -6,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::ObjectId;
 use lavatube_base::merkle::Tree;
-use lavatube_format::journal::{Check, Line, NO_SLOT, Record};
+use lavatube_format::journal::{Check, Distrust, Line, NO_SLOT, Record};
 use lavatube_format::log::Leaf;
 use lavatube_format::shard::{Geometry, ObjectKind};
 
@@ -66,6 +67,23 @@ pub(crate) struct Index {
     pub(crate) age: Age,
     /// and as far as the journal says so.
     pub(crate) noted_age: Age,
+    /// By slot: drives that the journal says are not trusted.
+    pub(crate) quarantine: BTreeMap<usize, Distrust>,
+    /// Those that were found out, and the journal does not say so yet.
+    pub(crate) untold: BTreeMap<usize, Distrust>,
+    /// Those that were let in, and the journal does not say so yet.
+    pub(crate) admitted: BTreeSet<usize>,
+    /// What lies where shards were before they were moved.
+    pub(crate) left: BTreeMap<ObjectId, Vec<Left>>,
+}
+
+/// A shard where it was before it was moved: it stays until the new one has proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) index: u8,
+    pub(crate) slot: u8,
+    /// The journal record that moved it.
+    pub(crate) sequence: u64,
 }
 
 impl Index {
@@ -91,12 +109,25 @@ impl Index {
                 let born_s =
                     known.filter(|known| known.sequence > 0).map_or(self.noted_age.total_s, |known| known.born_s);
                 let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim, born_s };
+                // What a scan took for the place is no leftover.
+                if let Some(left) = self.left.get_mut(&object) {
+                    left.retain(|l| entry.slot(l.index.into()) != Some(l.slot.into()));
+                }
                 self.objects.insert(object, entry);
             }
             Record::Moved { object, generation, index, slot, .. } => {
                 let entry = self.objects.get_mut(&object).filter(|e| e.generation == generation);
                 if let Some(place) = entry.and_then(|e| e.slots.get_mut(usize::from(index))) {
-                    *place = slot;
+                    let before = std::mem::replace(place, slot);
+                    let left = self.left.entry(object).or_default();
+                    left.retain(|l| (l.index, l.slot) != (index, slot));
+                    // What was given up was removed.
+                    if before != slot && before != NO_SLOT && slot != NO_SLOT {
+                        left.push(Left { index, slot: before, sequence: line.sequence });
+                    }
+                    if left.is_empty() {
+                        self.left.remove(&object);
+                    }
                 }
             }
             Record::Released { kind, object, number } => {
@@ -111,12 +142,31 @@ impl Index {
                     self.age = self.noted_age;
                 }
             }
+            Record::Cleared { object, index, slot } => {
+                if let Some(left) = self.left.get_mut(&object) {
+                    left.retain(|l| (l.index, l.slot) != (index, slot));
+                    if left.is_empty() {
+                        self.left.remove(&object);
+                    }
+                }
+            }
+            Record::Quarantined { slot, why } => {
+                let slot = usize::from(slot);
+                self.untold.remove(&slot);
+                self.quarantine.entry(slot).and_modify(|known| *known = why.max(*known)).or_insert(why);
+            }
+            Record::Admitted { slot } => {
+                let slot = usize::from(slot);
+                self.admitted.remove(&slot);
+                self.quarantine.remove(&slot);
+            }
         }
     }
 
     /// Takes an object out that a release freed.
     pub(crate) fn release(&mut self, object: ObjectId, number: u64) {
         let kind = self.objects.remove(&object).map_or(ObjectKind::Pack, |entry| entry.kind);
+        self.left.remove(&object);
         self.released.entry(object).or_insert(Freed { kind, is_journaled: false });
         self.followed = self.followed.max(number);
     }

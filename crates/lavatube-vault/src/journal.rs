@@ -8,6 +8,7 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{Check, FIRST_CHECK, Line, Record};
 
 use crate::drive::read_whole;
+use crate::quarantine::journals_needed;
 use crate::{Drive, DriveState, PutMode, StoreError, Vault};
 
 /// The journal's name on a drive.
@@ -125,6 +126,11 @@ impl Journal {
         Self { last, check, len, settled: 0, current, image, confused: false }
     }
 
+    /// Number of the last record.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Whether the record is synced on a quorum; 0 is no record.
     pub(crate) fn is_settled(&self, sequence: u64) -> bool {
         sequence > 0 && sequence <= self.settled
@@ -176,7 +182,7 @@ impl Vault {
     }
 
     pub(crate) fn journals_needed(&self) -> usize {
-        self.shards_needed().max(self.in_use() / 2 + 1)
+        journals_needed(&self.card, &self.slots)
     }
 
     /// Drives that are not retired.
@@ -218,6 +224,7 @@ impl Vault {
         if self.journal.confused {
             return Err(StoreError::Confused);
         }
+        self.call_reserves(self.journals_needed());
         self.settle_cards();
         if self.journal.settled == 0 && self.journal.last > 0 {
             self.firm_up();
@@ -252,13 +259,17 @@ impl Vault {
         }
     }
 
-    /// Appends records on every writable drive, syncs, and takes them into the index.
+    /// Appends records on every writable drive, syncs, and takes them into the index. With them goes which drives miss them.
     ///
     /// # Errors
     /// [`StoreError::Shortfall`] when fewer drives than needed have them; they are then not settled, and nothing more is
     /// written before the vault is opened anew.
     pub(crate) fn append(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
         let mut bytes = Vec::new();
+        let records: Vec<Record> = self.records_of_drives().into_iter().chain(records).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
         let lines = self.journal.encode(records, &mut bytes);
         let slots: Vec<usize> = self.writable().into_iter().filter(|&s| self.journal.current[s]).collect();
         let appended: Vec<usize> =
@@ -283,13 +294,13 @@ impl Vault {
         Ok(())
     }
 
-    /// Does something on a writable drive; one that fails is suspect from then on. Whether it went well.
+    /// Does something on a drive that can be written to, be it to mend it; one that fails is suspect from then on. Whether it went well.
     pub(crate) fn on_drive(
         &mut self,
         slot: usize,
         act: impl FnOnce(&dyn Drive) -> Result<(), crate::DriveError>,
     ) -> bool {
-        let Some(drive) = self.slots[slot].writer() else { return false };
+        let Some(drive) = self.slots[slot].mender() else { return false };
         match act(drive) {
             Ok(()) => true,
             Err(error) => {

@@ -19,6 +19,9 @@
 //! | `release`, `retention` | what the authority freed is not kept any more; when it may be |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
+//! | `quarantine` | drives that are not trusted, and how they are again |
+//! | `thin` | where room has ended, what could lose most gives up for what could lose least |
+//! | `leftover` | what lies where shards were before they were moved, and when it goes |
 
 pub mod audit;
 mod cards;
@@ -29,11 +32,13 @@ mod gather;
 mod inbox;
 mod index;
 mod journal;
+mod leftover;
 mod log;
 mod mend;
 mod open;
 pub mod parcels;
 mod placement;
+mod quarantine;
 mod read;
 mod readme;
 mod receipt;
@@ -42,8 +47,10 @@ mod retention;
 mod row;
 mod scan;
 pub mod scrub;
+pub mod spot;
 mod status;
 mod stripe;
+mod thin;
 pub mod worker;
 
 use std::borrow::Cow;
@@ -56,15 +63,17 @@ use lavatube_format::drive_card::DriveCard;
 
 pub use cards::{CardError, Prepared};
 pub use create::{CreateError, NewDrive, NewVault};
-pub use drive::{Drive, DriveError, PutMode, Space};
+pub use drive::{Drive, DriveError, PutMode, ReadingTime, Space};
 pub use examine::{Depth, Health, ShardHealth, ShardState};
 pub use inbox::{DepositError, StoreError};
+pub use lavatube_format::journal::Distrust;
 pub use lavatube_format::log::Leaf;
 pub use lavatube_format::receipt::Receipt;
 pub use lavatube_format::shard::ObjectKind;
 pub use log::{LogError, LogSight};
 pub use mend::{MendError, MendReport};
 pub use open::{DriveReport, OpenError, OpenReport};
+pub use quarantine::Trial;
 pub use read::{ReadError, ReadReport};
 pub use receipt::{Durable, sign_receipt};
 pub use release::{OpenRelease, ReleaseError, Standing};

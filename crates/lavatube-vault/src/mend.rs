@@ -9,7 +9,9 @@ use lavatube_format::shard::shard_name;
 
 use crate::placement::place;
 use crate::stripe::{Stripe, Whose};
-use crate::{Depth, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault};
+use crate::{
+    Depth, DriveError, DriveState, ObjectKind, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault,
+};
 
 /// What mending did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,7 +114,7 @@ impl Vault {
         let mut taken: Vec<usize> = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i)).collect();
         for shard in shards.into_iter().filter(|s| !is_well(s, off)) {
             let index = usize::from(shard.shard);
-            let is_writable = |s: usize| self.slots.get(s).is_some_and(|s| s.writer().is_some());
+            let is_writable = |s: usize| self.slots.get(s).is_some_and(|s| s.mender().is_some());
             let own = entry.slot(index).filter(|&s| Some(s) != off && is_writable(s));
             let Some(slot) = own.or_else(|| self.free_slot(id, &taken)) else {
                 report.left.push(shard);
@@ -120,11 +122,8 @@ impl Vault {
             };
             let header = stripe.header(index, &whose, self.slots[slot].card.drive);
             let parts = stripe.parts(index, &header);
-            let wrote = self.on_drive(slot, |d| {
-                d.put(&shard_name(id, shard.shard), &parts, PutMode::Replace)?;
-                d.sync()
-            });
-            if !wrote {
+            let spare = self.index.objects.get(&id).map_or(0, |entry| self.spare_of(entry)) + 1;
+            if !self.write_shard(slot, &shard_name(id, shard.shard), &parts, spare, entry.kind)? {
                 report.left.push(shard);
                 continue;
             }
@@ -147,6 +146,44 @@ impl Vault {
             self.append(moved)?;
         }
         Ok(report)
+    }
+
+    /// Writes a shard; where the drive is full, what is left over there goes for it, and shards of objects that could lose more than this one, which
+    /// outlives `spare` losses with it.
+    fn write_shard(
+        &mut self,
+        slot: usize,
+        name: &str,
+        parts: &[&[u8]],
+        spare: usize,
+        kind: ObjectKind,
+    ) -> Result<bool, StoreError> {
+        loop {
+            let Some(drive) = self.slots[slot].mender() else { return Ok(false) };
+            match drive.put(name, parts, PutMode::Replace).and_then(|()| drive.sync()) {
+                Ok(()) => return Ok(true),
+                Err(DriveError::Full) => {
+                    drive.abandon();
+                    let is_trusted = self.slots[slot].writer().is_some();
+                    if !is_trusted || !(self.make_room(slot)? || self.thin(slot, spare, kind)?) {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => {
+                    drive.abandon();
+                    self.slots[slot].state = DriveState::Suspect(error);
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Whether some writable drive has no shard of an object.
+    pub(crate) fn has_free_drive(&self, id: ObjectId) -> bool {
+        let entry = self.index.objects.get(&id);
+        let taken: Vec<usize> =
+            entry.map(|e| (0..e.geometry.shards()).filter_map(|i| e.slot(i)).collect()).unwrap_or_default();
+        self.writable().iter().any(|slot| !taken.contains(slot))
     }
 
     /// A writable drive without a shard of this stripe: best the one farthest from the others.

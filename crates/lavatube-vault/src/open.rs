@@ -17,9 +17,10 @@ use lavatube_format::shard::{ObjectKind, SHARDS};
 use crate::drive::read_whole;
 use crate::index::{Entry, Index};
 use crate::journal::{JOURNAL, Journal, merge};
+use crate::quarantine::{hold_back, journals_needed, stale};
 use crate::scan::{is_readable, read_header, scan};
 use crate::status::Slot;
-use crate::{Drive, DriveState, Vault, gather, log};
+use crate::{Distrust, Drive, DriveState, Vault, gather, log, readme};
 
 /// The card's name on a drive.
 pub(crate) const CARD: &str = "drive.card";
@@ -58,6 +59,8 @@ pub struct DriveReport {
     pub card_whole: bool,
     /// Whether its journal is undamaged and up to date.
     pub journal_current: bool,
+    /// Whether what it says to people is undamaged and up to date.
+    pub readme_whole: bool,
 }
 
 /// Why a vault could not be opened at all.
@@ -93,7 +96,7 @@ impl Vault {
             return Err(OpenError::WrongKey(card.vault));
         }
         let editions: BTreeMap<DriveId, u64> = cards.iter().flatten().map(|c| (c.drive, c.edition)).collect();
-        let (slots, positions, unplaced) = fill_slots(&card, drives, cards);
+        let (mut slots, positions, unplaced) = fill_slots(&card, drives, cards);
         let is_behind =
             |s: &Slot| s.state == DriveState::Present && editions.get(&s.card.drive).is_some_and(|e| *e < card.edition);
         let behind = (0..slots.len()).filter(|at| is_behind(&slots[*at])).collect();
@@ -129,6 +132,11 @@ impl Vault {
                 journal.adopt(&merged, records).into_iter().for_each(|line| index.apply(line));
             }
         }
+        let found_out = stale(&slots, &copies, &merged.bytes, &index);
+        let untold = found_out.into_iter().filter(|slot| !index.quarantine.contains_key(slot));
+        index.untold = untold.map(|slot| (slot, Distrust::Away)).collect();
+        let need = journals_needed(&card, &slots);
+        hold_back(&mut slots, &index, need);
         for (slot, s) in slots.iter().enumerate() {
             let own = DriveCard { drive: s.card.drive, ..card.clone() };
             let bytes = s.reader().and_then(|d| read_whole(d, CARD, FILE_LEN_MAX).ok());
@@ -139,6 +147,10 @@ impl Vault {
                 position: positions[slot],
                 card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
                 journal_current: current[slot],
+                readme_whole: s.reader().is_some_and(|d| {
+                    let text = readme::text(&own).into_bytes();
+                    read_whole(d, readme::README, text.len() as u64 + 1).is_ok_and(|found| found == text)
+                }),
             });
         }
         let headers = Mutex::new(gather::HeaderCache::default());
@@ -184,7 +196,10 @@ fn names_strangers(record: &Record, slots: usize) -> bool {
     let beyond = |slot: &u8| usize::from(*slot) >= slots && *slot != NO_SLOT;
     match record {
         Record::Stored { slots, .. } => slots.iter().any(beyond),
-        Record::Moved { slot, .. } => beyond(slot),
+        Record::Moved { slot, .. }
+        | Record::Quarantined { slot, .. }
+        | Record::Admitted { slot }
+        | Record::Cleared { slot, .. } => beyond(slot),
         Record::Released { .. } | Record::Settled { .. } | Record::Aged { .. } => false,
     }
 }

@@ -76,6 +76,12 @@ impl Vault {
                 return self.read_from(id, &entry, start..end, out);
             }
         }
+        // Of what was moved the old one may be there still.
+        if let Err(ReadError::Lost { damage, .. }) = &report
+            && let Some(entry) = self.with_left_over(id, entry, damage)
+        {
+            return self.read_from(id, &entry, start..end, out).or(report);
+        }
         report
     }
 
@@ -128,8 +134,8 @@ fn gather_range(gather: &mut Gather<'_>, range: Range<usize>, out: &mut [u8]) ->
 /// Reads the parts of a group to where they are wanted and checks them there: while all is well, no byte is read or copied
 /// twice. Whether all was well; what was not is for [`fill`] to mend and to note.
 fn straight(gather: &mut Gather<'_>, group: &[Part], range: &Range<usize>, out: &mut [u8]) -> bool {
-    // Where a shard is away its rows are rebuilt from the others, which reads these as well.
-    group.iter().all(|part| gather.header(part.shard).is_some())
+    // Where a shard is away, or on a drive that is not trusted, its rows are rebuilt from the others, which reads these as well.
+    group.iter().all(|part| !gather.is_last_resort(part.shard) && gather.header(part.shard).is_some())
         && group.iter().all(|part| straight_part(gather, part, range, out))
 }
 
@@ -175,7 +181,9 @@ fn fill(
     let g = gather.entry.geometry;
     let rows = window.rows.clone();
     for part in parts.iter().filter(|p| p.rows.start < rows.end && rows.start < p.rows.end) {
-        gather.load(window, part.shard);
+        if !gather.is_last_resort(part.shard) {
+            gather.load(window, part.shard);
+        }
     }
     for row in rows {
         let wanted: Vec<usize> = parts.iter().filter(|p| p.rows.contains(&row)).map(|p| p.shard).collect();

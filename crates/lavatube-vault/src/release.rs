@@ -293,10 +293,12 @@ impl Vault {
         }
         //= FORMAT#F39 only when the journal has it
         let freed: BTreeSet<ObjectId> = release.objects.iter().copied().collect();
-        for slot in self.writable() {
-            self.on_drive(slot, |drive| remove_shards(drive, &freed));
+        // Drives in quarantine, too.
+        let mut done = 0;
+        for slot in 0..self.slots.len() {
+            done += usize::from(self.on_drive(slot, |drive| remove_shards(drive, &freed)));
         }
-        if self.writable().len() >= self.in_use() {
+        if done >= self.in_use() {
             self.append(vec![Record::Settled { release: id }])?;
         }
         Ok(())

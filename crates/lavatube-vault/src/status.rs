@@ -8,7 +8,7 @@ use lavatube_format::drive_card::{DriveCard, SlotCard};
 
 use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
-use crate::{Drive, DriveError, PutMode, Space, Vault, readme};
+use crate::{Distrust, Drive, DriveError, ObjectEntry, ObjectKind, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum DriveState {
     Retired,
     /// It failed while it was written to; read, not written to until the vault is opened anew.
     Suspect(DriveError),
+    /// It is there and not trusted: read last, and written nothing new to, until all it holds was read.
+    Quarantined(Distrust),
 }
 
 /// A slot with its drive.
@@ -45,6 +47,16 @@ impl Slot {
     /// The drive to write to.
     pub(crate) fn writer(&self) -> Option<&dyn Drive> {
         self.drive.as_deref().filter(|_| self.state == DriveState::Present)
+    }
+
+    /// The drive to mend what it has, which may be in quarantine.
+    pub(crate) fn mender(&self) -> Option<&dyn Drive> {
+        self.drive.as_deref().filter(|_| matches!(self.state, DriveState::Present | DriveState::Quarantined(_)))
+    }
+
+    /// Whether it is read only where the others are not enough.
+    pub(crate) fn is_last_resort(&self) -> bool {
+        matches!(self.state, DriveState::Quarantined(_))
     }
 }
 
@@ -65,6 +77,8 @@ pub struct DriveStatus {
     pub model: String,
     /// How it is.
     pub state: DriveState,
+    /// It is not trusted. When it is present nevertheless, it is used because the others are too few.
+    pub distrust: Option<Distrust>,
     /// Its size, when it answers.
     pub space: Option<Space>,
 }
@@ -86,6 +100,8 @@ pub struct Status {
     pub redundancy: Vec<u64>,
     /// Objects that have too few drives left to be read wholly.
     pub lost: u64,
+    /// Shards where they were before they were moved, kept until the new ones have proved themselves.
+    pub left_over: u64,
 }
 
 /// Why a drive was not taken in again.
@@ -106,9 +122,9 @@ pub enum ReadoptError {
 }
 
 impl DriveStatus {
-    /// Whether it is as it should be: there, or retired.
+    /// Whether it is as it should be: there and trusted, or retired.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, DriveState::Present | DriveState::Retired)
+        matches!(self.state, DriveState::Present | DriveState::Retired) && self.distrust.is_none()
     }
 }
 
@@ -128,6 +144,7 @@ impl Vault {
             maker: s.card.maker.clone(),
             model: s.card.model.clone(),
             state: s.state.clone(),
+            distrust: self.distrust(slot),
             space: s.reader().and_then(|d| d.space().ok()),
         });
         let mut status = Status {
@@ -138,6 +155,7 @@ impl Vault {
             bytes: 0,
             redundancy: Vec::new(),
             lost: 0,
+            left_over: self.left_over(),
         };
         for entry in self.index.objects.values() {
             status.objects += 1;
@@ -152,6 +170,16 @@ impl Vault {
             }
         }
         status
+    }
+
+    /// All objects in the order in which repair serves them: first those that outlive fewest further losses, and of equals those that more hangs on. Where
+    /// room, drives or time end before all are whole, they end for what is worth least.
+    //= FORMAT#F49
+    pub fn by_need(&self) -> Vec<ObjectEntry> {
+        let mut all: Vec<_> =
+            self.index.objects.iter().map(|o| (self.spare_of(o.1), worth(o.1.kind), ObjectEntry::of(o))).collect();
+        all.sort_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
+        all.into_iter().map(|(.., object)| object).collect()
     }
 
     /// Takes the drive of `slot` (or `drive`, put there now) into the vault again: its card, README and journal are
@@ -179,6 +207,13 @@ impl Vault {
         }
         place.state = DriveState::Present;
         self.journal.is_current(slot);
+        if found.is_none() && self.index.quarantine.remove(&slot).is_some() {
+            // It is empty: nothing on it is stale.
+            self.index.admitted.insert(slot);
+            // Where that cannot be noted now it is with whatever is written next.
+            let _ = self.settle_journal().and_then(|()| self.append(Vec::new()));
+        }
+        self.hold_back();
         Ok(())
     }
 
@@ -186,9 +221,20 @@ impl Vault {
     pub(crate) fn is_shard_expected(&self, slot: Option<usize>) -> bool {
         let Some(place) = slot.and_then(|s| self.slots.get(s)) else { return false };
         match place.state {
-            DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_) => true,
+            DriveState::Present | DriveState::CardDamaged | DriveState::Suspect(_) | DriveState::Quarantined(_) => true,
             DriveState::Retired => place.drive.is_some(),
             DriveState::Blank | DriveState::Foreign | DriveState::Missing => false,
         }
+    }
+}
+
+/// What hangs on an object, the least number first: without cards no manifest is believed, without a manifest none of its packs can be opened, and
+/// tags only prove that packs are there.
+pub(crate) fn worth(kind: ObjectKind) -> u8 {
+    match kind {
+        ObjectKind::DepositorCard => 0,
+        ObjectKind::Manifest => 1,
+        ObjectKind::Pack => 2,
+        ObjectKind::Tags => 3,
     }
 }

@@ -16,6 +16,7 @@ use lavatube_format::receipt::Receipt;
 
 use crate::audit::Prover;
 use crate::parcels::Parcel;
+use crate::spot::SpotProver;
 use crate::{DepositError, ObjectKind, Vault};
 
 /// What is to be done.
@@ -148,6 +149,8 @@ pub struct Worker<W> {
     proof: Option<Proof>,
     /// The last challenge that was answered, and the answer.
     proved: Option<(Challenge, Answer)>,
+    /// A spot proof that is being made: request, turn, and it.
+    spot: Option<(u64, u64, SpotProver)>,
 }
 
 /// A proof that is being made.
@@ -162,7 +165,15 @@ struct Proof {
 impl<W: Workplace> Worker<W> {
     /// A worker whose vault was opened just now.
     pub fn new(place: W) -> Self {
-        Self { opened: place.now(), place, held: BTreeMap::new(), told: BTreeMap::new(), proof: None, proved: None }
+        Self {
+            opened: place.now(),
+            place,
+            held: BTreeMap::new(),
+            told: BTreeMap::new(),
+            proof: None,
+            proved: None,
+            spot: None,
+        }
     }
 
     /// Where it works.
@@ -177,7 +188,7 @@ impl<W: Workplace> Worker<W> {
             Job::Parcel(key, parcel) => return vec![Done::Parcel(key, self.parcel(&parcel))],
             Job::Prove => {
                 let message = self.prove();
-                return vec![Done::Prove(message, self.proof.is_some())];
+                return vec![Done::Prove(message, self.proof.is_some() || self.spot.is_some())];
             }
         };
         let len = bytes.len();
@@ -276,6 +287,18 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
             Ok(Message::Challenge { request, challenge }) => (self.challenged(block, request, turn, challenge), None),
+            Ok(Message::SpotAsked { request, question }) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                done.proves = true;
+                // Asked again for the same it goes on with what it has.
+                match &mut self.spot {
+                    Some((number, last, prover)) if *prover.question() == question => {
+                        (*number, *last) = (request, turn)
+                    }
+                    _ => self.spot = Some((request, turn, SpotProver::new(question))),
+                }
+                (done, None)
+            }
             Ok(Message::LogAsked(question)) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
                 // Where too few drives are there to tell, nothing is said, and whoever asks asks again.
@@ -288,7 +311,8 @@ impl<W: Workplace> Worker<W> {
                 | Message::Parcel { .. }
                 | Message::Listed(_)
                 | Message::Proof { .. }
-                | Message::Logged(_),
+                | Message::Logged(_)
+                | Message::Spot { .. },
             ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
                 done.told.push(Word::Nonsense("a message that only vaults send".into()));
@@ -321,8 +345,15 @@ impl<W: Workplace> Worker<W> {
         done
     }
 
-    /// Goes on with the proof; the message when it is ready.
+    /// Goes on with the proof; the message when it is ready. A spot proof, which somebody waits for, goes first.
     fn prove(&mut self) -> Option<Vec<u8>> {
+        if let Some((request, turn, mut prover)) = self.spot.take() {
+            if prover.step(&self.place.vault()) {
+                self.spot = Some((request, turn, prover));
+                return None;
+            }
+            return Some(Message::Spot { request, answer: prover.into_answer() }.encode(turn));
+        }
         let proof = self.proof.as_mut()?;
         let begin = proof.prover.bytes();
         let vault = self.place.vault();

@@ -54,6 +54,7 @@ fn session(world: &mut World, vault: &mut Vault, sequence: u64, classes: &[u8], 
         tags: ids,
         retention: Retention::default(),
         releases: 0,
+        files: None,
     };
     let body = manifest.encode_body();
     let signature = depositor().sign(MANIFEST_CONTEXT, &body).unwrap();

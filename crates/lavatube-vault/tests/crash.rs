@@ -203,6 +203,7 @@ fn drives_that_fail_while_storing_are_left_out_and_the_rest_suffices() {
     world.drives[1].state.lock().unwrap().dead = false;
     let (mut vault, _) = world.open();
     assert!(!vault.contains(Verified::hash(b"one too many").id()));
+    assert_eq!(world::admit(&mut vault), 1);
     for object in &objects {
         assert!(vault.mend(Verified::hash(object).id()).unwrap().left.is_empty());
     }

@@ -216,6 +216,8 @@ fn a_stale_drive_put_back_does_not_hide_what_came_since() {
     assert_eq!(vault.mend(id).unwrap().mended.len(), 1);
     assert!(vault.examine(id, Depth::Bytes).unwrap().is_whole());
     store(&mut vault, &world.chance.bytes(10));
+    assert!(!world.open().1.drives[1].journal_current, "it is held back");
+    assert_eq!(world::admit(&mut vault), 1);
     assert!(world.open().1.drives.iter().all(|d| d.journal_current));
 }
 
@@ -335,6 +337,9 @@ fn too_few_drives_are_refused_and_one_short_is_taken() {
     );
     assert_eq!(vault.status().redundancy, [0, 1]);
     let (mut vault, _) = world.open();
+    // The drive that comes back is not trusted before it was read.
+    assert_eq!(vault.mend(Verified::hash(&object).id()).unwrap().mended.len(), 0);
+    assert_eq!(world::admit(&mut vault), 1);
     assert_eq!(vault.mend(Verified::hash(&object).id()).unwrap().mended.len(), 1);
     assert_eq!(vault.status().redundancy, [0, 0, 1]);
     drop(vault);

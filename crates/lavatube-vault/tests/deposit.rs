@@ -33,6 +33,7 @@ fn manifest(depositor: &PairSigner, packs: &[&[u8]]) -> Vec<u8> {
         tags: Vec::new(),
         retention: Retention::default(),
         releases: 0,
+        files: None,
     };
     let body = manifest.encode_body();
     let signature = depositor.sign(MANIFEST_CONTEXT, &body).unwrap();

@@ -20,6 +20,7 @@ use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::{self, things};
 use crate::verbs::check::report;
+use crate::verbs::spot;
 
 /// Have the vault prove that it still has every byte
 ///
@@ -32,18 +33,28 @@ use crate::verbs::check::report;
 /// It proves the data, not the parity: `lavatube check --read-data` at the vault's machine looks at that. Sessions from before
 /// there were tags have none, and no proof covers their packs.
 ///
+/// With --spot the vault shows some slices of 1 KiB that a fresh nonce picks, with the hashes that lead to their packs' ids: a sample, which needs no
+/// tags, and which anyone can check who is given the answer. It tells how sure it is, and is no proof that all is there.
+///
 /// Exit status: 0 all is proved; 4 something cannot be read while drives are away, or the vault lost tags and an audit cannot
 /// tell; 5 something is lost, or the proof is wrong.
 ///
 /// JSON fields: outcome (passed, away or failed), manifests, packs, bytes, untagged, untagged_bytes, later,
 /// answers, sent, received, bad [{manifest, pack, why}], files, lost and unreadable as `check` has them, exit; with --history: audits
-/// [{time, age, outcome, manifests, packs, bytes, untagged, bad, received}], exit.
+/// [{time, age, outcome, manifests, packs, bytes, untagged, bad, received}], exit; with --spot: slices, packs, bytes, missed [{pack, slice, why}],
+/// certainty (of seeing that 1 % is gone), sent, received, saved, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct AuditArgs {
     /// List the audits that this machine remembers
     #[arg(long)]
     history: bool,
+    /// Only a sample: this many slices of 1 KiB that chance picks (up to 1024), or as many as fit an answer of this size (200KB)
+    #[arg(long, value_name = "N|SIZE", value_parser = crate::verbs::spot::parse, conflicts_with = "history")]
+    spot: Option<usize>,
+    /// Keep the answer of --spot in FILE: anyone can check it there with `lavatube verify FILE`
+    #[arg(long, value_name = "FILE", requires = "spot")]
+    save: Option<std::path::PathBuf>,
     #[command(flatten)]
     read_key: ReadArgs,
 }
@@ -51,6 +62,7 @@ pub struct AuditArgs {
 const EXAMPLES: &str = "Examples:
   lavatube audit                     every byte, proved with 16 KiB
   lavatube audit --history
+  lavatube audit --spot 500 --save sample.spot   a sample, for others to check
   lavatube audit --json | jq .outcome";
 
 /// Audits.
@@ -65,6 +77,10 @@ pub fn run(args: &AuditArgs, settings: &Settings, screen: &Screen) -> Result<End
     let read_key = ReadArgs { refresh: true, ..args.read_key.clone() };
     let reader = archive::open(settings, &read_key, "lavatube audit", false)?;
     let session = archive::session(&reader, screen)?;
+    if let Some(count) = args.spot {
+        let save = args.save.as_ref().map(|file| settings.here.join(file));
+        return spot::audit(&reader, &session, count, save.as_deref(), screen);
+    }
     let meter = Meter::default();
     let audit = || session.audit(&meter).map_err(Failure::from);
     let report = archive::reading(&reader, screen, "the vault proves", &meter, audit)?;

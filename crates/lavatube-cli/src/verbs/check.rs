@@ -40,7 +40,7 @@ pub use report::{kind, shard_to_json};
 /// still be restored; 5 files are lost, and named, or the vault lacks manifests it has had; 14 the vault's log is not what it was (`lavatube log`).
 ///
 /// JSON fields: drives [{label, state, worn}], objects, depth (headers, share or all), not_whole [{object, kind, restorable,
-/// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, not_readopted [{drive, reason}], mended, placed,
+/// survives, shards [{shard, drive, state, blocks}]}], repair {readopted, admitted (drives that left quarantine), not_readopted [{drive, reason}], mended, placed,
 /// shards_written, shards_left, beyond [{object, reason}]}, drained, waiting, structure {manifests, packs, snapshots, refused, chain}, data
 /// {share, packs, chunks, damaged}, files [{snapshot, path, reason}], lost [{snapshot, from, until, reason}], unreadable
 /// [{snapshot, reason}], log and log_alarm as of `lavatube status`, exit. The bytes of a path that is no UTF-8 are in path_hex (from_hex, until_hex).
@@ -317,7 +317,9 @@ impl Found {
 
     /// Objects that are lost on drives that are there: no drive that comes back brings them.
     fn lost_objects(&self) -> impl Iterator<Item = ObjectId> + '_ {
-        let is_here = |slot: usize| self.drives.get(slot).is_some_and(|d| d.state == DriveState::Present);
+        let is_here = |slot: usize| {
+            self.drives.get(slot).is_some_and(|d| matches!(d.state, DriveState::Present | DriveState::Quarantined(_)))
+        };
         let may_come_back =
             move |s: &ShardHealth| s.state == ShardState::Good || s.slot.is_some_and(|slot| !is_here(slot));
         let lost = self.unsound.iter().filter(move |u| {

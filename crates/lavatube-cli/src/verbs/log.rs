@@ -13,6 +13,7 @@ use crate::settings::Settings;
 use crate::units::{self, things};
 use lavatube_base::time::WallTime;
 
+use super::witness;
 use crate::date;
 
 /// Look at the vault's log: everything it took in, in order.
@@ -38,9 +39,78 @@ pub struct LogArgs {
 enum Action {
     /// Compute the root over the whole log anew, and compare it with all that the vault lists and has signed for
     ///
-    /// JSON fields: entries, manifests, receipted, unplaced, faults, exit.
+    /// A witness that is trusted (`lavatube log trust`) must have signed, and the log must go on from there.
+    ///
+    /// JSON fields: entries, manifests, receipted, unplaced, faults, witnesses [{witness, size, time, goes_on}], exit.
     #[command(after_help = "Examples:\n  lavatube log verify\n  lavatube log verify --json | jq .faults")]
     Verify,
+    /// Write a request to a witness: the vault's checkpoint, and the proof that it goes on from what the witness signed
+    ///
+    /// A witness is a machine or person that countersigns checkpoints, each time only if the log goes on from the one that it signed
+    /// before. Two depositors that the vault shows two different futures are told so by their common witness. The request is
+    /// a text (C2SP tlog-witness) that may travel any way; what comes back is taken in with `lavatube log cosigned`.
+    ///
+    /// JSON fields: request, old, size, vault_key, exit.
+    #[command(
+        after_help = "Examples:\n  lavatube log request --output ann.request\n  lavatube log request --old 17 --output ann.request   the witness said it has seen 17 entries"
+    )]
+    Request {
+        /// Where the request goes
+        #[arg(long, short, value_name = "FILE")]
+        output: std::path::PathBuf,
+        /// How many entries the witness has seen [default: what this machine knows of the only one it trusts, else 0]
+        #[arg(long, value_name = "ENTRIES")]
+        old: Option<u64>,
+    },
+    /// Be a witness: sign the checkpoint of a request, if the log goes on from what this witness signed before
+    ///
+    /// Needs no vault and no keys of an archive: the folder of --book has the witness's own key, made the first time, and what it signed.
+    /// What it must not sign it says why, with exit status 14 when the vault has shown it two futures.
+    ///
+    /// JSON fields: witness, vault, size, before, reply, exit.
+    #[command(
+        after_help = "Examples:\n  lavatube log witness ann.request --book ~/witness --name ann.example --vault-key 'lavatube/…+…+…' --output ann.reply\n  lavatube log witness ann.request --book ~/witness --output ann.reply"
+    )]
+    Witness {
+        /// The request
+        #[arg(value_name = "REQUEST")]
+        request: std::path::PathBuf,
+        /// Folder of the witness
+        #[arg(long, value_name = "DIR")]
+        book: std::path::PathBuf,
+        /// Name of a new witness, without spaces
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// The vault's key as `lavatube log request` tells it: the first time
+        #[arg(long, value_name = "LINE")]
+        vault_key: Option<String>,
+        /// Where the signed checkpoint goes
+        #[arg(long, short, value_name = "FILE")]
+        output: std::path::PathBuf,
+    },
+    /// Take in a checkpoint that a witness has signed
+    ///
+    /// JSON fields: size, witnesses [{witness, time}], exit.
+    #[command(after_help = "Examples:\n  lavatube log cosigned ann.reply")]
+    Cosigned {
+        /// What came back from the witness
+        #[arg(value_name = "REPLY")]
+        reply: std::path::PathBuf,
+    },
+    /// Ask for the signatures of a witness from now on: `log verify` is not content without them
+    ///
+    /// JSON fields: witness, trusted, exit.
+    #[command(
+        after_help = "Examples:\n  lavatube log trust 'ann.example+1f2e3d4c+BG9k…'\n  lavatube log trust --no-more 'ann.example+1f2e3d4c+BG9k…'"
+    )]
+    Trust {
+        /// The witness's key, as `lavatube log witness` tells it
+        #[arg(value_name = "LINE")]
+        key: String,
+        /// Ask for them no more
+        #[arg(long)]
+        no_more: bool,
+    },
     /// Go on after an alarm: believe the vault again, as its log was then
     ///
     /// Only for a person who knows why the vault is not what it was: drives that were put back from a copy, say. What it lacks is lost
@@ -60,6 +130,13 @@ pub fn run(args: &LogArgs, settings: &Settings, screen: &Screen) -> Result<End, 
         None => show(args.all, settings, screen),
         Some(Action::Verify) => verify(settings, screen),
         Some(Action::Accept) => accept(settings, screen),
+        Some(Action::Request { output, old }) => witness::request(output, *old, settings, screen),
+        Some(Action::Witness { request, book, name, vault_key, output }) => {
+            let key = vault_key.as_deref();
+            witness::sign(&witness::Paper { request, book, name: name.as_deref(), key, output }, settings, screen)
+        }
+        Some(Action::Cosigned { reply }) => witness::cosigned(reply, settings, screen),
+        Some(Action::Trust { key, no_more }) => witness::trust(key, !no_more, settings, screen),
     }
 }
 
@@ -191,7 +268,9 @@ pub fn standing_to_json(standing: &Standing) -> Value {
 }
 
 fn verify(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
-    let audit = vault_log::verify(&settings.places, settings.lock_wait)?;
+    let mut audit = vault_log::verify(&settings.places, settings.lock_wait)?;
+    let mut witnessed = witness::standing(settings)?;
+    audit.faults.append(&mut witnessed.faults);
     let end = if audit.faults.is_empty() { End::Done } else { End::Alarm };
     let Audit { entries, manifests, receipted, unplaced, faults } = &audit;
     screen.say(&format!("entries     {}, computed anew", units::count(*entries)))?;
@@ -206,6 +285,7 @@ fn verify(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
             "places      {entries} shards that do not tell their place; `lavatube check --repair` writes it"
         ))?;
     }
+    witnessed.lines.iter().try_for_each(|line| screen.say(line))?;
     faults.iter().try_for_each(|fault| screen.say(&format!("{}       {fault}", screen.ink(Ink::Red, "fault"))))?;
     if faults.is_empty() {
         screen.say(&format!(
@@ -219,6 +299,7 @@ fn verify(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
         "receipted": receipted,
         "unplaced": unplaced,
         "faults": faults,
+        "witnesses": witnessed.listed,
         "exit": end.status(),
     }))?;
     Ok(end)

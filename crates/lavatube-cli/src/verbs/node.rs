@@ -41,7 +41,7 @@ const EXAMPLES: &str = "Examples:
 pub fn run(args: &NodeArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let stop = daemon::stop_flag()?;
     let (listen, peer) = (args.listen.as_deref(), args.peer.as_deref());
-    let run = Run { listen, peer, wait: settings.lock_wait, stop: &stop, scrub: None };
+    let run = Run { listen, peer, wait: settings.lock_wait, stop: &stop, scrub: None, steward: None, awake: None };
     let mut daemon = Daemon::new(settings, screen);
     near_end::drain(&settings.places, &run, args.once, &mut daemon)?;
     daemon.failed.map_or(Ok(End::Done), Err)

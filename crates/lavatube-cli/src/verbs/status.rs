@@ -15,12 +15,13 @@ use lavatube_node::audits::{self, Standing};
 use lavatube_node::checks::{self, Remembered};
 use lavatube_node::clock;
 use lavatube_node::depositor;
+use lavatube_node::drive_care;
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder;
 use lavatube_node::lock::{Lock, Mode};
 use lavatube_node::vault_log;
-use lavatube_vault::{DriveState, DriveStatus, OpenReport, Status};
+use lavatube_vault::{Distrust, DriveState, DriveStatus, OpenReport, Status};
 use serde_json::json;
 
 use crate::archive;
@@ -37,7 +38,7 @@ use crate::{date, units};
 /// The exit status is 14 when the vault's log is not what it was (`lavatube log`); 4 when a drive is not as it should be; 5 when more drives are gone than parity makes up for, or the
 /// last check, the last that read data, or an audit since the last that was passed, found data lost.
 ///
-/// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state,
+/// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state, quarantine (away, slow, failed, wrong),
 /// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and read
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, still_there and not_proved
 /// {time, age, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
@@ -223,13 +224,32 @@ pub fn worn(report: &OpenReport) -> Vec<(String, &'static str)> {
 /// One word and an explanation.
 pub fn drive_state(drive: &DriveStatus) -> (&'static str, String) {
     match &drive.state {
-        DriveState::Present => ("present", String::new()),
+        DriveState::Present => match drive.distrust {
+            None => ("present", String::new()),
+            Some(why) => {
+                let why = drive_care::why(why);
+                ("in doubt", format!("{why}; it is used because the others are too few"))
+            }
+        },
+        DriveState::Quarantined(why) => {
+            ("quarantine", format!("{}; read last, until a full read", drive_care::why(*why)))
+        }
         DriveState::Retired => ("retired", String::new()),
         DriveState::CardDamaged => ("card-damaged", "read, not written to".into()),
         DriveState::Blank => ("blank", "nothing of this vault on it: emptied, overwritten, or not mounted".into()),
         DriveState::Foreign => ("foreign", "it belongs to another vault and is left alone".into()),
         DriveState::Missing => ("missing", "its folder is not there".into()),
         DriveState::Suspect(e) => ("suspect", e.to_string()),
+    }
+}
+
+/// Why a drive is in quarantine, in a word.
+pub fn quarantine_word(why: Distrust) -> &'static str {
+    match why {
+        Distrust::Away => "away",
+        Distrust::Slow => "slow",
+        Distrust::Failed => "failed",
+        Distrust::Wrong => "wrong",
     }
 }
 
@@ -247,7 +267,7 @@ fn drives(found: &Found, screen: &Screen) -> Vec<String> {
         let ink = match word {
             "present" => Ink::Green,
             "retired" => Ink::Dim,
-            "worn" => Ink::Yellow,
+            "worn" | "quarantine" | "in doubt" => Ink::Yellow,
             _ => Ink::Red,
         };
         let word = screen.ink(ink, &padded);
@@ -360,6 +380,7 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
             "model": d.model,
             "folder": found.folders.get(d.slot).map(|f| f.to_string_lossy()),
             "state": drive_state(d).0,
+            "quarantine": d.distrust.map(quarantine_word),
             "worn": found.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
             "free": d.space.map(|s| s.free),
             "total": d.space.map(|s| s.total),

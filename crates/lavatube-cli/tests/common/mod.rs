@@ -59,6 +59,22 @@ impl Machine {
         self.path(&format!("vault/drives/d{n}"))
     }
 
+    /// The drives that a backup calls degraded are those that are `away`, and else only such as are in quarantine.
+    #[track_caller]
+    pub fn assert_held(&self, degraded: &Value, away: &[usize], what: &str) {
+        let degraded: Vec<String> = degraded.as_array().unwrap().iter().map(text).collect();
+        let away: Vec<String> = away.iter().map(|n| format!("d{n}")).collect();
+        assert!(away.iter().all(|label| degraded.contains(label)), "{what}: {degraded:?}, away {away:?}");
+        let others: Vec<&String> = degraded.iter().filter(|label| !away.contains(label)).collect();
+        if others.is_empty() {
+            return;
+        }
+        let (_, status) = self.answer(&["vault", "status"]);
+        let drives = status["drives"].as_array().unwrap();
+        let is_held = |label: &str| drives.iter().any(|d| d["label"] == label && d["state"] == "quarantine");
+        assert!(others.iter().all(|label| is_held(label)), "{what}: {degraded:?}, {drives:#?}");
+    }
+
     /// The state of the one vault.
     pub fn state(&self) -> PathBuf {
         let mut all = std::fs::read_dir(self.path("state")).unwrap();

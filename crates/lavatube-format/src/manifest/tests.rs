@@ -21,6 +21,7 @@ fn manifest(leaves: u8) -> Manifest {
         tags: Vec::new(),
         retention: Retention::default(),
         releases: 0,
+        files: None,
     }
 }
 

@@ -199,3 +199,16 @@ fn folders_that_a_killed_process_made_are_made_durable_once() {
     assert_eq!(touched(&|| drive.append("journal", b"x").unwrap()), [""]);
     assert!(touched(&|| drive.append("journal", b"x").unwrap()).is_empty());
 }
+
+#[test]
+fn how_long_reads_took_is_told_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let drive = DirectoryDrive::open(tmp.path()).unwrap();
+    drive.put("a", &[&vec![7; 100_000]], PutMode::New).unwrap();
+    drive.sync().unwrap();
+    assert_eq!(drive.reading_time(), ReadingTime::default());
+    (0..3).for_each(|_| drop(read(&drive, "a")));
+    let took = drive.reading_time();
+    assert!(took.reads == 3 && took.ns > 0, "{took:?}");
+    assert_eq!(drive.reading_time(), ReadingTime::default());
+}

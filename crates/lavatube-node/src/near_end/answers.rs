@@ -53,8 +53,17 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
                 self.was_put(put, listener);
             }
+            Ok(Message::Spot { request, answer }) => {
+                let put = self.clerk.spotted(request, &answer);
+                self.driver.link().accepted(id, now);
+                self.was_put(put, listener);
+            }
             Ok(Message::Logged(answer)) => {
-                self.logged(Message::turn(bytes), answer, listener);
+                // What a command asked for is for that to judge.
+                let put = self.clerk.logged(&answer);
+                if self.was_put(put, listener) == Some(false) {
+                    self.logged(Message::turn(bytes), answer, listener);
+                }
                 self.driver.link().accepted(id, now);
             }
             Ok(
@@ -63,7 +72,8 @@ impl NearEnd {
                 | Message::Fetch { .. }
                 | Message::List { .. }
                 | Message::Challenge { .. }
-                | Message::LogAsked(_),
+                | Message::LogAsked(_)
+                | Message::SpotAsked { .. },
             ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
                 self.driver.link().refused(id, now);

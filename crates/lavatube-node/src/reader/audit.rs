@@ -7,20 +7,24 @@
 use std::collections::BTreeSet;
 
 use lavatube_base::ObjectId;
-use lavatube_client::audit::{Bad, Fault, Known, Proves, Report};
+use lavatube_client::audit::{AuditError, Bad, Fault, Known, Proves, Report};
 use lavatube_client::far::FarError;
 use lavatube_client::meter::Meter;
 use lavatube_client::spool::SpoolKind;
+use lavatube_client::spot::Spot;
 use lavatube_client::state::State;
+use lavatube_client::vaulted;
 use lavatube_format::audit::{Answer, Challenge, Progress};
+use lavatube_format::spot::SpotProof;
 use lavatube_vault::audit::Prover;
+use lavatube_vault::spot::SpotProver;
 
 use super::{ReaderError, Session, Side};
 use crate::depositor::{DepositorError, spooled};
 use crate::embedded::EmbeddedVault;
 use crate::far_vault::FarVault;
 use crate::keyring::KeyringError;
-use crate::{audits, entropy};
+use crate::{audits, clock, entropy};
 
 impl Session<'_> {
     /// Has the vault prove that it has every byte of every session that is not waiting here.
@@ -58,8 +62,43 @@ impl Session<'_> {
         Ok(report)
     }
 
+    /// Has the vault show slices that a nonce picks of all packs of every session that is not waiting here.
+    ///
+    /// # Errors
+    /// [`ReaderError`] when vault, link or state fail.
+    pub fn spot(&self, count: usize, meter: &Meter) -> Result<Spotted, ReaderError> {
+        let waiting = self.waiting()?;
+        // Whoever checks it knows nothing of releases: sessions that lack packs are not asked about.
+        let is_whole = |v: &Vaulted| self.sessions.standing(v).count() == v.manifest.leaves.len();
+        let there = self.sessions.all().iter().filter(|v| !waiting.contains(&v.id) && is_whole(v));
+        let mut about: Vec<_> = there.collect();
+        about.sort_by_key(|vaulted| vaulted.id);
+        let nonce = entropy::bytes::<32>().map_err(|e| DepositorError::from(KeyringError::from(e)))?;
+        let spot = Spot::new(about.iter().map(|v| &v.manifest), nonce, count);
+        let answer = match &self.reader.side {
+            Side::Here(holding) => {
+                let mut prover = SpotProver::new(spot.question.clone());
+                let vault = holding.vault.read();
+                while prover.step(&vault) {
+                    meter.files.add(1);
+                }
+                prover.into_answer()
+            }
+            Side::Far(vault) => vault.spot(&spot.question).map_err(AuditError::from)?,
+        };
+        let mut manifests = Vec::new();
+        for vaulted in &about {
+            manifests.push(vaulted::manifest_bytes(&*self.far, self.reader.side.state(), vaulted.id)?);
+        }
+        let (mut sent, mut received) = (Vec::new(), Vec::new());
+        spot.question.encode(&mut sent);
+        answer.encode(&mut received);
+        let proof = SpotProof { time_s: clock::wall_now().s, manifests, answer };
+        Ok(Spotted { spot, proof, sent: sent.len() as u64, received: received.len() as u64 })
+    }
+
     /// Manifests that wait here and are not in the vault as far as is known.
-    fn waiting(&self) -> Result<BTreeSet<ObjectId>, ReaderError> {
+    pub(super) fn waiting(&self) -> Result<BTreeSet<ObjectId>, ReaderError> {
         Ok(match &self.reader.side {
             Side::Here(holding) => {
                 let all = spooled(holding.state.folder())?.into_iter();
@@ -69,6 +108,18 @@ impl Session<'_> {
             Side::Far(vault) => vault.waiting(SpoolKind::Manifest).into_iter().collect(),
         })
     }
+}
+
+/// A spot proof, and what crossed for it.
+pub struct Spotted {
+    /// What was asked.
+    pub spot: Spot,
+    /// What was answered, for a file.
+    pub proof: SpotProof,
+    /// Bytes of the question,
+    pub sent: u64,
+    /// and of the answer.
+    pub received: u64,
 }
 
 /// The vault's side, at the other end of a link.

@@ -11,8 +11,10 @@ use std::time::Duration;
 use lavatube_base::Denial;
 use lavatube_client::desk::{Desk, Errand, List};
 use lavatube_format::audit::Answer;
+use lavatube_format::log;
 use lavatube_format::message::{Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
+use lavatube_format::spot::SpotAnswer;
 
 use crate::chance::Chance;
 use crate::sabotage::Sabotage;
@@ -29,6 +31,8 @@ struct Media {
     lists: BTreeMap<u8, List>,
     echoes: BTreeMap<u64, Duration>,
     proofs: BTreeMap<u64, Answer>,
+    words: BTreeMap<u64, log::Answer>,
+    spots: BTreeMap<u64, SpotAnswer>,
     next: u64,
 }
 
@@ -57,6 +61,8 @@ impl SimDesk {
         media.lists.retain(|_, _| chance.per_mille(500));
         media.echoes.clear();
         media.proofs.clear();
+        media.words.clear();
+        media.spots.clear();
         media.pieces.retain(|_, _| chance.per_mille(700));
         for (piece, is_old) in media.pieces.values_mut() {
             *is_old = true;
@@ -197,6 +203,24 @@ impl Desk for SimDesk {
     fn put_proof(&self, number: u64, answer: &Answer) -> Result<(), String> {
         self.media().proofs.insert(number, answer.clone());
         Ok(())
+    }
+
+    fn put_spot(&self, number: u64, answer: &SpotAnswer) -> Result<(), String> {
+        self.media().spots.insert(number, answer.clone());
+        Ok(())
+    }
+
+    fn take_spot(&self, number: u64) -> Option<SpotAnswer> {
+        self.media().spots.remove(&number)
+    }
+
+    fn put_word(&self, number: u64, word: &log::Answer) -> Result<(), String> {
+        self.media().words.insert(number, word.clone());
+        Ok(())
+    }
+
+    fn take_word(&self, number: u64) -> Option<log::Answer> {
+        self.media().words.remove(&number)
     }
 
     fn take_proof(&self, number: u64) -> Option<Answer> {

@@ -171,6 +171,10 @@ impl Found {
         if !repaired.readopted.is_empty() {
             lines.push(format!("  taken in again: {}", repaired.readopted.join(", ")));
         }
+        for (label, tried) in &repaired.tried {
+            let text = if tried.admitted { "read wholly, and trusted again" } else { "still in quarantine" };
+            lines.push(format!("  {label}: {text}"));
+        }
         for (label, why) in &repaired.not_readopted {
             lines.push(format!("  {label} could not be taken in again: {why}"));
         }
@@ -249,6 +253,7 @@ impl Found {
         let repair = self.repaired.as_ref().map(|r| {
             json!({
                 "readopted": r.readopted,
+                "admitted": r.tried.iter().filter(|(_, t)| t.admitted).map(|(d, _)| d).collect::<Vec<_>>(),
                 "not_readopted": r.not_readopted.iter().map(|(d, why)| json!({ "drive": d, "reason": why })).collect::<Vec<_>>(),
                 "mended": r.mended.len(),
                 "placed": r.placed,

@@ -1,9 +1,9 @@
-//! `lavatube vault drive`: drives are named anew, added and retired. Must not know what that changes.
+//! `lavatube vault drive`: drives are named anew, added, let in again and retired. Must not know what that changes.
 
 use std::sync::atomic::Ordering;
 
 use lavatube_client::meter::Meter;
-use lavatube_node::drive_care::{self, Names, Retired};
+use lavatube_node::drive_care::{self, Names, Retired, Tried};
 use lavatube_node::embedded::DriveSpec;
 use lavatube_vault::DriveStatus;
 use serde_json::json;
@@ -11,9 +11,10 @@ use serde_json::json;
 use crate::errors::{Condition, End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::status::quarantine_word;
 use crate::{daemon, drives, progress, units};
 
-/// Name drives anew, add them, retire them
+/// Name drives anew, add them, let them in again, retire them
 #[derive(Debug, clap::Args)]
 pub(super) struct DriveArgs {
     #[command(subcommand)]
@@ -60,6 +61,23 @@ enum Action {
         #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]", value_parser = drives::parse)]
         drive: DriveSpec,
     },
+    /// Read a drive in quarantine wholly, mend what it has, and trust it again
+    ///
+    /// A drive is put in quarantine when it was away or put back to an older state while things were written, failed while it was written to, was wrong in two scrubs
+    /// running, or is far slower than the others (`lavatube vault status` says why). It is read last then, and nothing new is written to it. This reads every byte it should have, writes anew what is
+    /// missing or damaged, and reads that again. One that was wrong again and again must be right without mending. `lavatube vault scrub` does the same beside its other work.
+    ///
+    /// Exit status: 0 it is trusted; 4 it is in quarantine still.
+    ///
+    /// JSON fields: drive {slot, id, label, shelf, maker, model}, tried {drive, admitted, quarantine (away, slow, failed, wrong), objects, ahead, found, left, beyond [{object, reason}]}, exit.
+    #[command(
+        after_help = "Examples:\n  lavatube vault drive admit d3\n  lavatube vault drive admit d3 --json | jq .tried.left"
+    )]
+    Admit {
+        /// The drive: its label, or the first digits of its id
+        #[arg(value_name = "DRIVE")]
+        drive: String,
+    },
     /// Write all shards of a drive to others, and retire it
     ///
     /// Each object with a shard on the drive is read, verified, and the shard is written to a drive that has none of that object. When nothing is left, the
@@ -105,8 +123,66 @@ pub(super) fn run(args: &DriveArgs, settings: &Settings, screen: &Screen) -> Res
             screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;
             Ok(End::Done)
         }
+        Action::Admit { drive } => admit(drive, settings, screen),
         Action::Retire { drive } => retire(drive, settings, screen),
     }
+}
+
+fn admit(which: &str, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let stop = daemon::stop_flag()?;
+    let meter = Meter::default();
+    let go_on = || !stop.load(Ordering::Relaxed);
+    let work = || drive_care::admit(&settings.places.vault, which, &meter, &go_on, settings.lock_wait);
+    let (drive, tried) = progress::during(screen, "reading the drive", &meter, work)?;
+    screen.tell(&tried_words(&drive.label, &tried, screen))?;
+    for (id, e) in tried.beyond.iter().take(SHOWN_MAX) {
+        screen.say(&screen.ink(Ink::Red, &format!("  object {}: {e}", id.short())))?;
+    }
+    if tried.admitted && tried.why.is_some() {
+        screen.tell("  `lavatube vault repair` writes to it what had no place meanwhile")?;
+    }
+    let end = if tried.admitted { End::Done } else { End::Damaged };
+    let label = drive.label.clone();
+    screen
+        .answer(&json!({ "drive": to_json(&drive), "tried": tried_to_json(&label, &tried), "exit": end.status() }))?;
+    Ok(end)
+}
+
+/// What a full read of a drive has shown.
+pub(super) fn tried_words(label: &str, tried: &Tried, screen: &Screen) -> String {
+    let (name, shards) = (units::name(label.as_bytes()), |n: u64| units::things(n, "shard", "shards"));
+    let Some(why) = tried.why else { return format!("{name}: it is trusted, and was") };
+    let read = units::things(tried.objects.saturating_sub(tried.ahead), "object", "objects");
+    let found = match (tried.found, tried.left) {
+        (0, _) => "nothing on it was wrong".to_owned(),
+        (found, 0) => format!("{} on it were wrong and are mended", shards(found)),
+        (found, left) => format!("{} on it were wrong, {} are still", shards(found), shards(left)),
+    };
+    if tried.admitted {
+        let text = format!("{name}: {read} read, {found}: it is trusted again");
+        return screen.ink(Ink::Green, &text);
+    }
+    let still = if tried.ahead > 0 {
+        format!("interrupted before {} more", units::things(tried.ahead, "object", "objects"))
+    } else {
+        drive_care::why(why).to_owned()
+    };
+    screen.ink(Ink::Yellow, &format!("{name}: {read} read, {found}: it stays in quarantine ({still})"))
+}
+
+/// The same as JSON.
+pub(super) fn tried_to_json(label: &str, tried: &Tried) -> serde_json::Value {
+    let beyond = tried.beyond.iter().map(|(id, e)| json!({ "object": id.to_string(), "reason": e.to_string() }));
+    json!({
+        "drive": label,
+        "admitted": tried.admitted,
+        "quarantine": tried.why.map(quarantine_word),
+        "objects": tried.objects,
+        "ahead": tried.ahead,
+        "found": tried.found,
+        "left": tried.left,
+        "beyond": beyond.collect::<Vec<_>>(),
+    })
 }
 
 fn retire(which: &str, settings: &Settings, screen: &Screen) -> Result<End, Failure> {

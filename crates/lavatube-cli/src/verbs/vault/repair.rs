@@ -10,6 +10,7 @@ use lavatube_node::repairing::{self, Repaired};
 use lavatube_vault::{Depth, DriveState, MendError, ShardHealth, Status};
 use serde_json::{Value, json};
 
+use super::drive::{tried_to_json, tried_words};
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
@@ -19,13 +20,13 @@ use crate::{daemon, progress, units};
 
 /// Bring redundancy back: mend, and write shards of dead drives to others
 ///
-/// Empty drives and those with a damaged card or journal are taken in again. Then every object that is not whole, by the heads of its shards, is mended:
+/// Empty drives and those with a damaged card or journal are taken in again. Drives in quarantine, but those that are slow, are read wholly, mended, and trusted again if they are right. Then every object that is not whole, by the heads of its shards, is mended:
 /// in place, and where a drive is gone, on another that has no shard of that object. Where there are fewer drives than shards, it says how many objects
 /// stay degraded, and why. Damage inside of shards is found by `lavatube vault scrub`. Interrupted or killed, it does the rest the next time.
 ///
 /// Exit status: 0 all objects are whole; 4 some are degraded still, or a drive is not as it should be; 5 objects are lost.
 ///
-/// JSON fields: readopted, not_readopted [{drive, reason}], objects, mended (objects), shards_written, shards_left, degraded {objects, why [{reason, shards}]}, beyond
+/// JSON fields: readopted, tried [{drive, admitted, quarantine, objects, ahead, found, left, beyond [{object, reason}]}], not_readopted [{drive, reason}], objects, mended (objects), shards_written, shards_left, degraded {objects, why [{reason, shards}]}, beyond
 /// [{object, reason}], ahead (objects not looked at, because it was interrupted), redundancy_before, redundancy, lost, left [{object, shards [{shard, drive, state, blocks}]}] (1000 at most), exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -120,6 +121,9 @@ impl Done {
         for label in &repaired.readopted {
             screen.say(&format!("{} is taken in again", units::name(label.as_bytes())))?;
         }
+        for (label, tried) in &repaired.tried {
+            screen.say(&tried_words(label, tried, screen))?;
+        }
         for (label, why) in &repaired.not_readopted {
             let text = format!("{} could not be taken in: {why}", units::name(label.as_bytes()));
             screen.say(&screen.ink(Ink::Yellow, &text))?;
@@ -187,6 +191,7 @@ impl Done {
         };
         json!({
             "readopted": repaired.readopted,
+            "tried": repaired.tried.iter().map(|(label, tried)| tried_to_json(label, tried)).collect::<Vec<_>>(),
             "not_readopted": reasons(&repaired.not_readopted),
             "objects": self.after.objects,
             "mended": repaired.mended.iter().filter(|(_, report)| !report.mended.is_empty()).count(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lavatube_client::meter::Meter;
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
+use lavatube_node::drive_care;
 use lavatube_node::scrubbing::{self, ScrubRun, Scrubbed};
 use lavatube_vault::ShardHealth;
 use lavatube_vault::scrub::{Looked, Pace};
@@ -22,14 +23,17 @@ use crate::{daemon, progress, quantities, units};
 /// from the object's verified bytes, and read again; nothing is replaced that was not verified. Shards of drives that are away are left to `lavatube vault repair`:
 /// a drive that is only unplugged must not cause everything to be written again.
 ///
+/// Drives in quarantine are read like the others, and mended; one that was there from the beginning to the end and is right then is trusted again. A drive on which
+/// three shards and more were wrong in this and in the scrub before, or that is ten times as slow as the others, is put in quarantine: nothing new is written to it.
+///
 /// Interrupted, killed or out of time, the next scrub goes on where it was. While it rests, for --rate or --tranquility, other commands may use the vault. When it
 /// began and ended and what it found is kept, and shown by `lavatube vault status`.
 ///
 /// Exit status: 0 nothing is wrong; 4 damage was found, and was mended or can be; 5 objects are lost, and named.
 ///
 /// JSON fields: complete, resumed (objects that earlier runs looked at), ahead {objects, bytes}, scrub {began, until, end (open, whole, dropped), worked_s, objects, bytes, read,
-/// not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing}]} (all its runs together), renewed and not_renewed (drives whose card or
-/// journal was written anew, or could not be), not_whole [{object, kind, restorable, lost, found, away, mended and left [shards {shard, drive, state, blocks}], reason}] (of this run, 1000 at
+/// not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]} (all its runs together), renewed and not_renewed (drives whose card or
+/// journal was written anew, or could not be), cleared (shards that were moved, removed where they were before), admitted and held (drives that left quarantine, or were put there), not_whole [{object, kind, restorable, lost, found, away, mended and left [shards {shard, drive, state, blocks}], reason}] (of this run, 1000 at
 /// most), exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -89,6 +93,7 @@ fn end(done: &Scrubbed) -> End {
     match () {
         () if record.lost > 0 => End::Lost,
         () if record.unsound + record.degraded > 0 => End::Damaged,
+        () if !done.judged.held.is_empty() => End::Damaged,
         () if !done.renewed.readopted.is_empty() || !done.renewed.not_readopted.is_empty() => End::Damaged,
         () => End::Done,
     }
@@ -110,6 +115,20 @@ fn show(done: &Scrubbed, listed: &[Looked], screen: &Screen) -> Result<(), Failu
     }
     for (label, why) in &done.renewed.not_readopted {
         screen.say(&screen.ink(Ink::Yellow, &format!("{}: {why}", units::name(label.as_bytes()))))?;
+    }
+    for slot in &done.judged.admitted {
+        let text = format!("{}: read wholly and right, it is trusted again", done.label(*slot));
+        screen.say(&screen.ink(Ink::Green, &text))?;
+    }
+    if done.judged.cleared > 0 {
+        let shards = units::things(done.judged.cleared, "shard", "shards");
+        screen.tell(&format!(
+            "{shards} that had been moved and proved themselves in two scrubs were removed where they were before"
+        ))?;
+    }
+    for (slot, why) in &done.judged.held {
+        let text = format!("{}: in quarantine from now on: {}", done.label(*slot), drive_care::why(*why));
+        screen.say(&screen.ink(Ink::Yellow, &text))?;
     }
     let record = &done.record;
     let whole = record.end == ScrubEnd::Whole;
@@ -206,6 +225,9 @@ fn answer(done: &Scrubbed, listed: &[Looked]) -> Value {
         "ahead": { "objects": done.ahead.0, "bytes": done.ahead.1 },
         "scrub": scrub_to_json(&done.record, &labels),
         "renewed": done.renewed.readopted,
+        "cleared": done.judged.cleared,
+        "admitted": done.judged.admitted.iter().map(|slot| done.label(*slot)).collect::<Vec<_>>(),
+        "held": done.judged.held.iter().map(|(slot, _)| done.label(*slot)).collect::<Vec<_>>(),
         "not_renewed": not_renewed.collect::<Vec<_>>(),
         "not_whole": listed.iter().map(object).collect::<Vec<_>>(),
         "exit": end(done).status(),

@@ -63,7 +63,10 @@ pub(super) fn scrub_to_json(scrub: &ScrubRecord, label: &dyn Fn(&ScrubDrive) -> 
         ScrubEnd::Whole => "whole",
         ScrubEnd::Dropped => "dropped",
     };
-    let drive = |f: &ScrubDrive| json!({ "label": label(f), "damaged": f.damaged, "missing": f.missing });
+    let drive = |f: &ScrubDrive| {
+        let (damaged, missing, away, left) = (f.damaged, f.missing, f.away, f.left);
+        json!({ "label": label(f), "damaged": damaged, "missing": missing, "away": away, "left": left, "on_trial": f.on_trial })
+    };
     json!({
         "began": date::rfc3339(scrub.began),
         "until": date::rfc3339(scrub.until),

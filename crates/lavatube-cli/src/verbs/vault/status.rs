@@ -16,12 +16,12 @@ use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::{Value, json};
 
 use super::scrubbed::{on_drive, read_in, scrub_to_json, verdict};
-use super::years::{Assumed, HORIZON, LOSS, Years, years};
+use super::years::{Assumed, HORIZON, LOSS, Years, spare, years};
 use crate::errors::{End, Failure};
 use crate::quantities;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
-use crate::verbs::status::{drive_state, worn};
+use crate::verbs::status::{drive_state, quarantine_word, worn};
 use crate::{date, units};
 
 /// How the vault is: drives, what objects can still outlive, scrubs, years to loss
@@ -33,8 +33,8 @@ use crate::{date, units};
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, scrubs [{began, until,
-/// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing}]}, the newest last],
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
+/// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -150,7 +150,10 @@ impl Found {
     /// What scrubs found on a drive lately: in the one that is under way, else in the last.
     fn found_on(&self, drive: &DriveStatus) -> Option<ScrubDrive> {
         let latest = [self.scrubs.last().filter(|s| s.end == ScrubEnd::Open), self.last()];
-        let of = |s: &ScrubRecord| s.drives.iter().find(|found| found.drive == drive.drive).copied();
+        let of = |s: &ScrubRecord| {
+            let found = s.drives.iter().find(|found| found.drive == drive.drive).copied();
+            found.filter(|found| found.damaged + found.missing > 0)
+        };
         latest.into_iter().flatten().find_map(of)
     }
 
@@ -182,11 +185,29 @@ impl Found {
             format!("  id          {}", self.id),
             format!("  stripes     {} data + {} parity, on {drives}", status.k, status.m),
             format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)),
+            self.spare_words(screen),
         ];
+        if status.left_over > 0 {
+            let shards = units::things(status.left_over, "shard", "shards");
+            lines.push(format!("  left over   {shards} where they were before they were moved, until two scrubs found the new ones right"));
+        }
         if let Some(by) = &self.used_by {
             lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
         }
         lines
+    }
+
+    /// How long drives and room last.
+    fn spare_words(&self, screen: &Screen) -> String {
+        let (drives, years) = spare(&self.status, self.assumed.afr);
+        let text = match drives {
+            0 => format!("no drive: the next one that dies leaves objects short of shards, in some {years:.0} years"),
+            n => {
+                format!("{}: by what dies that lasts some {years:.0} years", units::things(n.into(), "drive", "drives"))
+            }
+        };
+        let ink = if drives == 0 { Ink::Yellow } else { Ink::Green };
+        format!("  spare       {}", screen.ink(ink, &text))
     }
 
     fn drives(&self, screen: &Screen) -> Vec<String> {
@@ -354,6 +375,7 @@ impl Found {
                 "model": d.model,
                 "folder": self.folders.get(d.slot).map(|f| f.to_string_lossy()),
                 "state": drive_state(d).0,
+                "quarantine": d.distrust.map(quarantine_word),
                 "worn": self.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
                 "free": d.space.map(|s| s.free),
                 "total": d.space.map(|s| s.total),
@@ -375,7 +397,9 @@ impl Found {
             "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
             "redundancy": status.redundancy,
             "lost": status.lost,
+            "left_over": self.status.left_over,
             "one_disk": self.one_disk,
+            "spare": { "drives": spare(&self.status, self.assumed.afr).0, "years": spare(&self.status, self.assumed.afr).1 },
             "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
             "years": self.years.answer(&self.assumed),
             "exit": self.end().status(),
@@ -387,7 +411,7 @@ fn ink_of(word: &str) -> Ink {
     match word {
         "present" => Ink::Green,
         "retired" => Ink::Dim,
-        "worn" => Ink::Yellow,
+        "worn" | "quarantine" | "in doubt" => Ink::Yellow,
         _ => Ink::Red,
     }
 }

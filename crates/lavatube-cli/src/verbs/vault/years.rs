@@ -56,6 +56,37 @@ pub(super) fn years(status: &Status, assumed: &Assumed) -> Years {
     Years::Outlook { lost: asked.collect(), to_loss: passed }
 }
 
+/// The share of the objects that is expected to be lost in so many years.
+pub(super) fn lost_share(status: &Status, assumed: &Assumed, at: u32) -> f64 {
+    let gone = status.lost as f64 / status.objects.max(1) as f64;
+    match years(&Status { lost: 0, ..status.clone() }, assumed) {
+        Years::None(_) => 1.0,
+        Years::NextDrive(yearly) => (gone + yearly * f64::from(at)).min(1.0),
+        Years::Outlook { lost, .. } => {
+            let share = lost.iter().find(|(years, _)| *years == f64::from(at)).map_or(0.0, |(_, share)| *share);
+            (gone + share).min(1.0)
+        }
+    }
+}
+
+/// Drives that may die before an object cannot have all its shards, or what there is has no room; and the years until that is to be expected.
+pub(super) fn spare(status: &Status, afr: f64) -> (u32, f64) {
+    let present: Vec<&DriveStatus> =
+        status.drives.iter().filter(|d| d.state == DriveState::Present && d.distrust.is_none()).collect();
+    let n = u32::try_from(present.len()).unwrap_or(u32::MAX);
+    let (total, free) = present
+        .iter()
+        .filter_map(|d| d.space)
+        .fold((0.0, 0.0), |(total, free), s| (total + s.total as f64, free + s.free as f64));
+    // What all but these many drives can hold is what is used now.
+    let by_room = if total > 0.0 { (f64::from(n) * free / total).floor() as u32 } else { n };
+    let by_shards = n.saturating_sub(u32::from(status.k) + u32::from(status.m));
+    let spare = by_room.min(by_shards).min(n);
+    // The one after the last spare one.
+    let years = (n - spare..=n).filter(|alive| *alive > 0).map(|alive| 1.0 / (afr.max(1e-9) * f64::from(alive))).sum();
+    (spare, years)
+}
+
 fn terms(status: &Status, present: &[&DriveStatus], parity: u32, assumed: &Assumed) -> Terms {
     let code = Code { k: status.k.into(), m: parity };
     let free: f64 = present.iter().filter_map(|d| d.space).map(|s| s.free as f64).sum();
@@ -146,6 +177,7 @@ mod tests {
             maker: String::new(),
             model: String::new(),
             state: if slot < away { DriveState::Missing } else { DriveState::Present },
+            distrust: None,
             space: Some(Space { total: 10 << 40, free: 5 << 40 }),
         };
         Status {
@@ -156,6 +188,7 @@ mod tests {
             bytes: 10 << 40,
             redundancy,
             lost: 0,
+            left_over: 0,
         }
     }
 
@@ -177,6 +210,27 @@ mod tests {
             _ => 0,
         };
         assert!(to_loss(&worn) < to_loss(&now) && to_loss(&now) < to_loss(&spares));
+    }
+
+    #[test]
+    fn spare_drives_end_by_number_or_by_room() {
+        let of = |n: usize, free: u64| {
+            let mut status = status(n, 0, vec![0, 0, 9]);
+            status.drives.iter_mut().for_each(|d| d.space = Some(Space { total: 100, free }));
+            spare(&status, 0.014)
+        };
+        assert_eq!((of(6, 90).0, of(9, 90).0, of(9, 12).0, of(20, 50).0), (0, 3, 1, 10));
+        // The first of six dies after twelve years, on average.
+        assert!((of(6, 90).1 - 1.0 / (0.014 * 6.0)).abs() < 1e-9);
+        assert!(of(9, 90).1 > of(9, 12).1 && of(7, 90).1 > of(6, 90).1);
+    }
+
+    #[test]
+    fn a_share_is_lost_in_years_whatever_is_known() {
+        let of = |status: &Status| lost_share(status, &ASSUMED, 10);
+        let (well, worn) = (of(&status(7, 0, vec![0, 0, 9])), of(&status(6, 1, vec![0, 9])));
+        assert!(well < worn && worn < of(&status(6, 2, vec![9])));
+        assert!(of(&Status { lost: 3, ..status(6, 1, vec![0, 6]) }) > 1.0 / 3.0);
     }
 
     #[test]

@@ -1,0 +1,151 @@
+//! Drives die one after the other, nobody replaces them, and room ends: what is left sinks evenly, and what most hangs on last.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use lavatube_base::{ObjectId, Verified};
+use lavatube_vault::{Depth, Drive, ObjectKind, Vault};
+use world::{Chance, Crash, World, read};
+
+const DRIVES: usize = 14;
+const OBJECTS: usize = 60;
+const LEN: usize = 32_000;
+
+/// A vault of 6 + 4 on fourteen drives, which are full to so many per cent, with a few short objects of another kind.
+fn filled(percent: usize) -> (World, Vec<Vec<u8>>, Vec<ObjectId>) {
+    let mut world = World::new(DRIVES);
+    let objects: Vec<Vec<u8>> =
+        (0..OBJECTS).map(|n| world.chance.bytes(if n % 10 == 0 { 2000 } else { LEN })).collect();
+    let mut vault = world.create(6, 4);
+    let mut precious = Vec::new();
+    for (n, object) in objects.iter().enumerate() {
+        let kind = if n % 10 == 0 { ObjectKind::Manifest } else { ObjectKind::Pack };
+        vault.store(kind, Verified::hash(object)).unwrap();
+        precious.extend((n % 10 == 0).then(|| Verified::hash(object).id()));
+    }
+    let held = |d: &world::MemoryDrive| d.with(|f| f.values().map(Vec::len).sum::<usize>());
+    let all: usize = world.drives.iter().map(held).sum();
+    world.drives.iter().for_each(|d| d.state.lock().unwrap().limit = Some(all / DRIVES * 102 / percent));
+    (world, objects, precious)
+}
+
+fn open_without(world: &World, dead: usize) -> Vault {
+    let drives: Vec<Option<Box<dyn Drive>>> =
+        world.boxed().into_iter().enumerate().map(|(slot, drive)| drive.filter(|_| slot >= dead)).collect();
+    Vault::open(drives, Some(world::signer())).unwrap().0
+}
+
+/// Repairs as the node does.
+fn repair(vault: &mut Vault) {
+    let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
+    order.into_iter().for_each(|id| drop(vault.refill(id)));
+}
+
+fn spares(vault: &Vault) -> Vec<u8> {
+    let of = |id| vault.examine(id, Depth::Bytes).unwrap();
+    vault.objects().map(|o| of(o.id)).map(|h| if h.restorable { h.losses_survivable } else { u8::MAX }).collect()
+}
+
+#[test]
+fn what_is_left_sinks_evenly_and_nothing_is_lost_while_there_is_any_way() {
+    let (world, objects, _) = filled(70);
+    let mut told = Vec::new();
+    // Seven of fourteen die: what is left has room for hardly more than six shards and one of each object.
+    for dead in 1..=7 {
+        let mut vault = open_without(&world, dead);
+        repair(&mut vault);
+        let spares = spares(&vault);
+        assert!(!spares.contains(&u8::MAX), "nothing is lost with {dead} dead: {spares:?}");
+        told.push((dead, *spares.iter().min().unwrap(), *spares.iter().max().unwrap()));
+        objects.iter().for_each(|o| assert_eq!(read(&vault, o), Ok(())));
+    }
+    eprintln!("dead drives, least and most losses that an object outlives: {told:?}");
+    assert_eq!(told[2], (3, 4, 4), "while there is room all are whole: {told:?}");
+    assert!(told[4].1 >= 2 && told[5].1 >= 1, "{told:?}");
+}
+
+#[test]
+fn without_giving_up_anything_objects_come_to_nothing_sooner() {
+    let told = [true, false].map(|thins| {
+        let (world, ..) = filled(80);
+        (1..=7).map(|dead| at_risk(&world, dead, thins)).collect::<Vec<_>>()
+    });
+    let [with, without] = &told;
+    eprintln!(
+        "four fifths full, 1 to 7 dead, (lost, next) of {OBJECTS}: {with:?}, and if nothing is given up: {without:?}"
+    );
+    assert!(with[5].0 == 0 && without[5].0 > 0, "{told:?}");
+    assert!(with[6].0 < without[6].0, "{told:?}");
+}
+
+/// Repairs with so many drives dead, and counts the objects that are lost, and those that the next loss may take. Unless it `thins`, whatever would be given up stays.
+fn at_risk(world: &World, dead: usize, thins: bool) -> (usize, usize) {
+    let mut vault = open_without(world, dead);
+    let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
+    for id in order {
+        let (images, files) = (world.images(), names(world));
+        let _ = vault.refill(id);
+        if !thins && !files.is_subset(&names(world)) {
+            world.restore(&images);
+            vault = open_without(world, dead);
+        }
+    }
+    let spares = spares(&vault);
+    let count = |what: u8| spares.iter().filter(|s| **s == what).count();
+    (count(u8::MAX), count(0))
+}
+
+fn names(world: &World) -> BTreeSet<(usize, String)> {
+    let of =
+        |(slot, drive): (usize, &world::MemoryDrive)| drive.shard_files().into_iter().map(move |name| (slot, name));
+    world.drives.iter().enumerate().flat_map(of).collect()
+}
+
+#[test]
+fn what_least_hangs_on_goes_first() {
+    let (world, _, precious) = filled(100);
+    for dead in 1..4 {
+        repair(&mut open_without(&world, dead));
+    }
+    let mut vault = open_without(&world, 4);
+    repair(&mut vault);
+    let of = |id: ObjectId| vault.examine(id, Depth::Bytes).unwrap().losses_survivable;
+    let mean = |ids: &[ObjectId]| ids.iter().map(|id| f64::from(of(*id))).sum::<f64>() / ids.len() as f64;
+    let packs: Vec<ObjectId> = vault.objects().filter(|o| o.kind == ObjectKind::Pack).map(|o| o.id).collect();
+    eprintln!("with four of fourteen full drives dead: {} and {}", mean(&precious), mean(&packs));
+    assert!(mean(&precious) > mean(&packs) + 1.0 && mean(&packs) > 0.5);
+}
+
+#[test]
+fn wherever_thinning_is_cut_nothing_is_lost() {
+    let (world, objects, _) = filled(70);
+    let mut vault = open_without(&world, 4);
+    repair(&mut vault);
+    drop(vault);
+    let images = world.images();
+    let act = || {
+        let mut vault = open_without(&world, 5);
+        let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
+        order.into_iter().take(12).for_each(|id| drop(vault.refill(id)));
+    };
+    world.power.lock().unwrap().used = 0;
+    act();
+    let count = world.power.lock().unwrap().used;
+    for (crash, step) in [(Crash::None, 5), (Crash::All, 7), (Crash::Random, 3)] {
+        for left in (0..=count).step_by(step) {
+            world.restore(&images);
+            world.power.lock().unwrap().left = left;
+            act();
+            let mut chance = Chance(left as u64 + 3);
+            world.drives.iter().for_each(|d| d.lose_power(crash, &mut chance));
+            world.power.lock().unwrap().left = usize::MAX;
+            let vault = open_without(&world, 5);
+            for object in objects.iter().step_by(3) {
+                assert_eq!(read(&vault, object), Ok(()), "{crash:?} after {left} of {count}");
+            }
+        }
+    }
+}
