@@ -775,7 +775,8 @@ class Manifest:
         need(is_a(joins, list) and is_a(m.get(4, self.id), 32), "manifest: what it follows")
         self.follows = [m[i] for i in (4,) if i in m] + each(joins, *[32] * len(joins))
         self.leaves = [each(leaf, int, 32, 32) for leaf in leaves]
-        self.tags = each(m.get(10, []), *[32] * len(m.get(10, [])))     # of no use to a reader
+        self.tags = each(m.get(10, []), *[32] * len(m.get(10, [])))     # of no use to a reader, nor what follows
+        self.retention, self.releases = each(m.get(11, [0, 0]), int, int), m.get(12, 0)
         need(all(0 <= c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
         need(merkle_root([bytes([c]) + b + s for c, b, s in leaves]) == root, "manifest: Merkle root is wrong")
 

@@ -174,6 +174,12 @@ class Vectors(unittest.TestCase):
                          ("default", [], [(9, 1, 1), (9, 0, 2), (7, 1, 1)]))
         self.assertEqual([m.is_right(mark) for mark in marks], [True, True, False])
 
+    def test_manifest_that_is_kept(self):
+        depositor, ed, ml, _ = r.parse_depositor_card(H(self.v["deposit"]["card"]), self.keys.authority)
+        m = r.Manifest(golden("manifest_kept-v1.bin"), {depositor: (ed, ml)})
+        self.assertTrue(m.verified)
+        self.assertEqual((m.sequence, m.retention, m.releases), (12, [315_576_000, 1], 3))
+
     def test_release(self):
         release = r.Release(golden("release-v1.bin"), self.keys.authority)
         self.assertTrue(release.verified)

@@ -83,6 +83,9 @@ pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Me
         }
         out.kept += 1;
         needs.chunk(fetcher, &listed.place.id)?;
+        for chunk in &listed.snapshot.roll {
+            needs.chunk(fetcher, chunk)?;
+        }
         for layer in &listed.snapshot.layers {
             needs.layer(fetcher, layer, meter)?;
         }

@@ -14,7 +14,9 @@ use lavatube_base::{DepositorId, SessionId};
 use lavatube_format::Malformed;
 use lavatube_format::agent::{HEAD_LEN, Reply, Request, head, message_len};
 use lavatube_format::manifest::Wrap;
-use lavatube_seal::{AuditKeys, ChunkIdKey, ReadKeys, Reads, ReleaseKeys, RollKey, SealError, Secret, SessionKeys, Unwrap};
+use lavatube_seal::{
+    AuditKeys, ChunkIdKey, ReadKeys, Reads, ReleaseKeys, RollKey, SealError, Secret, SessionKeys, Unwrap,
+};
 
 /// Why an agent cannot be asked, or cannot serve.
 #[derive(Debug, thiserror::Error)]

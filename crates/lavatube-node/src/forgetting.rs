@@ -12,6 +12,7 @@ use lavatube_client::far::Far;
 use lavatube_client::released::Released;
 use lavatube_client::session::{self, Said};
 use lavatube_format::manifest::Mark;
+use lavatube_format::roll::Committed;
 
 use crate::depositor::{
     DepositorError, Places, keep_card, open_session, open_state, spool_folder, state_folder, unlearnt,
@@ -68,7 +69,7 @@ fn deposit(
     for marks in marks.chunks(MARKS_MAX) {
         let (_, open) = open_session(state, &deposit, &mut catalog, &mut chain, &mut courier)?;
         let said = Said { marks: marks.to_vec(), ..Said::default() };
-        session::finish(state, &deposit, &open, &[], said, &mut chain, &mut courier)?;
+        session::finish(state, &deposit, &open, &[], said, &Committed::nothing(), &mut chain, &mut courier)?;
         session::close(state)?;
     }
     Ok(courier.promise())

@@ -24,6 +24,7 @@ const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
 const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
 const RELEASE: &[u8] = include_bytes!("../../../vectors/release-v1.bin");
+const KEPT: &[u8] = include_bytes!("../../../vectors/manifest_kept-v1.bin");
 const MARKS: &[u8] = include_bytes!("../../../vectors/manifest_marks-v1.bin");
 const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
 const TAGS: &[u8] = include_bytes!("../../../vectors/tags-v1.bin");
@@ -281,6 +282,30 @@ fn the_golden_manifest_with_marks_verifies_and_only_marks_of_its_own_snapshots_a
     for changed in [Mark { forgotten: false, ..note.marks[0] }, Mark { edition: 2, ..note.marks[0] }] {
         assert!(!session.is_right(&changed));
     }
+}
+
+/// The golden manifest, which is to be kept, made by someone who knew three releases.
+fn retained() -> (DepositKeys, Manifest) {
+    let (_, _, keys, manifest) = golden();
+    let retention = Retention { s: 315_576_000, hold: true };
+    (keys, Manifest { sequence: 12, retention, releases: 3, ..manifest })
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_manifest_that_is_kept() {
+    let (keys, manifest) = retained();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/manifest_kept-v1.bin");
+    std::fs::write(path, keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_manifest_that_is_kept_verifies_and_says_for_how_long() {
+    let (keys, expected) = retained();
+    let stored = SignedManifest::decode(KEPT).unwrap();
+    assert_eq!(stored.manifest, expected);
+    stored.verify(&keys.card().card.public).unwrap();
 }
 
 /// A release of two packs, after which one snapshot is gone.

@@ -13,7 +13,7 @@ use lavatube_client::meter::Meter;
 use lavatube_client::spool::SpoolKind;
 use lavatube_client::spot::Spot;
 use lavatube_client::state::State;
-use lavatube_client::vaulted;
+use lavatube_client::vaulted::{self, Vaulted};
 use lavatube_format::audit::{Answer, Challenge, Progress};
 use lavatube_format::spot::SpotProof;
 use lavatube_vault::audit::Prover;
