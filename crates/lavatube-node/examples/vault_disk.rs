@@ -78,13 +78,16 @@ fn round(work: &Path, packs: &[Vec<u8>], k: u8, m: u8) -> Outcome<()> {
     let stop = AtomicBool::new(false);
     let run =
         ScrubRun { pace: Pace { bytes_s: None, rest: 0.0 }, time: None, anew: true, wait: Duration::ZERO, stop: &stop };
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_s());
     let scrubbed = scrub(work, &run, &Meter::default(), &mut |_| {})?;
-    let took = start.elapsed().as_secs_f64();
+    let (took, cpu) = (start.elapsed().as_secs_f64(), cpu_s() - cpu);
     let looked = (scrubbed.record.objects, scrubbed.record.unsound);
     assert_eq!(looked, (packs.len() as u64, 0), "what was just stored is whole");
     empty_caches();
+    let plain_cpu = cpu_s();
     say("scrub", stored, took, read_plain(&work.join("plain"))?);
+    let per_gb = |cpu: f64| cpu * 1e9 / stored as f64;
+    println!("{:>8} {:.2} CPU s a GB; reading the file alone {:.2}", "", per_gb(cpu), per_gb(cpu_s() - plain_cpu));
 
     fs::remove_dir_all(work.join("d0/shards"))?;
     let vault = EmbeddedVault::open(work, true)?;
@@ -106,6 +109,13 @@ fn round(work: &Path, packs: &[Vec<u8>], k: u8, m: u8) -> Outcome<()> {
 fn say(what: &str, len: u64, took: f64, disk: f64) {
     let rate = len as f64 / took / 1e6;
     println!("{what:>8} {rate:>9.0} {disk:>9.0} {:>7.2}", rate / disk);
+}
+
+/// Seconds of processors that this process had, in the kernel or not.
+fn cpu_s() -> f64 {
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    ticks.filter_map(|word| word.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn len_of(folder: &Path) -> Outcome<u64> {

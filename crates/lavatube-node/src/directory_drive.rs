@@ -126,8 +126,8 @@ impl DirectoryDrive {
         })
     }
 
-    /// From now on, what is read comes from the disk, as far as the system allows: pages that it remembers of a file are
-    /// dropped when its beginning is read. Who looks for rot must not be shown what was there before.
+    /// From now on, what is read comes from the disk, as far as the system allows. Who looks for rot must not be shown what was there
+    /// before.
     pub fn past_cache(self) -> Self {
         Self { past_cache: true, ..self }
     }
@@ -302,6 +302,32 @@ impl DirectoryDrive {
         Ok(())
     }
 
+    fn read_file(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
+        let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let fd = fd.map_err(blame)?;
+        if self.past_cache {
+            if buf.len() >= DIRECT_READ_LEN_MIN
+                && let Some(read) = direct::read(&fd, offset, buf).map_err(blame)?
+            {
+                return Ok(read);
+            }
+            // Only advice: where it is not taken, what is read is no worse than without.
+            let _ = fadvise(&fd, offset, NonZeroU64::new(buf.len() as u64), Advice::DontNeed);
+        }
+        if buf.len() >= BULK_LEN_MIN {
+            read_ahead(&fd, offset.saturating_add(buf.len() as u64));
+        }
+        let mut filled = 0;
+        while filled < buf.len() {
+            let at = offset.saturating_add(filled as u64);
+            match retry_on_intr(|| pread(&fd, &mut buf[filled..], at)).map_err(blame)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        Ok(filled)
+    }
+
     /// Removes what is staged. Best effort: what stays is removed when the drive is opened.
     fn drop_staged(&self, staged: &mut Staged) {
         for put in staged.puts.drain(..) {
@@ -361,27 +387,11 @@ impl Drive for DirectoryDrive {
 
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
         let begin = clock::now();
-        let fd = openat(&self.root, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-        let fd = fd.map_err(blame)?;
-        if self.past_cache && offset == 0 {
-            // Only advice: where it is not taken, what is read is no worse than without.
-            let _ = fadvise(&fd, 0, None, Advice::DontNeed);
-        }
-        if buf.len() >= BULK_LEN_MIN {
-            read_ahead(&fd, offset.saturating_add(buf.len() as u64));
-        }
-        let mut filled = 0;
-        while filled < buf.len() {
-            let at = offset.saturating_add(filled as u64);
-            match retry_on_intr(|| pread(&fd, &mut buf[filled..], at)).map_err(blame)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
+        let read = self.read_file(name, offset, buf)?;
         let took = u64::try_from(clock::now().since(begin).as_nanos()).unwrap_or(u64::MAX);
         self.reading.0.fetch_add(took, Ordering::Relaxed);
         self.reading.1.fetch_add(1, Ordering::Relaxed);
-        Ok(filled)
+        Ok(read)
     }
 
     fn reading_time(&self) -> ReadingTime {
@@ -525,6 +535,8 @@ const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const OPEN_MAX: usize = 128;
 /// From this size on a read is one of many.
 const BULK_LEN_MIN: usize = 128 << 10;
+/// What is shorter is worth no buffer of its own.
+const DIRECT_READ_LEN_MIN: usize = 16 << 10;
 const READ_AHEAD: u64 = 512 << 10;
 const COMPARE_LEN: usize = 64 << 10;
 const GETDENTS_LEN: usize = 64 << 10;

@@ -4,7 +4,6 @@
 //! read comes from the drives and not from memory. Step 18 of the walk. It must not know what damage is.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -222,7 +221,7 @@ impl Chore {
 
 /// Examines objects side by side: while one waits for its drives, another is hashed.
 fn examine(vault: &Vault, objects: &[ObjectEntry]) -> Vec<Result<Health, ReadError>> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(objects.len());
+    let threads = THREADS.min(objects.len());
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         while let at = next.fetch_add(1, Ordering::Relaxed)
@@ -356,6 +355,8 @@ const LOCK_FILE: &str = "scrubs.lock";
 const COMMAND: &str = "lavatube vault scrub";
 /// Objects that are examined side by side.
 const AT_ONCE: usize = 8;
+/// Threads that do it: as many as keep disks and processors busy.
+const THREADS: usize = 4;
 /// How often the place is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// Shorter rests are added up.

@@ -106,6 +106,7 @@ impl Vault {
                         data.iter().filter(|&&s| !window.is_good(s, row)).for_each(|&s| lose(row, s));
                     }
                 }
+                gather.done(window);
             }
         } else if spare.is_none() {
             let gone: Vec<usize> = data.into_iter().filter(|&s| gather.header(s).is_none()).collect();

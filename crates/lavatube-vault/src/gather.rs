@@ -50,6 +50,8 @@ pub(crate) struct Gather<'v> {
     looked: Vec<bool>,
     /// Bytes that may still be hashed in vain.
     allowance: u64,
+    /// Memory of windows that are done with.
+    spare: Vec<Vec<u8>>,
     /// What was seen of each shard so far.
     pub(crate) states: Vec<ShardState>,
 }
@@ -78,6 +80,7 @@ impl<'v> Gather<'v> {
             headers: vec![None; shards],
             looked: vec![false; shards],
             allowance: row::ALLOWANCE,
+            spare: Vec::new(),
             states: vec![ShardState::Good; shards],
         }
     }
@@ -89,6 +92,11 @@ impl<'v> Gather<'v> {
             rows: from..rows.end.min(from + WINDOW_ROWS),
             lanes: (0..shards).map(|_| None).collect(),
         })
+    }
+
+    /// A window is done with.
+    pub(crate) fn done(&mut self, window: Window) {
+        self.spare.extend(window.lanes.into_iter().flatten().map(|lane| lane.bytes));
     }
 
     fn drive(&self, shard: usize) -> Option<&'v dyn Drive> {
@@ -204,7 +212,8 @@ impl<'v> Gather<'v> {
         let Some(header) = self.header(shard) else { return };
         let g = self.entry.geometry;
         let start = g.block_range(window.rows.start).start;
-        let mut bytes = vec![0; g.block_range(window.rows.end - 1).end - start];
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.resize(g.block_range(window.rows.end - 1).end - start, 0);
         let mut there = vec![true; window.rows.len()];
         if self.read_body(shard, start, &mut bytes).is_err() {
             // One unreadable sector must not take its neighbours with it.
@@ -246,7 +255,7 @@ impl<'v> Gather<'v> {
         }
     }
 
-    /// Reads shard bytes from `at` on into `buf`, undoing the rotation. What the file does not have stays zero.
+    /// Reads shard bytes from `at` on into `buf`, undoing the rotation. What the file does not have is zeros.
     fn read_body(&self, shard: usize, at: usize, buf: &mut [u8]) -> Result<(), DriveError> {
         let drive = self.drive(shard).ok_or(DriveError::Gone)?;
         let (name, g) = (self.name(shard), self.entry.geometry);
@@ -255,7 +264,9 @@ impl<'v> Gather<'v> {
         while done < buf.len() {
             let position = (at + done + rotation) % len;
             let n = (buf.len() - done).min(len - position);
-            drive.read_at(&name, (g.header_len() + position) as u64, &mut buf[done..done + n])?;
+            let part = &mut buf[done..done + n];
+            let got = drive.read_at(&name, (g.header_len() + position) as u64, part)?;
+            part[got..].fill(0);
             done += n;
         }
         Ok(())
