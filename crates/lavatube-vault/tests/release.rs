@@ -56,6 +56,7 @@ impl Depositor {
             tags: Vec::new(),
             retention: self.retention,
             releases: self.knows,
+            files: None,
         };
         let body = manifest.encode_body();
         let signature = self.signer.sign(MANIFEST_CONTEXT, &body).unwrap();
