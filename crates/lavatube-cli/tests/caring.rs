@@ -316,8 +316,9 @@ fn a_drive_that_missed_a_backup_is_held_back_until_it_was_read_wholly() {
         fs::write(machine.src().join(format!("more{round}")), format!("one more file, the {round}th")).unwrap();
         assert_eq!(machine.backup()["degraded_drives"][0], "d2");
         fs::rename(machine.path("away2"), machine.drive(2)).unwrap();
-        // One that it has is gone.
-        fs::remove_file(&shards_of(&machine, 2)[0]).unwrap();
+        // One that it has is gone: of a pack, since a backup looks whether its own card is whole.
+        let largest = shards_of(&machine, 2).into_iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
+        fs::remove_file(largest).unwrap();
         let status = machine.json(&["vault", "status"], 4);
         assert_eq!(
             [&status["drives"][2]["state"], &status["drives"][2]["quarantine"]],

@@ -61,7 +61,7 @@ fn build() -> Evidence {
         root: root_of(&[]),
         leaves: Vec::new(),
         wraps: vec![wrap],
-        note: session.seal_note(&Note { tenant: "default".into(), snapshots: Vec::new() }).unwrap(),
+        note: session.seal_note(&Note { tenant: "default".into(), snapshots: Vec::new(), marks: Vec::new() }).unwrap(),
         tags: Vec::new(),
         retention: Default::default(),
         releases: 0,

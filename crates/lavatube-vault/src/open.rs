@@ -4,7 +4,7 @@
 //! shard headers are asked. Nothing is written. Before steps 13 and 18 to 20 of the walk.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use lavatube_base::limits::CARD_LEN_MAX;
 use lavatube_base::sign::EdSigner;
@@ -102,7 +102,7 @@ impl Vault {
         let behind = (0..slots.len()).filter(|at| is_behind(&slots[*at])).collect();
         let code = Code::new(card.k.into(), card.m.into()).map_err(|_| OpenError::NoCard { drives: slots.len() })?;
 
-        let copies: Vec<Option<Vec<u8>>> = slots.iter().map(read_journal).collect();
+        let copies = read_journals(&slots);
         let present: Vec<&[u8]> = copies.iter().flatten().map(|c| &c[..]).collect();
         let mut index = Index::default();
         let mut strange = false;
@@ -110,7 +110,7 @@ impl Vault {
             strange |= names_strangers(&line.record, slots.len());
             index.apply(line);
         });
-        let mut current: Vec<bool> = copies.iter().map(|c| c.as_ref() == Some(&merged.bytes)).collect();
+        let mut current: Vec<bool> = copies.iter().map(|c| c.as_deref() == Some(&merged.bytes)).collect();
         let mut journal = Journal::merged(&merged, current.clone());
         let mut report = OpenReport {
             drives: Vec::new(),
@@ -209,8 +209,31 @@ pub(crate) fn read_card(drive: &dyn Drive) -> Option<DriveCard> {
     DriveCard::decode(&read_whole(drive, CARD, FILE_LEN_MAX).ok()?).ok()
 }
 
-fn read_journal(slot: &Slot) -> Option<Vec<u8>> {
-    read_whole(slot.reader()?, JOURNAL, u64::MAX).ok()
+/// The journal of each slot. They are mostly alike and long: what is alike is in memory once.
+fn read_journals(slots: &[Slot]) -> Vec<Option<Arc<Vec<u8>>>> {
+    let mut known: Vec<Arc<Vec<u8>>> = Vec::new();
+    let read = |slot: &Slot| {
+        let drive = slot.reader()?;
+        if let Some(same) = known.iter().find(|journal| is_alike(drive, journal)) {
+            return Some(same.clone());
+        }
+        let journal = Arc::new(read_whole(drive, JOURNAL, u64::MAX).ok()?);
+        known.push(journal.clone());
+        Some(journal)
+    };
+    slots.iter().map(read).collect()
+}
+
+/// Whether the journal of a drive is this one.
+fn is_alike(drive: &dyn Drive, journal: &[u8]) -> bool {
+    let mut part = vec![0; PART_LEN.min(journal.len())];
+    let mut at = 0u64;
+    drive.len(JOURNAL) == Ok(Some(journal.len() as u64))
+        && journal.chunks(PART_LEN).all(|chunk| {
+            let read = drive.read_at(JOURNAL, at, &mut part[..chunk.len()]);
+            at += chunk.len() as u64;
+            read == Ok(chunk.len()) && part[..chunk.len()] == *chunk
+        })
 }
 
 /// The card that counts: of the vault with most drives, the highest edition; of several of that, the one on most drives.
@@ -303,5 +326,7 @@ pub(crate) fn told_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<(Vault
 
 /// Shard files looked at to tell which drive this is.
 const NAMES_TRIED_MAX: usize = 16;
+/// Bytes of journals compared at a time.
+const PART_LEN: usize = 1 << 20;
 /// Longest `drive.card`: the card twice.
 const FILE_LEN_MAX: u64 = 2 * (CARD_LEN_MAX as u64 + 44);

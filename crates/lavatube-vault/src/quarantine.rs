@@ -6,6 +6,7 @@
 //! that is told. It must not know the clock, or how fast a drive is. Step 18 of the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lavatube_base::ObjectId;
 use lavatube_format::drive_card::DriveCard;
@@ -218,10 +219,11 @@ pub(crate) fn journals_needed(card: &DriveCard, slots: &[Slot]) -> usize {
 
 /// Drives that are there and whose own journal tells that they were away: put back to an older state, when they lack shards which the
 /// records that they lack too say they have; or gone on apart, when a record of theirs is another one. `chain` is the whole journal.
-pub(crate) fn stale(slots: &[Slot], copies: &[Option<Vec<u8>>], chain: &[u8], index: &Index) -> BTreeSet<usize> {
+pub(crate) fn stale(slots: &[Slot], copies: &[Option<Arc<Vec<u8>>>], chain: &[u8], index: &Index) -> BTreeSet<usize> {
     let mut out = BTreeSet::new();
     for (slot, (place, copy)) in slots.iter().zip(copies).enumerate() {
-        let Some(copy) = copy.as_deref().filter(|copy| *copy != chain && place.writer().is_some()) else { continue };
+        let copy = copy.as_ref().map(|copy| &copy[..]);
+        let Some(copy) = copy.filter(|copy| *copy != chain && place.writer().is_some()) else { continue };
         let (at, sequence, check) = common(copy, chain);
         if at < chain.len() && Line::decode(&copy[at..], sequence, &check).is_ok() {
             out.insert(slot);

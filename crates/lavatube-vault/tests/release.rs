@@ -232,8 +232,8 @@ fn it_waits_until_everyone_knows_and_is_void_when_someone_did_not() {
 }
 
 fn vault_last(vault: &Vault) -> Option<ObjectId> {
-    let manifests = vault.log().iter().filter(|leaf| leaf.kind() == Some(ObjectKind::Manifest));
-    manifests.last().map(|leaf| leaf.id())
+    let mut manifests = vault.log().iter().filter(|leaf| leaf.kind() == Some(ObjectKind::Manifest));
+    manifests.next_back().map(|leaf| leaf.id())
 }
 
 #[test]
