@@ -56,12 +56,13 @@ fn scenarios_end_well() {
     }
 }
 
-/// Without damage, failing and missing drives and lost machines nothing hangs on the random id of a manifest.
+/// Without damage, failing and missing drives and lost machines nothing hangs on the random id of a manifest. (A failed write leaves a shard
+/// to be written, which scrubs do in the order of ids.)
 #[test]
 fn a_seed_gives_the_same_trace_twice() {
     let mut long = 0;
     for seed in 1..=40 {
-        let plan = Plan { spare: 0, damage: 0, moods: 0, missing: 0, away: 0, loss: 0, ..Plan::draw(seed) };
+        let plan = Plan { spare: 0, damage: 0, moods: 0, missing: 0, away: 0, loss: 0, fault: 0, ..Plan::draw(seed) };
         let [a, b] = [(); 2].map(|()| live_as(seed, plan, SETTINGS));
         assert_eq!((a.calls, a.trace), (b.calls, b.trace), "seed {seed}");
         long += u64::from(a.calls > 500);
