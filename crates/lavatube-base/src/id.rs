@@ -15,6 +15,11 @@ pub struct IdError {
     pub got: String,
 }
 
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $len:expr) => {
         $(#[$doc])*
@@ -27,7 +32,7 @@ macro_rules! id {
 
             /// The first eight hexadecimal digits: enough for a person to tell two apart.
             pub fn short(&self) -> String {
-                self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
+                hex(&self.0[..4])
             }
 
             /// The identifier in `bytes`, or `None` when the length is not [`Self::LEN`].

@@ -18,6 +18,6 @@ pub mod time;
 pub use chance::Chance;
 pub use denial::{Denial, Refusal};
 pub use digest::{Digests, Verified};
-pub use id::{BlockId, ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId};
+pub use id::{BlockId, ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId, hex};
 pub use latest::Latest;
 pub use time::Instant;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use crate::drives;
 use crate::errors::{Condition, Failure};
 use lavatube_node::embedded::DriveSpec;
 
@@ -215,7 +214,7 @@ fn drive(value: &Value, base: &Path, home: Option<&Path>) -> Result<DriveSpec, S
     if spec.folder.as_os_str().is_empty() {
         return Err("a drive needs `folder`".into());
     }
-    drives::fill_label(&mut spec);
+    spec.fill_label();
     Ok(spec)
 }
 

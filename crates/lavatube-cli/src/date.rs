@@ -12,6 +12,11 @@ pub fn rfc3339(t: WallTime) -> String {
     format!("{day}T{time}Z")
 }
 
+/// The same of seconds since 1970.
+pub fn of_unix(s: i64) -> String {
+    rfc3339(WallTime { s, ns: 0 })
+}
+
 /// RFC 3339 in UTC, to the nanosecond.
 pub fn rfc3339_exact(t: WallTime) -> String {
     let (day, time) = parts(t);
@@ -48,9 +53,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
 
-    fn at(s: i64) -> String {
-        rfc3339(WallTime { s, ns: 0 })
-    }
+    use super::of_unix as at;
 
     #[test]
     fn known_moments_are_right() {

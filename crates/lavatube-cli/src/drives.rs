@@ -32,39 +32,6 @@ impl ShapeArgs {
     }
 }
 
-/// Reads `/mnt/a,maker=WD,model=X,shelf=left,label=A`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn parse(text: &str) -> Result<DriveSpec, String> {
-    let mut parts = text.split(',');
-    let mut spec = DriveSpec { folder: parts.next().unwrap_or_default().into(), ..DriveSpec::default() };
-    if spec.folder.as_os_str().is_empty() || text.split(',').next().is_some_and(|f| f.contains('=')) {
-        return Err("it begins with the drive's folder: /mnt/a,maker=WD,shelf=left".into());
-    }
-    for part in parts {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not NAME=VALUE"))?;
-        let field = match name.trim() {
-            "label" => &mut spec.label,
-            "shelf" => &mut spec.shelf,
-            "maker" => &mut spec.maker,
-            "model" => &mut spec.model,
-            other => return Err(format!("a drive has label, shelf, maker and model, not {other:?}")),
-        };
-        value.trim().clone_into(field);
-    }
-    fill_label(&mut spec);
-    Ok(spec)
-}
-
-/// Gives a drive without a label the name of its folder.
-pub fn fill_label(spec: &mut DriveSpec) {
-    if spec.label.is_empty() {
-        let name = spec.folder.file_name().unwrap_or(spec.folder.as_os_str());
-        spec.label = name.to_string_lossy().into_owned();
-    }
-}
-
 /// The plan of a vault: drives given one by one, or as folders, or configured, or the default ones.
 ///
 /// # Errors
@@ -101,7 +68,7 @@ pub fn plan(single: &[DriveSpec], shape: &ShapeArgs, config: &Config, here: &Pat
         .hint("give more drives, or lower --data or --parity"));
     }
     for i in 0..drives.len() {
-        fill_label(&mut drives[i]);
+        drives[i].fill_label();
         if drives[..i].iter().any(|d| d.folder == drives[i].folder) {
             return Err(bad(format!("the drive {} is given twice", drives[i].folder.display()))
                 .hint("shards on one drive are lost together: give each drive once"));
@@ -121,6 +88,10 @@ pub fn plan(single: &[DriveSpec], shape: &ShapeArgs, config: &Config, here: &Pat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<DriveSpec, String> {
+        text.parse()
+    }
 
     fn shape(drives: usize, data: Option<u8>, parity: Option<u8>) -> Result<(u8, u8, usize), Failure> {
         let drives = (0..drives).map(|i| format!("/mnt/{i}").into()).collect();

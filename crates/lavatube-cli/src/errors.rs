@@ -5,6 +5,9 @@
 //! is which condition is told in `blame`. Must not know how any verb works.
 
 use std::fmt::Write;
+use std::path::Path;
+
+use crate::roots::plain;
 
 /// What kind of failure it is. Each has one row in [`TABLE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,11 @@ impl Failure {
     /// A failure with the table's hint.
     pub fn new(condition: Condition, what: impl Into<String>) -> Self {
         Self { condition, what: what.into(), hint: None }
+    }
+
+    /// That a file or folder could not be read or written.
+    pub fn of_file(path: &Path, e: &std::io::Error) -> Self {
+        Self::new(Condition::Io, format!("{}: {}", path.display(), plain(e)))
     }
 
     /// The same with a better hint.

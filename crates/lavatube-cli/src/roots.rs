@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lavatube_base::hex;
 use lavatube_client::source::{Found, FoundKind};
 use lavatube_format::tree::path_order;
 use lavatube_node::depositor::Places;
@@ -185,11 +186,6 @@ pub fn json_path(path: &[u8]) -> String {
 /// The bytes of a path of the tree in hexadecimal, leading slash included, where text does not tell them all.
 pub fn json_hex(path: &[u8]) -> Option<String> {
     std::str::from_utf8(path).is_err().then(|| format!("2f{}", hex(path)))
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Puts a path into a JSON object as `name`, and as `name_hex` too where it is no UTF-8.

@@ -189,13 +189,8 @@ impl<H: Here> Distant<H> {
     /// # Errors
     /// When none comes.
     pub fn prove(&self, challenge: &Challenge) -> Result<Answer, FarError> {
-        let number = self.ask(&Errand::Prove(challenge.clone()))?;
-        let answer = self.wait_for(|| {
-            let over = !self.here.desk().is_asked(number);
-            self.here.desk().take_proof(number).map(Some).or(over.then_some(None))
-        });
-        self.here.desk().done(number);
-        answer?.ok_or_else(|| away("its proof came, and could not be written down"))
+        let answer = self.answer_to(&Errand::Prove(challenge.clone()), |desk, number| desk.take_proof(number))?;
+        answer.ok_or_else(|| away("its proof came, and could not be written down"))
     }
 
     /// The vault's answer to a spot question.
@@ -203,23 +198,24 @@ impl<H: Here> Distant<H> {
     /// # Errors
     /// When none comes.
     pub fn spot(&self, question: &SpotQuestion) -> Result<SpotAnswer, FarError> {
-        let number = self.ask(&Errand::Spot(question.clone()))?;
-        let answer = self.wait_for(|| {
-            let over = !self.here.desk().is_asked(number);
-            self.here.desk().take_spot(number).map(Some).or(over.then_some(None))
-        });
-        self.here.desk().done(number);
-        answer?.ok_or_else(|| away("its spot proof came, and could not be written down"))
+        let answer = self.answer_to(&Errand::Spot(question.clone()), |desk, number| desk.take_spot(number))?;
+        answer.ok_or_else(|| away("its spot proof came, and could not be written down"))
     }
 
     fn ask_log(&self, question: &Question) -> Result<log::Answer, FarError> {
-        let number = self.ask(&Errand::Log(question.clone()))?;
-        let word = self.wait_for(|| {
+        let word = self.answer_to(&Errand::Log(question.clone()), |desk, number| desk.take_word(number))?;
+        word.ok_or_else(|| away("its word came, and could not be written down"))
+    }
+
+    /// Runs an errand until its one answer is there; `None` when that came, and is not to be had.
+    fn answer_to<T>(&self, errand: &Errand, take: impl Fn(&H::Desk, u64) -> Option<T>) -> Result<Option<T>, FarError> {
+        let number = self.ask(errand)?;
+        let answer = self.wait_for(|| {
             let over = !self.here.desk().is_asked(number);
-            self.here.desk().take_word(number).map(Some).or(over.then_some(None))
+            take(self.here.desk(), number).map(Some).or(over.then_some(None))
         });
         self.here.desk().done(number);
-        word?.ok_or_else(|| away("its word came, and could not be written down"))
+        answer
     }
 
     /// Forgets what came for this command: it has it.

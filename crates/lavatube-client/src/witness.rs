@@ -3,6 +3,7 @@
 //! A vault that shows two depositors two futures is found out when both ask the same witness: what goes on from the one
 //! does not go on from the other. It must not know how requests travel. Step 18 of the walk.
 
+use lavatube_base::hex;
 use lavatube_base::limits::CHECKPOINT_LEN_MAX;
 use lavatube_base::merkle::{Hash, verify_consistency};
 use lavatube_format::checkpoint::SignedCheckpoint;
@@ -136,8 +137,7 @@ pub fn keep(state: &dyn State, vault: &Signer, note: &SignedCheckpoint) -> Resul
 }
 
 fn file_name(witness: &VerifierKey) -> String {
-    let key: String = witness.key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("log/witnessed/{key}")
+    format!("log/witnessed/{}", hex(&witness.key))
 }
 
 const TRUSTED: &str = "log/witnesses";

@@ -5,6 +5,7 @@
 //! nests: each decoder asks for one fixed shape, item by item, and never for "whatever comes", so it does not recurse.
 
 use crate::Malformed;
+use crate::manifest::NOTE_PADDING;
 
 /// Turns a decoding error of `minicbor` into ours.
 pub fn malformed(what: &'static str) -> impl Fn(minicbor::decode::Error) -> Malformed {
@@ -22,4 +23,24 @@ pub fn check_same(what: &'static str, input: &[u8], again: &[u8]) -> Result<(), 
     }
     let at = input.iter().zip(again).take_while(|(a, b)| a == b).count();
     Err(Malformed { what, at, rule: "CBOR is not in deterministic form, or has unknown keys" })
+}
+
+/// A note's map padded with zeros to a multiple of [`NOTE_PADDING`].
+pub fn padded(mut map: Vec<u8>) -> Vec<u8> {
+    map.resize(map.len().next_multiple_of(NOTE_PADDING), 0);
+    map
+}
+
+/// `Ok` when `bytes` are `map` padded like that; `end` is where the map ends in them.
+///
+/// # Errors
+/// [`Malformed`] when the map is another one, or what follows is no such padding.
+pub fn check_padded(what: &'static str, bytes: &[u8], end: usize, map: &[u8]) -> Result<(), Malformed> {
+    let (found, padding) = bytes.split_at(end);
+    check_same(what, found, map)?;
+    //= FORMAT#F5 the padding is zero, and as short as it can be
+    if padding.iter().any(|b| *b != 0) || bytes.len() != end.next_multiple_of(NOTE_PADDING) {
+        return Err(Malformed { what, at: end, rule: "padding is zeros up to a multiple of 256 bytes" });
+    }
+    Ok(())
 }

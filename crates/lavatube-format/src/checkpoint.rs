@@ -4,10 +4,10 @@
 //! line of ours with the nonce it answers. It must not know what a log holds or which checkpoint is believed. Step 17 of
 //! the walk.
 
-use lavatube_base::VaultId;
 use lavatube_base::limits::{CHECKPOINT_LEN_MAX, CHECKPOINT_SIGNATURES_MAX};
 use lavatube_base::merkle::Hash;
 use lavatube_base::sign::{ED25519_SIGNATURE_LEN, EdSigner, SignError, verify_note};
+use lavatube_base::{VaultId, hex};
 
 use crate::Malformed;
 use crate::key_file::armour;
@@ -37,7 +37,7 @@ impl Checkpoint {
         out.push('\n');
         if let Some(nonce) = self.nonce {
             out.push_str(NONCE);
-            nonce.iter().for_each(|byte| out.push_str(&format!("{byte:02x}")));
+            out.push_str(&hex(&nonce));
             out.push('\n');
         }
         out
@@ -66,7 +66,7 @@ impl Checkpoint {
             root: root[..].try_into().map_err(|_| fail("a root that is no SHA-256"))?,
             nonce: match line("no end")? {
                 "" => None,
-                nonce => Some(hex(nonce.strip_prefix(NONCE)).ok_or_else(|| fail("a line that is no nonce"))?),
+                nonce => Some(nonce_in(nonce.strip_prefix(NONCE)).ok_or_else(|| fail("a line that is no nonce"))?),
             },
         };
         // One text for one checkpoint: no signs, leading zeros, capitals or lines of others.
@@ -194,7 +194,7 @@ fn key_id(name: &str, key: &[u8; 32]) -> [u8; 4] {
     VerifierKey { name: name.to_owned(), kind: KeyKind::Note, key: *key }.id()
 }
 
-fn hex(text: Option<&str>) -> Option<Nonce> {
+fn nonce_in(text: Option<&str>) -> Option<Nonce> {
     text?.parse::<VaultId>().ok().map(|bytes| bytes.0)
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use lavatube_base::digest::{Digests, sha256};
 use lavatube_base::limits::{CHECKPOINT_LEN_MAX, EVIDENCE_LEN_MAX, LOG_PROOF_MAX, TOKEN_LEN_MAX};
-use lavatube_base::merkle::Hash;
+use lavatube_base::merkle::{Hash, root_by};
 use lavatube_base::sign::{ML_DSA_65_PUBLIC_LEN, PairPublic};
 
 use crate::checkpoint::SignedCheckpoint;
@@ -172,7 +172,8 @@ impl Evidence {
         let token = lines.maybe_block("token", TOKEN_LEN_MAX)?;
         // The root is not told: it is what leaf and path come to.
         let facts = FileFacts { len, digests, extents: all };
-        let root = root_of(&facts.leaf(&salt), &file, count).ok_or_else(|| fail(0, "a path that leads to no root"))?;
+        let root = root_by(&facts.leaf(&salt), file.place, count, &file.path)
+            .ok_or_else(|| fail(0, "a path that leads to no root"))?;
         let committed = Committed { time_s, count, root };
         Ok(Self {
             name,
@@ -191,11 +192,6 @@ impl Evidence {
             token,
         })
     }
-}
-
-/// The root that a leaf and its audit path come to.
-fn root_of(leaf: &Hash, placed: &Placed, count: u64) -> Option<Hash> {
-    lavatube_base::merkle::root_by(leaf, placed.place, count, &placed.path)
 }
 
 fn authority(bytes: &[u8], lines: &Lines<'_>) -> Result<PairPublic, Malformed> {

@@ -11,7 +11,7 @@ use lavatube_base::{ChunkId, DepositorId, ObjectId, SessionId};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decoder, Encoder};
 
-use crate::cbor::{check_same, malformed};
+use crate::cbor::{check_padded, check_same, malformed, padded};
 use crate::tags;
 use crate::wire::Malformed;
 
@@ -381,9 +381,7 @@ impl Note {
 
     /// The note's plaintext, padded with zeros to a multiple of [`NOTE_PADDING`].
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.encode_map();
-        out.resize(out.len().next_multiple_of(NOTE_PADDING), 0);
-        out
+        padded(self.encode_map())
     }
 
     fn encode_map(&self) -> Vec<u8> {
@@ -416,16 +414,7 @@ impl Note {
         const WHAT: &str = "note of a manifest";
         let mut d = Decoder::new(bytes);
         let out = Self::read(&mut d).map_err(malformed(WHAT))?;
-        let (map, padding) = bytes.split_at(d.position());
-        check_same(WHAT, map, &out.encode_map())?;
-        //= FORMAT#F5 the padding is zero, and as short as it can be
-        if padding.iter().any(|b| *b != 0) || bytes.len() != map.len().next_multiple_of(NOTE_PADDING) {
-            return Err(Malformed {
-                what: WHAT,
-                at: map.len(),
-                rule: "padding is zeros up to a multiple of 256 bytes",
-            });
-        }
+        check_padded(WHAT, bytes, d.position(), &out.encode_map())?;
         Ok(out)
     }
 

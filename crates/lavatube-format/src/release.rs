@@ -8,7 +8,7 @@ use lavatube_base::sign::{PairPublic, PairSignature, SignError};
 use lavatube_base::{ChunkId, DepositorId, ObjectId, VaultId};
 use minicbor::{Decoder, Encoder};
 
-use crate::cbor::{check_same, malformed};
+use crate::cbor::{check_padded, check_same, malformed, padded};
 use crate::manifest::{NOTE_OVERHEAD, NOTE_PADDING, fixed, key, list, signed};
 use crate::wire::Malformed;
 
@@ -178,9 +178,7 @@ pub struct ReleaseNote {
 impl ReleaseNote {
     /// The note's plaintext, padded with zeros to a multiple of [`NOTE_PADDING`].
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.encode_map();
-        out.resize(out.len().next_multiple_of(NOTE_PADDING), 0);
-        out
+        padded(self.encode_map())
     }
 
     fn encode_map(&self) -> Vec<u8> {
@@ -206,12 +204,7 @@ impl ReleaseNote {
         const WHAT: &str = "note of a release";
         let mut d = Decoder::new(bytes);
         let out = Self::read(&mut d).map_err(malformed(WHAT))?;
-        let (map, padding) = bytes.split_at(d.position());
-        check_same(WHAT, map, &out.encode_map())?;
-        if padding.iter().any(|b| *b != 0) || bytes.len() != map.len().next_multiple_of(NOTE_PADDING) {
-            let rule = "padding is zeros up to a multiple of 256 bytes";
-            return Err(Malformed { what: WHAT, at: map.len(), rule });
-        }
+        check_padded(WHAT, bytes, d.position(), &out.encode_map())?;
         Ok(out)
     }
 

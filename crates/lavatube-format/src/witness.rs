@@ -5,6 +5,7 @@
 //! more, and keys in one line. It must not know what a witness has seen. Step 18 of the walk.
 
 use lavatube_base::digest::sha256;
+use lavatube_base::hex;
 use lavatube_base::limits::{CHECKPOINT_LEN_MAX, LOG_PROOF_MAX};
 use lavatube_base::merkle::Hash;
 
@@ -50,8 +51,7 @@ impl VerifierKey {
 
     /// The line.
     pub fn line(&self) -> String {
-        let id: String = self.id().iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut out = format!("{}+{id}+", self.name);
+        let mut out = format!("{}+{}+", self.name, hex(&self.id()));
         armour::put_base64(&mut out, &[&[self.kind.code()], &self.key[..]].concat());
         out
     }

@@ -50,9 +50,7 @@ impl Awake {
     pub fn read(file: &Path) -> Result<Self, AwakeError> {
         let path = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|e| AwakeError::Io(path.clone(), e.to_string()))?;
-        let WallTime { s, ns } = clock::wall_now();
-        let origin = Instant(0) + Duration::new(u64::try_from(s).unwrap_or(0), ns);
-        Self::parse(&text, origin, path)
+        Self::parse(&text, wall(), path)
     }
 
     fn parse(text: &str, origin: Instant, path: String) -> Result<Self, AwakeError> {
@@ -71,14 +69,18 @@ impl Awake {
 
     /// Whether it is time to work.
     pub(crate) fn is_now(&self) -> bool {
-        let WallTime { s, ns } = clock::wall_now();
-        // The wall clock goes on while the machine sleeps.
-        self.is_at(Instant(0) + Duration::new(u64::try_from(s).unwrap_or(0), ns))
+        self.is_at(wall())
     }
 
     fn is_at(&self, now: Instant) -> bool {
         self.0.at(now).is_some()
     }
+}
+
+/// Now by the wall clock, which goes on while the machine sleeps.
+fn wall() -> Instant {
+    let WallTime { s, ns } = clock::wall_now();
+    Instant(0) + Duration::new(u64::try_from(s).unwrap_or(0), ns)
 }
 
 #[cfg(test)]

@@ -42,11 +42,17 @@ pub fn booted() -> WallTime {
 
 /// How long the system has been up, and which start of it that is; `None` where it does not say. Nobody sets this clock.
 pub fn uptime() -> Option<([u8; 16], Duration)> {
-    let text = std::fs::read_to_string(BOOT_ID).ok()?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let boot = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?.to_be_bytes();
+    // It is the same as long as a process lives.
+    static BOOT: OnceLock<Option<[u8; 16]>> = OnceLock::new();
+    let boot = (*BOOT.get_or_init(boot_id))?;
     let up = clock_gettime(ClockId::Boottime);
     Some((boot, Duration::new(u64::try_from(up.tv_sec).ok()?, u32::try_from(up.tv_nsec).ok()?)))
+}
+
+fn boot_id() -> Option<[u8; 16]> {
+    let text = std::fs::read_to_string(BOOT_ID).ok()?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    Some(u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?.to_be_bytes())
 }
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

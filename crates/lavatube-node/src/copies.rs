@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::digest::h16;
+use lavatube_base::hex;
 
 use crate::atomic::{self, IfThere};
 
@@ -88,7 +89,7 @@ fn is_broken(main: &str, copy: &str) -> bool {
 }
 
 fn digits(body: &str) -> String {
-    h16(&[body.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&h16(&[body.as_bytes()]))
 }
 
 const CHECK: &str = "# check (take this line away when you change the file): ";

@@ -77,6 +77,14 @@ impl DirectoryDesk {
         fs::write(&new, bytes)?;
         fs::rename(new, path)
     }
+
+    /// What is in a file, which is gone then.
+    fn take(&self, name: &str) -> Option<Vec<u8>> {
+        let path = self.folder.join(name);
+        let bytes = fs::read(&path).ok()?;
+        let _ = fs::remove_file(path);
+        Some(bytes)
+    }
 }
 
 impl Desk for DirectoryDesk {
@@ -240,9 +248,7 @@ impl Desk for DirectoryDesk {
     }
 
     fn take_echo(&self, number: u64) -> Option<Duration> {
-        let path = self.folder.join(echo_name(number));
-        let bytes = fs::read(&path).ok()?;
-        let _ = fs::remove_file(path);
+        let bytes = self.take(&echo_name(number))?;
         Some(Duration::from_nanos(u64::from_le_bytes(bytes.try_into().ok()?)))
     }
 
@@ -251,9 +257,7 @@ impl Desk for DirectoryDesk {
     }
 
     fn take_proof(&self, number: u64) -> Option<Answer> {
-        let path = self.folder.join(proof_name(number));
-        let bytes = fs::read(&path).ok()?;
-        let _ = fs::remove_file(path);
+        let bytes = self.take(&proof_name(number))?;
         let Ok(Message::Proof { answer, .. }) = Message::decode(&bytes) else { return None };
         Some(answer)
     }
@@ -263,9 +267,7 @@ impl Desk for DirectoryDesk {
     }
 
     fn take_spot(&self, number: u64) -> Option<SpotAnswer> {
-        let path = self.folder.join(spot_name(number));
-        let bytes = fs::read(&path).ok()?;
-        let _ = fs::remove_file(path);
+        let bytes = self.take(&spot_name(number))?;
         let Ok(Message::Spot { answer, .. }) = Message::decode(&bytes) else { return None };
         Some(answer)
     }
@@ -275,9 +277,7 @@ impl Desk for DirectoryDesk {
     }
 
     fn take_word(&self, number: u64) -> Option<log::Answer> {
-        let path = self.folder.join(word_name(number));
-        let bytes = fs::read(&path).ok()?;
-        let _ = fs::remove_file(path);
+        let bytes = self.take(&word_name(number))?;
         let Ok(Message::Logged(word)) = Message::decode(&bytes) else { return None };
         Some(word)
     }

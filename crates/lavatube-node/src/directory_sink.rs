@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lavatube_base::digest::h16;
+use lavatube_base::hex;
 use lavatube_client::sink::{Sink, SinkError};
 use lavatube_client::source::Found;
 use lavatube_format::tree::{Kind, Meta};
@@ -385,7 +386,7 @@ fn part_name(name: &[u8], n: u32) -> Cow<'static, [u8]> {
     if 1 + name.len() + suffix.len() <= NAME_LEN_MAX {
         part.extend_from_slice(name);
     } else {
-        h16(&[name]).iter().for_each(|b| part.extend_from_slice(format!("{b:02x}").as_bytes()));
+        part.extend_from_slice(hex(&h16(&[name])).as_bytes());
     }
     part.extend_from_slice(suffix.as_bytes());
     part.into()

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::log::Question;
+use lavatube_format::receipt::Receipt;
 use lavatube_format::shard::{ObjectKind, SHARDS};
 use lavatube_vault::{
     CreateError, DepositError, Depth, Drive, DriveError, DriveState, LogError, LogSight, NewDrive, NewVault, OpenError,
@@ -106,7 +108,42 @@ pub struct DriveSpec {
     pub model: String,
 }
 
+impl FromStr for DriveSpec {
+    type Err = String;
+
+    /// Reads `/mnt/a,maker=WD,model=X,shelf=left,label=A`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let folder = parts.next().unwrap_or_default();
+        if folder.is_empty() || folder.contains('=') {
+            return Err("it begins with the drive's folder: /mnt/a,maker=WD,shelf=left".into());
+        }
+        let mut spec = Self { folder: folder.into(), ..Self::default() };
+        for part in parts {
+            let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not NAME=VALUE"))?;
+            let field = match name.trim() {
+                "label" => &mut spec.label,
+                "shelf" => &mut spec.shelf,
+                "maker" => &mut spec.maker,
+                "model" => &mut spec.model,
+                other => return Err(format!("a drive has label, shelf, maker and model, not {other:?}")),
+            };
+            value.trim().clone_into(field);
+        }
+        spec.fill_label();
+        Ok(spec)
+    }
+}
+
 impl DriveSpec {
+    /// Gives it the name of its folder, if it has no label.
+    pub fn fill_label(&mut self) {
+        if self.label.is_empty() {
+            let name = self.folder.file_name().unwrap_or(self.folder.as_os_str());
+            self.label = name.to_string_lossy().into_owned();
+        }
+    }
+
     /// Its entry on the cards, as drive `drive`.
     pub(crate) fn card(&self, drive: DriveId) -> SlotCard {
         let Self { label, shelf, maker, model, .. } = self.clone();
@@ -467,10 +504,13 @@ fn read_key(path: &Path) -> Result<EdSigner, VaultError> {
 
 impl EmbeddedVault {
     fn store(&self, kind: ObjectKind, object: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt =
-            self.write().store(kind, object).map_err(|e| FarError::of(object.id(), e.denial(), e.to_string()))?;
-        Ok(ReceiptBytes(receipt.encode()))
+        deposited(object.id(), self.write().store(kind, object).map_err(DepositError::from))
     }
+}
+
+/// What came of a deposit, as depositors are told it.
+fn deposited(id: ObjectId, receipt: Result<Receipt, DepositError>) -> Result<ReceiptBytes, FarError> {
+    receipt.map(|receipt| ReceiptBytes(receipt.encode())).map_err(|e| FarError::of(id, e.denial(), e.to_string()))
 }
 
 impl Far for EmbeddedVault {
@@ -488,19 +528,11 @@ impl Far for EmbeddedVault {
     }
 
     fn deliver_manifest(&self, manifest: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt = self
-            .write()
-            .deposit_manifest(manifest.bytes())
-            .map_err(|e| FarError::of(manifest.id(), e.denial(), e.to_string()))?;
-        Ok(ReceiptBytes(receipt.encode()))
+        deposited(manifest.id(), self.write().deposit_manifest(manifest.bytes()))
     }
 
     fn deliver_release(&self, release: Verified<'_>) -> Result<ReceiptBytes, FarError> {
-        let receipt = self
-            .write()
-            .deposit_release(release.bytes())
-            .map_err(|e| FarError::of(release.id(), e.denial(), e.to_string()))?;
-        Ok(ReceiptBytes(receipt.encode()))
+        deposited(release.id(), self.write().deposit_release(release.bytes()))
     }
 
     fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
+use lavatube_base::hex;
 use lavatube_base::limits::{REQUEST_BODY_LEN_MAX, REQUEST_HEAD_LEN_MAX};
 use zeroize::Zeroizing;
 
@@ -219,8 +220,7 @@ fn reason(status: u16) -> &'static str {
 fn token(file: &Path) -> Result<Zeroizing<String>, ServerError> {
     let failed = |e: &dyn std::fmt::Display| ServerError::Token(format!("{}: {e}", file.display()));
     if !file.exists() {
-        let new: String =
-            entropy::bytes::<16>().map_err(|e| failed(&e))?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let new = hex(&entropy::bytes::<16>().map_err(|e| failed(&e))?);
         atomic::write(file, format!("{new}\n").as_bytes(), IfThere::Refuse).map_err(|e| failed(&e))?;
     }
     let text = keys_io::read_key_text(file).map_err(|e| ServerError::Token(e.to_string()))?;

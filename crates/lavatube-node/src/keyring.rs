@@ -187,7 +187,7 @@ impl Keyring {
     fn complete(&self, root: &Root, label: &str) -> Result<(), KeyringError> {
         self.compare(root)?;
         let (_, link) = root.link_key().map_err(KeyringError::Make)?;
-        let digits: String = link.public().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = lavatube_base::hex(link.public());
         let path = self.folder.join(RECOVERY_LINK);
         atomic::write(&path, format!("{digits}\n").as_bytes(), IfThere::Replace).map_err(|e| self.failed(&e))?;
         if !self.read_path().exists() {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
-use lavatube_base::{Instant, VaultId};
+use lavatube_base::{Instant, VaultId, hex};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
@@ -442,7 +442,7 @@ impl Pairing {
             LinkEnd::Depositor => (self.key.public(), &self.peer.link_key),
             LinkEnd::Vault => (&self.peer.link_key, self.key.public()),
         };
-        let keys: String = h16(&[depositor, vault]).iter().map(|b| format!("{b:02x}")).collect();
+        let keys = hex(&h16(&[depositor, vault]));
         let name = if self.is_recovery { RECOVERY_COUNTERS } else { COUNTERS };
         Counters::open(self.own_folder()?.join(name), keys, first_counter(clock::wall_now()))
     }

@@ -50,10 +50,10 @@ pub fn repair(
     let mut out = Repaired::default();
     renew(folder, vault, Which::All, &mut out)?;
     let mut inner = vault.write();
-    for slot in inner.on_trial() {
-        let drive = inner.status().drives.swap_remove(slot);
+    let on_trial = inner.on_trial();
+    for drive in inner.status().drives.into_iter().filter(|drive| on_trial.contains(&drive.slot)) {
         let why = drive.distrust.filter(|why| *why != Distrust::Slow);
-        let Some(trial) = why.and_then(|_| Trial::begin(&inner, slot)).filter(|_| go_on()) else { continue };
+        let Some(trial) = why.and_then(|_| Trial::begin(&inner, drive.slot)).filter(|_| go_on()) else { continue };
         match try_drive(&mut inner, trial, why, &Meter::default(), go_on) {
             Ok(tried) => out.tried.push((drive.label, tried)),
             Err(e) => out.not_readopted.push((drive.label, e.to_string())),

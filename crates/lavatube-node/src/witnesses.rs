@@ -8,9 +8,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lavatube_base::VaultId;
 use lavatube_base::limits::CHECKPOINT_LEN_MAX;
 use lavatube_base::sign::EdSigner;
+use lavatube_base::{VaultId, hex};
 use lavatube_client::far::{Far, FarError, LogWord, Signer};
 use lavatube_client::log::{Inquiry, Verdict};
 use lavatube_client::witness::{self, Unwitnessed};
@@ -89,7 +89,8 @@ impl Book {
             })?;
             fs::create_dir_all(folder).map_err(io)?;
             let seed = Zeroizing::new(entropy::bytes::<32>()?);
-            let text = Zeroizing::new(format!("{HEAD}{name} {}\n", hex(&seed[..]).as_str()));
+            let digits = Zeroizing::new(hex(&seed[..]));
+            let text = Zeroizing::new(format!("{HEAD}{name} {}\n", digits.as_str()));
             keys_io::write_key_text(&path, &text)?;
         }
         let lock = Lock::acquire(&folder.join("lock"), "lavatube log witness", Mode::Exclusive, wait)?;
@@ -173,10 +174,6 @@ impl Book {
         let path = self.folder.join(name);
         atomic::write(&path, bytes, IfThere::Replace).map_err(|source| BookError::Io { path, source })
     }
-}
-
-fn hex(bytes: &[u8]) -> Zeroizing<String> {
-    Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A request to witnesses, and the vault's key for those who do not know it.

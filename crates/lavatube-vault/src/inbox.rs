@@ -430,9 +430,7 @@ impl Vault {
     fn read_cards(&self) -> BTreeMap<DepositorId, PairPublic> {
         let cards = self.objects().filter(|o| o.kind == ObjectKind::DepositorCard);
         let certified = cards.filter_map(|o| {
-            let mut bytes = Vec::new();
-            self.read(o.id, 0..o.len, &mut bytes).ok()?;
-            let signed = SignedCard::decode(&bytes).ok()?;
+            let signed = SignedCard::decode(&self.read_small(o.id)?).ok()?;
             signed.verify(&self.card.authority).ok()?;
             Some((signed.card.id(), signed.card.public))
         });

@@ -8,7 +8,7 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{Check, FIRST_CHECK, Line, Record};
 
 use crate::drive::read_whole;
-use crate::quarantine::journals_needed;
+use crate::quarantine::{in_use, journals_needed};
 use crate::{Drive, DriveState, PutMode, StoreError, Vault};
 
 /// The journal's name on a drive.
@@ -187,7 +187,7 @@ impl Vault {
 
     /// Drives that are not retired.
     pub(crate) fn in_use(&self) -> usize {
-        self.slots.iter().filter(|s| !s.card.retired).count()
+        in_use(&self.slots)
     }
 
     /// Drives in use whose journal is the whole chain.

@@ -6,7 +6,6 @@
 
 use lavatube_base::ObjectId;
 use lavatube_format::journal::Record;
-use lavatube_format::shard::shard_name;
 
 use crate::index::{Entry, Left};
 use crate::{Depth, ShardHealth, ShardState, StoreError, Vault};
@@ -59,12 +58,7 @@ impl Vault {
         self.settle_journal()?;
         let mut records = Vec::new();
         for Left { index, slot, .. } in left {
-            let name = shard_name(id, index);
-            let removed = self.on_drive(slot.into(), |d| {
-                d.remove(&name)?;
-                d.sync()
-            });
-            if removed {
+            if self.remove_shard(slot.into(), id, index) {
                 records.push(Record::Cleared { object: id, index, slot });
             }
         }

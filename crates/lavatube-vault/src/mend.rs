@@ -139,9 +139,7 @@ impl Vault {
             }
             report.mended.push(shard);
         }
-        if let Ok(mut cache) = self.headers.lock() {
-            cache.forget(id);
-        }
+        self.forget_headers(id);
         if !moved.is_empty() {
             self.append(moved)?;
         }
@@ -175,6 +173,22 @@ impl Vault {
                     return Ok(false);
                 }
             }
+        }
+    }
+
+    /// Removes a shard from a drive. Whether it is gone.
+    pub(crate) fn remove_shard(&mut self, slot: usize, id: ObjectId, index: u8) -> bool {
+        let name = shard_name(id, index);
+        self.on_drive(slot, |d| {
+            d.remove(&name)?;
+            d.sync()
+        })
+    }
+
+    /// Forgets what is remembered of an object's shards: some are not what they were.
+    pub(crate) fn forget_headers(&mut self, id: ObjectId) {
+        if let Ok(mut cache) = self.headers.lock() {
+            cache.forget(id);
         }
     }
 

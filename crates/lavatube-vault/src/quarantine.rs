@@ -213,8 +213,12 @@ pub(crate) fn hold_back(slots: &mut [Slot], index: &Index, need: usize) {
 
 /// Drives that have to be there for the journal: more than half of those in use, and enough for a stripe.
 pub(crate) fn journals_needed(card: &DriveCard, slots: &[Slot]) -> usize {
-    let in_use = slots.iter().filter(|s| !s.card.retired).count();
-    (usize::from(card.k) + usize::from(card.m > 0)).max(in_use / 2 + 1)
+    (usize::from(card.k) + usize::from(card.m > 0)).max(in_use(slots) / 2 + 1)
+}
+
+/// Drives that are not retired.
+pub(crate) fn in_use(slots: &[Slot]) -> usize {
+    slots.iter().filter(|s| !s.card.retired).count()
 }
 
 /// Drives that are there and whose own journal tells that they were away: put back to an older state, when they lack shards which the

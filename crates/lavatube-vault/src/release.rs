@@ -136,8 +136,7 @@ impl Vault {
         if (release.size, release.root) != (log.size(), log.root()) {
             return Err(ReleaseError::Outdated { looked: release.size, has: log.size() });
         }
-        let before = log.leaves().iter().filter(|leaf| leaf.kind() == Some(ObjectKind::Release)).count();
-        let expected = before as u64 + 1;
+        let expected = self.releases() + 1;
         if release.number != expected {
             return Err(ReleaseError::Number { number: release.number, expected });
         }
@@ -177,7 +176,8 @@ impl Vault {
         self.index.objects.get(&id).and_then(|entry| entry.place).unwrap_or(u64::MAX)
     }
 
-    fn read_small(&self, id: ObjectId) -> Option<Vec<u8>> {
+    /// All of an object that is not long.
+    pub(crate) fn read_small(&self, id: ObjectId) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read(id, 0..self.find(id)?.len, &mut bytes).ok()?;
         Some(bytes)

@@ -228,8 +228,8 @@ impl Vault {
     }
 }
 
-/// What hangs on an object, the least number first: without cards no manifest is believed, without releases what was freed looks lost, without a manifest none of its packs can be opened, and
-/// tags only prove that packs are there.
+/// What hangs on an object, the least number first: without cards no manifest is believed, without releases what was freed looks lost,
+/// without a manifest none of its packs can be opened, and tags only prove that packs are there.
 pub(crate) fn worth(kind: ObjectKind) -> u8 {
     match kind {
         ObjectKind::DepositorCard | ObjectKind::Release => 0,

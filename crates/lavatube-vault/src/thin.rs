@@ -9,7 +9,6 @@ use std::cmp::{Ordering, Reverse};
 
 use lavatube_base::ObjectId;
 use lavatube_format::journal::{NO_SLOT, Record};
-use lavatube_format::shard::shard_name;
 
 use crate::index::Entry;
 use crate::status::worth;
@@ -55,14 +54,8 @@ impl Vault {
             return Ok(());
         };
         self.append(vec![Record::Moved { kind, object: id, generation, index, slot: NO_SLOT }])?;
-        let name = shard_name(id, index);
-        self.on_drive(slot, |d| {
-            d.remove(&name)?;
-            d.sync()
-        });
-        if let Ok(mut cache) = self.headers.lock() {
-            cache.forget(id);
-        }
+        self.remove_shard(slot, id, index);
+        self.forget_headers(id);
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use lavatube_base::{Denial, Digests, ObjectId, Refusal, SessionId, Verified};
 use lavatube_codes::field::element;
 use lavatube_codes::naive;
 use lavatube_format::audit::{Answer, Challenge, Place, Progress};
-use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard, depositor_id};
-use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, Retention, SignedManifest, Wrap, root_of};
+use lavatube_format::depositor_card::depositor_id;
+use lavatube_format::manifest::{Leaf, Manifest};
 use lavatube_format::pack::class_len;
 use lavatube_format::tags;
 use lavatube_vault::audit::Prover;
@@ -43,32 +43,19 @@ fn session(world: &mut World, vault: &mut Vault, sequence: u64, classes: &[u8], 
     }
     let manifest = Manifest {
         session: SessionId([sequence as u8; 16]),
-        depositor: depositor_id(&depositor().public()),
         sequence,
         previous: None.or((sequence > 1).then_some(ObjectId([9; 32]))),
-        joins: Vec::new(),
-        root: root_of(&leaves),
-        leaves,
-        wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],
-        note: vec![7; 32 + 16 + 256],
         tags: ids,
-        retention: Retention::default(),
-        releases: 0,
-        files: None,
+        ..world::manifest(&depositor(), leaves)
     };
-    let body = manifest.encode_body();
-    let signature = depositor().sign(MANIFEST_CONTEXT, &body).unwrap();
-    let bytes = SignedManifest { manifest, body, signature }.encode();
+    let bytes = world::signed(manifest, &depositor());
     vault.deposit_manifest(&bytes).unwrap();
     Told { id: Verified::hash(&bytes).id(), manifest: bytes, packs, tags: if tagged { of_packs } else { Vec::new() } }
 }
 
 fn told(world: &mut World) -> (Vault, Vec<Told>) {
     let mut vault = world.create(4, 2);
-    let card = DepositorCard { label: "laptop".into(), public: depositor().public() };
-    let body = card.encode_body();
-    let signature = world::authority().sign(CARD_CONTEXT, &body).unwrap();
-    vault.deposit_card(&SignedCard { card, body, signature }.encode()).unwrap();
+    vault.deposit_card(&world::card(&depositor(), &world::authority())).unwrap();
     let mut all = vec![
         session(world, &mut vault, 1, &[0, 1, 2, 3], true),
         session(world, &mut vault, 2, &[2], false),

@@ -7,9 +7,9 @@ mod world;
 use std::time::Duration;
 
 use lavatube_base::sign::PairSigner;
-use lavatube_base::{DepositorId, Digests, ObjectId, SessionId, VaultId, Verified};
-use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard, depositor_id};
-use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, Retention, SignedManifest, Wrap, root_of};
+use lavatube_base::{DepositorId, ObjectId, SessionId, VaultId, Verified};
+use lavatube_format::depositor_card::depositor_id;
+use lavatube_format::manifest::{Manifest, Retention};
 use lavatube_format::release::{RELEASE_CONTEXT, Release, SignedRelease};
 use lavatube_vault::{DepositError, ObjectKind, ReleaseError, Standing, StoreError, Vault};
 use world::{Crash, World};
@@ -28,10 +28,7 @@ struct Depositor {
 impl Depositor {
     fn new(vault: &mut Vault, byte: u8) -> Self {
         let signer = PairSigner::from_seeds(&[byte; 32], &[byte + 1; 32]).unwrap();
-        let card = DepositorCard { label: "laptop".into(), public: signer.public() };
-        let body = card.encode_body();
-        let signature = world::authority().sign(CARD_CONTEXT, &body).unwrap();
-        vault.deposit_card(&SignedCard { card, body, signature }.encode()).unwrap();
+        vault.deposit_card(&world::card(&signer, &world::authority())).unwrap();
         Self { signer, sequence: 0, previous: None, knows: 0, retention: Retention::default() }
     }
 
@@ -42,25 +39,15 @@ impl Depositor {
     /// The next manifest, which names these packs. It follows the one before whether or not that was deposited.
     fn manifest(&mut self, packs: &[&[u8]]) -> Vec<u8> {
         self.sequence += 1;
-        let leaves: Vec<Leaf> = packs.iter().map(|p| Leaf { class: 0, digests: Digests::of(p) }).collect();
         let manifest = Manifest {
             session: SessionId([u8::try_from(self.sequence).unwrap(); 16]),
-            depositor: self.id(),
             sequence: self.sequence,
             previous: self.previous,
-            joins: Vec::new(),
-            root: root_of(&leaves),
-            leaves,
-            wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],
-            note: vec![7; 32 + 16 + 256],
-            tags: Vec::new(),
             retention: self.retention,
             releases: self.knows,
-            files: None,
+            ..world::manifest(&self.signer, world::leaves(packs))
         };
-        let body = manifest.encode_body();
-        let signature = self.signer.sign(MANIFEST_CONTEXT, &body).unwrap();
-        let bytes = SignedManifest { manifest, body, signature }.encode();
+        let bytes = world::signed(manifest, &self.signer);
         self.previous = Some(Verified::hash(&bytes).id());
         bytes
     }

@@ -503,10 +503,7 @@ impl Done<'_> {
         let (request, outcome, report) = (self.request, self.outcome, &self.outcome.report);
         let totals = &report.totals;
         let skipped = report.skipped.iter().map(|s| with_path(&s.path, json!({ "reason": s.reason })));
-        let promise = match outcome.promise {
-            Promise::SafeHere => "safe-here",
-            Promise::SafeThere => "safe-there",
-        };
+        let promise = promise_word(outcome.promise);
         let mut changed = json!({ "count": report.changed_count });
         put_paths(&mut changed, "paths", &report.changed);
         let mut value = json!({
@@ -558,3 +555,11 @@ impl Done<'_> {
 
 /// Entries listed on the screen; JSON and the snapshot's record have more.
 const SHOWN_MAX: usize = 10;
+
+/// A promise, for programs.
+pub fn promise_word(promise: Promise) -> &'static str {
+    match promise {
+        Promise::SafeHere => "safe-here",
+        Promise::SafeThere => "safe-there",
+    }
+}

@@ -15,6 +15,7 @@ use crate::errors::{Condition, End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::{self, things};
+use crate::verbs::backup::promise_word;
 
 /// Mark snapshots as forgotten, by rules or by name; nothing is deleted.
 ///
@@ -166,7 +167,7 @@ pub fn run(args: &ForgetArgs, settings: &Settings, screen: &Screen) -> Result<En
         "snapshots": judged.iter().map(to_json).collect::<Vec<_>>(),
         "marked": if args.dry_run { 0 } else { marks.len() },
         "dry_run": args.dry_run,
-        "promise": promise.map(|promise| if promise == Promise::SafeThere { "safe-there" } else { "safe-here" }),
+        "promise": promise.map(promise_word),
         "exit": end.status(),
     }))?;
     Ok(end)

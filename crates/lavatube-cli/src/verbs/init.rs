@@ -26,7 +26,7 @@ use crate::settings::Settings;
 #[command(after_help = EXAMPLES)]
 pub struct InitArgs {
     /// One drive: its folder, and what is known of it. Repeat it for each
-    #[arg(long, value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]", value_parser = drives::parse)]
+    #[arg(long, value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]")]
     drive: Vec<DriveSpec>,
     #[command(flatten)]
     shape: ShapeArgs,

@@ -11,7 +11,7 @@ use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::{self, things};
-use lavatube_base::time::WallTime;
+use lavatube_base::hex;
 
 use super::witness;
 use crate::date;
@@ -188,15 +188,11 @@ fn word(kind: ObjectKind) -> &'static str {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn seen_in_words(seen: Option<&Seen>) -> String {
     match seen {
         None => "known       nothing yet: it is trusted when it is first asked, at a backup".to_owned(),
         Some(seen) => {
-            let time = |s| date::rfc3339(WallTime { s, ns: 0 });
+            let time = date::of_unix;
             let entries = things(seen.note.checkpoint.size, "entry", "entries");
             format!("known       {entries}, first seen {}, last {}", time(seen.first), time(seen.last))
         }
@@ -222,7 +218,7 @@ pub fn in_words(verdict: &Verdict, width: usize, screen: &Screen) -> String {
 
 /// An alarm that stands, and what it means.
 pub fn standing_in_words(standing: &Standing, screen: &Screen) -> [String; 2] {
-    let time = date::rfc3339(WallTime { s: standing.found, ns: 0 });
+    let time = date::of_unix(standing.found);
     [
         format!("  {}       since {time}: {}", screen.ink(Ink::Red, "ALARM"), standing.why),
         "              nothing is backed up to it until a person has looked: `lavatube log accept`".to_owned(),
@@ -247,7 +243,7 @@ pub fn to_json(verdict: &Verdict) -> Value {
 }
 
 fn answer(shown: &Shown, end: End) -> Value {
-    let time = |s| date::rfc3339(WallTime { s, ns: 0 });
+    let time = date::of_unix;
     let mut value = shown.now.as_ref().map_or(json!({ "verdict": "unknown", "reason": "it is far" }), to_json);
     value["vault"] = shown.vault.to_string().into();
     value["seen"] = shown.seen.as_ref().map_or(Value::Null, |seen| {
@@ -263,7 +259,7 @@ fn answer(shown: &Shown, end: End) -> Value {
 
 /// An alarm that stands, for programs.
 pub fn standing_to_json(standing: &Standing) -> Value {
-    let time = date::rfc3339(WallTime { s: standing.found, ns: 0 });
+    let time = date::of_unix(standing.found);
     json!({ "time": time, "kind": standing.kind, "reason": standing.why })
 }
 

@@ -5,6 +5,7 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
+use lavatube_base::hex;
 use lavatube_client::layers::LostRange;
 use lavatube_format::tree::{Entry, Kind};
 use lavatube_node::reader::Session;
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::archive::{self, Named, ReadArgs, is_within, lost_in_words};
 use crate::errors::{Condition, End, Failure};
-use crate::roots::{hex, put_path};
+use crate::roots::put_path;
 use crate::screen::{Screen, written};
 use crate::settings::Settings;
 use crate::{date, units};

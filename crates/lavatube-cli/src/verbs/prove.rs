@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use lavatube_base::time::WallTime;
-use lavatube_client::evidence::{Wanted, judge};
+use lavatube_base::hex;
+use lavatube_client::evidence::{Proven, Wanted, judge};
 use lavatube_format::evidence::Evidence;
 use lavatube_format::timestamp::{self, Token};
 use lavatube_format::tree::{Entry, Kind};
@@ -17,7 +17,6 @@ use serde_json::json;
 use crate::archive::{self, ReadArgs};
 use crate::date;
 use crate::errors::{Condition, End, Failure};
-use crate::roots;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::{self, things};
@@ -87,7 +86,8 @@ pub fn run(args: &ProveArgs, settings: &Settings, screen: &Screen) -> Result<End
     let (wanted, name): (Vec<Wanted>, PathBuf) = match local {
         Some(whole) => {
             let sparse = facts::extents(&path).map(|e| facts::of_extents(&path, &e)).transpose();
-            let sparse = sparse.map_err(|e| unreadable(&path, &e))?.filter(|looked| looked.facts.extents.is_some());
+            let sparse =
+                sparse.map_err(|e| Failure::of_file(&path, &e))?.filter(|looked| looked.facts.extents.is_some());
             let wanted = [Some(whole), sparse].into_iter().flatten().map(|looked| session.wanted_here(looked));
             (wanted.collect(), args.file.clone())
         }
@@ -100,7 +100,7 @@ pub fn run(args: &ProveArgs, settings: &Settings, screen: &Screen) -> Result<End
     let told = (!args.without_name).then(|| archive::spec_bytes(Path::new(&name)).to_vec());
     let evidence = session.prove(&wanted, told).map_err(blame)?;
     // Nothing leaves that would not be believed.
-    judge(&evidence)
+    let proven = judge(&evidence)
         .map_err(|flaw| Failure::new(Condition::Failed, format!("the evidence would prove nothing: {flaw}")))?;
     let output = args.output.clone().unwrap_or_else(|| {
         let mut file = name.clone();
@@ -115,16 +115,12 @@ pub fn run(args: &ProveArgs, settings: &Settings, screen: &Screen) -> Result<End
         write(&settings.here.join(file), &timestamp::query(&evidence.stamped(), nonce), IfThere::Refuse)?;
         query = Some(file.display().to_string());
     }
-    show(&evidence, &output, text.len(), query.as_deref(), screen)?;
+    show(&evidence, &proven, &output, text.len(), query.as_deref(), screen)?;
     Ok(End::Done)
 }
 
 fn look_at(path: &Path) -> Result<facts::Looked, Failure> {
-    facts::of_file(path).map_err(|e| unreadable(path, &e))
-}
-
-fn unreadable(path: &Path, e: &std::io::Error) -> Failure {
-    Failure::new(Condition::Io, format!("{}: {}", path.display(), roots::plain(e)))
+    facts::of_file(path).map_err(|e| Failure::of_file(path, &e))
 }
 
 /// What a file in a snapshot is: read back, since its tree does not say all of it.
@@ -151,7 +147,7 @@ fn write(path: &Path, bytes: &[u8], if_there: IfThere) -> Result<(), Failure> {
             Failure::new(Condition::Exists, format!("{} is there already", path.display()))
                 .hint("name another file with --output, or move it away")
         }
-        _ => unreadable(path, &e),
+        _ => Failure::of_file(path, &e),
     })
 }
 
@@ -175,10 +171,16 @@ fn blame(e: ProveError) -> Failure {
     }
 }
 
-fn show(e: &Evidence, output: &Path, bytes: usize, query: Option<&str>, screen: &Screen) -> Result<(), Failure> {
-    let time = |s| date::rfc3339(WallTime { s, ns: 0 });
+fn show(
+    e: &Evidence,
+    proven: &Proven,
+    output: &Path,
+    bytes: usize,
+    query: Option<&str>,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let time = date::of_unix;
     let checkpoint = &e.checkpoint.checkpoint;
-    let proven = judge(e).map_err(|flaw| Failure::new(Condition::Failed, flaw.to_string()))?;
     screen.say(&format!(
         "{}  {} ({})",
         screen.ink(Ink::Green, "evidence"),
@@ -207,8 +209,8 @@ fn show(e: &Evidence, output: &Path, bytes: usize, query: Option<&str>, screen: 
         "bytes": bytes,
         "name": e.name.as_ref().map(|name| String::from_utf8_lossy(name)),
         "length": e.facts.len,
-        "blake3": verify::hex(&e.facts.digests.blake3),
-        "sha256": verify::hex(&e.facts.digests.sha256),
+        "blake3": hex(&e.facts.digests.blake3),
+        "sha256": hex(&e.facts.digests.sha256),
         "backed_up": time(e.committed.time_s),
         "made": time(e.made_s),
         "files": e.committed.count,

@@ -229,10 +229,6 @@ fn back_up(
     Ok((roots, outcome))
 }
 
-fn io(path: &Path, e: &std::io::Error) -> Failure {
-    Failure::new(Condition::Io, format!("{}: {}", path.display(), roots::plain(e)))
-}
-
 /// The folder of a rehearsal; it goes with it unless it is kept.
 struct Folder {
     path: PathBuf,

@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use lavatube_base::limits::{SPOT_FILE_LEN_MAX, SPOT_SLICES_MAX};
-use lavatube_base::time::WallTime;
 use lavatube_base::{Denial, Verified};
 use lavatube_client::meter::Meter;
 use lavatube_client::spot::{Missed, Shown, Spot, slices_in};
@@ -19,7 +18,6 @@ use crate::archive;
 use crate::date;
 use crate::errors::{Condition, End, Failure};
 use crate::quantities;
-use crate::roots;
 use crate::screen::{Ink, Screen};
 use crate::units::{self, things};
 use crate::verbs::verify::read_file;
@@ -55,8 +53,8 @@ pub fn audit(
         |e: lavatube_client::spot::Void| Failure::new(Condition::NotProven, format!("the vault's answer is void: {e}"));
     let shown = spotted.spot.judge(&spotted.proof.answer).map_err(void)?;
     if let Some(path) = save {
-        let io = |e: std::io::Error| Failure::new(Condition::Io, format!("{}: {}", path.display(), roots::plain(&e)));
-        atomic::write(path, &spotted.proof.encode(), IfThere::Replace).map_err(io)?;
+        let written = atomic::write(path, &spotted.proof.encode(), IfThere::Replace);
+        written.map_err(|e| Failure::of_file(path, &e))?;
     }
     let end = end(&shown);
     say(&shown, screen)?;
@@ -99,7 +97,7 @@ pub fn verify(path: &Path, screen: &Screen) -> Result<End, Failure> {
     let spot = Spot::new(manifests.iter().map(|m| &m.manifest), proof.answer.nonce, proof.answer.slices.len());
     let shown = spot.judge(&proof.answer).map_err(|e| fail(e.to_string()))?;
     say(&shown, screen)?;
-    let time = date::rfc3339(WallTime { s: proof.time_s, ns: 0 });
+    let time = date::of_unix(proof.time_s);
     screen.say(&format!("{}, and not proved:", screen.ink(Ink::Bold, "claimed")))?;
     screen.say(&format!("  asked      {time}: the clock of whoever asked, who drew the nonce"))?;
     screen.say("  about      all sessions there were: these manifests, by their ids")?;

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use lavatube_base::hex;
 use lavatube_base::limits::{EVIDENCE_LEN_MAX, SPOT_FILE_LEN_MAX};
-use lavatube_base::time::WallTime;
 use lavatube_client::evidence::{Flaw, Proven, compare, judge};
 use lavatube_format::evidence::Evidence;
 use lavatube_format::timestamp::Token;
@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 
 use crate::date;
 use crate::errors::{Condition, End, Failure};
-use crate::roots;
 use crate::screen::{Ink, Screen};
 use crate::units;
 use crate::verbs::spot;
@@ -75,9 +74,7 @@ pub fn run(args: &VerifyArgs, screen: &Screen) -> Result<End, Failure> {
         None => facts::of_file(file),
         Some(extents) => facts::of_extents(file, extents),
     };
-    let found = found
-        .map(|looked| looked.facts)
-        .map_err(|e| Failure::new(Condition::Io, format!("{}: {}", file.display(), roots::plain(&e))))?;
+    let found = found.map(|looked| looked.facts).map_err(|e| Failure::of_file(file, &e))?;
     // Evidence that is not worth anything is said first: whatever the file is, it proves nothing.
     let proven = judge(&evidence).map_err(|flaw| not_proven(&args.evidence, &flaw))?;
     anchors(args, &proven)?;
@@ -108,7 +105,7 @@ pub fn read(path: &Path) -> Result<Evidence, Failure> {
 /// # Errors
 /// When it cannot be read, or is longer.
 pub fn read_file(path: &Path, max: usize) -> Result<Vec<u8>, Failure> {
-    let fail = |e: &std::io::Error| Failure::new(Condition::Io, format!("{}: {}", path.display(), roots::plain(e)));
+    let fail = |e: &std::io::Error| Failure::of_file(path, e);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|e| fail(&e))?;
     file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(|e| fail(&e))?;
@@ -172,7 +169,7 @@ fn witnesses(args: &VerifyArgs, evidence: &Evidence) -> Result<Vec<(String, i64)
 
 fn show(args: &VerifyArgs, file: &Path, seen: &Seen<'_>, screen: &Screen) -> Result<(), Failure> {
     let Seen { evidence: e, proven, stamp, witnesses } = seen;
-    let time = |s| date::rfc3339(WallTime { s, ns: 0 });
+    let time = date::of_unix;
     let checkpoint = &e.checkpoint.checkpoint;
     let file = file.display();
     screen.say(&format!(
@@ -191,9 +188,9 @@ fn show(args: &VerifyArgs, file: &Path, seen: &Seen<'_>, screen: &Screen) -> Res
     let (entry, all) = (units::count(e.logged.place), units::count(checkpoint.size));
     screen.say(&format!("  logged     entry {entry} of {all} of vault {}", checkpoint.vault))?;
     screen.say(&format!("  signed by  vault key {}{}", proven.vault, asked(args.vault_key.is_some())))?;
-    for (witness, time) in *witnesses {
-        let time = date::rfc3339(WallTime { s: *time, ns: 0 });
-        screen.say(&format!("  witnessed  {time} by {witness}: whose clock it is, and who signed it"))?;
+    for (witness, signed) in *witnesses {
+        let signed = time(*signed);
+        screen.say(&format!("  witnessed  {signed} by {witness}: whose clock it is, and who signed it"))?;
     }
     screen.say(&format!("{}, and not proved:", screen.ink(Ink::Bold, "claimed")))?;
     screen.say(&format!("  name       {}", name(e)))?;
@@ -222,7 +219,7 @@ fn asked(is_asked: bool) -> &'static str {
 
 fn answer(args: &VerifyArgs, file: &Path, seen: &Seen<'_>) -> Value {
     let Seen { evidence: e, proven, stamp, witnesses } = seen;
-    let time = |s| date::rfc3339(WallTime { s, ns: 0 });
+    let time = date::of_unix;
     let (card, checkpoint) = (&e.card.card, &e.checkpoint.checkpoint);
     json!({
         "proven": true,
@@ -264,9 +261,4 @@ pub fn token_time(token: &Token) -> String {
         (Some(y), Some(m), Some(d), Some(h), Some(min), Some(s)) => format!("{y}-{m}-{d}T{h}:{min}:{s}"),
         _ => t.clone(),
     }
-}
-
-/// Hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

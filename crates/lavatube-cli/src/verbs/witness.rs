@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use lavatube_base::limits::EVIDENCE_LEN_MAX;
-use lavatube_base::time::WallTime;
 use lavatube_client::witness::Unwitnessed;
 use lavatube_format::checkpoint::SignedCheckpoint;
 use lavatube_format::witness::{KeyKind, Request, VerifierKey};
@@ -15,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::date;
 use crate::errors::{Condition, End, Failure};
-use crate::roots;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::units::{self, things};
@@ -188,12 +186,11 @@ fn parse(line: &str) -> Result<VerifierKey, Failure> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    atomic::write(path, bytes, IfThere::Replace)
-        .map_err(|e| Failure::new(Condition::Io, format!("{}: {}", path.display(), roots::plain(&e))))
+    atomic::write(path, bytes, IfThere::Replace).map_err(|e| Failure::of_file(path, &e))
 }
 
 fn time_of(s: u64) -> String {
-    date::rfc3339(WallTime { s: i64::try_from(s).unwrap_or(i64::MAX), ns: 0 })
+    date::of_unix(i64::try_from(s).unwrap_or(i64::MAX))
 }
 
 fn blame(e: BookError) -> Failure {

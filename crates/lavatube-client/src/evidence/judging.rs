@@ -5,12 +5,11 @@
 use lavatube_base::digest::Digests;
 use lavatube_base::merkle::{leaf_hash, verify_inclusion};
 use lavatube_base::sign::SignError;
+use lavatube_base::{Verified, hex};
 use lavatube_format::evidence::{Evidence, authority_fingerprint, vault_fingerprint};
 use lavatube_format::log::Leaf;
 use lavatube_format::roll::FileFacts;
 use lavatube_format::shard::ObjectKind;
-
-use lavatube_base::Verified;
 
 /// Why something is not proved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,8 +136,4 @@ pub fn judge(evidence: &Evidence) -> Result<Proven, Flaw> {
         authority: hex(&authority_fingerprint(authority)),
         vault: hex(&vault_fingerprint(said.vault, &evidence.vault_key)),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use lavatube_base::hex;
 use lavatube_base::merkle::Hash;
 
 use super::base64;
@@ -20,7 +21,7 @@ const COLUMNS: usize = 76;
 pub(super) fn put_hex(out: &mut String, word: &str, bytes: &[u8]) {
     out.push_str(word);
     out.push(' ');
-    bytes.iter().for_each(|byte| out.push_str(&format!("{byte:02x}")));
+    out.push_str(&hex(bytes));
     out.push('\n');
 }
 

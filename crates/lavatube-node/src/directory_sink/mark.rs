@@ -9,6 +9,7 @@
 use std::os::fd::OwnedFd;
 
 use lavatube_base::digest::h16;
+use lavatube_base::hex;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, RawDir, Timespec, Timestamps, fchmod, flock, fstat, fsync, futimens, openat,
     statat, unlinkat,
@@ -31,8 +32,7 @@ pub struct Mark {
 impl DirectorySink {
     /// Leaves the mark of a restore of `what`: the same bytes for the same entries of the same snapshot.
     pub fn begin(&self, what: &[u8]) -> Mark {
-        let digest: String = h16(&[what]).iter().take(DIGEST_SHOWN).map(|b| format!("{b:02x}")).collect();
-        let name = format!("{PREFIX}{digest}");
+        let name = format!("{PREFIX}{}", hex(&h16(&[what])[..DIGEST_SHOWN]));
         // Whoever cannot tell has doubts.
         let others = self.marks().unwrap_or(true);
         match self.leave(&name) {

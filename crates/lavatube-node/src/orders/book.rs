@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lavatube_base::digest::h16;
+use lavatube_base::hex;
 use lavatube_base::limits::{DRIVES_MAX, ORDER_TEXT_MAX, ORDERS_KEPT_MAX};
 use serde::{Deserialize, Serialize};
 
@@ -283,7 +284,7 @@ fn is_text(what: &'static str, text: &str) -> Result<(), BookError> {
 }
 
 fn check_of(body: &str) -> String {
-    h16(&[body.as_bytes()]).iter().map(|b| format!("{b:02x}")).collect()
+    hex(&h16(&[body.as_bytes()]))
 }
 
 const FILE: &str = "orders";
@@ -291,7 +292,7 @@ const LOCK_FILE: &str = "orders.lock";
 const CHECK: &str = "# check ";
 /// A change takes no time.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// A claim is for so long at least and at most: a minute, thirty days.
+/// A claim is for so long at least and at most: a second, thirty days.
 const CLAIM_S_MIN: i64 = 1;
 const CLAIM_S_MAX: i64 = 30 * 86_400;
 

@@ -313,28 +313,13 @@ fn is_away(state: &DriveState) -> bool {
     matches!(state, DriveState::Missing | DriveState::Blank | DriveState::Foreign)
 }
 
-/// Reads `/mnt/a,maker=WD,shelf=left,label=A`.
+/// Reads what a drive is that was put in: there is no folder here that its own could be below.
 fn drive_spec(text: &str) -> Result<DriveSpec, String> {
-    let mut parts = text.split(',');
-    let folder = PathBuf::from(parts.next().unwrap_or_default());
-    if !folder.is_absolute() {
-        return Err(format!("{text}: a drive begins with its folder, from the root on"));
+    let spec: DriveSpec = text.parse()?;
+    match spec.folder.is_absolute() {
+        true => Ok(spec),
+        false => Err(format!("{text}: a drive begins with its folder, from the root on")),
     }
-    let mut spec = DriveSpec { folder, ..DriveSpec::default() };
-    for part in parts {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not NAME=VALUE"))?;
-        match name.trim() {
-            "label" => value.trim().clone_into(&mut spec.label),
-            "shelf" => value.trim().clone_into(&mut spec.shelf),
-            "maker" => value.trim().clone_into(&mut spec.maker),
-            "model" => value.trim().clone_into(&mut spec.model),
-            other => return Err(format!("a drive has label, shelf, maker and model, not {other:?}")),
-        }
-    }
-    if spec.label.is_empty() {
-        spec.label = spec.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    }
-    Ok(spec)
 }
 
 const CARD_FILE: &str = "drive.card";

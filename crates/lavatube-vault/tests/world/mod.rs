@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use lavatube_base::sign::{EdSigner, PairPublic, PairSigner};
-use lavatube_base::{DriveId, VaultId, Verified};
+use lavatube_base::{Digests, DriveId, SessionId, VaultId, Verified};
+use lavatube_format::depositor_card::{CARD_CONTEXT, DepositorCard, SignedCard, depositor_id};
 use lavatube_format::drive_card::SlotCard;
+use lavatube_format::manifest::{Leaf, MANIFEST_CONTEXT, Manifest, Retention, SignedManifest, Wrap, root_of};
 use lavatube_vault::{
     Drive, DriveError, NewDrive, NewVault, ObjectKind, OpenReport, PutMode, ReadingTime, Receipt, Space, Trial, Vault,
 };
@@ -333,6 +335,44 @@ impl World {
     pub fn restore(&self, images: &[Files]) {
         self.drives.iter().zip(images).for_each(|(d, image)| d.with(|f| *f = image.clone()));
     }
+}
+
+/// A depositor's card, certified by `authority`.
+pub fn card(depositor: &PairSigner, authority: &PairSigner) -> Vec<u8> {
+    let card = DepositorCard { label: "laptop".into(), public: depositor.public() };
+    let body = card.encode_body();
+    let signature = authority.sign(CARD_CONTEXT, &body).unwrap();
+    SignedCard { card, body, signature }.encode()
+}
+
+/// The first manifest of a depositor, about packs of these leaves.
+pub fn manifest(depositor: &PairSigner, leaves: Vec<Leaf>) -> Manifest {
+    Manifest {
+        session: SessionId([1; 16]),
+        depositor: depositor_id(&depositor.public()),
+        sequence: 1,
+        previous: None,
+        joins: Vec::new(),
+        root: root_of(&leaves),
+        leaves,
+        wraps: vec![Wrap { key_id: [4; 8], enc: vec![5; 1120], ct: vec![6; 48] }],
+        note: vec![7; 32 + 16 + 256],
+        tags: Vec::new(),
+        retention: Retention::default(),
+        releases: 0,
+        files: None,
+    }
+}
+
+/// Leaves of packs of the least class.
+pub fn leaves(packs: &[&[u8]]) -> Vec<Leaf> {
+    packs.iter().map(|pack| Leaf { class: 0, digests: Digests::of(pack) }).collect()
+}
+
+pub fn signed(manifest: Manifest, depositor: &PairSigner) -> Vec<u8> {
+    let body = manifest.encode_body();
+    let signature = depositor.sign(MANIFEST_CONTEXT, &body).unwrap();
+    SignedManifest { manifest, body, signature }.encode()
 }
 
 pub fn store(vault: &mut Vault, bytes: &[u8]) -> Receipt {

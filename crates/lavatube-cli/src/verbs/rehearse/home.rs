@@ -16,7 +16,6 @@ use lavatube_node::depositor::Places;
 use lavatube_node::pace::Pace;
 use lavatube_node::reader::{Reader, Side};
 
-use super::io;
 use crate::archive::{self, ReadArgs};
 use crate::compare::{self, Compared};
 use crate::config::Config;
@@ -76,7 +75,7 @@ fn open(places: &Places, settings: &Settings) -> Result<Reader, Failure> {
 fn restore(reader: &Reader, back: &Path, settings: &Settings, meter: &Meter) -> Result<(), Failure> {
     let session = reader.session(meter)?;
     let named = archive::named(&session, b"latest")?;
-    std::fs::create_dir(back).map_err(|e| io(back, &e))?;
+    std::fs::create_dir(back).map_err(|e| Failure::of_file(back, &e))?;
     let request = RestoreRequest {
         snapshot: named.listed.place.id,
         inside: None,
@@ -99,7 +98,7 @@ pub fn compare_all(folder: &Path, back: &Path, roots: &[Vec<u8>]) -> Result<Comp
     let mut all = Compared::default();
     for was in &roots {
         let is = back.join(was.strip_prefix(&above).unwrap_or(was));
-        let found = compare::trees(was, &is).map_err(|e| io(was, &e))?;
+        let found = compare::trees(was, &is).map_err(|e| Failure::of_file(was, &e))?;
         all.files += found.files;
         all.bytes += found.bytes;
         all.differences.extend(found.differences);

@@ -12,7 +12,7 @@ use crate::errors::{Condition, End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::status::quarantine_word;
-use crate::{daemon, drives, progress, units};
+use crate::{daemon, progress, units};
 
 /// Name drives anew, add them, let them in again, retire them
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,7 @@ enum Action {
     )]
     Add {
         /// Its folder, and what is known of it
-        #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]", value_parser = drives::parse)]
+        #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]")]
         drive: DriveSpec,
     },
     /// Read a drive in quarantine wholly, mend what it has, and trust it again

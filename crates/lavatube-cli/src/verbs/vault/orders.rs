@@ -3,6 +3,7 @@
 mod api;
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lavatube_node::clock;
 use lavatube_node::embedded::{self, EmbeddedVault};
@@ -109,8 +110,8 @@ pub(super) fn run(args: &OrdersArgs, settings: &Settings, screen: &Screen) -> Re
     let entry = match &args.action {
         None => return show(args.afr, settings, screen),
         Some(Action::Claim { who, time }) => {
-            let known = listed(&look(settings)?, &Book::read(folder), args.afr, false);
-            if !known.iter().any(|listed| listed.order.id == who.id) {
+            let known = orders::list(&look(settings)?, &Book::read(folder));
+            if !known.iter().any(|order| order.id == who.id) {
                 return Err(BookError::NoSuch(who.id.clone()).into());
             }
             change(&|book, now| book.claim(&who.id, &who.by, *time as i64, now))?
@@ -129,15 +130,7 @@ pub(super) fn run(args: &OrdersArgs, settings: &Settings, screen: &Screen) -> Re
             return Ok(End::Done);
         }
     };
-    let left = units::span(std::time::Duration::from_secs(
-        entry.until_s.saturating_sub(clock::wall_now().s).max(0).unsigned_abs(),
-    ));
-    screen.tell(&format!(
-        "{}: {}'s for {left}, {} % done",
-        entry.id,
-        units::name(entry.by.as_bytes()),
-        entry.percent
-    ))?;
+    screen.tell(&format!("{}: {}", entry.id, claim_words(&entry, clock::wall_now().s)))?;
     screen.answer(&json!({ "order": entry_to_json(&entry), "exit": End::Done.status() }))?;
     Ok(End::Done)
 }
@@ -198,8 +191,9 @@ struct Listed {
 }
 
 /// All orders, the one that is worth most first.
-fn listed(seen: &Seen, book: &Book, afr: f64, one_disk: bool) -> Vec<Listed> {
-    let assumed = Assumed { afr, replace_days: None, scrub_days: SCRUB_DAYS, one_disk };
+fn listed(seen: &Seen, book: &Book, afr: f64) -> Vec<Listed> {
+    // As if each drive were a disk of its own, also where all are folders of one.
+    let assumed = Assumed { afr, replace_days: None, scrub_days: SCRUB_DAYS, one_disk: false };
     let lost = lost_share(&seen.status, &assumed, YEARS);
     let with = |order: Order| {
         let lost_after = lost_share(&when_done(&seen.status, &order), &assumed, YEARS).min(lost);
@@ -242,7 +236,7 @@ fn when_done(status: &Status, order: &Order) -> Status {
 fn show(afr: f64, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let folder = &settings.places.vault;
     let (seen, book, now) = (look(settings)?, Book::read(folder), clock::wall_now().s);
-    let all = listed(&seen, &book, afr, false);
+    let all = listed(&seen, &book, afr);
     if all.is_empty() {
         screen.tell("no hands are wanted: the vault looks after itself, and has a drive to spare")?;
     }
@@ -280,15 +274,17 @@ fn state_words(entry: Option<&Entry>, now: i64, screen: &Screen) -> String {
     let Some(entry) = entry else { return "open".into() };
     let by = units::name(entry.by.as_bytes());
     match entry.stage {
-        Stage::Claimed => {
-            let left =
-                units::span(std::time::Duration::from_secs(entry.until_s.saturating_sub(now).max(0).unsigned_abs()));
-            screen.ink(Ink::Green, &format!("{by}'s for {left}, {} % done", entry.percent))
-        }
+        Stage::Claimed => screen.ink(Ink::Green, &claim_words(entry, now)),
         Stage::Told => screen.ink(Ink::Green, &format!("{by} says that it is done, and the vault is to look")),
         Stage::Vain => screen.ink(Ink::Yellow, &format!("open again: what {by} did, did not help: {}", entry.note)),
         Stage::Done => "open".into(),
     }
+}
+
+/// Whose an order is, for how long still, and how far.
+fn claim_words(entry: &Entry, now: i64) -> String {
+    let left = units::span(Duration::from_secs(entry.until_s.saturating_sub(now).max(0).unsigned_abs()));
+    format!("{}'s for {left}, {} % done", units::name(entry.by.as_bytes()), entry.percent)
 }
 
 fn worth_words(listed: &Listed) -> String {

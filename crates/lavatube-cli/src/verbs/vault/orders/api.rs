@@ -18,7 +18,7 @@ pub(in crate::verbs::vault) fn answer_to(request: &Request, folder: &Path, board
     match (request.method.as_str(), &parts[..]) {
         ("GET", ["orders"]) => {
             let book = Book::read(folder);
-            respond(200, &answer(&seen, &listed(&seen, &book, afr, false), &book, clock::wall_now().s))
+            respond(200, &answer(&seen, &listed(&seen, &book, afr), &book, clock::wall_now().s))
         }
         ("GET", ["orders", id]) => one(id, &seen, folder, afr),
         ("POST", ["orders", id, verb @ ("claim" | "progress" | "done" | "release")]) => {
@@ -38,7 +38,7 @@ pub(in crate::verbs::vault) fn answer_to(request: &Request, folder: &Path, board
 /// An order that there is a reason for, or how the last one of that name ended.
 fn one(id: &str, seen: &Seen, folder: &Path, afr: f64) -> Response {
     let (book, now) = (Book::read(folder), clock::wall_now().s);
-    if let Some(found) = listed(seen, &book, afr, false).iter().find(|listed| listed.order.id == id) {
+    if let Some(found) = listed(seen, &book, afr).iter().find(|listed| listed.order.id == id) {
         return respond(200, &to_json(seen, found, &book, now));
     }
     match book.entry(id, now) {
