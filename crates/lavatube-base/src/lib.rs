@@ -13,6 +13,7 @@ pub mod many;
 pub mod merkle;
 pub mod sign;
 pub mod slice;
+pub mod stays;
 pub mod time;
 
 pub use chance::Chance;
@@ -20,4 +21,5 @@ pub use denial::{Denial, Refusal};
 pub use digest::{Digests, Verified};
 pub use id::{BlockId, ChunkId, DepositorId, DriveId, ObjectId, SessionId, VaultId, hex};
 pub use latest::Latest;
+pub use stays::{Stays, Thinned};
 pub use time::Instant;

@@ -34,6 +34,11 @@ pub const CHAIN_JOINS_MAX: usize = 64;
 pub const MARKS_MAX: usize = 4096;
 /// Longest body of a release: some 240,000 packs; more go with a further one.
 pub const RELEASE_LEN_MAX: usize = 8 << 20;
+/// A pack is rewritten only where at least one part in so many of what it holds goes: reading and writing all that stays for
+/// less is not worth the wear.
+pub const THIN_SHARE: usize = 8;
+/// Bytes of packs that are rewritten before other work is looked at: a few seconds' of an old disk.
+pub const THIN_AT_A_TIME: usize = 256 << 20;
 /// Most depositors that a release need not wait for.
 pub const DEPOSITORS_SETTLED_MAX: usize = 1024;
 /// Block of an object in an audit: what an answer has whatever it is about, and what one tag is of.

@@ -58,6 +58,15 @@ pub enum Record {
         /// Number of the release.
         number: u64,
     },
+    /// Of a pack is kept only what a remnant has: a release thinned it.
+    Thinned {
+        /// The pack.
+        pack: ObjectId,
+        /// The remnant.
+        remnant: ObjectId,
+        /// Number of the release.
+        number: u64,
+    },
     /// Of a release nothing is left to be done: its shards are gone from all drives, or it is void.
     Settled {
         /// The release.
@@ -162,6 +171,12 @@ impl Record {
                 out.extend_from_slice(&object.0);
                 out.extend_from_slice(&number.to_le_bytes());
             }
+            Self::Thinned { pack, remnant, number } => {
+                out.extend_from_slice(&[THINNED, ObjectKind::Pack.code()]);
+                out.extend_from_slice(&pack.0);
+                out.extend_from_slice(&number.to_le_bytes());
+                out.extend_from_slice(&remnant.0);
+            }
             Self::Settled { release } => {
                 out.extend_from_slice(&[SETTLED, ObjectKind::Release.code()]);
                 out.extend_from_slice(&release.0);
@@ -211,6 +226,9 @@ impl Record {
             }
             MOVED => Self::Moved { kind: object_kind, object, generation: r.u32()?, index: r.u8()?, slot: r.u8()? },
             RELEASED => Self::Released { kind: object_kind, object, number: r.u64()? },
+            THINNED if object_kind == ObjectKind::Pack => {
+                Self::Thinned { pack: object, number: r.u64()?, remnant: ObjectId(r.array()?) }
+            }
             SETTLED if object_kind == ObjectKind::Release => Self::Settled { release: object },
             _ => return Err(r.fail("unknown record type")),
         };
@@ -259,7 +277,8 @@ impl Line {
     /// As [`Line::decode`] for a record in which one byte is wrong: tries every change of one byte, at most a few
     /// thousand short hashes. Only for records with `shards` shards.
     pub fn decode_mended(bytes: &[u8], sequence: u64, before: &Check, shards: usize) -> Option<(Self, usize)> {
-        let further = [QUARANTINED_BODY, ADMITTED_BODY, CLEARED_BODY, RELEASED_BODY, SETTLED_BODY, AGED_BODY];
+        let further =
+            [QUARANTINED_BODY, ADMITTED_BODY, CLEARED_BODY, RELEASED_BODY, SETTLED_BODY, AGED_BODY, THINNED_BODY];
         [STORED_BODY + shards, MOVED_BODY].iter().chain(&further).find_map(|&body_len| {
             let len = HEAD + body_len + CHECK;
             let mut trial = bytes.get(..len)?.to_vec();
@@ -287,6 +306,7 @@ const MOVED: u8 = 2;
 const RELEASED: u8 = 12;
 const SETTLED: u8 = 13;
 const AGED: u8 = 14;
+const THINNED: u8 = 15;
 const QUARANTINED: u8 = 3;
 const ADMITTED: u8 = 4;
 const CLEARED: u8 = 5;
@@ -297,6 +317,7 @@ const MOVED_BODY: usize = 1 + 32 + 4 + 1 + 1;
 const RELEASED_BODY: usize = 1 + 32 + 8;
 const SETTLED_BODY: usize = 1 + 32;
 const AGED_BODY: usize = 16 + 8 + 8;
+const THINNED_BODY: usize = 1 + 32 + 8 + 32;
 const QUARANTINED_BODY: usize = 2;
 const ADMITTED_BODY: usize = 1;
 const CLEARED_BODY: usize = 32 + 1 + 1;

@@ -31,6 +31,7 @@ pub mod pair_line;
 pub mod receipt;
 pub mod recovery;
 pub mod release;
+pub mod remnant;
 pub mod roll;
 pub mod scrub_record;
 pub mod shard;

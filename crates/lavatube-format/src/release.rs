@@ -5,7 +5,7 @@
 
 use lavatube_base::limits::{DEPOSITORS_SETTLED_MAX, RELEASE_LEN_MAX};
 use lavatube_base::sign::{PairPublic, PairSignature, SignError};
-use lavatube_base::{ChunkId, DepositorId, ObjectId, VaultId};
+use lavatube_base::{ChunkId, DepositorId, ObjectId, Stays, VaultId};
 use minicbor::{Decoder, Encoder};
 
 use crate::cbor::{check_padded, check_same, malformed, padded};
@@ -42,6 +42,8 @@ pub struct Release {
     pub note: Vec<u8>,
     /// Manifests that are held no more, ascending.
     pub lifts: Vec<ObjectId>,
+    /// Packs of which some blocks may go, ascending, and what stays of each.
+    pub thins: Vec<(ObjectId, Stays)>,
 }
 
 impl Release {
@@ -54,7 +56,8 @@ impl Release {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), EncodeError> {
-        e.map(if self.lifts.is_empty() { 8 } else { 9 })?.u8(1)?.bytes(&self.vault.0)?.u8(2)?.bytes(&self.nonce)?;
+        let keys = 8 + u64::from(!self.lifts.is_empty()) + u64::from(!self.thins.is_empty());
+        e.map(keys)?.u8(1)?.bytes(&self.vault.0)?.u8(2)?.bytes(&self.nonce)?;
         e.u8(3)?.u64(self.size)?.u8(4)?.bytes(&self.root)?.u8(5)?.u64(self.number)?;
         e.u8(6)?.array(self.objects.len() as u64)?;
         for id in &self.objects {
@@ -71,6 +74,15 @@ impl Release {
                 e.bytes(&id.0)?;
             }
         }
+        if !self.thins.is_empty() {
+            e.u8(10)?.array(self.thins.len() as u64)?;
+            for (id, stays) in &self.thins {
+                e.array(1 + stays.runs().len() as u64)?.bytes(&id.0)?;
+                for run in stays.runs() {
+                    e.u32(*run)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -84,10 +96,14 @@ impl Release {
             return fail("body exceeds its limit");
         }
         let out = Self::read(&mut Decoder::new(bytes)).map_err(malformed(WHAT))?;
-        if out.number == 0 || (out.objects.is_empty() && out.lifts.is_empty()) {
+        if out.number == 0 || (out.objects.is_empty() && out.lifts.is_empty() && out.thins.is_empty()) {
             return fail("releases count from 1, and each frees or lifts something");
         }
         let ascending = |ids: &[ObjectId]| ids.is_sorted_by(|a, b| a < b);
+        let goes = |id: &ObjectId| out.objects.binary_search(id).is_ok();
+        if !out.thins.is_sorted_by(|a, b| a.0 < b.0) || out.thins.iter().any(|(id, stays)| stays.is_whole() || goes(id)) {
+            return fail("packs that are thinned are ascending, each once, and some of each goes and some stays");
+        }
         if !ascending(&out.objects) || !ascending(&out.lifts) || !out.settled.is_sorted_by(|a, b| a < b) {
             return fail("objects and depositors are ascending, each once");
         }
@@ -102,8 +118,8 @@ impl Release {
     }
 
     fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let keys = d.map()?.filter(|keys| (8..=9).contains(keys));
-        let keys = keys.ok_or_else(|| DecodeError::message("a release has eight or nine keys"))?;
+        let keys = d.map()?.filter(|keys| (8..=10).contains(keys));
+        let keys = keys.ok_or_else(|| DecodeError::message("a release has eight to ten keys"))?;
         key(d, 1)?;
         let vault = VaultId(fixed(d)?);
         key(d, 2)?;
@@ -120,14 +136,29 @@ impl Release {
         let settled = list(d, |d| Ok(DepositorId(fixed(d)?)))?;
         key(d, 8)?;
         let note = d.bytes()?.to_vec();
-        let mut lifts = Vec::new();
-        if keys == 9 {
-            key(d, 9)?;
-            // An empty one would be read as none, and then it is not what was signed.
-            lifts = list(d, |d| Ok(ObjectId(fixed(d)?)))?;
+        let (mut lifts, mut thins) = (Vec::new(), Vec::new());
+        for _ in 8..keys {
+            // An empty one would be read as none, and then it is not what was signed; nor is what comes in another order.
+            match d.u8()? {
+                9 => lifts = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
+                10 => thins = list(d, thinned)?,
+                _ => return Err(DecodeError::message("unknown key")),
+            }
         }
-        Ok(Self { vault, nonce, size, root, number, objects, settled, note, lifts })
+        Ok(Self { vault, nonce, size, root, number, objects, settled, note, lifts, thins })
     }
+}
+
+fn thinned(d: &mut Decoder<'_>) -> Result<(ObjectId, Stays), DecodeError> {
+    let fail = || DecodeError::message("these are no runs of a pack");
+    let parts = d.array()?.and_then(|n| n.checked_sub(1)).ok_or_else(fail)?;
+    let pack = ObjectId(fixed(d)?);
+    let mut runs = Vec::new();
+    // What is not there ends it: nothing is allocated by a number that is read.
+    for _ in 0..parts {
+        runs.push(d.u32()?);
+    }
+    Ok((pack, Stays::from_runs(runs).ok_or_else(fail)?))
 }
 
 /// A release and its signatures. That they are right is for [`SignedRelease::verify`] to say.
@@ -239,6 +270,7 @@ mod tests {
             settled: vec![DepositorId([4; 32]), DepositorId([5; 32])],
             note: vec![6; NOTE_OVERHEAD + NOTE_PADDING],
             lifts: Vec::new(),
+            thins: Vec::new(),
         }
     }
 
@@ -259,6 +291,15 @@ mod tests {
         refused(|r| r.lifts = vec![ObjectId([2; 32]), ObjectId([1; 32])]);
         let lifting = Release { objects: Vec::new(), lifts: vec![ObjectId([1; 32])], ..good.clone() };
         assert_eq!(Release::decode_body(&lifting.encode_body()), Ok(lifting));
+        let stays = |runs: &[u32]| Stays::from_runs(runs.to_vec()).unwrap();
+        let thins = vec![(ObjectId([0; 32]), stays(&[1, 2, 1])), (ObjectId([1; 32]), stays(&[300, 700, 24]))];
+        let thinning = Release { objects: Vec::new(), thins, ..good.clone() };
+        assert_eq!(Release::decode_body(&thinning.encode_body()), Ok(thinning.clone()));
+        let both = Release { lifts: vec![ObjectId([1; 32])], ..thinning };
+        assert_eq!(Release::decode_body(&both.encode_body()), Ok(both));
+        refused(|r| r.thins = vec![(r.objects[0], Stays::from_runs(vec![1, 2, 1]).unwrap())]);
+        refused(|r| r.thins = vec![(ObjectId([0; 32]), Stays::from_runs(vec![4]).unwrap())]);
+        refused(|r| r.thins = vec![(ObjectId([0; 32]), Stays::from_runs(vec![1, 2, 1]).unwrap()); 2]);
         refused(|r| r.note.truncate(NOTE_OVERHEAD));
         refused(|r| r.note.push(0));
         let settled = |n: u16| {

@@ -23,6 +23,8 @@ pub enum ObjectKind {
     Tags,
     /// A release of packs, signed by the authority.
     Release,
+    /// What stays of a pack that a release thinned; the vault makes it.
+    Remnant,
 }
 
 impl ObjectKind {
@@ -34,6 +36,7 @@ impl ObjectKind {
             Self::DepositorCard => 3,
             Self::Tags => 4,
             Self::Release => 5,
+            Self::Remnant => 6,
         }
     }
 
@@ -50,6 +53,7 @@ impl ObjectKind {
             3 => Self::DepositorCard,
             4 => Self::Tags,
             5 => Self::Release,
+            6 => Self::Remnant,
             _ => return None,
         })
     }

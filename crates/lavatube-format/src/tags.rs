@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use lavatube_base::ObjectId;
+use lavatube_base::{ObjectId, Stays};
 use lavatube_base::limits::{AUDIT_BLOCK_LEN, OBJECT_LEN_MAX, TAGS_MAX};
 
 use crate::manifest::Leaf;
@@ -50,6 +50,14 @@ pub fn decode(bytes: &[u8]) -> Result<&[u8], Malformed> {
     let len = r.left();
     r.ensure(len > 0 && len.is_multiple_of(TAG_LEN) && len <= TAGS_MAX * TAG_LEN, "whole tags, one at least")?;
     r.take(len)
+}
+
+/// Takes the blocks of a pack that went out of both sums of a proof: nothing times a block is nothing.
+pub fn clear_weights(stays: &Stays, weights: &mut [u8]) {
+    //= FORMAT#F53 of a pack that was thinned what stays is proved
+    for gone in stays.gone() {
+        weights[gone.start / AUDIT_BLOCK_LEN * TAG_LEN..gone.end / AUDIT_BLOCK_LEN * TAG_LEN].fill(0);
+    }
 }
 
 /// The bytes within the objects of a session that the `n` tags from number `first` on are in: which object, and where in it.

@@ -7,13 +7,13 @@
 use std::ops::Range;
 
 use lavatube_base::limits::{AUDIT_BAD_MAX, AUDIT_BLOCK_LEN};
-use lavatube_base::{Denial, ObjectId, Refusal};
+use lavatube_base::{Denial, ObjectId, Refusal, Stays};
 use lavatube_codes::field::elements;
 use lavatube_codes::{Sums, inner_product};
 use lavatube_format::audit::{Answer, Challenge, Place, Progress};
 use lavatube_format::manifest::{Manifest, SignedManifest};
 use lavatube_format::pack::class_len;
-use lavatube_format::tags::{self, TAG_LEN, blocks};
+use lavatube_format::tags::{self, TAG_LEN, blocks, clear_weights};
 
 use crate::{ObjectKind, Vault};
 
@@ -132,16 +132,23 @@ impl Prover {
         if vault.is_released(leaf.id()) {
             return Some(place.next());
         }
+        let thinned = vault.is_thinned(leaf.id());
         let len = class_len(leaf.class) as u64;
         let (first, n) = (open.first_tag(place.position), blocks(len));
         let proof = open.tags(vault, first, n).map_err(|denial| match denial {
             Denial::Away => denial,
             _ => Denial::Refused(Refusal::Object),
         });
-        let proof = proof.and_then(|tags| read(vault, leaf.id(), Some(len), &mut self.buffer).map(|_| tags));
+        let read = |out: &mut Vec<u8>| match thinned {
+            true => read_thinned(vault, leaf.id(), out).map(Some),
+            false => read(vault, leaf.id(), Some(len), out).map(|_| None),
+        };
+        let proof = proof.and_then(|tags| Ok((tags, read(&mut self.buffer)?)));
         match proof {
-            Ok(tags) => {
-                let weights = self.challenge.weights(place, n);
+            Ok((tags, stays)) => {
+                let mut weights = self.challenge.weights(place, n);
+                let len = stays.as_ref().map_or(len, |stays| stays.len() as u64);
+                stays.iter().for_each(|stays| clear_weights(stays, &mut weights));
                 self.sums.add(&elements(&weights).collect::<Vec<_>>(), &self.buffer);
                 self.answer.tags ^= inner_product(&tags, &weights);
                 self.answer.packs += 1;
@@ -183,6 +190,15 @@ impl Open {
         debug_assert_eq!(out.len() as u64, n * TAG_LEN as u64, "as many as were asked for");
         Ok(out)
     }
+}
+
+/// Reads what is kept of a pack that was thinned, zeros in the place of what went, and tells which that is.
+fn read_thinned(vault: &Vault, pack: ObjectId, out: &mut Vec<u8>) -> Result<Stays, Denial> {
+    let or_away = |denial| if vault.lacks_drives() { Denial::Away } else { denial };
+    let thinned = vault.read_thinned(pack).ok_or(Denial::Absent)?.map_err(|e| or_away(e.denial()))?;
+    out.clear();
+    out.extend_from_slice(thinned.bytes());
+    Ok(thinned.stays().clone())
 }
 
 impl Vault {

@@ -83,6 +83,9 @@ pub enum DepositError {
         /// Releases there are.
         releases: u64,
     },
+    /// It is of a kind that vaults make for themselves.
+    #[error("what stays of a pack is for the vault to say")]
+    OwnMaking,
     /// A release cannot be taken.
     #[error("{0}")]
     Release(#[from] ReleaseError),
@@ -111,7 +114,7 @@ impl DepositError {
             Self::Store(e) => e.denial(),
             Self::UnknownDepositor(_) | Self::Signature(_) => Denial::Refused(Refusal::Depositor),
             Self::Release(e) => e.denial(),
-            Self::Malformed(_) | Self::MissingPacks { .. } | Self::Overtaken { .. } => Denial::Refused(Refusal::Object),
+            Self::Malformed(_) | Self::MissingPacks { .. } | Self::Overtaken { .. } | Self::OwnMaking => Denial::Refused(Refusal::Object),
         }
     }
 }
@@ -165,7 +168,7 @@ impl Vault {
             if !seen.insert(object.id()) {
                 continue;
             }
-            if self.is_released(object.id()) {
+            if self.index.released.contains_key(&object.id()) {
                 return Err(StoreError::Released(object.id()));
             }
             if self.is_journaled(object.id()) {
@@ -404,7 +407,7 @@ impl Vault {
         let missing: Vec<ObjectId> =
             needs.filter(|(kind, id)| !self.is_durable(*kind, *id)).map(|(_, id)| id).collect();
         // One that is here already may have been freed of some since.
-        if missing.iter().any(|id| !known || !self.is_released(*id)) {
+        if missing.iter().any(|id| !known || !self.index.released.contains_key(id)) {
             return Err(DepositError::MissingPacks { missing });
         }
         // Its age counts from what the journal has before it.

@@ -4,11 +4,13 @@
 //! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use lavatube_base::ObjectId;
 use lavatube_base::merkle::Tree;
 use lavatube_format::journal::{Check, Distrust, Line, NO_SLOT, Record};
 use lavatube_format::log::Leaf;
+use lavatube_format::remnant::Head;
 use lavatube_format::shard::{Geometry, ObjectKind};
 
 use crate::release::{Freed, FreedObjects};
@@ -59,6 +61,12 @@ pub(crate) struct Index {
     pub(crate) log: Tree<Leaf>,
     /// What was freed: it is not taken back.
     pub(crate) released: FreedObjects,
+    /// By pack: the remnant that has what is kept of it.
+    pub(crate) thin: BTreeMap<ObjectId, ObjectId>,
+    /// What remnants say of themselves, of those that were asked lately.
+    pub(crate) heads: Mutex<BTreeMap<ObjectId, Head>>,
+    /// Packs that cannot be thinned before the vault is opened anew.
+    pub(crate) stuck: BTreeSet<ObjectId>,
     /// Releases that were not followed to their end.
     pub(crate) open_releases: BTreeSet<ObjectId>,
     /// The highest number of a release that was followed.
@@ -134,6 +142,14 @@ impl Index {
                 self.release(object, number);
                 self.released.insert(object, Freed { kind, is_journaled: true });
             }
+            Record::Thinned { pack, remnant, number } => {
+                // With what stood for it until now, unless a scan knew of this one.
+                if self.thin.get(&pack) != Some(&remnant) {
+                    self.release(pack, number);
+                }
+                self.released.insert(pack, Freed { kind: ObjectKind::Pack, is_journaled: true });
+                self.thin.insert(pack, remnant);
+            }
             Record::Settled { release } => drop(self.open_releases.remove(&release)),
             Record::Aged { boot, up_s, total_s } => {
                 self.noted_age = Age { boot, up_s, total_s };
@@ -169,6 +185,9 @@ impl Index {
         self.left.remove(&object);
         self.released.entry(object).or_insert(Freed { kind, is_journaled: false });
         self.followed = self.followed.max(number);
+        if let Some(remnant) = self.thin.remove(&object) {
+            self.release(remnant, number);
+        }
     }
 
     /// Puts what is logged behind all that is in the log: its place.

@@ -17,6 +17,7 @@
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
 //! | `audit` | proves to Earth that it has what it should have |
 //! | `release`, `retention` | what the authority freed is not kept any more; when it may be |
+//! | `remnant` | of packs of which only some was freed, what stays takes their place |
 //! | `examine`, `mend`, `scrub` | how an object is; makes it whole again; does so with one after the other |
 //! | `status`, `cards` | how the vault is; drives are named anew, added, retired |
 //! | `quarantine` | drives that are not trusted, and how they are again |
@@ -43,6 +44,7 @@ mod read;
 mod readme;
 mod receipt;
 mod release;
+mod remnant;
 mod retention;
 mod row;
 mod scan;
@@ -147,12 +149,17 @@ impl Vault {
 
     /// What is known of an object, `None` when it is not here.
     pub fn find(&self, id: ObjectId) -> Option<ObjectEntry> {
-        self.index.objects.get_key_value(&id).map(ObjectEntry::of)
+        let of_remnant = |remnant| Some(ObjectEntry { id, kind: ObjectKind::Pack, ..self.find(remnant)? });
+        match self.index.objects.get_key_value(&id) {
+            Some(found) => Some(ObjectEntry::of(found)),
+            // Of the length of what stays of it.
+            None => self.index.thin.get(&id).and_then(|remnant| of_remnant(*remnant)),
+        }
     }
 
-    /// Whether the object is here (whether it can be read is for [`Vault::examine`] to say).
+    /// Whether the object is here, be it only some of a pack (whether it can be read is for [`Vault::examine`] to say).
     pub fn contains(&self, id: ObjectId) -> bool {
-        self.index.objects.contains_key(&id)
+        self.index.objects.contains_key(&id) || self.index.thin.contains_key(&id)
     }
 
     /// The code of an object, which may have been stored when the vault had another.

@@ -156,8 +156,12 @@ impl Vault {
         let headers = Mutex::new(gather::HeaderCache::default());
         let mut vault =
             Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind };
+        if report.scanned {
+            vault.find_remnants();
+        }
         vault.follow_releases();
-        report.incomplete.retain(|id| !vault.is_released(*id));
+        // Of what went, and of packs that a remnant stands for, shards may be left.
+        report.incomplete.retain(|id| !vault.index.released.contains_key(id));
         Ok((vault, report))
     }
 }
@@ -200,7 +204,7 @@ fn names_strangers(record: &Record, slots: usize) -> bool {
         | Record::Quarantined { slot, .. }
         | Record::Admitted { slot }
         | Record::Cleared { slot, .. } => beyond(slot),
-        Record::Released { .. } | Record::Settled { .. } | Record::Aged { .. } => false,
+        Record::Released { .. } | Record::Thinned { .. } | Record::Settled { .. } | Record::Aged { .. } => false,
     }
 }
 

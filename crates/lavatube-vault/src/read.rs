@@ -39,6 +39,12 @@ pub enum ReadError {
         /// What is wrong with the shards.
         damage: Vec<ShardHealth>,
     },
+    /// A release freed some of the bytes asked for; others of the pack stay.
+    #[error("a release freed some of these bytes of pack {pack}")]
+    Freed {
+        /// The pack.
+        pack: ObjectId,
+    },
     /// All blocks agree with their headers but the whole not with its id: the headers were written wrong.
     #[error("the shards agree with each other but not with the id of object {0}")]
     Contradiction(ObjectId),
@@ -48,7 +54,7 @@ impl ReadError {
     /// What it is to a client.
     pub fn denial(&self) -> Denial {
         match self {
-            Self::NotHere(_) => Denial::Absent,
+            Self::NotHere(_) | Self::Freed { .. } => Denial::Absent,
             Self::OutOfRange { .. } => Denial::Refused(Refusal::Caller),
             Self::Lost { .. } | Self::Contradiction(_) => Denial::Lost,
         }
@@ -61,10 +67,15 @@ impl Vault {
     /// # Errors
     /// [`ReadError`]; `out` is then as it was.
     pub fn read(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<ReadReport, ReadError> {
-        let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?;
-        let len = entry.geometry.object_len();
         let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let Some((start, end)) = bounds.filter(|(start, end)| start <= end && *end <= len) else {
+        let bounds = bounds.filter(|(start, end)| start <= end);
+        let Some(entry) = self.index.objects.get(&id) else {
+            let remnant = self.index.thin.get(&id).ok_or(ReadError::NotHere(id))?;
+            let (start, end) = bounds.ok_or(ReadError::OutOfRange { len: 0 })?;
+            return self.read_remnant(*remnant, start..end, out);
+        };
+        let len = entry.geometry.object_len();
+        let Some((start, end)) = bounds.filter(|(_, end)| *end <= len) else {
             return Err(ReadError::OutOfRange { len: len as u64 });
         };
         let report = self.read_from(id, entry, start..end, out);

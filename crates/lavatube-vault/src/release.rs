@@ -17,6 +17,7 @@ use lavatube_format::receipt::Receipt;
 use lavatube_format::release::{Release, SignedRelease};
 use lavatube_format::shard::{ObjectKind, SHARDS, parse_shard_name};
 
+use crate::remnant::Thinning;
 use crate::{DepositError, Drive, DriveError, StoreError, Vault};
 
 /// Why a release was not taken. Nothing of it counts then.
@@ -79,8 +80,10 @@ pub struct OpenRelease {
     pub id: ObjectId,
     /// Its number.
     pub number: u64,
-    /// Objects that it frees.
+    /// Objects that it frees,
     pub objects: u64,
+    /// and packs of which it frees some.
+    pub thins: u64,
     /// How it stands; `None` when what tells that cannot be read.
     pub standing: Option<Standing>,
 }
@@ -140,13 +143,18 @@ impl Vault {
         if release.number != expected {
             return Err(ReleaseError::Number { number: release.number, expected });
         }
-        let is_freed = |entry: &crate::index::Entry| matches!(entry.kind, ObjectKind::Pack | ObjectKind::Tags);
-        let known = |id: &&ObjectId| !self.index.objects.get(id).is_some_and(is_freed);
+        let is_freed = |kind: ObjectKind| matches!(kind, ObjectKind::Pack | ObjectKind::Tags);
+        let known = |id: &&ObjectId| !self.find(**id).is_some_and(|object| is_freed(object.kind));
         if let Some(strange) = release.objects.iter().find(known) {
             return Err(ReleaseError::Unknown(*strange));
         }
+        //= FORMAT#F51 which blocks are a pack's is told by its length
+        if let Some((strange, _)) = release.thins.iter().find(|(id, stays)| self.len_of_pack(*id) != Some(stays.len_before())) {
+            return Err(ReleaseError::Unknown(*strange));
+        }
         let kept = self.kept_but_for(&release.lifts)?;
-        let freed: BTreeSet<ObjectId> = release.objects.iter().copied().collect();
+        let thinned = release.thins.iter().map(|(id, _)| id);
+        let freed: BTreeSet<ObjectId> = release.objects.iter().chain(thinned).copied().collect();
         let (mut named, mut held) = (BTreeSet::new(), None);
         self.each_manifest(|place, _, manifest| {
             for id in manifest.needs().filter(|id| freed.contains(id)) {
@@ -159,6 +167,17 @@ impl Vault {
             return Err(ReleaseError::Kept { object, manifest: kept.manifest, left_s: kept.left_s });
         }
         freed.difference(&named).next().map_or(Ok(()), |id| Err(ReleaseError::Unnamed(*id)))
+    }
+
+    /// Bytes that a pack has, or had before it was thinned.
+    fn len_of_pack(&self, id: ObjectId) -> Option<usize> {
+        match self.index.thin.get(&id) {
+            Some(remnant) => Some(self.head_of(*remnant).ok()?.stays.len_before()),
+            None => {
+                let entry = self.index.objects.get(&id).filter(|entry| entry.kind == ObjectKind::Pack)?;
+                Some(entry.geometry.object_len())
+            }
+        }
     }
 
     /// Gives each manifest to `each`, with its place in the log.
@@ -224,14 +243,15 @@ impl Vault {
         let open = self.index.open_releases.iter().filter_map(|id| {
             let release = self.release(*id)?;
             let standing = self.standing(*id, &release).ok();
-            Some(OpenRelease { id: *id, number: release.number, objects: release.objects.len() as u64, standing })
+            let (objects, thins) = (release.objects.len() as u64, release.thins.len() as u64);
+            Some(OpenRelease { id: *id, number: release.number, objects, thins, standing })
         });
         open.collect()
     }
 
-    /// Whether a release freed the object.
+    /// Whether a release freed all of the object.
     pub fn is_released(&self, id: ObjectId) -> bool {
-        self.index.released.contains_key(&id)
+        self.index.released.contains_key(&id) && !self.is_thinned(id)
     }
 
     /// Number of the latest release that is in the log.
@@ -244,6 +264,7 @@ impl Vault {
         for id in self.index.open_releases.clone() {
             let Some(release) = self.release(id) else { continue };
             if self.standing(id, &release) == Ok(Standing::Followed) {
+                self.index.followed = self.index.followed.max(release.number);
                 for object in &release.objects {
                     self.index.release(*object, release.number);
                 }
@@ -259,27 +280,31 @@ impl Vault {
         manifest.releases < self.index.followed || self.index.open_releases.iter().any(need_not_wait)
     }
 
-    /// Follows the releases that are due, and removes what is left of those that were followed while drives were away.
+    /// Follows the releases that are due, and removes what is left of those that were followed while drives were away. Packs of which
+    /// some stays are rewritten, some at a time: whether there are more of those, so that it is to be asked again.
     ///
     /// # Errors
     /// [`StoreError`] when the journal cannot be written; the rest is done the next time.
-    pub fn settle_releases(&mut self) -> Result<(), StoreError> {
+    pub fn settle_releases(&mut self) -> Result<bool, StoreError> {
         if self.index.open_releases.is_empty() || self.signer.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         self.settle_journal()?;
+        let mut more = false;
         for id in self.index.open_releases.clone() {
             let Some(release) = self.release(id) else { continue };
             match self.standing(id, &release) {
-                Ok(Standing::Followed) => self.follow(id, &release)?,
+                Ok(Standing::Followed) => more |= self.follow(id, &release)?,
                 Ok(Standing::Void) => self.append(vec![Record::Settled { release: id }])?,
                 Ok(Standing::Waits(_)) | Err(_) => {}
             }
         }
-        Ok(())
+        Ok(more)
     }
 
-    fn follow(&mut self, id: ObjectId, release: &Release) -> Result<(), StoreError> {
+    /// Does what a release says; whether there is more to do.
+    fn follow(&mut self, id: ObjectId, release: &Release) -> Result<bool, StoreError> {
+        self.index.followed = self.index.followed.max(release.number);
         for object in &release.objects {
             self.index.release(*object, release.number);
         }
@@ -292,16 +317,28 @@ impl Vault {
             self.append(records.to_vec())?;
         }
         //= FORMAT#F39 only when the journal has it
-        let freed: BTreeSet<ObjectId> = release.objects.iter().copied().collect();
-        // Drives in quarantine, too.
-        let mut done = 0;
-        for slot in 0..self.slots.len() {
-            done += usize::from(self.on_drive(slot, |drive| remove_shards(drive, &freed)));
+        let mut freed: BTreeSet<ObjectId> = release.objects.iter().copied().collect();
+        freed.extend(self.outlived(release));
+        let mut done = self.remove_all(&freed);
+        if !release.thins.is_empty() {
+            // Now there is room to write what stays.
+            match self.thin_packs(release)? {
+                Thinning::More => return Ok(true),
+                Thinning::Stuck => return Ok(false),
+                Thinning::Done => {}
+            }
+            freed.extend(self.outlived(release));
+            done = self.remove_all(&freed);
         }
         if done >= self.in_use() {
             self.append(vec![Record::Settled { release: id }])?;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Removes all shards of these objects, also from drives in quarantine. From how many drives it did.
+    fn remove_all(&mut self, freed: &BTreeSet<ObjectId>) -> usize {
+        (0..self.slots.len()).filter(|slot| self.on_drive(*slot, |drive| remove_shards(drive, freed))).count()
     }
 }
 

@@ -4,7 +4,7 @@
 //! ago. Step 18 of the walk. It must not know keys, nor why these slices.
 
 use lavatube_base::slice::slice;
-use lavatube_base::{Denial, Refusal};
+use lavatube_base::{Denial, Refusal, Thinned};
 use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
 use crate::{ObjectKind, Vault};
@@ -31,6 +31,15 @@ impl SpotProver {
     pub fn step(&mut self, vault: &Vault) -> bool {
         let Some(next) = self.question.picks.get(self.answer.slices.len()) else { return false };
         let of_pack = self.question.picks[self.answer.slices.len()..].iter().take_while(|pick| pick.pack == next.pack);
+        if let Some(thinned) = vault.read_thinned(next.pack) {
+            let thinned = thinned.map_err(|e| e.denial());
+            // What went is not there, and what stays is proved like that of a whole pack.
+            let of = |thinned: &Thinned, number| thinned.slice(number).ok_or(Denial::Absent);
+            let slices = of_pack.map(|pick| thinned.as_ref().map_err(|d| *d).and_then(|thinned| of(thinned, pick.number)));
+            let slices: Vec<_> = slices.collect();
+            self.answer.slices.extend(slices);
+            return self.answer.slices.len() < self.question.picks.len();
+        }
         let object = vault.find(next.pack).filter(|object| object.kind == ObjectKind::Pack);
         let mut bytes = Vec::new();
         let read = match object {

@@ -234,7 +234,7 @@ pub(crate) fn worth(kind: ObjectKind) -> u8 {
     match kind {
         ObjectKind::DepositorCard | ObjectKind::Release => 0,
         ObjectKind::Manifest => 1,
-        ObjectKind::Pack => 2,
+        ObjectKind::Pack | ObjectKind::Remnant => 2,
         ObjectKind::Tags => 3,
     }
 }

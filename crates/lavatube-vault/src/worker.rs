@@ -240,8 +240,12 @@ impl<W: Workplace> Worker<W> {
 
     /// The pages of a list, or one without objects when the list is known.
     fn list(&self, kind: ObjectKind, known: [u8; 16], turn: u64) -> Vec<Vec<u8>> {
-        let mut objects: Vec<_> =
-            self.place.vault().objects().filter(|o| o.kind == kind).map(|o| (o.id, o.len)).collect();
+        let vault = self.place.vault();
+        let mut objects: Vec<_> = vault.objects().filter(|o| o.kind == kind).map(|o| (o.id, o.len)).collect();
+        if kind == ObjectKind::Pack {
+            objects.extend(vault.thinned());
+        }
+        drop(vault);
         objects.sort_unstable();
         let (digest, total) = (list_digest(&objects), objects.len() as u64);
         if digest == known {
@@ -452,6 +456,7 @@ impl<W: Workplace> Worker<W> {
             ObjectKind::Manifest => vault.deposit_manifest(object.bytes()),
             ObjectKind::DepositorCard => vault.deposit_card(object.bytes()),
             ObjectKind::Release => vault.deposit_release(object.bytes()),
+            ObjectKind::Remnant => Err(DepositError::OwnMaking),
         }
     }
 

@@ -75,6 +75,7 @@ fn release(vault: &Vault, packs: &[&[u8]], settled: &[DepositorId]) -> Release {
         settled: settled.to_vec(),
         note: vec![9; 32 + 16 + 256],
         lifts: Vec::new(),
+        thins: Vec::new(),
     }
 }
 
