@@ -299,6 +299,9 @@ impl Vault {
                 Ok(Standing::Waits(_)) | Err(_) => {}
             }
         }
+        if self.index.open_releases.is_empty() {
+            self.sweep_remnants()?;
+        }
         Ok(more)
     }
 
@@ -337,7 +340,7 @@ impl Vault {
     }
 
     /// Removes all shards of these objects, also from drives in quarantine. From how many drives it did.
-    fn remove_all(&mut self, freed: &BTreeSet<ObjectId>) -> usize {
+    pub(crate) fn remove_all(&mut self, freed: &BTreeSet<ObjectId>) -> usize {
         (0..self.slots.len()).filter(|slot| self.on_drive(*slot, |drive| remove_shards(drive, freed))).count()
     }
 }

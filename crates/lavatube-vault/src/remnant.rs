@@ -203,8 +203,8 @@ impl Vault {
             Some(remnant) => {
                 self.head_of(*remnant).is_ok_and(|head| head.stays.and(stays).is_some_and(|both| both == head.stays))
             }
-            // A later release has freed it wholly.
-            None => !self.index.objects.contains_key(&pack),
+            // A later release has freed it wholly. One of which nothing is found is lost.
+            None => self.index.released.contains_key(&pack),
         }
     }
 
@@ -269,11 +269,32 @@ impl Vault {
         Ok(())
     }
 
-    /// Lets go of remnants that stand for nothing.
+    /// Lets go of remnants in whose place shorter ones are, or nothing. What is shorter is for a release that is still to be followed.
     fn let_go_of_loose(&mut self, number: u64) -> Result<(), StoreError> {
-        let loose = self.loose_remnants().into_iter();
-        let kind = ObjectKind::Remnant;
-        self.append(loose.map(|(_, object)| Record::Released { kind, object, number }).collect())
+        let len = |id: &ObjectId| self.index.objects.get(id).map_or(0, |entry| entry.geometry.object_len());
+        let is_outlived = |(pack, loose): &(ObjectId, ObjectId)| match self.index.thin.get(pack) {
+            Some(remnant) => len(remnant) < len(loose),
+            None => !self.index.objects.contains_key(pack),
+        };
+        let loose = self.loose_remnants().into_iter().filter(is_outlived);
+        let records = loose.map(|(_, object)| Record::Released { kind: ObjectKind::Remnant, object, number });
+        self.append(records.collect())
+    }
+
+    /// Lets go of what is left of remnants when every pack has its own: nothing is known of the head of what cannot be read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the journal cannot be written.
+    pub(crate) fn sweep_remnants(&mut self) -> Result<(), StoreError> {
+        let used: BTreeSet<&ObjectId> = self.index.thin.values().collect();
+        let loose = self.index.objects.iter().filter(|(id, e)| e.kind == ObjectKind::Remnant && !used.contains(id));
+        let loose: BTreeSet<ObjectId> = loose.map(|(id, _)| *id).collect();
+        let (kind, number) = (ObjectKind::Remnant, self.index.followed);
+        self.append(loose.iter().map(|object| Record::Released { kind, object: *object, number }).collect())?;
+        if !loose.is_empty() {
+            self.remove_all(&loose);
+        }
+        Ok(())
     }
 
     /// Objects whose shards are of no use any more, of those that a release thins.
