@@ -166,6 +166,7 @@ fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::DepositorCard => "depositor card",
         ObjectKind::Tags => "tags",
         ObjectKind::Release => "release",
+        ObjectKind::Remnant => "remnant",
     }
 }
 

@@ -5,17 +5,18 @@
 //! name. It must not know how the vault reads, nor how challenges reach it. Tested where both sides are known: beside
 //! `lavatube_node::reader`, with vaults that lie, and in the simulator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use lavatube_base::limits::AUDIT_DEPOSITORS_MAX;
 use lavatube_base::{Denial, DepositorId, ObjectId, Refusal};
 use lavatube_format::audit::{Answer, Challenge, Place};
 use lavatube_format::manifest::Manifest;
 use lavatube_format::pack::class_len;
-use lavatube_format::tags::blocks;
+use lavatube_format::tags::{blocks, clear_weights};
 use lavatube_seal::AuditKeys;
 
 use crate::far::FarError;
+use crate::released::Released;
 use crate::state::{State, StateError, read_all};
 use crate::vaulted::{Copied, OBJECT_MAX, Sessions, Vaulted, copies};
 
@@ -50,7 +51,7 @@ pub struct Known<'a> {
     state: &'a dyn State,
     keys: AuditKeys,
     /// What was freed: neither side proves it.
-    released: &'a BTreeSet<ObjectId>,
+    released: &'a Released,
 }
 
 /// Something that was to be proved and was not.
@@ -135,7 +136,7 @@ impl<'a> Known<'a> {
             *own = *own || sessions.keys(vaulted).is_ok_and(|keys| keys.open_note(&vaulted.manifest.note).is_ok());
         }
         let ours = sessions.all().iter().filter(|v| own.get(&v.manifest.depositor) == Some(&true) && is_there(v));
-        let released = &sessions.released().objects;
+        let released = sessions.released();
         let sessions = ours.map(|v| (v.id, &v.manifest)).collect();
         Ok(Self { sessions, copies: copies(state)?, state, keys, released })
     }
@@ -169,7 +170,7 @@ impl<'a> Known<'a> {
             let packs = if m.tags.is_empty() { 0 } else { u32::try_from(m.leaves.len()).unwrap_or(u32::MAX) };
             (0..=packs).map(move |position| (Place { manifest, position }, m))
         });
-        let is_freed = |place: Place, m| leaf_at(m, place).is_some_and(|leaf| self.released.contains(&leaf.id()));
+        let is_freed = |place: Place, m| leaf_at(m, place).is_some_and(|leaf| self.released.objects.contains(&leaf.id()));
         all.filter(move |(place, m)| (from..upto).contains(place) && !is_freed(*place, m))
     }
 
@@ -184,9 +185,12 @@ impl<'a> Known<'a> {
             let len = match leaf_at(manifest, place) {
                 Some(leaf) => {
                     let len = class_len(leaf.class) as u64;
-                    expected.add_tagged(leaf.id(), len, &challenge.weights(place, blocks(len)));
+                    let mut weights = challenge.weights(place, blocks(len));
+                    let stays = self.released.stays.get(&leaf.id());
+                    stays.iter().for_each(|stays| clear_weights(stays, &mut weights));
+                    expected.add_tagged(leaf.id(), len, &weights);
                     proved.packs += 1;
-                    len
+                    stays.map_or(len, |stays| stays.len() as u64)
                 }
                 None => {
                     // Its bytes are here: they need no tags.
@@ -278,7 +282,7 @@ impl<'a> Known<'a> {
             if !whole.is_about(manifest.depositor, manifest.sequence) {
                 report.later += 1;
             } else if manifest.tags.is_empty() {
-                let there = manifest.leaves.iter().filter(|leaf| !self.released.contains(&leaf.id()));
+                let there = manifest.leaves.iter().filter(|leaf| !self.released.objects.contains(&leaf.id()));
                 for leaf in there {
                     report.untagged += 1;
                     report.untagged_bytes += class_len(leaf.class) as u64;

@@ -6,15 +6,16 @@
 //! A reader makes the runs anew while it reads, from the packs' own indexes. Either way a marker stays until the catalog
 //! is whole again. It must not know what a chunk holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use lavatube_base::{ChunkId, ObjectId};
+use lavatube_base::{ChunkId, Stays};
 use lavatube_format::Malformed;
 use lavatube_format::catalog::{PACK_LEN, PackRow, Place, Record};
-use lavatube_format::pack::FrameEntry;
+use lavatube_format::pack::{FrameEntry, covering};
 
 use crate::fetch::FetchCause;
+use crate::released::Released;
 use crate::state::{State, StateError, read_all, write_all};
 
 mod runs;
@@ -63,6 +64,8 @@ pub struct Catalog<'s> {
     doubts: BTreeSet<u32>,
     /// Rows of packs that were freed: nothing is in them any more.
     freed: BTreeSet<u32>,
+    /// Rows of packs of which some was freed, and what stays.
+    thin: BTreeMap<u32, Stays>,
 }
 
 impl<'s> Catalog<'s> {
@@ -81,6 +84,7 @@ impl<'s> Catalog<'s> {
             hurt: false,
             doubts: BTreeSet::new(),
             freed: BTreeSet::new(),
+            thin: BTreeMap::new(),
         };
         for name in state.list(FOLDER).map_err(StateError::on(FOLDER))? {
             if let Err(e) = out.runs_mut().open(state, &name) {
@@ -115,7 +119,7 @@ impl<'s> Catalog<'s> {
     /// # Errors
     /// When a run cannot be read or is damaged: nobody knows what else it has.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Place>, CatalogError> {
-        if self.freed.is_empty() {
+        if self.freed.is_empty() && self.thin.is_empty() {
             return Ok(self.runs().find(self.state, id, 1)?.pop());
         }
         Ok(self.places(id)?.into_iter().next())
@@ -127,8 +131,17 @@ impl<'s> Catalog<'s> {
     /// As [`Catalog::find`].
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>, CatalogError> {
         let mut places = self.runs().find(self.state, id, usize::MAX)?;
-        places.retain(|place| !self.freed.contains(&place.pack));
+        places.retain(|place| self.stands(place));
         Ok(places)
+    }
+
+    /// Whether what lies in a place was not freed: all of its frame stays.
+    pub fn stands(&self, place: &Place) -> bool {
+        if self.freed.contains(&place.pack) {
+            return false;
+        }
+        let (Some(stays), Some(row)) = (self.thin.get(&place.pack), self.pack(place.pack)) else { return true };
+        stays.has(&covering(row.class, place.frame_at as usize, place.frame_len as usize).1)
     }
 
     /// Makes chunks that are only in the packs of these rows count as [unknown](Catalog::knows): the vault does not have
@@ -137,10 +150,12 @@ impl<'s> Catalog<'s> {
         self.doubts = rows;
     }
 
-    /// Leaves packs out that were freed: what is only in them is known no more.
-    pub fn leave_out_freed(&mut self, objects: &BTreeSet<ObjectId>) {
-        let rows = (0..).zip(&self.packs).filter(|(_, row)| objects.contains(&row.id));
-        self.freed = rows.map(|(n, _)| n).collect();
+    /// Leaves out what was freed, packs and parts of packs: what is only there is known no more.
+    pub fn leave_out_freed(&mut self, released: &Released) {
+        let rows = || (0..).zip(&self.packs);
+        self.freed = rows().filter(|(_, row)| released.objects.contains(&row.id)).map(|(n, _)| n).collect();
+        let stays = rows().filter_map(|(n, row)| Some((n, released.stays.get(&row.id)?.clone())));
+        self.thin = stays.collect();
     }
 
     /// Whether the vault has chunk `id`, for those who can send it again: runs that cannot be read are left out from
@@ -151,12 +166,13 @@ impl<'s> Catalog<'s> {
     pub fn knows(&mut self, id: &ChunkId) -> Result<bool, CatalogError> {
         let state = self.state;
         // One place is enough, unless it may be in doubt.
-        let most = if self.doubts.is_empty() && self.freed.is_empty() { 1 } else { usize::MAX };
+        let is_all = self.doubts.is_empty() && self.freed.is_empty() && self.thin.is_empty();
+        let most = if is_all { 1 } else { usize::MAX };
         loop {
             match self.runs_mut().find(state, id, most) {
                 Ok(places) => {
-                    let counts = |pack: &u32| !self.doubts.contains(pack) && !self.freed.contains(pack);
-                    return Ok(places.iter().any(|place| counts(&place.pack)));
+                    let counts = |place: &Place| !self.doubts.contains(&place.pack) && self.stands(place);
+                    return Ok(places.iter().any(counts));
                 }
                 Err(e) => self.leave_out(e.file())?,
             }
@@ -224,6 +240,7 @@ impl<'s> Catalog<'s> {
         self.packs.clear();
         self.doubts.clear();
         self.freed.clear();
+        self.thin.clear();
         *self.runs_mut() = Runs::new(1);
         self.anew = OnceLock::new();
         self.hurt = false;

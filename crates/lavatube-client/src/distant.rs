@@ -437,6 +437,11 @@ impl<H: Here> Far for Distant<H> {
         Ok(false)
     }
 
+    fn kept_len(&self, pack: ObjectId) -> Result<Option<u64>, FarError> {
+        let packs = self.list(ObjectKind::Pack)?;
+        Ok(packs.binary_search_by_key(&pack, |(id, _)| *id).ok().map(|at| packs[at].1))
+    }
+
     fn log(&self, question: &Question) -> Result<LogWord, FarError> {
         self.ask_log(question).map(LogWord::Signed)
     }

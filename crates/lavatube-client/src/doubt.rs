@@ -15,6 +15,7 @@ use crate::catalog::Catalog;
 use crate::courier::{Courier, CourierError, Drained};
 use crate::far::{Far, FarError};
 use crate::ledger;
+use crate::released::Released;
 use crate::session::SessionError;
 use crate::state::{State, StateError, read_all, write_all};
 use crate::vaulted::{OBJECT_MAX, copies};
@@ -41,7 +42,7 @@ pub fn settle(
     state: &dyn State,
     far: &dyn Far,
     drained: &Drained,
-    released: &BTreeSet<ObjectId>,
+    released: &Released,
     courier: &mut Courier<'_>,
     catalog: &mut Catalog<'_>,
 ) -> Result<usize, SessionError> {
@@ -73,7 +74,7 @@ pub fn settle(
         }
     }
     for row in catalog.packs() {
-        let may_be_gone = released.contains(&row.id) || doubts.contains(&row.id);
+        let may_be_gone = released.objects.contains(&row.id) || doubts.contains(&row.id);
         if !may_be_gone && (sessions.contains(&row.session) || is_gone(row.id)?) {
             doubts.insert(row.id);
         }
@@ -93,7 +94,7 @@ pub fn account(
     state: &dyn State,
     waiting: &BTreeSet<ObjectId>,
     listed: &BTreeSet<ObjectId>,
-    released: &BTreeSet<ObjectId>,
+    released: &Released,
     courier: &mut Courier<'_>,
     catalog: &mut Catalog<'_>,
 ) -> Result<usize, SessionError> {

@@ -167,6 +167,14 @@ pub trait Far: Send + Sync {
     /// When the vault cannot be asked.
     fn has(&self, id: ObjectId) -> Result<bool, FarError>;
 
+    /// Bytes of a pack that the vault holds: fewer than it has where a release thinned it. `None` when there is none, or nobody says.
+    ///
+    /// # Errors
+    /// When the vault cannot be asked.
+    fn kept_len(&self, _pack: ObjectId) -> Result<Option<u64>, FarError> {
+        Ok(None)
+    }
+
     /// What the vault's log is.
     ///
     /// # Errors
@@ -223,6 +231,10 @@ impl<F: Far + ?Sized> Far for &F {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         (**self).has(id)
+    }
+
+    fn kept_len(&self, pack: ObjectId) -> Result<Option<u64>, FarError> {
+        (**self).kept_len(pack)
     }
 
     fn log(&self, question: &Question) -> Result<LogWord, FarError> {

@@ -12,7 +12,8 @@ mod window;
 
 use lavatube_base::{ChunkId, ObjectId};
 use lavatube_format::Malformed;
-use lavatube_format::catalog::Place;
+use lavatube_format::catalog::{PackRow, Place};
+use lavatube_format::pack::covering;
 use lavatube_seal::{ChunkIdKey, Opened, SealError};
 
 use crate::catalog::{Catalog, CatalogError};
@@ -48,6 +49,17 @@ impl Archive<'_> {
                 Ok(question(self.catalog)?)
             }
         }
+    }
+
+    /// Whether nothing was freed of plaintext of a pack, so that it can be read along with what is around it.
+    pub(crate) fn stay(&self, pack: u32, plain: std::ops::Range<usize>) -> bool {
+        self.catalog.pack(pack).is_none_or(|row| self.stays(row, plain))
+    }
+
+    /// The same, of a pack of which no row is needed.
+    pub(crate) fn stays(&self, row: &PackRow, plain: std::ops::Range<usize>) -> bool {
+        let Some(stays) = self.sessions.released().stays.get(&row.id) else { return true };
+        plain.is_empty() || stays.has(&covering(row.class, plain.start, plain.len()).1)
     }
 
     /// `content`, if it is that of chunk `id`, and of length `len` when that is known.

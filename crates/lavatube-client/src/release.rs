@@ -1,4 +1,4 @@
-//! What a release may free: every pack that no kept snapshot needs.
+//! What a release may free: every pack that no kept snapshot needs, and of others what no kept snapshot needs of them.
 //!
 //! All trees of all snapshots that are not forgotten are walked, those of all machines of the tenant. Whatever stands in the way of
 //! being sure of that is a doubt, and in doubt nothing is freed. Steps 19 and 20 of the walk. It must not know who signs, nor
@@ -6,16 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lavatube_base::{ChunkId, ObjectId};
+use lavatube_base::limits::THIN_SHARE;
+use lavatube_base::{ChunkId, ObjectId, Stays};
+use lavatube_format::catalog::{PackRow, Place};
+use lavatube_format::pack::{class_len, covering};
+use lavatube_format::remnant;
 use lavatube_format::tree::{Kind, Ref};
 
 use crate::browse::{self, Listing};
 use crate::check::{ChainFault, chain_faults};
 use crate::far::FarError;
 use crate::fetch::Fetcher;
+use crate::fetch::pack::OpenPack;
 use crate::layers::refs::expand;
 use crate::layers::{TreeError, read_layer, read_tree_chunk};
 use crate::meter::Meter;
+use crate::released::Released;
 use crate::vaulted::Sessions;
 
 /// What may go.
@@ -27,6 +33,10 @@ pub struct Plan {
     pub packs: u64,
     /// Bytes of those.
     pub bytes: u64,
+    /// Packs that stay in part, and what stays of each, ascending.
+    pub thins: Vec<(ObjectId, Stays)>,
+    /// Bytes that the vault holds less of them then.
+    pub thinned_bytes: u64,
     /// Forgotten snapshots that are not whole any more then.
     pub snapshots: Vec<ChunkId>,
     /// Snapshots that stay,
@@ -35,7 +45,7 @@ pub struct Plan {
     pub kept_packs: u64,
     /// and bytes of those,
     pub kept_bytes: u64,
-    /// of which so many are of frames in which no kept snapshot needs anything, or beside all frames.
+    /// of which so many are of frames in which no kept snapshot needs anything, or beside all frames, and stay nevertheless.
     pub idle_bytes: u64,
     /// Packs that no snapshot needs and that may not go yet,
     pub retained_packs: u64,
@@ -54,11 +64,24 @@ pub enum PlanError {
     Far(#[from] FarError),
 }
 
-/// Finds out what no kept snapshot needs, and nothing of that is in a session whose manifest is among `retained`.
+impl Plan {
+    /// Whether nothing would be freed.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.thins.is_empty()
+    }
+}
+
+/// Finds out what no kept snapshot needs, and nothing of that is in a session whose manifest is among `retained`. What kept snapshots
+/// need is looked for beside what is `pending`: named by releases that are still to be followed.
 ///
 /// # Errors
 /// [`PlanError::Doubt`] says what stands in the way.
-pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Meter) -> Result<Plan, PlanError> {
+pub fn plan(
+    fetcher: &mut Fetcher<'_>,
+    retained: &BTreeSet<ObjectId>,
+    pending: &Released,
+    meter: &Meter,
+) -> Result<Plan, PlanError> {
     let doubt = |text: String| Err(PlanError::Doubt(text));
     let sessions = fetcher.archive().sessions;
     // Where a chain has several ends all of them are there.
@@ -74,7 +97,7 @@ pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Me
         return doubt(format!("snapshot {} cannot be read: {e}", place.id.short()));
     }
     let mut out = Plan::default();
-    let mut needs = Needs::default();
+    let mut needs = Needs { pending: pending.clone(), ..Needs::default() };
     for listed in &snapshots {
         if listed.place.is_forgotten() {
             // What it leans on was there before it, and stays with it.
@@ -93,6 +116,7 @@ pub fn plan(fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, meter: &Me
     out.snapshots.extend(unreadable.iter().map(|(place, _)| place.id));
     let kept = needs.packs(fetcher)?;
     sum(sessions, &kept, retained, &mut out);
+    needs.thin(fetcher, retained, &mut out)?;
     out.idle_bytes = out.kept_bytes.saturating_sub(needs.frames.values().map(|len| u64::from(*len)).sum());
     Ok(out)
 }
@@ -107,7 +131,7 @@ fn sum(sessions: &Sessions<'_>, kept: &BTreeSet<ObjectId>, retained: &BTreeSet<O
             if kept.contains(&row.id) || stays.contains(&row.id) {
                 tags_kept.extend(vaulted.manifest.tags.iter().copied());
             }
-            let bytes = lavatube_format::pack::class_len(row.class) as u64;
+            let bytes = held(sessions, &row);
             match seen.insert(row.id) {
                 true if kept.contains(&row.id) => {
                     out.kept_packs += 1;
@@ -131,6 +155,11 @@ fn sum(sessions: &Sessions<'_>, kept: &BTreeSet<ObjectId>, retained: &BTreeSet<O
     out.objects.extend(tags.filter(is_free));
 }
 
+/// Bytes that the vault holds of a pack.
+fn held(sessions: &Sessions<'_>, row: &PackRow) -> u64 {
+    sessions.released().stays.get(&row.id).map_or(class_len(row.class) as u64, remnant::len_of)
+}
+
 /// Gathers the packs that snapshots need.
 #[derive(Default)]
 struct Needs {
@@ -140,11 +169,21 @@ struct Needs {
     rows: BTreeSet<u32>,
     /// Stored lengths of frames, by pack and place.
     frames: BTreeMap<(u32, u32), u32>,
+    /// What is on its way out.
+    pending: Released,
 }
 
 impl Needs {
     fn chunk(&mut self, fetcher: &mut Fetcher<'_>, id: &ChunkId) -> Result<(), PlanError> {
-        let place = fetcher.place(id).map_err(|e| PlanError::Doubt(e.to_string()))?;
+        let mut place = fetcher.place(id).map_err(|e| PlanError::Doubt(e.to_string()))?;
+        if self.is_pending(fetcher, &place) {
+            // The release that waits was made in knowledge of another place, and leaves that alone.
+            let places = fetcher.archive().catalog.places(id).map_err(|e| PlanError::Doubt(e.to_string()))?;
+            let other = places.into_iter().find(|place| !self.is_pending(fetcher, place));
+            place = other.ok_or_else(|| {
+                PlanError::Doubt(format!("chunk {} is needed, and a release that waits frees it", id.short()))
+            })?;
+        }
         if place.delta {
             return Err(PlanError::Doubt(format!("chunk {} is kept as a difference to another", id.short())));
         }
@@ -188,6 +227,51 @@ impl Needs {
         Ok(())
     }
 
+    /// Whether a release that waits frees what is there.
+    fn is_pending(&self, fetcher: &Fetcher<'_>, place: &Place) -> bool {
+        let Some(row) = fetcher.archive().catalog.pack(place.pack) else { return false };
+        let frame = covering(row.class, place.frame_at as usize, place.frame_len as usize).1;
+        self.pending.objects.contains(&row.id)
+            || self.pending.stays.get(&row.id).is_some_and(|stays| !stays.has(&frame))
+    }
+
+    /// Finds out of which of the packs that are needed enough may go.
+    fn thin(
+        &self,
+        fetcher: &mut Fetcher<'_>,
+        retained: &BTreeSet<ObjectId>,
+        out: &mut Plan,
+    ) -> Result<(), PlanError> {
+        let archive = fetcher.archive();
+        let held_back = archive.sessions.all().iter().filter(|vaulted| retained.contains(&vaulted.id));
+        let held_back: BTreeSet<ObjectId> = held_back.flat_map(|vaulted| vaulted.manifest.needs()).collect();
+        for number in &self.rows {
+            let Some(row) = archive.catalog.pack(*number).filter(|row| !held_back.contains(&row.id)) else { continue };
+            let Some(all) = Stays::all(class_len(row.class)) else { continue };
+            let now = archive.sessions.released().stays.get(&row.id).unwrap_or(&all);
+            let needed = self.frames.range((*number, 0)..=(*number, u32::MAX));
+            let frames: Vec<_> =
+                needed.map(|((_, at), len)| covering(row.class, *at as usize, *len as usize).1).collect();
+            let without_index = Stays::touching(class_len(row.class), frames.iter().cloned());
+            if !without_index.and_then(|stays| now.and(&stays)).is_some_and(|stays| is_worth_it(now, &stays)) {
+                continue;
+            }
+            // Its index stays, so that whoever finds nothing but packs knows what is in them.
+            let index = OpenPack::open(&archive, *row).and_then(|pack| pack.index_range(archive.far));
+            let index = index.map_err(|e| PlanError::Doubt(format!("pack {}: {e}", row.id.short())))?;
+            let stays = Stays::touching(class_len(row.class), frames.into_iter().chain([index]));
+            let Some(stays) = stays.and_then(|stays| now.and(&stays)).filter(|stays| is_worth_it(now, stays)) else {
+                continue;
+            };
+            let goes = held(archive.sessions, row).saturating_sub(remnant::len_of(&stays));
+            out.thinned_bytes += goes;
+            out.kept_bytes -= goes;
+            out.thins.push((row.id, stays));
+        }
+        out.thins.sort();
+        Ok(())
+    }
+
     /// The packs, each of which the vault has and a believed manifest names.
     fn packs(&self, fetcher: &Fetcher<'_>) -> Result<BTreeSet<ObjectId>, PlanError> {
         let archive = fetcher.archive();
@@ -206,6 +290,11 @@ impl Needs {
         }
         Ok(out)
     }
+}
+
+/// Whether enough goes of a pack that it is worth writing the rest anew.
+fn is_worth_it(now: &Stays, then: &Stays) -> bool {
+    (now.len() - then.len()) * THIN_SHARE >= now.len()
 }
 
 fn in_doubt(e: TreeError) -> PlanError {

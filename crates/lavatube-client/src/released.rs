@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::limits::RELEASE_LEN_MAX;
 use lavatube_base::sign::{ED25519_SIGNATURE_LEN, ML_DSA_65_SIGNATURE_LEN, PairPublic};
-use lavatube_base::{ChunkId, ObjectId, Verified};
-use lavatube_format::release::SignedRelease;
+use lavatube_base::{ChunkId, ObjectId, Stays, Verified};
+use lavatube_format::release::{Release, SignedRelease};
+use lavatube_format::remnant;
 use lavatube_seal::ReleaseKeys;
 
 use crate::cache;
@@ -24,6 +25,8 @@ pub struct Released {
     pub number: u64,
     /// Packs and tags.
     pub objects: BTreeSet<ObjectId>,
+    /// Packs of which some was freed, and what stays of each.
+    pub stays: BTreeMap<ObjectId, Stays>,
     /// Snapshots that are not whole any more, where that can be told.
     pub snapshots: BTreeSet<ChunkId>,
 }
@@ -71,7 +74,7 @@ impl Released {
             let Some(signed) = decode(&bytes, id) else { continue };
             numbers.insert(signed.release.number);
             out.snapshots.extend(keys.open(&signed.release).map(|note| note.snapshots).unwrap_or_default());
-            out.objects.extend(signed.release.objects);
+            out.add(&signed.release);
         }
         out.number = (1..).take_while(|n| numbers.contains(n)).count() as u64;
         Ok(out)
@@ -89,6 +92,7 @@ impl Released {
     ) -> Result<Self, SessionsError> {
         let copies = copies(state)?;
         let mut out = Self::default();
+        let mut thins: Vec<Thins> = Vec::new();
         for (id, len) in far.releases()? {
             let copy = match copies.get(&id) {
                 Some(name) => read_all(state, name, OBJECT_MAX)?.and_then(|bytes| decode(&bytes, id)),
@@ -111,15 +115,60 @@ impl Released {
                     gone.push(*object);
                 }
             }
+            let snapshots = || keys.open(&signed.release).map(|note| note.snapshots).unwrap_or_default();
             // One that is not followed yet has freed nothing.
             if !gone.is_empty() {
-                out.snapshots.extend(keys.open(&signed.release).map(|note| note.snapshots).unwrap_or_default());
+                out.snapshots.extend(snapshots());
             }
             out.objects.extend(gone);
+            if !signed.release.thins.is_empty() {
+                thins.push((signed.release.number, snapshots(), signed.release.thins));
+            }
         }
+        out.follow(far, thins)?;
         Ok(out)
     }
+
+    /// Takes in what releases say stays of packs, as far as the vault has followed them: what it says it holds of a pack tells how far.
+    fn follow(&mut self, far: &dyn Far, mut thins: Vec<Thins>) -> Result<(), FarError> {
+        thins.sort_by_key(|(number, ..)| *number);
+        // Of each pack, what stays after each release.
+        let mut steps: BTreeMap<ObjectId, Vec<(usize, Stays)>> = BTreeMap::new();
+        for (at, (.., packs)) in thins.iter().enumerate() {
+            for (pack, stays) in packs.iter().filter(|(pack, _)| !self.objects.contains(pack)) {
+                let steps = steps.entry(*pack).or_default();
+                let both = steps.last().map_or(Some(stays.clone()), |(_, before)| before.and(stays));
+                steps.extend(both.map(|both| (at, both)));
+            }
+        }
+        let mut followed = BTreeSet::new();
+        for (pack, steps) in steps {
+            let kept = far.kept_len(pack)?;
+            let done = steps.iter().rposition(|(_, stays)| Some(remnant::len_of(stays)) == kept);
+            let Some(done) = done else { continue };
+            followed.extend(steps[..=done].iter().map(|(at, _)| *at));
+            self.stays.insert(pack, steps[done].1.clone());
+        }
+        self.snapshots.extend(followed.into_iter().flat_map(|at| thins[at].1.clone()));
+        Ok(())
+    }
+
+    /// Takes in what a release names.
+    pub fn add(&mut self, release: &Release) {
+        self.objects.extend(release.objects.iter().copied());
+        release.thins.iter().for_each(|(pack, stays)| self.thin(*pack, stays.clone()));
+        self.stays.retain(|pack, _| !self.objects.contains(pack));
+    }
+
+    /// Some of a pack was freed.
+    fn thin(&mut self, pack: ObjectId, stays: Stays) {
+        let both = self.stays.get(&pack).map_or(Some(stays.clone()), |known| known.and(&stays));
+        self.stays.insert(pack, both.unwrap_or(stays));
+    }
 }
+
+/// Number of a release, snapshots that go with it, and what stays of packs.
+type Thins = (u64, Vec<ChunkId>, Vec<(ObjectId, Stays)>);
 
 fn fetch(far: &dyn Far, id: ObjectId, len: u64) -> Result<Option<SignedRelease>, SessionsError> {
     if len > OBJECT_MAX {

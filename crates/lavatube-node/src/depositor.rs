@@ -249,7 +249,7 @@ pub fn backup(
     let before = Chain::survey(state, &deposit, vault)?.knowing(released.number);
     let mut chain = before.clone();
     let (recovered, open) = open_session(state, &deposit, &mut catalog, &mut chain, &mut courier)?;
-    let doubted = doubt::settle(state, vault, &drained, &released.objects, &mut courier, &mut catalog)?;
+    let doubted = doubt::settle(state, vault, &drained, &released, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(state)?.filter(|newest| *newest > request.now);
     let (report, promise) =
         take(state, request, retention, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
@@ -356,7 +356,7 @@ fn backup_for_far(
     let waiting = spooled(&folder)?.into_iter().map(|(_, id)| id).collect();
     let listed = DirectoryDesk::open(&folder).ok().and_then(|desk| desk.list_at(ObjectKind::Manifest));
     let listed = listed.into_iter().flat_map(|(objects, _)| objects).map(|(id, _)| id).collect();
-    let doubted = doubt::account(&state, &waiting, &listed, &released.objects, &mut courier, &mut catalog)?;
+    let doubted = doubt::account(&state, &waiting, &listed, &released, &mut courier, &mut catalog)?;
     let clock_behind = newest_start(&state)?.filter(|newest| *newest > request.now);
     let (report, promise) =
         take(&state, request, retention, effort, &deposit, &open, &mut catalog, &mut chain, courier, true, meter)?;

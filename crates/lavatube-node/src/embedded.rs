@@ -554,6 +554,10 @@ impl Far for EmbeddedVault {
         Ok(self.read().contains(id))
     }
 
+    fn kept_len(&self, pack: ObjectId) -> Result<Option<u64>, FarError> {
+        Ok(self.read().find(pack).filter(|object| object.kind == ObjectKind::Pack).map(|object| object.len))
+    }
+
     fn log(&self, question: &Question) -> Result<LogWord, FarError> {
         if self.may_sign {
             match self.write().answer_log(question) {

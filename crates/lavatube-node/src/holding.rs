@@ -95,13 +95,14 @@ impl Holding {
     pub fn keep_losses(&self, lost: impl IntoIterator<Item = ObjectId>) -> Result<(), DepositorError> {
         let vault = self.vault.read();
         let is_there = |id| vault.examine(id, Depth::Bytes).is_ok_and(|health| health.restorable);
+        let lost = lost.into_iter().map(|id| vault.pack_of(id));
         Ok(doubt::revise(&self.state, lost, is_there)?)
     }
 
     /// The next turn of about `share` (0 to 1) of what the vault holds, and its true share.
     pub fn next_turn(&self, share: f64) -> (Turn, f64) {
         let vault = self.vault.read();
-        let candidate = |o: ObjectEntry| Candidate { id: o.id, len: o.len, is_pack: o.kind == ObjectKind::Pack };
+        let candidate = |o: ObjectEntry| Candidate { id: o.id, len: o.len, is_pack: matches!(o.kind, ObjectKind::Pack | ObjectKind::Remnant) };
         Turn::next(checks::last_turn(&self.state), share, &vault.objects().map(candidate).collect::<Vec<_>>())
     }
 
@@ -180,6 +181,10 @@ impl Far for Near<'_> {
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {
         Ok(self.spool.as_ref().is_some_and(|spool| spool.has(id)) || self.vault.has(id)?)
+    }
+
+    fn kept_len(&self, pack: ObjectId) -> Result<Option<u64>, FarError> {
+        self.vault.kept_len(pack)
     }
 
     fn log(&self, question: &Question) -> Result<LogWord, FarError> {

@@ -170,6 +170,10 @@ impl Far for ReadAhead<'_> {
         self.far.has(id)
     }
 
+    fn kept_len(&self, pack: ObjectId) -> Result<Option<u64>, FarError> {
+        self.far.kept_len(pack)
+    }
+
     fn log(&self, question: &Question) -> Result<LogWord, FarError> {
         self.far.log(question)
     }

@@ -215,7 +215,7 @@ impl Reader {
         let sessions = Sessions::load(far_side, state, &cards, keys)?.without(released);
         let mut catalog = Catalog::open(state).map_err(DepositorError::from)?;
         let rebuilt = rebuild::catch_up(state, &mut catalog, &sessions, far_side, &self.ids, meter)?;
-        catalog.leave_out_freed(&sessions.released().objects);
+        catalog.leave_out_freed(sessions.released());
         Ok(Session { reader: self, far, sessions, catalog, rebuilt })
     }
 
@@ -323,9 +323,14 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`PlanError::Doubt`] says why nothing.
-    pub fn plan_release(&self, retained: &BTreeSet<ObjectId>, meter: &Meter) -> Result<ReleasePlan, PlanError> {
+    pub fn plan_release(
+        &self,
+        retained: &BTreeSet<ObjectId>,
+        pending: &Released,
+        meter: &Meter,
+    ) -> Result<ReleasePlan, PlanError> {
         let fetcher = self.fetcher().map_err(|e| PlanError::Doubt(e.to_string()));
-        release::plan(&mut fetcher?, retained, meter)
+        release::plan(&mut fetcher?, retained, pending, meter)
     }
 
     /// A mark of a snapshot, that it is forgotten or is not: `None` when its session does not open.
@@ -561,5 +566,5 @@ pub fn examine(vault: &EmbeddedVault, depth: Depth, meter: &Meter, mut each: imp
 /// Bytes of all packs, as they crossed or will cross the link.
 pub fn stored_bytes(vault: &EmbeddedVault) -> u64 {
     let vault = vault.read();
-    vault.objects().filter(|o| o.kind == ObjectKind::Pack).map(|o| o.len).sum()
+    vault.objects().filter(|o| matches!(o.kind, ObjectKind::Pack | ObjectKind::Remnant)).map(|o| o.len).sum()
 }

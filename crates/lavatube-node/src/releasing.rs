@@ -10,6 +10,7 @@ use lavatube_client::far::{Far, FarError};
 use lavatube_client::ledger;
 use lavatube_client::meter::Meter;
 use lavatube_client::release::{Plan, PlanError};
+use lavatube_client::released::Released;
 use lavatube_client::session::OPEN_SESSION;
 use lavatube_client::state::{State, StateError};
 use lavatube_format::receipt::Receipt;
@@ -17,7 +18,7 @@ use lavatube_format::release::{Release, ReleaseNote};
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{Root, SealError};
 pub use lavatube_vault::Kept;
-use lavatube_vault::{LogError, OpenRelease};
+use lavatube_vault::{LogError, OpenRelease, Standing};
 
 use crate::depositor::{DepositorError, take_up};
 use crate::embedded::VaultError;
@@ -130,7 +131,22 @@ pub fn plan(reader: &Reader, session: &Session<'_>, lifts: &[ObjectId], meter: &
         }
     }
     let retained = retained(holding, lifts)?;
-    Ok(session.plan_release(&retained, meter)?)
+    Ok(session.plan_release(&retained, &pending(holding)?, meter)?)
+}
+
+/// What releases name that are still to be followed.
+fn pending(holding: &Holding) -> Result<Released, ReleasingError> {
+    let vault = holding.vault.read();
+    let mut out = Released::default();
+    for open in vault.open_releases() {
+        match open.standing {
+            Some(Standing::Void) => continue,
+            Some(_) => {}
+            None => return doubt(format!("release {} cannot be told to be followed or not", open.number)),
+        }
+        out.add(&vault.release(open.id).ok_or_else(|| ReleasingError::Doubt("a release cannot be read".into()))?);
+    }
+    Ok(out)
 }
 
 /// The manifests of which nothing may be freed yet: those that are kept, and all that were there before them.
@@ -180,7 +196,8 @@ pub fn release(
     let settled = settled.into_iter().collect();
     let Looked { size, root: log_root } = looked;
     let lifts = lifts.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    let release = Release { vault, nonce, size, root: log_root, number, objects, settled, note, lifts };
+    let thins = plan.thins.clone();
+    let release = Release { vault, nonce, size, root: log_root, number, objects, settled, note, lifts, thins };
     let bytes = root.sign_release(release)?.encode();
     let object = Verified::hash(&bytes);
     let receipt = holding.vault.deliver_release(object)?;
@@ -190,6 +207,8 @@ pub fn release(
     if !is_good {
         return doubt("the vault's receipt for the release is not good".into());
     }
+    // Packs of which some stays are rewritten, some at a time. What cannot be done now is done when the vault is opened the next time.
+    while holding.vault.write().settle_releases().is_ok_and(|more| more) {}
     let open = holding.vault.read().open_releases().into_iter().find(|open| open.id == object.id());
     let waits = open.as_ref().map(waits_for).unwrap_or_default();
     holding.meet_log()?;
@@ -223,7 +242,7 @@ pub fn open_releases(reader: &Reader) -> Result<Vec<(OpenRelease, Vec<DepositorI
 
 fn waits_for(open: &OpenRelease) -> Vec<DepositorId> {
     match &open.standing {
-        Some(lavatube_vault::Standing::Waits(waits)) => waits.clone(),
+        Some(Standing::Waits(waits)) => waits.clone(),
         _ => Vec::new(),
     }
 }

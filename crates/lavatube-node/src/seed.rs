@@ -199,6 +199,7 @@ fn store(vault: &EmbeddedVault, kind: ObjectKind, object: Verified<'_>) -> Resul
         ObjectKind::Manifest => vault.deposit_manifest(object.bytes()).map(drop),
         ObjectKind::DepositorCard => vault.deposit_card(object.bytes()).map(drop),
         ObjectKind::Release => vault.deposit_release(object.bytes()).map(drop),
+        ObjectKind::Remnant => Err(DepositError::OwnMaking),
     }
 }
 

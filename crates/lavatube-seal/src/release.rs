@@ -109,6 +109,7 @@ mod tests {
             settled: Vec::new(),
             note,
             lifts: Vec::new(),
+            thins: Vec::new(),
         }
     }
 

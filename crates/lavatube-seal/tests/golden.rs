@@ -316,7 +316,7 @@ fn releasing() -> (Root, Release) {
     let note = keys.release_keys().seal(vault, &nonce, &note).unwrap();
     let objects = vec![ObjectId(pattern(0x20, 1)), ObjectId(pattern(0x30, 1))];
     let (settled, log) = (vec![keys.depositor()], pattern(0x44, 3));
-    (root, Release { vault, nonce, size: 300, root: log, number: 7, objects, settled, note, lifts: Vec::new() })
+    (root, Release { vault, nonce, size: 300, root: log, number: 7, objects, settled, note, lifts: Vec::new(), thins: Vec::new() })
 }
 
 #[test]

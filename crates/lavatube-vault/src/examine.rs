@@ -84,6 +84,8 @@ impl Vault {
     /// # Errors
     /// [`ReadError::NotHere`].
     pub fn examine(&self, id: ObjectId, depth: Depth) -> Result<Health, ReadError> {
+        // Of a pack that was thinned what stays.
+        let id = self.index.thin.get(&id).copied().unwrap_or(id);
         let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?;
         let (g, mut gather) = (entry.geometry, Gather::new(self, id, entry));
         (0..g.shards()).for_each(|shard| gather.examine_header(shard));

@@ -203,7 +203,7 @@ impl Vault {
     }
 
     /// A release that is here and that the authority signed.
-    pub(crate) fn release(&self, id: ObjectId) -> Option<Release> {
+    pub fn release(&self, id: ObjectId) -> Option<Release> {
         let signed = SignedRelease::decode(&self.read_small(id)?).ok()?;
         signed.verify(&self.card.authority).ok()?;
         Some(signed.release)

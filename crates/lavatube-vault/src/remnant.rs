@@ -44,6 +44,11 @@ impl Vault {
         self.index.thin.contains_key(&id)
     }
 
+    /// The pack whose remnant this is; of anything else it itself.
+    pub fn pack_of(&self, object: ObjectId) -> ObjectId {
+        self.index.thin.iter().find(|(_, remnant)| **remnant == object).map_or(object, |(pack, _)| *pack)
+    }
+
     /// Packs of which only some is kept, with the lengths of their remnants.
     pub fn thinned(&self) -> impl Iterator<Item = (ObjectId, u64)> + '_ {
         let len = |remnant| self.index.objects.get(remnant).map_or(0, |entry: &Entry| entry.geometry.object_len());

@@ -213,7 +213,7 @@ fn check_far(opened: &Opened, settings: &Settings, screen: &Screen) -> Result<En
 
 /// Whether the loss of an object is more than the loss of what is in it.
 fn holds_files_together(kind: ObjectKind) -> bool {
-    !matches!(kind, ObjectKind::Pack | ObjectKind::Tags)
+    !matches!(kind, ObjectKind::Pack | ObjectKind::Remnant | ObjectKind::Tags)
 }
 
 /// Hands over what waits here, now that the drives are as good as they can be made.
@@ -350,7 +350,7 @@ impl Found {
         let beyond = self.beyond();
         let vault = vault.read();
         let packs = vault.objects().filter(|o| !holds_files_together(o.kind) && beyond.contains(&o.id));
-        packs.map(|o| o.id).collect()
+        packs.flat_map(|o| [o.id, vault.pack_of(o.id)]).collect()
     }
 
     fn end(&self) -> End {

@@ -184,6 +184,7 @@ fn word(kind: ObjectKind) -> &'static str {
         ObjectKind::Manifest => "manifest",
         ObjectKind::DepositorCard => "depositor-card",
         ObjectKind::Release => "release",
+        ObjectKind::Remnant => "remnant",
         _ => "object",
     }
 }

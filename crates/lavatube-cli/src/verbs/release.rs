@@ -24,7 +24,7 @@ use crate::units::{self, things};
 ///
 /// All trees of all other snapshots of all machines are walked; what they do not need is named in a statement that the recovery
 /// key signs, since no key on a machine that backs up may delete. The vault verifies it, keeps it in its log for ever, and removes
-/// whole packs. While something is in doubt (an unreadable manifest, something that waits, an alarm) nothing is freed.
+/// whole packs; others, of which enough is not needed, it thins: it writes what stays anew, without seeing what it is, and nothing crosses the link for it. While something is in doubt (an unreadable manifest, something that waits, an alarm) nothing is freed.
 ///
 /// Other machines may have sessions under way that build on what is freed: the vault waits until each has made one more backup
 /// and so knows of the release, and drops the release if one finishes a session without knowing. --without names machines that are
@@ -32,7 +32,7 @@ use crate::units::{self, things};
 ///
 /// What a backup said shall be kept (`--retain`, `--hold`) stays for so long, and so does all that was stored before it.
 ///
-/// JSON fields: snapshots (ids of those that go), packs, bytes, kept {snapshots, packs, bytes, idle_bytes}, retained {packs, bytes, left_s}, dry_run, release {id, number,
+/// JSON fields: snapshots (ids of those that go), packs, bytes, thinned_packs, thinned_bytes, kept {snapshots, packs, bytes, idle_bytes}, retained {packs, bytes, left_s}, dry_run, release {id, number,
 /// followed, waits [{depositor, label}]}, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -83,7 +83,7 @@ pub fn run(args: &ReleaseArgs, settings: &Settings, screen: &Screen) -> Result<E
     })?;
     let terms = Terms { looked, without, lifts: lifts.clone() };
     let taken = match &root {
-        Some(root) if !plan.objects.is_empty() || !lifts.is_empty() => {
+        Some(root) if !plan.is_empty() || !lifts.is_empty() => {
             Some(releasing::release(&reader, &session, &keyring, root, &plan, terms)?)
         }
         _ => None,
@@ -101,7 +101,7 @@ pub fn run(args: &ReleaseArgs, settings: &Settings, screen: &Screen) -> Result<E
         screen.say(&format!("{packs} ({}) that no snapshot needs stay {until}.", units::bytes(plan.retained_bytes)))?;
     }
     let standing = if taken.is_none() { told_of_open(&reader, &labels, screen)? } else { false };
-    if plan.objects.is_empty() && plan.snapshots.is_empty() && !standing {
+    if plan.is_empty() && plan.snapshots.is_empty() && !standing {
         screen.tell("`lavatube forget` marks snapshots that are not wanted any more.")?;
     }
     screen.answer(&answer(args, &plan, taken.as_ref(), kept, &labels))?;
@@ -177,7 +177,7 @@ fn show(
     };
     let packs = |n: u64| things(n, "pack", "packs");
     let kept = things(plan.kept, "snapshot", "snapshots");
-    if plan.objects.is_empty() {
+    if plan.is_empty() {
         let all = things(plan.kept_packs, "pack is", "packs are all");
         screen.say(&format!("Nothing can be freed: {all} needed for {kept}."))?;
         return Ok(());
@@ -189,8 +189,12 @@ fn show(
     };
     screen.say(&screen.ink(Ink::Bold, &head))?;
     row("gone", units::bytes(plan.bytes), packs(plan.packs))?;
+    if !plan.thins.is_empty() {
+        let of = format!("of {} that stay in part", packs(plan.thins.len() as u64));
+        row("thinned", units::bytes(plan.thinned_bytes), of)?;
+    }
     row("stays", units::bytes(plan.kept_bytes), format!("{}, for {kept}", packs(plan.kept_packs)))?;
-    row("idle", units::bytes(plan.idle_bytes), "of what stays, in parts of packs: only whole packs go".into())?;
+    row("idle", units::bytes(plan.idle_bytes), "of what stays, where it lies too close to what is needed".into())?;
     for id in &plan.snapshots {
         screen.say(&format!(
             "  snapshot {} {}",
@@ -247,6 +251,8 @@ fn answer(
         "snapshots": plan.snapshots.iter().map(|id| id.to_string()).collect::<Vec<_>>(),
         "packs": plan.packs,
         "bytes": plan.bytes,
+        "thinned_packs": plan.thins.len(),
+        "thinned_bytes": plan.thinned_bytes,
         "kept": {
             "snapshots": plan.kept,
             "packs": plan.kept_packs,

@@ -60,12 +60,18 @@ pub fn read_pack(archive: &Archive<'_>, row: PackRow, meter: &Meter) -> Result<P
     let (mut stored, mut raw) = (Vec::new(), Vec::new());
     let (mut window_at, mut at) = (0, 0);
     for (i, frame) in frames.iter().enumerate() {
+        if !archive.stays(&row, at..at + frame.stored_len) {
+            // It was freed: nothing needs it.
+            at += frame.stored_len;
+            continue;
+        }
         if at < window_at || at + frame.stored_len > window_at + stored.len() {
             let ahead = frames[i..].iter().scan(0, |sum, f| {
                 *sum += f.stored_len;
                 Some(*sum)
             });
-            let len = ahead.take_while(|sum| *sum <= WINDOW_LEN).last().unwrap_or(frame.stored_len);
+            let fits = |sum: &usize| *sum <= WINDOW_LEN && archive.stays(&row, at..at + *sum);
+            let len = ahead.take_while(fits).last().unwrap_or(frame.stored_len);
             let mut read = pack.read(archive.far, at, len, &mut stored);
             if read.as_ref().is_err_and(|e| !e.is_away()) && len > frame.stored_len {
                 read = pack.read(archive.far, at, frame.stored_len, &mut stored);

@@ -145,7 +145,12 @@ impl<'a> PlaceReader<'a> {
         for place in places {
             let (start, end) = frame_range(&place);
             match self.expected.last_mut() {
-                Some(s) if s.pack == place.pack && start >= s.start && start <= s.end + GAP_MAX => {
+                Some(s)
+                    if s.pack == place.pack
+                        && start >= s.start
+                        && start <= s.end + GAP_MAX
+                        && self.archive.stay(place.pack, s.end..start) =>
+                {
                     s.end = s.end.max(end)
                 }
                 _ => self.expected.push(Span { pack: place.pack, start, end }),
@@ -159,7 +164,8 @@ impl<'a> PlaceReader<'a> {
     /// [`FetchCause`] when the catalog does not know it or cannot be read.
     pub(super) fn locate(&mut self, id: &ChunkId) -> Result<Located, FetchCause> {
         for held in self.packs.iter().rev() {
-            if let Some(known) = held.index.as_ref().and_then(|index| index.find(id)) {
+            let known = held.index.as_ref().and_then(|index| index.find(id));
+            if let Some(known) = known.filter(|known| self.archive.catalog.stands(&known.place)) {
                 return Ok(Located { place: known.place, body_len: Some(known.body_len) });
             }
         }

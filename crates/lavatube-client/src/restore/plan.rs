@@ -104,7 +104,11 @@ impl Plan {
             let mut merged: Vec<Range<usize>> = Vec::new();
             for (start, end) in spans {
                 match merged.last_mut() {
-                    Some(last) if *start <= last.end + GAP_MAX => last.end = last.end.max(*end),
+                    Some(last)
+                        if *start <= last.end + GAP_MAX && fetcher.archive().stay(*number, last.end..*start) =>
+                    {
+                        last.end = last.end.max(*end)
+                    }
                     _ => merged.push(*start..*end),
                 }
             }

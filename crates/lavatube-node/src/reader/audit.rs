@@ -69,7 +69,11 @@ impl Session<'_> {
     pub fn spot(&self, count: usize, meter: &Meter) -> Result<Spotted, ReaderError> {
         let waiting = self.waiting()?;
         // Whoever checks it knows nothing of releases: sessions that lack packs are not asked about.
-        let is_whole = |v: &Vaulted| self.sessions.standing(v).count() == v.manifest.leaves.len();
+        let stays = &self.sessions.released().stays;
+        let is_whole = |v: &Vaulted| {
+            let whole = self.sessions.standing(v).filter(|row| !stays.contains_key(&row.id));
+            whole.count() == v.manifest.leaves.len()
+        };
         let there = self.sessions.all().iter().filter(|v| !waiting.contains(&v.id) && is_whole(v));
         let mut about: Vec<_> = there.collect();
         about.sort_by_key(|vaulted| vaulted.id);

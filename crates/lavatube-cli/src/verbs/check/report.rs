@@ -366,6 +366,7 @@ pub fn kind(kind: ObjectKind) -> &'static str {
         ObjectKind::DepositorCard => "depositor-card",
         ObjectKind::Tags => "tags",
         ObjectKind::Release => "release",
+        ObjectKind::Remnant => "remnant",
     }
 }
 
