@@ -28,7 +28,7 @@ import zstandard
 MIB = 1 << 20
 BLOCK = 16384                       # of a shard, FORMAT 6
 PIECE = 16384                       # of a pack's plaintext, FORMAT 3
-PACK, MANIFEST, CARD, TAGS, RELEASE = 1, 2, 3, 4, 5     # kinds of objects, FORMAT 6; tags prove and hold no content
+PACK, MANIFEST, CARD, TAGS, RELEASE, REMNANT = 1, 2, 3, 4, 5, 6     # kinds of objects, FORMAT 6; tags prove and hold no content
 GONE, FILE, DIRECTORY, SYMLINK, FIFO, CHARACTER, BLOCKDEV, SOCKET = range(8)    # kinds of entries, FORMAT 4
 
 
@@ -507,7 +507,7 @@ def parse_header(raw, path=""):
     vault = c.take(16)
     c.take(16)                                                  # DriveId: where the file was written
     place = c.uint(8)
-    good = (head == len(raw) == 176 + 16 * blocks and kind in (1, 2, 3, 4, 5) and k >= 1 and k + m <= 255 and index < k + m
+    good = (head == len(raw) == 176 + 16 * blocks and kind in range(1, 7) and k >= 1 and k + m <= 255 and index < k + m
             and 1 <= object_length <= 64 * MIB and length == -(-object_length // (64 * k)) * 64 and rotation < length
             and blocks == -(-length // BLOCK) and not any(c.take(24)) and (place == 0 or kind in (MANIFEST, CARD, RELEASE)))
     return Shard(path, kind, k, m, index, object_id, object_length, length, rotation, generation, blocks,
@@ -613,6 +613,9 @@ class Object:
         self.place = max(self.place, shard.place)
         key = (shard.generation, shard.k, shard.m, shard.object_length, shard.kind, shard.vault)
         self.stripes.setdefault(key, Stripe(shard, cache)).shards.setdefault(shard.index, []).append(shard)
+
+    def is_readable(self):
+        return any(len(stripe.shards) >= key[1] for key, stripe in self.stripes.items())
 
     def read(self, start=0, end=None):
         """Bytes start..end of the object, from the newest generation that can give them."""
@@ -816,6 +819,10 @@ class Release:
             cbor(body), vault=(1, 16), nonce=(2, 32), size=(3, int), root=(4, 32), number=(5, int), objects=(6, list),
             settled=(7, list), note=(8, bytes))
         self.objects, self.settled = each(objects, *[32] * len(objects)), each(settled, *[32] * len(settled))
+        self.thins = {}
+        for thinned in cbor(body).get(10, []):
+            pack, *runs = each(thinned, 32, *[int] * (len(thinned) - 1))
+            self.thins[pack] = blocks_of(runs)
 
     def snapshots(self, psk):
         """The SnapshotIds that are not whole any more once it was followed."""
@@ -824,6 +831,56 @@ class Release:
         plain = gcm_open(keys[:32], bytes(12), self.sealed_note[32:], what="note of a release")
         _, snapshots = fields(cbor(plain, maybe_padded=True), tenant=(1, str), snapshots=(2, list))
         return each(snapshots, *[24] * len(snapshots))
+
+
+def blocks_of(runs):
+    """The blocks of a pack that stay, of runs that stay, go, stay, ..., stay (F51)."""
+    need(len(runs) % 2 == 1 and all(runs) and sum(runs) in (4 << i for i in range(11)), "these are no runs of a pack")
+    starts = [sum(runs[:i]) for i in range(len(runs))]
+    return [b for i in range(0, len(runs), 2) for b in range(starts[i], starts[i] + runs[i])]
+
+
+class Remnant:
+    """What stays of a pack that a release thinned (FORMAT 18). read(start, end) gives bytes of the pack, where they stay."""
+
+    def __init__(self, obj):
+        self.obj, self.length = obj, obj.length
+        head = obj.read(0, 44)
+        need(head[:8] == b"LVTREMN\1", "not a remnant")
+        self.pack, count = head[8:40], int.from_bytes(head[40:], "little")
+        need(44 + 4 * count <= obj.length, "a remnant is too short")
+        runs = obj.read(44, 44 + 4 * count)
+        runs = [int.from_bytes(runs[i:i + 4], "little") for i in range(0, 4 * count, 4)]
+        self.blocks = blocks_of(runs)
+        self.place = {block: i for i, block in enumerate(self.blocks)}
+        self.size = sum(runs) * BLOCK
+        self.hashes = self.subtrees(0, sum(runs))
+        self.body = 44 + 4 * count + 32 * len(self.hashes)
+        need(obj.length == self.body + BLOCK * len(self.blocks), "a remnant is not as long as what stays")
+
+    def subtrees(self, first, count):
+        """The largest subtrees of which nothing stays, as (first block, blocks)."""
+        stay = sum(b in self.place for b in range(first, first + count))
+        if stay == 0:
+            return [(first, count)]
+        half = count // 2
+        return [] if stay == count else self.subtrees(first, half) + self.subtrees(first + half, half)
+
+    def read(self, start, end):
+        out = []
+        while start < end:
+            block, n = start // BLOCK, min(end, start // BLOCK * BLOCK + BLOCK) - start
+            need(block in self.place, "a release freed these bytes (F52)")
+            at = self.body + self.place[block] * BLOCK + start % BLOCK
+            out.append((at, at + n))
+            start += n
+        runs = []
+        for at, to in out:                      # what lies together is read together
+            if runs and runs[-1][1] == at:
+                runs[-1] = (runs[-1][0], to)
+            else:
+                runs.append((at, to))
+        return b"".join(self.obj.read(at, to) for at, to in runs)
 
 
 # --- FORMAT 3: packs, frames, chunks -------------------------------------------------------------------------------------
@@ -1161,8 +1218,22 @@ class Archive:
                 self.problem(f"manifest {obj.id.hex()[:16]}: {e}")
         self.manifests.sort(key=lambda m: (m.depositor, m.sequence))
         self.check_chain()
+        self.read_remnants()
         self.read_releases()
         self.read_packs()
+
+    def read_remnants(self):
+        """By pack the shortest remnant, which is the latest, of packs that cannot be read themselves (F50)."""
+        self.remnants = {}
+        for obj in sorted(self.vault.of_kind(REMNANT), key=lambda o: o.length):
+            try:
+                remnant = Remnant(obj)
+            except Lost as e:
+                self.problem(f"remnant {obj.id.hex()[:16]}: {e}")
+                continue
+            whole = self.vault.objects.get(remnant.pack)
+            if remnant.pack not in self.remnants and not (whole and whole.is_readable()):
+                self.remnants[remnant.pack] = remnant
 
     def read_releases(self):
         """Packs that releases name and that are not here are gone on purpose, and so are the snapshots that went with them."""
@@ -1174,6 +1245,8 @@ class Archive:
                 need(release.verified and (not ours or release.vault in ours),
                      "is not the authority's word about this vault (F37)")
                 missing = {i for i in release.objects if i not in self.vault.objects}
+                thinned = (i for i in release.thins if i in self.remnants)
+                missing |= {i for i in thinned if set(self.remnants[i].blocks) <= set(release.thins[i])}
                 self.released |= set(release.objects)
                 self.gone |= set(release.snapshots(self.keys.psk) if missing else [])
             except Lost as e:
@@ -1195,8 +1268,9 @@ class Archive:
         for m in self.manifests:
             for number, (size_class, pack_id, _) in enumerate(m.leaves):
                 try:
-                    obj = self.vault.objects.get(pack_id)
-                    need(obj and obj.kind == PACK and obj.length == 4096 << (2 * size_class), "not on these drives")
+                    obj = self.remnants.get(pack_id) or self.vault.objects.get(pack_id)
+                    size = obj and (obj.size if isinstance(obj, Remnant) else obj.kind == PACK and obj.length)
+                    need(size == 4096 << (2 * size_class), "not on these drives")
                     self.chunks.add_pack(Pack(obj.read, m.prk, m.session, number, size_class))
                 except Lost as e:
                     if pack_id not in self.released:
@@ -1274,7 +1348,8 @@ class Archive:
             try:
                 data = obj.read()
             except Lost as e:
-                if obj.id not in self.released:
+                outlived = obj.kind == REMNANT and obj not in [remnant.obj for remnant in self.remnants.values()]
+                if obj.id not in self.released and obj.id not in self.remnants and not outlived:
                     self.problem(str(e))
                 continue
             for m in self.manifests:

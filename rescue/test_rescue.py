@@ -188,6 +188,38 @@ class Vectors(unittest.TestCase):
         self.assertEqual([i[0] for i in release.snapshots(self.keys.psk)], [9])
         other = r.Release(golden("release-v1.bin"), (bytes(32), bytes(1952)))
         self.assertFalse(other.verified)
+        thinning = r.Release(golden("release_thinning-v1.bin"), self.keys.authority)
+        self.assertTrue(thinning.verified)
+        self.assertEqual([list(blocks) for blocks in thinning.thins.values()], [[0, 3], [0, 2, 3, 7]])
+
+    def test_remnant(self):
+        """What stays is where FORMAT 18 says, and with the hashes of what went it hashes to the pack's id."""
+        data = golden("remnant-v1.bin")
+
+        class Whole:
+            length = len(data)
+
+            def read(self, start, end):
+                return data[start:end]
+        remnant = r.Remnant(Whole())
+        pack = bytes(i * i % 251 for i in range(8 * 16384))
+        self.assertEqual((remnant.pack, remnant.blocks, remnant.size), (blake3(pack).digest(), [0, 2, 3, 7], len(pack)))
+        for start, end in (0, 16384), (2 * 16384 + 7, 4 * 16384), (7 * 16384, 8 * 16384 - 1):
+            self.assertEqual(remnant.read(start, end), pack[start:end])
+        for start, end in (0, 16385), (16384, 16390), (4 * 16384 - 1, 4 * 16384 + 1):
+            self.assertRaises(r.Lost, remnant.read, start, end)
+        hashes = {gone: data[remnant.body - 32 * (len(remnant.hashes) - i):][:32] for i, gone in enumerate(remnant.hashes)}
+
+        def value(first, count):
+            """The chaining value of so many chunks."""
+            gone = hashes.get((first // 16, count // 16)) if count >= 16 and first % 16 == 0 else None
+            if gone is not None:
+                return gone
+            if count == 1:
+                return spot.chunk_value(remnant.read(first * 1024, first * 1024 + 1024), first, False)
+            half = count // 2
+            return spot.parent_value(value(first, half), value(first + half, half), False)
+        self.assertEqual(spot.parent_value(value(0, 64), value(64, 64), True), remnant.pack)
 
     def test_manifest_with_tags(self):
         """Tags are those of FORMAT 17, made here from its text alone; the manifest names the object they are in."""
@@ -348,6 +380,10 @@ class Vectors(unittest.TestCase):
             self.assertEqual(check, c.take(16))
             lengths.append((kind, length))
         self.assertEqual(lengths, [(12, 41), (13, 33), (14, 32)])
+        c = r.Cursor(golden("journal_thinned-v1.bin"))
+        start, length = c.at, c.uint(4)
+        c.take(8 + 1 + length)
+        self.assertEqual((length, r.h16(bytes(16) + c.data[start:c.at])), (73, c.take(16)))
         receipt = r.cbor(golden("receipt-v1.bin")[:-64])
         self.assertEqual([len(receipt[i]) for i in (1, 4, 5)], [16, 32, 16])
 
@@ -967,6 +1003,28 @@ class EndToEnd(unittest.TestCase):
             self.assertEqual(status, 0, text)
         self.assertEqual(len(text.splitlines()), 1, text)
         self.assertEqual(contents(self.rescue(self.drives, recovery)), contents(self.source))
+
+    def test_thinned(self):
+        """Of a pack that was thinned what stays is read, by its remnant."""
+        recovery = ["--recovery-file", os.path.join(self.keys, "recovery-key.txt")]
+        rnd = random.Random(6)
+        for i in range(6):
+            with open(os.path.join(self.source, f"photo {i}"), "wb") as f:
+                f.write(rnd.randbytes(1_500_000))
+        self.backup()
+        time.sleep(0.02)
+        for i in (1, 2, 4):
+            os.remove(os.path.join(self.source, f"photo {i}"))
+        self.backup()
+        self.run_on_vault("forget", "--keep-last", "1")
+        self.run_on_vault("release")
+        vault = r.Vault(self.drives)
+        self.assertTrue(vault.of_kind(r.REMNANT))
+        for command in ("verify", "list"):
+            status, text = quietly("--drives", *self.drives, *recovery, command)
+            self.assertEqual(status, 0, text)
+        self.assertEqual(len(text.splitlines()), 1, text)
+        self.assertEqual(contents(self.rescue(self.drives[2:], recovery)), contents(self.source))
 
     def test_rescue(self):
         self.assertEqual(len(self.drives), 6)

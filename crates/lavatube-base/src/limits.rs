@@ -36,7 +36,7 @@ pub const MARKS_MAX: usize = 4096;
 pub const RELEASE_LEN_MAX: usize = 8 << 20;
 /// A pack is rewritten only where at least one part in so many of what it holds goes: reading and writing all that stays for
 /// less is not worth the wear.
-pub const THIN_SHARE: usize = 8;
+pub const THIN_SHARE: usize = 16;
 /// Bytes of packs that are rewritten before other work is looked at: a few seconds' of an old disk.
 pub const THIN_AT_A_TIME: usize = 256 << 20;
 /// Most depositors that a release need not wait for.

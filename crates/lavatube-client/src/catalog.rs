@@ -144,6 +144,15 @@ impl<'s> Catalog<'s> {
         stays.has(&covering(row.class, place.frame_at as usize, place.frame_len as usize).1)
     }
 
+    /// Whether chunk `id` lay only where something was freed.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn was_freed(&self, id: &ChunkId) -> Result<bool, CatalogError> {
+        let places = self.runs().find(self.state, id, usize::MAX)?;
+        Ok(!places.is_empty() && !places.iter().any(|place| self.stands(place)))
+    }
+
     /// Makes chunks that are only in the packs of these rows count as [unknown](Catalog::knows): the vault does not have
     /// those any more.
     pub fn doubt(&mut self, rows: BTreeSet<u32>) {

@@ -16,7 +16,8 @@ pub use turn::{Candidate, Turn};
 use std::collections::{BTreeMap, BTreeSet};
 
 use lavatube_base::{ChunkId, ObjectId};
-use lavatube_format::tree::{Kind, Ref};
+use lavatube_format::snapshot::Snapshot;
+use lavatube_format::tree::{Entry, Kind, Ref};
 
 use crate::browse::{self, Listing};
 use crate::far::FarError;
@@ -168,6 +169,12 @@ pub fn structure(fetcher: &mut Fetcher<'_>, meter: &Meter) -> Result<Structure, 
             }
         }
     }
+    if !trees.freed.is_empty() {
+        // What newer layers hide may have been freed, and what a snapshot has must not have been.
+        for listed in &snapshots {
+            trees.visible(fetcher, &listed.snapshot)?;
+        }
+    }
     meter.errors.add(trees.bad.len() as u64);
     out.bad.chunks = trees.bad;
     Ok(out)
@@ -179,6 +186,8 @@ struct Trees {
     layers: BTreeSet<ChunkId>,
     seen: BTreeSet<ChunkId>,
     bad: BadChunks,
+    /// Chunks that trees name and releases freed.
+    freed: BTreeSet<ChunkId>,
 }
 
 impl Trees {
@@ -212,16 +221,48 @@ impl Trees {
             if depth == 0 {
                 // That its pack is missing is known of the pack already.
                 if let Err(e) = fetcher.place(&r.id) {
-                    self.bad.insert(r.id, e.cause.to_string());
+                    self.miss(fetcher, r.id, e.cause.to_string());
                 }
             } else if self.seen.insert(r.id) {
                 match expand(fetcher, r, depth) {
                     Ok(below) => self.content(fetcher, &below, depth - 1)?,
-                    Err(e) => self.note(e)?,
+                    Err(e) if e.is_away() => return Err(e),
+                    Err(e) => self.miss(fetcher, e.chunk(), e.to_string()),
                 }
             }
         }
         Ok(())
+    }
+
+    /// A chunk that is named and is not to be had.
+    fn miss(&mut self, fetcher: &Fetcher<'_>, chunk: ChunkId, why: String) {
+        match fetcher.archive().catalog.was_freed(&chunk) {
+            Ok(true) => drop(self.freed.insert(chunk)),
+            _ => drop(self.bad.insert(chunk, why)),
+        }
+    }
+
+    /// Looks for what was freed among what a snapshot has.
+    fn visible(&mut self, fetcher: &mut Fetcher<'_>, snapshot: &Snapshot) -> Result<(), CheckError> {
+        // What cannot be read is told elsewhere.
+        let Ok(mut reader) = TreeReader::open(fetcher, snapshot, None) else { return Ok(()) };
+        while let Some(step) = reader.next(fetcher)? {
+            let Step::Entry(Entry { kind: Kind::File(content), .. }) = step else { continue };
+            self.missed(fetcher, &content.refs, content.depth);
+        }
+        Ok(())
+    }
+
+    fn missed(&mut self, fetcher: &mut Fetcher<'_>, refs: &[Ref], depth: u64) {
+        for r in refs {
+            if self.freed.contains(&r.id) {
+                self.bad.insert(r.id, "a release freed it, and a snapshot that stays needs it".into());
+            } else if depth > 0
+                && let Ok(below) = expand(fetcher, r, depth)
+            {
+                self.missed(fetcher, &below, depth - 1);
+            }
+        }
     }
 
     fn note(&mut self, e: TreeError) -> Result<(), TreeError> {

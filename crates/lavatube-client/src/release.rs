@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lavatube_base::digest::h16;
 use lavatube_base::limits::THIN_SHARE;
 use lavatube_base::{ChunkId, ObjectId, Stays};
 use lavatube_format::catalog::{PackRow, Place};
 use lavatube_format::pack::{class_len, covering};
 use lavatube_format::remnant;
+use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Kind, Ref};
 
 use crate::browse::{self, Listing};
@@ -19,7 +21,7 @@ use crate::far::FarError;
 use crate::fetch::Fetcher;
 use crate::fetch::pack::OpenPack;
 use crate::layers::refs::expand;
-use crate::layers::{TreeError, read_layer, read_tree_chunk};
+use crate::layers::{Step, TreeError, TreeReader, read_layer};
 use crate::meter::Meter;
 use crate::released::Released;
 use crate::vaulted::Sessions;
@@ -110,8 +112,9 @@ pub fn plan(
             needs.chunk(fetcher, chunk)?;
         }
         for layer in &listed.snapshot.layers {
-            needs.layer(fetcher, layer, meter)?;
+            needs.layer(fetcher, layer)?;
         }
+        needs.tree(fetcher, &listed.snapshot, meter)?;
     }
     out.snapshots.extend(unreadable.iter().map(|(place, _)| place.id));
     let kept = needs.packs(fetcher)?;
@@ -163,8 +166,10 @@ fn held(sessions: &Sessions<'_>, row: &PackRow) -> u64 {
 /// Gathers the packs that snapshots need.
 #[derive(Default)]
 struct Needs {
-    /// Layers, tree chunks and lists that were gone through.
+    /// Layers, tree chunks and lists that were gone through,
     seen: BTreeSet<ChunkId>,
+    /// and files, by their references.
+    files: BTreeSet<[u8; 16]>,
     /// Numbers of packs in the catalog.
     rows: BTreeSet<u32>,
     /// Stored lengths of frames, by pack and place.
@@ -192,23 +197,35 @@ impl Needs {
         Ok(())
     }
 
-    fn layer(&mut self, fetcher: &mut Fetcher<'_>, id: &ChunkId, meter: &Meter) -> Result<(), PlanError> {
+    /// What a layer itself is made of.
+    fn layer(&mut self, fetcher: &mut Fetcher<'_>, id: &ChunkId) -> Result<(), PlanError> {
         if !self.seen.insert(*id) {
             return Ok(());
         }
         self.chunk(fetcher, id)?;
         let layer = read_layer(fetcher, id).map_err(in_doubt)?;
-        for number in 0..layer.chunks.len() {
-            let chunk = layer.chunks[number].id;
-            if !self.seen.insert(chunk) {
-                continue;
+        for chunk in layer.chunks {
+            if self.seen.insert(chunk.id) {
+                self.chunk(fetcher, &chunk.id)?;
             }
-            self.chunk(fetcher, &chunk)?;
-            for entry in read_tree_chunk(fetcher, &layer, number).map_err(in_doubt)? {
-                meter.others.add(1);
-                if let Kind::File(content) = entry.kind {
-                    self.content(fetcher, &content.refs, content.depth)?;
-                }
+        }
+        Ok(())
+    }
+
+    /// The content of all files that the snapshot has: what newer layers hide in older ones is not needed.
+    fn tree(&mut self, fetcher: &mut Fetcher<'_>, snapshot: &Snapshot, meter: &Meter) -> Result<(), PlanError> {
+        let mut reader = TreeReader::open(fetcher, snapshot, None).map_err(in_doubt)?;
+        while let Some(step) = reader.next(fetcher).map_err(in_doubt)? {
+            let entry = match step {
+                Step::Entry(entry) => entry,
+                Step::Lost(lost) => return Err(in_doubt(lost.error)),
+            };
+            meter.others.add(1);
+            let Kind::File(content) = entry.kind else { continue };
+            let ids: Vec<&[u8]> = content.refs.iter().map(|r| &r.id.0[..]).collect();
+            // Most files are in many snapshots as they are.
+            if self.files.insert(h16(&ids)) {
+                self.content(fetcher, &content.refs, content.depth)?;
             }
         }
         Ok(())

@@ -386,6 +386,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_golden_record_of_a_thinned_pack_stays_as_it_is_and_one_wrong_byte_is_mended() {
+        let golden = include_bytes!("../../../vectors/journal_thinned-v1.bin");
+        let record = Record::Thinned { pack: ObjectId([7; 32]), remnant: ObjectId([8; 32]), number: 3 };
+        let mut bytes = Vec::new();
+        record.encode(1, &FIRST_CHECK, &mut bytes);
+        assert_eq!(bytes, golden);
+        let (line, n) = Line::decode(golden, 1, &FIRST_CHECK).unwrap();
+        assert_eq!((&line.record, n), (&record, golden.len()));
+        for at in 0..n {
+            let mut bad = golden.to_vec();
+            bad[at] ^= 0x81;
+            assert_eq!(Line::decode_mended(&bad, 1, &FIRST_CHECK, 6), Some((line.clone(), n)), "byte {at}");
+        }
+    }
+
     /// A drive that is held back for each reason, and let in again.
     fn of_drives() -> Vec<u8> {
         let (mut out, mut check) = (Vec::new(), FIRST_CHECK);

@@ -134,6 +134,12 @@ mod tests {
         assert!((0..bytes.len()).step_by(89).all(|n| decode(&bytes[..n]).is_err()));
     }
 
+    #[test]
+    fn the_golden_remnant_stays_as_it_is() {
+        let (id, thinned, _) = thinned();
+        assert!(encode(id, &thinned) == include_bytes!("../../../vectors/remnant-v1.bin"));
+    }
+
     proptest! {
         #[test]
         fn no_input_makes_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

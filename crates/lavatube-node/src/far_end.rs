@@ -194,7 +194,8 @@ impl FarEnd {
             handed: BTreeMap::new(),
             in_work: 0,
             reading: 0,
-            proves: false,
+            // What an earlier life has begun.
+            proves: true,
             proving: false,
             last: Last::default(),
             _locks: locks,

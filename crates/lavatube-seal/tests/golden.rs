@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, VaultId, Verified};
+use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, Stays, VaultId, Verified};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
 use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Retention, SignedManifest, root_of};
@@ -24,6 +24,7 @@ const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
 const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
 const RELEASE: &[u8] = include_bytes!("../../../vectors/release-v1.bin");
+const THINNING: &[u8] = include_bytes!("../../../vectors/release_thinning-v1.bin");
 const KEPT: &[u8] = include_bytes!("../../../vectors/manifest_kept-v1.bin");
 const MARKS: &[u8] = include_bytes!("../../../vectors/manifest_marks-v1.bin");
 const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
@@ -316,7 +317,17 @@ fn releasing() -> (Root, Release) {
     let note = keys.release_keys().seal(vault, &nonce, &note).unwrap();
     let objects = vec![ObjectId(pattern(0x20, 1)), ObjectId(pattern(0x30, 1))];
     let (settled, log) = (vec![keys.depositor()], pattern(0x44, 3));
-    (root, Release { vault, nonce, size: 300, root: log, number: 7, objects, settled, note, lifts: Vec::new(), thins: Vec::new() })
+    let (lifts, thins) = (Vec::new(), Vec::new());
+    (root, Release { vault, nonce, size: 300, root: log, number: 7, objects, settled, note, lifts, thins })
+}
+
+/// The same, of a release that frees parts of two packs as well.
+fn thinning() -> (Root, Release) {
+    let (root, release) = releasing();
+    let stays = |runs: &[u32]| Stays::from_runs(runs.to_vec()).unwrap();
+    let packs = [ObjectId(pattern(0x40, 1)), ObjectId(pattern(0x50, 1))];
+    let thins = packs.into_iter().zip([stays(&[1, 2, 1]), stays(&[1, 1, 2, 3, 1])]).collect();
+    (root, Release { thins, ..release })
 }
 
 #[test]
@@ -326,6 +337,17 @@ fn write_the_golden_release() {
     let (root, release) = releasing();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/release-v1.bin");
     std::fs::write(path, root.sign_release(release).unwrap().encode()).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/release_thinning-v1.bin");
+    let (root, release) = thinning();
+    std::fs::write(path, root.sign_release(release).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_release_that_thins_verifies() {
+    let (root, expected) = thinning();
+    let stored = SignedRelease::decode(THINNING).unwrap();
+    assert_eq!(stored.release, expected);
+    stored.verify(&root.authority_public().unwrap()).unwrap();
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub(crate) struct Index {
     pub(crate) thin: BTreeMap<ObjectId, ObjectId>,
     /// What remnants say of themselves, of those that were asked lately.
     pub(crate) heads: Mutex<BTreeMap<ObjectId, Head>>,
+    /// There are more packs to be thinned, which can be.
+    pub(crate) is_thinning: bool,
     /// Packs that cannot be thinned before the vault is opened anew.
     pub(crate) stuck: BTreeSet<ObjectId>,
     /// Releases that were not followed to their end.

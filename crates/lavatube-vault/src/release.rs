@@ -289,6 +289,7 @@ impl Vault {
         if self.index.open_releases.is_empty() || self.signer.is_none() {
             return Ok(false);
         }
+        self.index.is_thinning = false;
         self.settle_journal()?;
         let mut more = false;
         for id in self.index.open_releases.clone() {
@@ -302,6 +303,7 @@ impl Vault {
         if self.index.open_releases.is_empty() {
             self.sweep_remnants()?;
         }
+        self.index.is_thinning = more;
         Ok(more)
     }
 

@@ -39,6 +39,11 @@ struct Change {
 }
 
 impl Vault {
+    /// Whether packs are to be thinned still, and can be: by [`Vault::settle_releases`].
+    pub fn is_thinning(&self) -> bool {
+        self.index.is_thinning
+    }
+
     /// Whether only some of a pack is kept.
     pub fn is_thinned(&self, id: ObjectId) -> bool {
         self.index.thin.contains_key(&id)

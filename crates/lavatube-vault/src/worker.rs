@@ -25,7 +25,7 @@ pub enum Job {
     Block(BlockId, Vec<u8>),
     /// Read what goes into the block of this name.
     Parcel(u64, Parcel),
-    /// Go on with the proof that is being made, for a while.
+    /// Go on with what takes long, a proof that is being made or packs that are thinned, for a while.
     Prove,
 }
 
@@ -51,7 +51,7 @@ pub struct BlockDone {
     pub messages: Vec<Vec<u8>>,
     /// A request for parts of objects: its number, its turn.
     pub fetch: Option<(u64, u64, Vec<Part>)>,
-    /// It asks for a proof: that is made by and by.
+    /// It asks for a proof, or has packs thinned: that is done by and by.
     pub proves: bool,
     /// What happened, for people.
     pub told: Vec<Word>,
@@ -188,12 +188,18 @@ impl<W: Workplace> Worker<W> {
             Job::Parcel(key, parcel) => return vec![Done::Parcel(key, self.parcel(&parcel))],
             Job::Prove => {
                 let message = self.prove();
-                return vec![Done::Prove(message, self.proof.is_some() || self.spot.is_some())];
+                if self.place.vault().is_thinning() {
+                    // What cannot be done now is done when the vault is opened the next time.
+                    let _ = self.place.vault_mut().settle_releases();
+                }
+                let more = self.proof.is_some() || self.spot.is_some() || self.place.vault().is_thinning();
+                return vec![Done::Prove(message, more)];
             }
         };
         let len = bytes.len();
         let (done, stored) = self.handle(block, bytes);
-        let mut all = vec![BlockDone { len, ..done }];
+        let proves = done.proves || self.place.vault().is_thinning();
+        let mut all = vec![BlockDone { len, proves, ..done }];
         if let Some((kind, id)) = stored {
             all.extend(self.release(kind, id));
         }

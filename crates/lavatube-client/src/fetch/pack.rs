@@ -24,6 +24,8 @@ pub struct OpenPack {
     /// Which pack.
     pub row: PackRow,
     opener: PackOpener,
+    /// Some of it was freed.
+    is_thinned: bool,
 }
 
 impl OpenPack {
@@ -38,7 +40,8 @@ impl OpenPack {
         fetch_exact(archive.far, &row, 0..HEADER_LEN as u64, &mut header)?;
         //= FORMAT#F7 the commitment is compared before any piece is opened
         let opener = keys.check(&Header::decode(&header)?)?;
-        Ok(Self { row, opener })
+        let is_thinned = archive.sessions.released().stays.contains_key(&row.id);
+        Ok(Self { row, opener, is_thinned })
     }
 
     /// Opens the pieces that hold plaintext `start .. start + len` into `out`, in place of what it had, and gives the
@@ -90,7 +93,8 @@ impl OpenPack {
     pub fn index(&self, far: &dyn Far) -> Result<Vec<FrameEntry>, FetchCause> {
         let class = self.row.class;
         let end = capacity(class) - FOOTER_LEN;
-        let tail_at = tail_at(class, far);
+        // Before the index of one that was thinned nothing may be left.
+        let tail_at = if self.is_thinned { (pieces(class) - 1) * PIECE_LEN } else { tail_at(class, far) };
         let mut bytes = Vec::new();
         let at = self.read(far, tail_at, capacity(class) - tail_at, &mut bytes)?;
         let footer = Footer::decode(class, &bytes[end - at..])?;
