@@ -349,3 +349,100 @@ fn a_release_at_a_far_vault_waits_until_who_backs_up_over_the_link_knows_of_it()
     assert_eq!(pair.far_json(&["snapshots", "--all"])["snapshots"].as_array().unwrap().len(), 3);
     pair.is_whole_there("after the release");
 }
+
+/// Eight files that do not compress, of which a second snapshot has four.
+fn halved(own: u64) -> (Machine, Vec<String>) {
+    let machine = Machine::in_memory(seed(own));
+    let mut chance = Chance::new(machine.seed);
+    (0..8).for_each(|n| fs::write(machine.src().join(format!("photo{n}")), chance.noise(1_500_000)).unwrap());
+    machine.backup();
+    [1, 2, 4, 7].into_iter().for_each(|n| fs::remove_file(machine.src().join(format!("photo{n}"))).unwrap());
+    machine.backup();
+    let all = machine.snapshots();
+    machine.json(&["forget", &all[0]], 0);
+    (machine, all)
+}
+
+#[test]
+fn of_a_pack_that_is_needed_in_part_the_rest_is_freed_and_what_stays_is_as_it_was() {
+    let (machine, all) = halved(0xeb);
+    let (stored, before) = (machine.stored_bytes(), machine.restore(&all[1], "before"));
+    let would = machine.json(&["release", "--dry-run"], 0);
+    let done = machine.json(&["release"], 0);
+    let thinned = number(&done["thinned_bytes"]);
+    assert_eq!((&done["release"]["followed"], &done["thinned_bytes"]), (&Value::from(true), &would["thinned_bytes"]));
+    assert!(number(&done["thinned_packs"]) > 0 && thinned + number(&done["bytes"]) > 5_500_000, "{done:#}");
+    // With parity half as much again is really gone.
+    assert!(stored - machine.stored_bytes() > (thinned + number(&done["bytes"])) * 14 / 10);
+    all_is_well(&machine);
+    assert!(same(&before, &machine.restore(&all[1], "after")));
+    assert_eq!(machine.snapshots(), &all[1..]);
+    assert!(machine.json(&["vault", "scrub"], 0)["exit"] == 0);
+    assert_eq!(machine.json(&["release"], 0)["release"], Value::Null, "nothing is left to be freed");
+    machine.json(&["prove", "src/photo3", "--output", "photo3.evidence"], 0);
+    machine.json(&["verify", "photo3.evidence", "src/photo3"], 0);
+
+    // What was freed is sent again when it comes again, and a machine that knows nothing learns all of it from the vault.
+    fs::write(machine.src().join("photo1"), {
+        let mut chance = Chance::new(machine.seed);
+        chance.noise(1_500_000);
+        chance.noise(1_500_000)
+    })
+    .unwrap();
+    let again = machine.backup();
+    assert!(number(&again["new_bytes"]) >= 1_500_000, "{again:#}");
+    fs::rename(machine.path("state"), machine.path("state-of-before")).unwrap();
+    all_is_well(&machine);
+    let last = machine.restore("latest", "last");
+    assert!(same(&machine.src(), &last.join("src")) || same(&machine.src(), &last));
+
+    // A further release takes more of the same packs.
+    [0, 3].into_iter().for_each(|n| fs::remove_file(machine.src().join(format!("photo{n}"))).unwrap());
+    machine.backup();
+    machine.json(&["forget", "--keep-last", "1"], 0);
+    let stored = machine.stored_bytes();
+    let further = machine.json(&["release"], 0);
+    if further["release"]["followed"] == false {
+        // The state of before may have something under way.
+        machine.backup();
+    }
+    assert!(stored - machine.stored_bytes() > 3_500_000, "{further:#}");
+    all_is_well(&machine);
+    let last = machine.restore("latest", "further");
+    assert!(same(&machine.src(), &last.join("src")) || same(&machine.src(), &last));
+}
+
+#[test]
+fn a_machine_at_the_other_end_of_a_link_audits_and_restores_from_packs_that_were_thinned() {
+    let pair = Pair::new(0xec);
+    let (machine, mut chance) = (&pair.machine, Chance::new(pair.machine.seed));
+    (0..6).for_each(|n| fs::write(machine.src().join(format!("photo{n}")), chance.noise(700_000)).unwrap());
+    machine.backup();
+    [1, 2, 4].into_iter().for_each(|n| fs::remove_file(machine.src().join(format!("photo{n}"))).unwrap());
+    machine.backup();
+    let crosses = |asks: &[&[&str]]| {
+        let (vault, address) = pair.serve("127.0.0.1:0");
+        pair.knows(&address);
+        let answers: Vec<Value> = asks.iter().map(|ask| machine.json(ask, 0)).collect();
+        assert_eq!(pair.start_node(&address).ends(Duration::from_secs(60)), Some(0));
+        vault.stop();
+        answers
+    };
+    machine.json(&["forget", &machine.snapshots()[0]], 0);
+    crosses(&[]);
+    let stored = || {
+        let shards = common::files_below(&pair.far().join("drives"));
+        shards.iter().map(|file| file.metadata().unwrap().len()).sum::<u64>()
+    };
+    let before = stored();
+    let done = pair.far_json(&["release"]);
+    assert!(number(&done["thinned_packs"]) > 0 && done["release"]["followed"] == false, "{done:#}");
+    crosses(&[&["snapshots", "--refresh"]]);
+    machine.backup();
+    crosses(&[]);
+    assert!(stored() + 2_000_000 < before, "it was followed");
+    pair.far_json(&["check", "--read-data"]);
+    let answers = crosses(&[&["audit"], &["check"], &["restore", "latest", "--target", "back"]]);
+    assert_eq!(answers[1]["exit"], 0, "{:#}", answers[1]);
+    assert!(same(&machine.src(), &machine.path("back/src")) || same(&machine.src(), &machine.path("back")));
+}

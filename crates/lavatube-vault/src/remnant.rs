@@ -60,13 +60,6 @@ impl Vault {
         self.index.thin.iter().map(move |(pack, remnant)| (*pack, len(remnant) as u64))
     }
 
-    /// Bytes of packs that are kept of so many that there were: of those that are thinned.
-    pub fn thinned_bytes(&self) -> (u64, u64) {
-        let heads = self.index.thin.values().filter_map(|remnant| self.head_of(*remnant).ok());
-        let sums = heads.map(|head| (head.stays.len() as u64, head.stays.len_before() as u64));
-        sums.fold((0, 0), |(stays, was), (more, before)| (stays + more, was + before))
-    }
-
     /// What a remnant says of itself.
     pub(crate) fn head_of(&self, remnant: ObjectId) -> Result<Head, ReadError> {
         let heads = || self.index.heads.lock().unwrap_or_else(PoisonError::into_inner);

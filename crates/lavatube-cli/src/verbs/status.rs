@@ -3,6 +3,7 @@
 //! Must not know how a vault finds out.
 
 mod far;
+pub mod releases;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::{audit, log};
 use crate::{date, units};
+use releases::Releases;
 
 /// Show how vault, drives and this machine are.
 ///
@@ -39,7 +41,7 @@ use crate::{date, units};
 /// last check, the last that read data, or an audit since the last that was passed, found data lost.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, drives [{label, shelf, maker, model, folder, state, quarantine (away, slow, failed, wrong),
-/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and read
+/// worn, free, total}], redundancy [objects that outlive 0, 1, … more lost drives], lost, one_disk, releases {taken, open [{number, standing (waits, followed, void, unknown), waits, objects, thins}], thinned {packs, bytes}}, log {verdict (sound, alarm or unknown), size, root, known, signed, first_sight, reason}, log_alarm {time, kind, reason}, waiting, last, checked and read
 /// {time, age, verdict (sound, mended, damaged, lost), snapshots, share, bytes, packs, not_whole, files}, still_there and not_proved
 /// {time, age, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `read` the
@@ -65,6 +67,7 @@ struct Found {
     now: WallTime,
     /// How the log is, and an alarm that stands.
     log: (LogVerdict, Option<LogStanding>),
+    releases: Releases,
 }
 
 impl Found {
@@ -116,6 +119,9 @@ pub fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     for line in found.log.1.iter().flat_map(|alarm| log::standing_in_words(alarm, screen)) {
         screen.say(&line)?;
     }
+    for line in found.releases.lines(screen) {
+        screen.say(&line)?;
+    }
     for line in drives(&found, screen) {
         screen.say(&line)?;
     }
@@ -159,7 +165,8 @@ fn look(settings: &Settings) -> Result<Found, Failure> {
     let (checks, now) = (checks::remembered(&settings.places)?, clock::wall_now());
     let log = (vault_log::look(&settings.places, &opened)?, vault_log::standing(&settings.places)?);
     let audits = Standing::of(&audits::history(&settings.places)?);
-    Ok(Found { id: id.to_string(), status, worn, folders, one_disk, waiting, last, checks, audits, now, log })
+    let (id, releases) = (id.to_string(), Releases::of(&opened));
+    Ok(Found { id, status, worn, folders, one_disk, waiting, last, checks, audits, now, log, releases })
 }
 
 /// Whether the last check, the last that read data, or an audit since the last that was passed, found data lost.
@@ -399,6 +406,7 @@ fn answer(found: &Found, keyring: &Keyring, settings: &Settings, end: End) -> se
         "redundancy": status.redundancy,
         "lost": status.lost,
         "one_disk": found.one_disk,
+        "releases": found.releases.answer(),
         "log": log::to_json(&found.log.0),
         "log_alarm": found.log.1.as_ref().map(log::standing_to_json),
         "waiting": found.waiting,

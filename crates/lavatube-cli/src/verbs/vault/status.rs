@@ -21,6 +21,7 @@ use crate::errors::{End, Failure};
 use crate::quantities;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::status::releases::Releases;
 use crate::verbs::status::{drive_state, quarantine_word, worn};
 use crate::{date, units};
 
@@ -33,7 +34,7 @@ use crate::{date, units};
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), releases {taken, open [{number, standing (waits, followed, void, unknown), waits, objects, thins}], thinned {packs, bytes}}, one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
 /// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
 #[derive(Debug, clap::Args)]
@@ -78,6 +79,7 @@ struct Found {
     assumed: Assumed,
     years: Years,
     now: WallTime,
+    releases: Releases,
 }
 
 /// Shows it.
@@ -124,7 +126,8 @@ fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
     let assumed = Assumed { afr: args.afr, replace_days: args.replace.0, scrub_days, one_disk };
     let years = years(&status, &assumed);
     let used_by = used_by.map(|by| by.unwrap_or_else(someone));
-    Ok(Found { id, path, status, worn, folders, one_disk, used_by, scrubs, assumed, years, now })
+    let releases = Releases::of(&opened);
+    Ok(Found { id, path, status, worn, folders, one_disk, used_by, scrubs, assumed, years, now, releases })
 }
 
 fn someone() -> Holder {
@@ -191,6 +194,7 @@ impl Found {
             let shards = units::things(status.left_over, "shard", "shards");
             lines.push(format!("  left over   {shards} where they were before they were moved, until two scrubs found the new ones right"));
         }
+        lines.extend(self.releases.lines(screen));
         if let Some(by) = &self.used_by {
             lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
         }
@@ -398,6 +402,7 @@ impl Found {
             "redundancy": status.redundancy,
             "lost": status.lost,
             "left_over": self.status.left_over,
+            "releases": self.releases.answer(),
             "one_disk": self.one_disk,
             "spare": { "drives": spare(&self.status, self.assumed.afr).0, "years": spare(&self.status, self.assumed.afr).1 },
             "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
