@@ -47,7 +47,7 @@ fn what_only_forgotten_snapshots_need_is_gone_and_all_else_is_byte_for_byte_as_i
     let stored = machine.stored_bytes();
     let would = machine.json(&["release", "--dry-run"], 0);
     assert_eq!((would["snapshots"].as_array().unwrap().len(), &would["release"]), (2, &Value::Null), "{would:#}");
-    assert!(number(&would["bytes"]) > 2_500_000, "{would:#}");
+    assert!(number(&would["bytes"]) + number(&would["thinned_bytes"]) > 2_500_000, "{would:#}");
     assert_eq!(machine.stored_bytes(), stored, "a dry run frees nothing");
 
     let done = machine.json(&["release"], 0);
@@ -340,7 +340,8 @@ fn a_release_at_a_far_vault_waits_until_who_backs_up_over_the_link_knows_of_it()
     let before = stored();
     let done = pair.far_json(&["release"]);
     assert_eq!((&done["release"]["number"], &done["release"]["followed"]), (&Value::from(2), &Value::from(false)));
-    crosses(&["snapshots", "--refresh"]);
+    // The daemon asks for what is new in the log, without being told to.
+    crosses(&[]);
     backs_up(&mut chance);
     assert!(stored() >= before);
     crosses(&[]);
@@ -390,7 +391,8 @@ fn of_a_pack_that_is_needed_in_part_the_rest_is_freed_and_what_stays_is_as_it_wa
     })
     .unwrap();
     let again = machine.backup();
-    assert!(number(&again["new_bytes"]) >= 1_500_000, "{again:#}");
+    // But for what shares a frame with its neighbours.
+    assert!(number(&again["new_bytes"]) > 1_000_000, "{again:#}");
     fs::rename(machine.path("state"), machine.path("state-of-before")).unwrap();
     all_is_well(&machine);
     let last = machine.restore("latest", "last");

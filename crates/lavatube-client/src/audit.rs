@@ -170,7 +170,8 @@ impl<'a> Known<'a> {
             let packs = if m.tags.is_empty() { 0 } else { u32::try_from(m.leaves.len()).unwrap_or(u32::MAX) };
             (0..=packs).map(move |position| (Place { manifest, position }, m))
         });
-        let is_freed = |place: Place, m| leaf_at(m, place).is_some_and(|leaf| self.released.objects.contains(&leaf.id()));
+        let is_freed =
+            |place: Place, m| leaf_at(m, place).is_some_and(|leaf| self.released.objects.contains(&leaf.id()));
         all.filter(move |(place, m)| (from..upto).contains(place) && !is_freed(*place, m))
     }
 

@@ -253,12 +253,7 @@ impl Needs {
     }
 
     /// Finds out of which of the packs that are needed enough may go.
-    fn thin(
-        &self,
-        fetcher: &mut Fetcher<'_>,
-        retained: &BTreeSet<ObjectId>,
-        out: &mut Plan,
-    ) -> Result<(), PlanError> {
+    fn thin(&self, fetcher: &mut Fetcher<'_>, retained: &BTreeSet<ObjectId>, out: &mut Plan) -> Result<(), PlanError> {
         let archive = fetcher.archive();
         let held_back = archive.sessions.all().iter().filter(|vaulted| retained.contains(&vaulted.id));
         let held_back: BTreeSet<ObjectId> = held_back.flat_map(|vaulted| vaulted.manifest.needs()).collect();

@@ -6,14 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lavatube_base::limits::RELEASE_LEN_MAX;
+use lavatube_base::limits::{PARTS_MAX, RELEASE_LEN_MAX};
 use lavatube_base::sign::{ED25519_SIGNATURE_LEN, ML_DSA_65_SIGNATURE_LEN, PairPublic};
 use lavatube_base::{ChunkId, ObjectId, Stays, Verified};
+use lavatube_format::message::{Part, pieces_of};
 use lavatube_format::release::{Release, SignedRelease};
 use lavatube_format::remnant;
+use lavatube_format::shard::ObjectKind;
 use lavatube_seal::ReleaseKeys;
 
 use crate::cache;
+use crate::desk::Desk;
 use crate::far::{Far, FarError};
 use crate::state::{State, StateError, read_all, write_all};
 use crate::vaulted::SessionsError;
@@ -50,16 +53,40 @@ impl Released {
         for (id, len) in listed.into_iter().filter(|(id, _)| !copies.contains_key(id)) {
             // What cannot be read now is learnt another time, and until then nobody says that it is known.
             let Some(signed) = fetch(far, id, len)? else { continue };
-            match keys.open(&signed.release) {
-                Ok(note) => cache::forget_those_of(state, &note.snapshots.into_iter().collect())?,
-                // Another tenant's: nothing here is of that.
-                Err(lavatube_seal::SealError::WrongKey(_)) => {}
-                Err(_) => cache::forget(state)?,
-            }
-            // After the caches: a crash in between forgets them once more.
-            keep(state, id, &signed)?;
+            Self::take(state, keys, id, &signed)?;
         }
         Ok(Self::known(state, keys)?)
+    }
+
+    /// The same from what others have left on a desk, without asking anybody.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn take_from<D: Desk>(desk: &D, state: &dyn State, keys: &ReleaseKeys) -> Result<Self, StateError> {
+        let copies = copies(state)?;
+        for (id, len) in desk.list(ObjectKind::Release).unwrap_or_default() {
+            if copies.contains_key(&id) || len > OBJECT_MAX {
+                continue;
+            }
+            let pieces = pieces_of(&Part { id, start: 0, len });
+            let parts = pieces.map(|piece| desk.piece(&piece)?.ok()).collect::<Option<Vec<_>>>();
+            if let Some(signed) = parts.and_then(|parts| decode(&parts.concat(), id)) {
+                Self::take(state, keys, id, &signed)?;
+            }
+        }
+        Self::known(state, keys)
+    }
+
+    /// Takes in a release that is new.
+    fn take(state: &dyn State, keys: &ReleaseKeys, id: ObjectId, signed: &SignedRelease) -> Result<(), StateError> {
+        match keys.open(&signed.release) {
+            Ok(note) => cache::forget_those_of(state, &note.snapshots.into_iter().collect())?,
+            // Another tenant's: nothing here is of that.
+            Err(lavatube_seal::SealError::WrongKey(_)) => {}
+            Err(_) => cache::forget(state)?,
+        }
+        // After the caches: a crash in between forgets them once more.
+        keep(state, id, signed)
     }
 
     /// What the copies in the state say.
@@ -169,6 +196,18 @@ impl Released {
 
 /// Number of a release, snapshots that go with it, and what stays of packs.
 type Thins = (u64, Vec<ChunkId>, Vec<(ObjectId, Stays)>);
+
+/// Parts of releases that a list on a desk names, and that are neither there nor in the state.
+///
+/// # Errors
+/// When the state fails.
+pub fn unknown_on<D: Desk>(desk: &D, state: &dyn State) -> Result<Vec<Part>, StateError> {
+    let copies = copies(state)?;
+    let listed = desk.list(ObjectKind::Release).unwrap_or_default().into_iter();
+    let unknown = listed.filter(|(id, len)| !copies.contains_key(id) && (1..=OBJECT_MAX).contains(len));
+    let parts = unknown.map(|(id, len)| Part { id, start: 0, len });
+    Ok(parts.filter(|part| !pieces_of(part).all(|piece| desk.has(&piece))).take(PARTS_MAX).collect())
+}
 
 fn fetch(far: &dyn Far, id: ObjectId, len: u64) -> Result<Option<SignedRelease>, SessionsError> {
     if len > OBJECT_MAX {

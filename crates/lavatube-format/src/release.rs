@@ -101,7 +101,8 @@ impl Release {
         }
         let ascending = |ids: &[ObjectId]| ids.is_sorted_by(|a, b| a < b);
         let goes = |id: &ObjectId| out.objects.binary_search(id).is_ok();
-        if !out.thins.is_sorted_by(|a, b| a.0 < b.0) || out.thins.iter().any(|(id, stays)| stays.is_whole() || goes(id)) {
+        if !out.thins.is_sorted_by(|a, b| a.0 < b.0) || out.thins.iter().any(|(id, stays)| stays.is_whole() || goes(id))
+        {
             return fail("packs that are thinned are ascending, each once, and some of each goes and some stays");
         }
         if !ascending(&out.objects) || !ascending(&out.lifts) || !out.settled.is_sorted_by(|a, b| a < b) {

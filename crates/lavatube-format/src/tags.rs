@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use lavatube_base::{ObjectId, Stays};
 use lavatube_base::limits::{AUDIT_BLOCK_LEN, OBJECT_LEN_MAX, TAGS_MAX};
+use lavatube_base::{ObjectId, Stays};
 
 use crate::manifest::Leaf;
 use crate::pack::class_len;

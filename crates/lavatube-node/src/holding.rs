@@ -102,7 +102,11 @@ impl Holding {
     /// The next turn of about `share` (0 to 1) of what the vault holds, and its true share.
     pub fn next_turn(&self, share: f64) -> (Turn, f64) {
         let vault = self.vault.read();
-        let candidate = |o: ObjectEntry| Candidate { id: o.id, len: o.len, is_pack: matches!(o.kind, ObjectKind::Pack | ObjectKind::Remnant) };
+        let candidate = |o: ObjectEntry| Candidate {
+            id: o.id,
+            len: o.len,
+            is_pack: matches!(o.kind, ObjectKind::Pack | ObjectKind::Remnant),
+        };
         Turn::next(checks::last_turn(&self.state), share, &vault.objects().map(candidate).collect::<Vec<_>>())
     }
 

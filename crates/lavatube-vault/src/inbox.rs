@@ -114,7 +114,9 @@ impl DepositError {
             Self::Store(e) => e.denial(),
             Self::UnknownDepositor(_) | Self::Signature(_) => Denial::Refused(Refusal::Depositor),
             Self::Release(e) => e.denial(),
-            Self::Malformed(_) | Self::MissingPacks { .. } | Self::Overtaken { .. } | Self::OwnMaking => Denial::Refused(Refusal::Object),
+            Self::Malformed(_) | Self::MissingPacks { .. } | Self::Overtaken { .. } | Self::OwnMaking => {
+                Denial::Refused(Refusal::Object)
+            }
         }
     }
 }

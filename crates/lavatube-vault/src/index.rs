@@ -144,14 +144,7 @@ impl Index {
                 self.release(object, number);
                 self.released.insert(object, Freed { kind, is_journaled: true });
             }
-            Record::Thinned { pack, remnant, number } => {
-                // With what stood for it until now, unless a scan knew of this one.
-                if self.thin.get(&pack) != Some(&remnant) {
-                    self.release(pack, number);
-                }
-                self.released.insert(pack, Freed { kind: ObjectKind::Pack, is_journaled: true });
-                self.thin.insert(pack, remnant);
-            }
+            Record::Thinned { pack, remnant, number } => self.thin(pack, remnant, number),
             Record::Settled { release } => drop(self.open_releases.remove(&release)),
             Record::Aged { boot, up_s, total_s } => {
                 self.noted_age = Age { boot, up_s, total_s };
@@ -181,6 +174,15 @@ impl Index {
         }
     }
 
+    /// Puts a remnant in the place of its pack, and of what stood for that until now, unless a scan knew of this one.
+    fn thin(&mut self, pack: ObjectId, remnant: ObjectId, number: u64) {
+        if self.thin.get(&pack) != Some(&remnant) {
+            self.release(pack, number);
+        }
+        self.released.insert(pack, Freed { kind: ObjectKind::Pack, is_journaled: true });
+        self.thin.insert(pack, remnant);
+    }
+
     /// Takes an object out that a release freed.
     pub(crate) fn release(&mut self, object: ObjectId, number: u64) {
         let kind = self.objects.remove(&object).map_or(ObjectKind::Pack, |entry| entry.kind);
@@ -188,6 +190,8 @@ impl Index {
         self.released.entry(object).or_insert(Freed { kind, is_journaled: false });
         self.followed = self.followed.max(number);
         if let Some(remnant) = self.thin.remove(&object) {
+            // The journal says only that some of it went.
+            self.released.insert(object, Freed { kind, is_journaled: false });
             self.release(remnant, number);
         }
     }

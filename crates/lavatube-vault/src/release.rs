@@ -149,7 +149,9 @@ impl Vault {
             return Err(ReleaseError::Unknown(*strange));
         }
         //= FORMAT#F51 which blocks are a pack's is told by its length
-        if let Some((strange, _)) = release.thins.iter().find(|(id, stays)| self.len_of_pack(*id) != Some(stays.len_before())) {
+        if let Some((strange, _)) =
+            release.thins.iter().find(|(id, stays)| self.len_of_pack(*id) != Some(stays.len_before()))
+        {
             return Err(ReleaseError::Unknown(*strange));
         }
         let kept = self.kept_but_for(&release.lifts)?;

@@ -35,7 +35,8 @@ impl SpotProver {
             let thinned = thinned.map_err(|e| e.denial());
             // What went is not there, and what stays is proved like that of a whole pack.
             let of = |thinned: &Thinned, number| thinned.slice(number).ok_or(Denial::Absent);
-            let slices = of_pack.map(|pick| thinned.as_ref().map_err(|d| *d).and_then(|thinned| of(thinned, pick.number)));
+            let slices =
+                of_pack.map(|pick| thinned.as_ref().map_err(|d| *d).and_then(|thinned| of(thinned, pick.number)));
             let slices: Vec<_> = slices.collect();
             self.answer.slices.extend(slices);
             return self.answer.slices.len() < self.question.picks.len();

@@ -67,7 +67,8 @@ fn settle(vault: &mut Vault) {
 
 /// Bytes of shard files on all drives.
 fn room(world: &World) -> usize {
-    let files = |f: &mut world::Files| f.iter().filter(|(name, _)| name.starts_with("shards/")).map(|f| f.1.len()).sum();
+    let files =
+        |f: &mut world::Files| f.iter().filter(|(name, _)| name.starts_with("shards/")).map(|f| f.1.len()).sum();
     world.drives.iter().map(|drive| drive.with(|f| -> usize { files(f) })).sum()
 }
 
@@ -129,7 +130,6 @@ fn what_stays_of_a_pack_is_read_and_proved_and_what_went_takes_no_room() {
     assert!(kept.len() == 1 && (6 * BLOCK as u64..6 * BLOCK as u64 + 400).contains(&kept[0]), "{kept:?}");
     let again = vault.store(ObjectKind::Pack, Verified::hash(&packs[0]));
     assert_eq!(again, Err(StoreError::Released(id(&packs[0]))), "it does not come back");
-
 }
 
 #[test]
@@ -164,9 +164,13 @@ fn releases_add_up_and_a_later_one_frees_the_rest() {
     assert!(vault.is_released(id(&packs[0])) && !vault.contains(id(&packs[0])));
     assert_eq!(vault.objects().filter(|o| o.kind == ObjectKind::Remnant).count() + 1, remnants);
     assert!(before - room(&world) > 4 * BLOCK);
-    is_thinned(&vault, &packs[1], &second);
-    for object in vault.objects().collect::<Vec<_>>() {
-        assert!(vault.examine(object.id, Depth::Bytes).unwrap().is_whole());
+    // As well as by the journals.
+    for vault in [vault, world.open().0] {
+        assert!(vault.is_released(id(&packs[0])) && !vault.contains(id(&packs[0])));
+        is_thinned(&vault, &packs[1], &second);
+        for object in vault.objects().collect::<Vec<_>>() {
+            assert!(vault.examine(object.id, Depth::Bytes).unwrap().is_whole());
+        }
     }
 }
 
@@ -183,7 +187,11 @@ fn it_waits_like_any_release_and_names_only_packs_as_they_are() {
     };
     let strange = world.chance.bytes(4 * BLOCK);
     assert_eq!(refusal(&mut vault, &strange, &stays(&[1, 2, 1])), ReleaseError::Unknown(id(&strange)));
-    assert_eq!(refusal(&mut vault, &packs[0], &stays(&[1, 6, 1])), ReleaseError::Unknown(id(&packs[0])), "of another length");
+    assert_eq!(
+        refusal(&mut vault, &packs[0], &stays(&[1, 6, 1])),
+        ReleaseError::Unknown(id(&packs[0])),
+        "of another length"
+    );
     world::keep(&mut vault, &strange);
     assert_eq!(refusal(&mut vault, &strange, &stays(&[1, 2, 1])), ReleaseError::Unnamed(id(&strange)));
     vault.deposit_release(&release(&vault, &[], &[(&packs[0], &stays(&[1, 2, 1]))], &[])).unwrap();
@@ -270,7 +278,8 @@ fn a_crash_at_any_operation_leaves_the_pack_whole_or_its_remnant_whole() {
     assert!(operations > 60, "{operations}");
     let (mut undone, mut done) = (0, 0);
     for at in 0..=operations {
-        for (crash, lose) in [(Crash::None, false), (Crash::All, false), (Crash::Random, false), (Crash::Random, true)] {
+        for (crash, lose) in [(Crash::None, false), (Crash::All, false), (Crash::Random, false), (Crash::Random, true)]
+        {
             world.restore(&before);
             world.power.lock().unwrap().left = usize::MAX;
             let (mut vault, _) = world.open();
@@ -315,4 +324,135 @@ fn a_crash_at_any_operation_leaves_the_pack_whole_or_its_remnant_whole() {
         }
     }
     assert!(done > 10 && undone > 10, "{done} done, {undone} undone");
+}
+
+/// What is to be there of a pack: `None` when it was freed wholly.
+type Model = Vec<(Vec<u8>, Option<Stays>)>;
+
+/// Some blocks of a pack, by chance.
+fn some(world: &mut World, pack: &[u8]) -> Stays {
+    let blocks = (0..pack.len() / BLOCK).filter(|_| world.chance.below(2) == 0).map(|b| b * BLOCK..b * BLOCK + 1);
+    Stays::touching(pack.len(), blocks.collect::<Vec<_>>()).unwrap()
+}
+
+/// A release that chance makes, and what is to be there then; `None` when it would free nothing.
+fn chosen(world: &mut World, vault: &Vault, depositor: DepositorId, model: &Model) -> Option<(Vec<u8>, Model)> {
+    let (mut after, mut all, mut thins) = (model.clone(), Vec::new(), Vec::new());
+    for (pack, kept) in after.iter_mut().filter(|(_, kept)| kept.is_some()) {
+        match world.chance.below(6) {
+            0 => {
+                all.push(pack.clone());
+                *kept = None;
+            }
+            1..4 => {
+                let stays = some(world, pack);
+                *kept = kept.as_ref().and_then(|kept| kept.and(&stays));
+                thins.extend((!stays.is_whole()).then(|| (pack.clone(), stays)));
+            }
+            _ => {}
+        }
+    }
+    all.sort_by_key(|pack| id(pack));
+    let all: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+    let some: Vec<(&[u8], &Stays)> = thins.iter().map(|(pack, stays)| (pack.as_slice(), stays)).collect();
+    (all.len() + some.len() > 0).then(|| (release(vault, &all, &some, &[depositor]), after))
+}
+
+/// Whether all is as it should be, and when nothing is open, whether nothing else lies on the drives.
+fn fits(world: &World, vault: &Vault, model: &Model, what: &str) {
+    for (pack, kept) in model {
+        match kept {
+            None => assert!(vault.is_released(id(pack)) && !vault.contains(id(pack)), "{what}"),
+            Some(kept) if kept.is_whole() => assert_eq!(world::read(vault, pack), Ok(()), "{what}"),
+            Some(kept) => {
+                assert!(vault.is_thinned(id(pack)), "{what}");
+                assert!(kept.ranges().all(|range| is_right(vault, pack, &range)), "{what}");
+                let refused = |gone| matches!(read(vault, id(pack), &gone), Err(ReadError::Freed { .. }));
+                assert!(kept.gone().all(refused), "{what}");
+            }
+        }
+    }
+    if vault.open_releases().is_empty() {
+        let known: Vec<String> = vault.objects().map(|object| object.id.to_string()).collect();
+        for name in world.drives.iter().flat_map(|drive| drive.shard_files()) {
+            assert!(known.iter().any(|id| name.contains(id.as_str())), "{what}: {name} is of nothing");
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_in_whatever_order_what_stays_is_there_and_nothing_else() {
+    for seed in 1..=6u64 {
+        let mut world = World::new(6);
+        world.chance = world::Chance(seed * 7919);
+        let mut vault = world.create(4, 2);
+        let signer = PairSigner::from_seeds(&[11; 32], &[12; 32]).unwrap();
+        vault.deposit_card(&world::card(&signer, &world::authority())).unwrap();
+        let depositor = depositor_id(&signer.public());
+        let (mut model, mut sequence, mut previous): (Model, u64, _) = (Vec::new(), 0, None);
+        for step in 0..40 {
+            let what = format!("seed {seed}, step {step}");
+            match world.chance.below(5) {
+                0 | 1 => {
+                    let blocks = 4 << world.chance.below(2);
+                    let pack = world.chance.bytes(blocks * BLOCK);
+                    world::keep(&mut vault, &pack);
+                    sequence += 1;
+                    let leaves = world::leaves(&[&pack]);
+                    let session = SessionId([u8::try_from(sequence).unwrap(); 16]);
+                    let releases = vault.releases();
+                    let manifest = world::manifest(&signer, leaves);
+                    let bytes = world::signed(Manifest { session, sequence, previous, releases, ..manifest }, &signer);
+                    vault.deposit_manifest(&bytes).unwrap();
+                    previous = Some(id(&bytes));
+                    let all = Stays::all(pack.len());
+                    model.push((pack, all));
+                }
+                2 => {
+                    // Opened anew, by the shards alone at times, or while a drive is away.
+                    drop(vault);
+                    let mut drives = world.boxed();
+                    match world.chance.below(3) {
+                        0 => world.drives.iter().for_each(|drive| drive.with(|files| drop(files.remove("journal")))),
+                        1 => drives[world.chance.below(6)] = None,
+                        _ => {}
+                    }
+                    vault = Vault::open(drives, Some(world::signer())).unwrap().0;
+                    fits(&world, &vault, &model, &what);
+                    settle(&mut vault);
+                }
+                _ => {
+                    let Some((bytes, after)) = chosen(&mut world, &vault, depositor, &model) else { continue };
+                    if world.chance.below(2) == 0 {
+                        vault.deposit_release(&bytes).unwrap();
+                    } else {
+                        // The power fails on the way, or it does not.
+                        world.power.lock().unwrap().left = world.chance.below(200);
+                        let _ = vault.deposit_release(&bytes);
+                        drop(vault);
+                        let mut chance = world.chance.clone();
+                        world.drives.iter().for_each(|drive| drive.lose_power(Crash::Random, &mut chance));
+                        world.chance = chance;
+                        world.power.lock().unwrap().left = usize::MAX;
+                        vault = world.open().0;
+                    }
+                    settle(&mut vault);
+                    if world::read(&vault, &bytes) == Ok(()) {
+                        model = after;
+                    }
+                }
+            }
+            let is_done = vault.open_releases().is_empty();
+            assert!(is_done || vault.lacks_drives(), "{what}: {:?}", vault.open_releases());
+            fits(&world, &vault, &model, &what);
+        }
+        drop(vault);
+        let (mut vault, _) = world.open();
+        settle(&mut vault);
+        for object in vault.objects().collect::<Vec<_>>() {
+            vault.mend(object.id).unwrap();
+            assert!(vault.examine(object.id, Depth::Bytes).unwrap().is_whole(), "seed {seed}");
+        }
+        fits(&world, &vault, &model, &format!("seed {seed}, at the end"));
+    }
 }

@@ -104,9 +104,7 @@ impl Plan {
             let mut merged: Vec<Range<usize>> = Vec::new();
             for (start, end) in spans {
                 match merged.last_mut() {
-                    Some(last)
-                        if *start <= last.end + GAP_MAX && fetcher.archive().stay(*number, last.end..*start) =>
-                    {
+                    Some(last) if *start <= last.end + GAP_MAX && fetcher.archive().stay(*number, last.end..*start) => {
                         last.end = last.end.max(*end)
                     }
                     _ => merged.push(*start..*end),

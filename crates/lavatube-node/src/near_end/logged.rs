@@ -4,6 +4,8 @@
 //! What is believed, and what is kept, is decided in `lavatube_client::log`. Step 18 of the walk. It must not know how
 //! messages cross.
 
+mod releases;
+
 use std::time::Duration;
 
 use lavatube_base::Instant;
@@ -17,6 +19,7 @@ use super::{LIST_EVERY, NearEnd};
 use crate::far_end::Listener;
 use crate::told::Told;
 use crate::{clock, entropy};
+use releases::ReleaseAsking;
 
 /// How the vault's log is asked for.
 #[derive(Default)]
@@ -35,6 +38,8 @@ pub(super) struct LogAsking {
     alarm: Option<String>,
     /// The size that was last told.
     told: Option<u64>,
+    /// Whether releases are among what it has gained.
+    releases: ReleaseAsking,
 }
 
 impl LogAsking {
@@ -57,6 +62,7 @@ impl NearEnd {
             return;
         }
         self.log.looked = Some(now);
+        self.ask_for_releases();
         // A state that cannot be read can note no receipts either: that is told, and ends nothing.
         let Ok(standing) = log::standing(&self.state) else { return };
         let standing = standing.map(|standing| standing.why);
@@ -100,6 +106,7 @@ impl NearEnd {
         match inquiry.conclude(&self.state, &LogWord::Signed(answer), clock::wall_now()) {
             Ok(Verdict::Sound(contact)) => {
                 let size = contact.checkpoint.size;
+                self.log_is_of(size);
                 if self.log.told.replace(size) != Some(size) {
                     listener.told(Told::LogSound(size));
                 }

@@ -80,9 +80,15 @@ fn standing(open: &OpenRelease) -> String {
     match &open.standing {
         Some(Standing::Waits(waits)) => {
             let ids: Vec<String> = waits.iter().map(|id| id.short()).collect();
-            format!("waits for one more backup of {} ({})", things(waits.len() as u64, "machine", "machines"), ids.join(", "))
+            format!(
+                "waits for one more backup of {} ({})",
+                things(waits.len() as u64, "machine", "machines"),
+                ids.join(", ")
+            )
         }
-        Some(Standing::Followed) => "is followed; some is left on drives that are away, or of packs that cannot be rewritten now".into(),
+        Some(Standing::Followed) => {
+            "is followed; some is left on drives that are away, or of packs that cannot be rewritten now".into()
+        }
         Some(Standing::Void) => "is void: a backup was finished without knowing of it".into(),
         None => "cannot be told: a manifest or a card cannot be read".into(),
     }
