@@ -268,10 +268,11 @@ impl Needs {
             if !without_index.and_then(|stays| now.and(&stays)).is_some_and(|stays| is_worth_it(now, &stays)) {
                 continue;
             }
-            // Its index stays, so that whoever finds nothing but packs knows what is in them.
-            let index = OpenPack::open(&archive, *row).and_then(|pack| pack.index_range(archive.far));
-            let index = index.map_err(|e| PlanError::Doubt(format!("pack {}: {e}", row.id.short())))?;
-            let stays = Stays::touching(class_len(row.class), frames.into_iter().chain([index]));
+            // Its index stays, so that whoever finds nothing but packs knows what is in them, and so does what it is filled up with:
+            // how much that is, is nobody's business.
+            let tail = OpenPack::open(&archive, *row).and_then(|pack| pack.tail_range(archive.far));
+            let tail = tail.map_err(|e| PlanError::Doubt(format!("pack {}: {e}", row.id.short())))?;
+            let stays = Stays::touching(class_len(row.class), frames.into_iter().chain([tail]));
             let Some(stays) = stays.and_then(|stays| now.and(&stays)).filter(|stays| is_worth_it(now, stays)) else {
                 continue;
             };

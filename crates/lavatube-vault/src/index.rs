@@ -67,7 +67,7 @@ pub(crate) struct Index {
     pub(crate) heads: Mutex<BTreeMap<ObjectId, Head>>,
     /// There are more packs to be thinned, which can be.
     pub(crate) is_thinning: bool,
-    /// Packs that cannot be thinned before the vault is opened anew.
+    /// Packs that could not be thinned when that was tried last.
     pub(crate) stuck: BTreeSet<ObjectId>,
     /// Releases that were not followed to their end.
     pub(crate) open_releases: BTreeSet<ObjectId>,

@@ -291,7 +291,10 @@ impl Vault {
         if self.index.open_releases.is_empty() || self.signer.is_none() {
             return Ok(false);
         }
-        self.index.is_thinning = false;
+        if !std::mem::take(&mut self.index.is_thinning) {
+            // Drives may have come back, or damage have been mended.
+            self.index.stuck.clear();
+        }
         self.settle_journal()?;
         let mut more = false;
         for id in self.index.open_releases.clone() {

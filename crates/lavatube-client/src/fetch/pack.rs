@@ -73,17 +73,16 @@ impl OpenPack {
         (first, range.start as u64..range.end as u64)
     }
 
-    /// The sealed bytes with the pack's index and what ends it.
+    /// The sealed bytes behind the last frame: what a pack is filled up with, its index, and what ends it.
     ///
     /// # Errors
     /// As [`OpenPack::read`], or when the footer breaks its layout.
-    pub(crate) fn index_range(&self, far: &dyn Far) -> Result<Range<usize>, FetchCause> {
+    pub(crate) fn tail_range(&self, far: &dyn Far) -> Result<Range<usize>, FetchCause> {
         let class = self.row.class;
         let mut bytes = Vec::new();
         self.read(far, capacity(class) - FOOTER_LEN, FOOTER_LEN, &mut bytes)?;
         let footer = Footer::decode(class, &bytes[bytes.len() - FOOTER_LEN..])?;
-        let index_at = footer.index_at(class);
-        Ok(covering(class, index_at, capacity(class) - index_at).1)
+        Ok(covering(class, footer.frames_len, capacity(class) - footer.frames_len).1)
     }
 
     /// The pack's index.

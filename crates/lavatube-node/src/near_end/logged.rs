@@ -96,7 +96,8 @@ impl NearEnd {
     /// Whether an answer may be expected any moment.
     pub(super) fn is_log_awaited(&mut self) -> bool {
         let (now, light) = (self.driver.now(), self.driver.status().light.unwrap_or_default());
-        self.log.asked.as_ref().is_some_and(|(_, _, at)| now.since(*at) < 2 * light + AWAITED)
+        self.are_releases_awaited()
+            || self.log.asked.as_ref().is_some_and(|(_, _, at)| now.since(*at) < 2 * light + AWAITED)
     }
 
     /// The vault said what its log is. What answers an earlier question is late, and says nothing any more.

@@ -17,6 +17,8 @@ pub(super) struct ReleaseAsking {
     size: Option<u64>,
     /// The errand for their list, while it is under way.
     listing: Option<u64>,
+    /// The errand for those that nobody here knew.
+    fetching: Option<u64>,
 }
 
 impl NearEnd {
@@ -42,8 +44,21 @@ impl NearEnd {
         }
         self.log.releases.listing = None;
         let parts = released::unknown_on(&desk, &self.state).unwrap_or_default();
-        if !parts.is_empty() && desk.ask(&Errand::Fetch(parts)).is_err() {
-            self.log.releases.size = None;
+        if !parts.is_empty() {
+            self.log.releases.fetching = desk.ask(&Errand::Fetch(parts)).ok();
+            if self.log.releases.fetching.is_none() {
+                self.log.releases.size = None;
+            }
         }
+    }
+
+    /// Whether some are still to come: who could end waits for them.
+    pub(super) fn are_releases_awaited(&mut self) -> bool {
+        self.ask_for_releases();
+        let asking = &mut self.log.releases;
+        if let (Some(number), Ok(desk)) = (asking.fetching, DirectoryDesk::open(self.state.folder())) {
+            asking.fetching = Some(number).filter(|number| desk.is_asked(*number));
+        }
+        asking.listing.is_some() || asking.fetching.is_some()
     }
 }
