@@ -14,6 +14,7 @@ use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{Denial, ObjectId, Refusal};
 
 use crate::audit::{self, Challenge};
+use crate::care::{CareQuestion, SignedReport};
 use crate::log::{Answer, Question};
 use crate::receipt::Receipt;
 use crate::shard::ObjectKind;
@@ -84,6 +85,20 @@ pub enum Message<'a> {
     LogAsked(Question),
     /// From the vault: what its log is.
     Logged(Answer),
+    /// To the vault: say how you are, and perhaps do this. Answered by [`Message::Cared`].
+    CareAsked {
+        /// The request's number.
+        request: u64,
+        /// What is asked.
+        question: CareQuestion,
+    },
+    /// From the vault: how it is. Not yet verified.
+    Cared {
+        /// The request's number.
+        request: u64,
+        /// The report.
+        report: Box<SignedReport>,
+    },
     /// To the vault: show these slices. Answered by [`Message::Spot`], when all are read.
     SpotAsked {
         /// The request's number.
@@ -113,6 +128,8 @@ const CHALLENGE: u8 = 9;
 const PROOF: u8 = 10;
 const LOG_ASKED: u8 = 11;
 const LOGGED: u8 = 12;
+const CARE_ASKED: u8 = 13;
+const CARED: u8 = 14;
 const SPOT_ASKED: u8 = 17;
 const SPOT: u8 = 18;
 
@@ -178,6 +195,12 @@ impl<'a> Message<'a> {
                 answer.encode(&mut out);
                 out
             }
+            Self::CareAsked { request, question } => {
+                let mut out = [&begin(CARE_ASKED)[..], &request.to_le_bytes()].concat();
+                question.encode(&mut out);
+                out
+            }
+            Self::Cared { request, report } => [&begin(CARED)[..], &request.to_le_bytes(), &report.encode()].concat(),
             Self::SpotAsked { request, question } => {
                 let mut out = [&begin(SPOT_ASKED)[..], &request.to_le_bytes()].concat();
                 question.encode(&mut out);
@@ -239,6 +262,8 @@ impl<'a> Message<'a> {
             PROOF => Self::Proof { request: r.u64()?, answer: audit::Answer::read(&mut r)? },
             LOG_ASKED => Self::LogAsked(Question::decode(&mut r)?),
             LOGGED => Self::Logged(Answer::decode(&mut r)?),
+            CARE_ASKED => Self::CareAsked { request: r.u64()?, question: CareQuestion::decode(&mut r)? },
+            CARED => Self::Cared { request: r.u64()?, report: Box::new(SignedReport::decode(&mut r)?) },
             SPOT_ASKED => Self::SpotAsked { request: r.u64()?, question: SpotQuestion::decode(&mut r)? },
             SPOT => Self::Spot { request: r.u64()?, answer: SpotAnswer::decode(&mut r)? },
             _ => return Err(r.fail("unknown message")),
@@ -249,7 +274,7 @@ impl<'a> Message<'a> {
 }
 
 fn has_turn(code: u8) -> bool {
-    matches!(code, DENIED..=LOGGED | SPOT_ASKED | SPOT)
+    matches!(code, DENIED..=CARED | SPOT_ASKED | SPOT)
 }
 
 /// The byte that stands for a denial.

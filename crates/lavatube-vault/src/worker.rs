@@ -10,6 +10,7 @@ use std::time::Duration;
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
 use lavatube_format::audit::{Answer, Challenge, Progress};
+use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_format::log::Question;
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
@@ -132,6 +133,10 @@ pub trait Workplace {
     fn now(&self) -> Instant;
     /// Remembers how far a proof has come, as well as that can be done: without it, a next life begins it anew.
     fn keep_proof(&mut self, _progress: &Progress) {}
+    /// How the vault is, for whoever asks from afar, and whether it does what it is told; `None` when that cannot be said now.
+    fn care(&mut self, _question: &CareQuestion) -> Option<SignedReport> {
+        None
+    }
     /// How far a proof has come, if that was remembered.
     fn proof(&self) -> Option<Progress> {
         None
@@ -299,6 +304,14 @@ impl<W: Workplace> Worker<W> {
                 }
                 (done, None)
             }
+            Ok(Message::CareAsked { request, question }) => {
+                let mut done = BlockDone::new(block, Verdict::Accepted);
+                let report = self.place.care(&question).map(Box::new);
+                // Where nothing can be said, whoever asks asks again.
+                done.messages =
+                    report.map(|report| Message::Cared { request, report }.encode(turn)).into_iter().collect();
+                (done, None)
+            }
             Ok(Message::LogAsked(question)) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
                 // Where too few drives are there to tell, nothing is said, and whoever asks asks again.
@@ -312,6 +325,7 @@ impl<W: Workplace> Worker<W> {
                 | Message::Listed(_)
                 | Message::Proof { .. }
                 | Message::Logged(_)
+                | Message::Cared { .. }
                 | Message::Spot { .. },
             ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
