@@ -141,6 +141,7 @@ impl<'a> Message<'a> {
     /// When it has more objects or parts than its limits say: a mistake of our caller.
     pub fn encode(&self, turn: u64) -> Vec<u8> {
         let begin = |message: u8| [&[message], &turn.to_le_bytes()[..]].concat();
+        let numbered = |message: u8, request: &u64| [&begin(message)[..], &request.to_le_bytes()].concat();
         match self {
             Self::Deposit { kind, object } => {
                 let mut out = Vec::with_capacity(2 + object.len());
@@ -185,32 +186,12 @@ impl<'a> Message<'a> {
                 [&begin(CHALLENGE)[..], &request.to_le_bytes(), &challenge.encode()].concat()
             }
             Self::Proof { request, answer } => [&begin(PROOF)[..], &request.to_le_bytes(), &answer.encode()].concat(),
-            Self::LogAsked(question) => {
-                let mut out = begin(LOG_ASKED);
-                question.encode(&mut out);
-                out
-            }
-            Self::Logged(answer) => {
-                let mut out = begin(LOGGED);
-                answer.encode(&mut out);
-                out
-            }
-            Self::CareAsked { request, question } => {
-                let mut out = [&begin(CARE_ASKED)[..], &request.to_le_bytes()].concat();
-                question.encode(&mut out);
-                out
-            }
+            Self::LogAsked(question) => written(begin(LOG_ASKED), |out| question.encode(out)),
+            Self::Logged(answer) => written(begin(LOGGED), |out| answer.encode(out)),
+            Self::CareAsked { request, question } => written(numbered(CARE_ASKED, request), |out| question.encode(out)),
             Self::Cared { request, report } => [&begin(CARED)[..], &request.to_le_bytes(), &report.encode()].concat(),
-            Self::SpotAsked { request, question } => {
-                let mut out = [&begin(SPOT_ASKED)[..], &request.to_le_bytes()].concat();
-                question.encode(&mut out);
-                out
-            }
-            Self::Spot { request, answer } => {
-                let mut out = [&begin(SPOT)[..], &request.to_le_bytes()].concat();
-                answer.encode(&mut out);
-                out
-            }
+            Self::SpotAsked { request, question } => written(numbered(SPOT_ASKED, request), |out| question.encode(out)),
+            Self::Spot { request, answer } => written(numbered(SPOT, request), |out| answer.encode(out)),
         }
     }
 
@@ -271,6 +252,12 @@ impl<'a> Message<'a> {
         r.finish()?;
         Ok(out)
     }
+}
+
+/// `out`, to which `put` has appended.
+fn written(mut out: Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    put(&mut out);
+    out
 }
 
 fn has_turn(code: u8) -> bool {

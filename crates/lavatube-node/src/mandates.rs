@@ -222,3 +222,6 @@ fn at_once(folder: &Path, home: &mut dyn Home, task: &Task) -> (Stage, String) {
 }
 
 const FILE: &str = "mandates";
+
+#[cfg(test)]
+mod tests;

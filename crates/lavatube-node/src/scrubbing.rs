@@ -238,7 +238,7 @@ impl Single {
 
     /// How long until there is something to do.
     pub fn wait(&self) -> Duration {
-        self.due.since(clock::now())
+        self.until.map_or(self.due, |until| until.min(self.due)).since(clock::now())
     }
 
     /// Looks at an object; whether it is over.

@@ -14,6 +14,7 @@ use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_format::log::Question;
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
+use lavatube_format::spot::SpotQuestion;
 
 use crate::audit::Prover;
 use crate::parcels::Parcel;
@@ -292,18 +293,7 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
             Ok(Message::Challenge { request, challenge }) => (self.challenged(block, request, turn, challenge), None),
-            Ok(Message::SpotAsked { request, question }) => {
-                let mut done = BlockDone::new(block, Verdict::Accepted);
-                done.proves = true;
-                // Asked again for the same it goes on with what it has.
-                match &mut self.spot {
-                    Some((number, last, prover)) if *prover.question() == question => {
-                        (*number, *last) = (request, turn)
-                    }
-                    _ => self.spot = Some((request, turn, SpotProver::new(question))),
-                }
-                (done, None)
-            }
+            Ok(Message::SpotAsked { request, question }) => (self.spot_asked(block, request, turn, question), None),
             Ok(Message::CareAsked { request, question }) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
                 let report = self.place.care(&question).map(Box::new);
@@ -338,6 +328,17 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
         }
+    }
+
+    /// A spot proof is asked for. Asked again for the same it goes on with what it has.
+    fn spot_asked(&mut self, block: BlockId, request: u64, turn: u64, question: SpotQuestion) -> BlockDone {
+        match &mut self.spot {
+            Some((number, last, prover)) if *prover.question() == question => (*number, *last) = (request, turn),
+            _ => self.spot = Some((request, turn, SpotProver::new(question))),
+        }
+        let mut done = BlockDone::new(block, Verdict::Accepted);
+        done.proves = true;
+        done
     }
 
     /// A proof is asked for, perhaps once more: one that is being made goes on, one that was made is sent again.
