@@ -17,6 +17,7 @@ use lavatube_client::far::Far;
 use lavatube_client::log::{self, Alarm, Verdict};
 use lavatube_client::meter::Meter;
 use lavatube_client::packer::{PackError, Packer};
+use lavatube_client::released::Released;
 use lavatube_client::session::{self, OpenSession, Recovered, Said, SessionError};
 use lavatube_client::state::{State, StateError, write_all};
 use lavatube_seal::DepositKeys;
@@ -114,7 +115,7 @@ pub fn backup(
     };
     let mut chain = Chain::survey(state, &machine.deposit, far)?;
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
-    doubt::settle(state, far, &drained, &BTreeSet::new(), &mut courier, &mut catalog)?;
+    doubt::settle(state, far, &drained, &Released::default(), &mut courier, &mut catalog)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, false, &meter)?;
@@ -159,7 +160,7 @@ pub fn backup_for_far(
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let waiting = machine.spool.ids();
-    doubt::account(state, &waiting, &BTreeSet::new(), &BTreeSet::new(), &mut courier, &mut catalog)?;
+    doubt::account(state, &waiting, &BTreeSet::new(), &Released::default(), &mut courier, &mut catalog)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, true, &meter)?;
     Ok(Outcome { report, promise, recovered, drained: Drained::default() })
