@@ -152,7 +152,7 @@ fn compare(machine: &Machine, name: &str, text: &str) {
     for folder in [std::fs::canonicalize(machine.dir.path()).unwrap().as_path(), machine.dir.path()] {
         settings.add_filter(&folder.to_string_lossy().replace('.', "\\."), "~");
     }
-    settings.add_filter(r"(gone|stays) +[0-9.]+ [kM]?B  \d+ packs?", "$1     [bytes]  [n] packs");
+    settings.add_filter(r"(gone|stays|thinned) +[0-9.]+ [kM]?B  (of )?\d+ packs?", "$1     [bytes]  $2[n] packs");
     settings.add_filter(r"idle +[0-9.]+ [kM]?B", "idle     [bytes]");
     settings.add_filter(r"there are: \S+ \(", "there are: [host] (");
     settings.add_filter(r"\d+ of the object's bytes", "[n] of the object's bytes");

@@ -385,6 +385,18 @@ fn fits(world: &World, vault: &Vault, model: &Model, what: &str) {
     }
 }
 
+/// Hands a release over while the power fails, sooner or later or not at all.
+fn cut(world: &mut World, mut vault: Vault, release: &[u8]) -> Vault {
+    world.power.lock().unwrap().left = world.chance.below(200);
+    let _ = vault.deposit_release(release);
+    drop(vault);
+    let mut chance = world.chance.clone();
+    world.drives.iter().for_each(|drive| drive.lose_power(Crash::Random, &mut chance));
+    world.chance = chance;
+    world.power.lock().unwrap().left = usize::MAX;
+    world.open().0
+}
+
 #[test]
 fn whatever_comes_in_whatever_order_what_stays_is_there_and_nothing_else() {
     for seed in 1..=6u64 {
@@ -432,15 +444,7 @@ fn whatever_comes_in_whatever_order_what_stays_is_there_and_nothing_else() {
                     if world.chance.below(2) == 0 {
                         vault.deposit_release(&bytes).unwrap();
                     } else {
-                        // The power fails on the way, or it does not.
-                        world.power.lock().unwrap().left = world.chance.below(200);
-                        let _ = vault.deposit_release(&bytes);
-                        drop(vault);
-                        let mut chance = world.chance.clone();
-                        world.drives.iter().for_each(|drive| drive.lose_power(Crash::Random, &mut chance));
-                        world.chance = chance;
-                        world.power.lock().unwrap().left = usize::MAX;
-                        vault = world.open().0;
+                        vault = cut(&mut world, vault, &bytes);
                     }
                     settle(&mut vault);
                     if world::read(&vault, &bytes) == Ok(()) {
