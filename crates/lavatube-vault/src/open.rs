@@ -155,7 +155,7 @@ impl Vault {
         }
         let headers = Mutex::new(gather::HeaderCache::default());
         let mut vault =
-            Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind };
+            Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind, precious: Mutex::default() };
         vault.follow_releases();
         report.incomplete.retain(|id| !vault.is_released(*id));
         Ok((vault, report))

@@ -11,27 +11,30 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{NO_SLOT, Record};
 
 use crate::index::Entry;
-use crate::status::worth;
-use crate::{Depth, ObjectKind, StoreError, Vault};
+use crate::{Depth, StoreError, Vault};
 
 impl Vault {
-    /// Makes room on the drive of a slot for a shard of an object of some worth that outlives `spare` losses once it is written. Whether something went.
+    /// Makes room on the drive of a slot for a shard of the object `wants`, which outlives `spare` losses once it is written. Whether something went.
     ///
     /// # Errors
     /// [`StoreError`] when the journal could not be written.
     //= FORMAT#F49
-    pub(crate) fn thin(&mut self, slot: usize, spare: usize, kind: ObjectKind) -> Result<bool, StoreError> {
+    pub(crate) fn thin(&mut self, slot: usize, spare: usize, wants: ObjectId) -> Result<bool, StoreError> {
+        let Some(kind) = self.index.objects.get(&wants).map(|entry| entry.kind) else { return Ok(false) };
+        let precious = self.precious();
+        let most = precious.worth(wants, kind);
         let mut able: Vec<(Reverse<u8>, Reverse<usize>, ObjectId, u8)> = Vec::new();
         for (id, entry) in &self.index.objects {
             let (own, k) = (self.spare_of(entry), entry.geometry.k());
             let parity = (k..entry.geometry.shards()).find(|i| entry.slot(*i) == Some(slot));
-            let gives = match worth(entry.kind).cmp(&worth(kind)) {
+            let worth = precious.worth(*id, entry.kind);
+            let gives = match worth.cmp(&most) {
                 Ordering::Less => false,
                 Ordering::Equal => own > spare.max(FLOOR),
                 Ordering::Greater => own > FLOOR,
             };
             if let Some(index) = parity.and_then(|i| u8::try_from(i).ok()).filter(|_| gives) {
-                able.push((Reverse(worth(entry.kind)), Reverse(own), *id, index));
+                able.push((Reverse(worth), Reverse(own), *id, index));
             }
         }
         // First what least hangs on, and of equals those that could lose most.

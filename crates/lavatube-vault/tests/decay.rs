@@ -6,7 +6,9 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use lavatube_base::{ObjectId, Verified};
+use lavatube_base::sign::PairSigner;
+use lavatube_base::{ObjectId, SessionId, Verified};
+use lavatube_format::manifest::{Manifest, Preciousness, Retention};
 use lavatube_vault::{Depth, Drive, ObjectKind, Vault};
 use world::{Chance, Crash, World, read};
 
@@ -117,6 +119,48 @@ fn what_least_hangs_on_goes_first() {
     let packs: Vec<ObjectId> = vault.objects().filter(|o| o.kind == ObjectKind::Pack).map(|o| o.id).collect();
     eprintln!("with four of fourteen full drives dead: {} and {}", mean(&precious), mean(&packs));
     assert!(mean(&precious) > mean(&packs) + 1.0 && mean(&packs) > 0.5);
+}
+
+#[test]
+fn packs_of_precious_sessions_keep_their_redundancy_longest() {
+    let mut world = World::new(DRIVES);
+    let mut vault = world.create(6, 4);
+    let depositor = PairSigner::from_seeds(&[11; 32], &[12; 32]).unwrap();
+    vault.deposit_card(&world::card(&depositor, &world::authority())).unwrap();
+    let mut sessions: Vec<(Preciousness, Vec<ObjectId>)> = Vec::new();
+    for (n, precious) in (1..).zip([Preciousness::Low, Preciousness::High, Preciousness::Normal]) {
+        let packs: Vec<Vec<u8>> = (0..16).map(|_| world.chance.bytes(LEN)).collect();
+        packs.iter().for_each(|pack| world::keep(&mut vault, pack));
+        let leaves = world::leaves(&packs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let retention = Retention { precious, ..Retention::default() };
+        let session = SessionId([n; 16]);
+        // Of three ends of a chain each is as good as another here.
+        let manifest = Manifest { session, retention, ..world::manifest(&depositor, leaves) };
+        vault.deposit_manifest(&world::signed(manifest, &depositor)).unwrap();
+        sessions.push((precious, packs.iter().map(|pack| Verified::hash(pack).id()).collect()));
+    }
+    drop(vault);
+    let held = |d: &world::MemoryDrive| d.with(|f| f.values().map(Vec::len).sum::<usize>());
+    let all: usize = world.drives.iter().map(held).sum();
+    world.drives.iter().for_each(|d| d.state.lock().unwrap().limit = Some(all / DRIVES * 102 / 100));
+    for dead in 1..5 {
+        repair(&mut open_without(&world, dead));
+    }
+    let vault = open_without(&world, 4);
+    let of = |id: &ObjectId| f64::from(vault.examine(*id, Depth::Bytes).unwrap().losses_survivable);
+    sessions.sort_by_key(|(precious, _)| *precious);
+    let means: Vec<f64> =
+        sessions.iter().map(|(_, ids)| ids.iter().map(of).sum::<f64>() / ids.len() as f64).collect();
+    eprintln!("with four of fourteen full drives dead, the most precious first: {means:?}");
+    assert!(means[0] > means[1] + 0.5 && means[1] > means[2], "{means:?}");
+    let all = sessions.iter().flat_map(|(_, ids)| ids);
+    assert!(all.into_iter().all(|id| vault.examine(*id, Depth::Bytes).unwrap().restorable), "and none is lost");
+    // Repair serves them in that order.
+    let order: Vec<ObjectId> = vault.by_need().into_iter().map(|object| object.id).collect();
+    let spare = |id: &ObjectId| vault.examine(*id, Depth::Headers).unwrap().losses_survivable;
+    let turn = |id: &ObjectId| sessions.iter().position(|(_, ids)| ids.contains(id));
+    let turns: Vec<(u8, usize)> = order.iter().filter_map(|id| Some((spare(id), turn(id)?))).collect();
+    assert!(turns.is_sorted(), "{turns:?}");
 }
 
 #[test]
