@@ -104,7 +104,8 @@ fn two_ends_of_a_link_go_on_whatever_single_files_of_theirs_are_lost_or_flipped(
         vault.stop();
     };
     cross(0);
-    let (mains, copies) = (["link.toml", "link.key", "link/counters"], ["link.toml.copy", "link.key.copy", "link/counters.copy"]);
+    let (mains, copies) =
+        (["link.toml", "link.key", "link/counters"], ["link.toml.copy", "link.key.copy", "link/counters.copy"]);
     let further = ["link/kept", "link/begun", "link/weather", "link/status.json", "mandates"];
     for round in 1..=4 {
         for folder in [machine.vault(), pair.far()] {
@@ -119,7 +120,11 @@ fn two_ends_of_a_link_go_on_whatever_single_files_of_theirs_are_lost_or_flipped(
         cross(round);
         for folder in [machine.vault(), pair.far()] {
             for (main, copy) in mains.iter().zip(copies) {
-                assert_eq!(fs::read(folder.join(main)).unwrap(), fs::read(folder.join(copy)).unwrap(), "{main}, round {round}");
+                assert_eq!(
+                    fs::read(folder.join(main)).unwrap(),
+                    fs::read(folder.join(copy)).unwrap(),
+                    "{main}, round {round}"
+                );
             }
         }
     }

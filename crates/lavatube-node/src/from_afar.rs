@@ -45,6 +45,15 @@ pub struct Left {
     errand: u64,
 }
 
+/// Whether the vault that `places.vault` leads to ever said how it is. Makes nothing that is not there.
+///
+/// # Errors
+/// When it is not paired.
+pub fn has_said(places: &Places) -> Result<bool, DepositorError> {
+    let vault = crate::link_folder::vault_id(&places.vault)?;
+    Ok(DirectoryDesk::has_report(&state_folder(places, vault)))
+}
+
 /// What became of a question.
 #[derive(Debug)]
 pub enum Answered {

@@ -18,7 +18,7 @@ use lavatube_base::digest::h16;
 use lavatube_base::{Instant, VaultId, hex};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
-use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
+use lavatube_format::key_file::{KeyKind, LinkBody, Secret};
 use lavatube_format::pair_line::{self, PairLine, PairVault};
 use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{BundleKeys, LinkEnd, LinkKey, SealError};
@@ -30,7 +30,7 @@ pub(crate) use counters::Counters;
 pub use settings::{CarrierFile, DtnFile, LinkFile, OneWayFile, RateFile};
 pub(crate) use weather::Weather;
 
-use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
+use crate::atomic::{COMMON, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
 use crate::keys_io::{self, KeyFileError};
 use crate::lock::LockError;

@@ -9,9 +9,7 @@ use lavatube_format::shard::shard_name;
 
 use crate::placement::place;
 use crate::stripe::{Stripe, Whose};
-use crate::{
-    Depth, DriveError, DriveState, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault,
-};
+use crate::{Depth, DriveError, DriveState, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault};
 
 /// What mending did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

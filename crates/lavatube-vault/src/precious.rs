@@ -1,7 +1,7 @@
 //! What is worth more than what: where room ends, what is worth least gives up first, and what is worth most is repaired first.
 //!
-//! Cards, manifests, packs and tags are worth what hangs on them. Of packs those count more that came with a session which its maker called
-//! precious. It must not know what is done for it. Step 18 of the walk.
+//! Cards, manifests, packs and tags are worth what hangs on them. Packs that came with a session which its maker called precious keep a shard more
+//! than others. It must not know what is done for it. Step 18 of the walk.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -11,28 +11,35 @@ use lavatube_format::manifest::{Preciousness, SignedManifest};
 
 use crate::{ObjectKind, Vault};
 
-/// Packs and tags that are not as precious as most, as the manifests say of the log of a size.
+/// Packs that are more or less precious than most, as the manifests say of the log of a size.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Precious {
     upto: Option<u64>,
     objects: Arc<BTreeMap<ObjectId, Preciousness>>,
 }
 
+/// What hangs on an object, the least number first: without cards no manifest is believed, without releases what was freed looks lost,
+/// without a manifest none of its packs can be opened, and tags only prove that packs are there.
+pub(crate) fn worth(kind: ObjectKind) -> u8 {
+    match kind {
+        ObjectKind::DepositorCard | ObjectKind::Release => 0,
+        ObjectKind::Manifest => 1,
+        ObjectKind::Pack => 2,
+        ObjectKind::Tags => 3,
+    }
+}
+
 impl Precious {
-    /// What hangs on an object, the least number first: without cards no manifest is believed, without releases what was freed looks lost,
-    /// without a manifest none of its packs can be opened, and tags only prove that packs are there.
+    /// How an object that outlives `spare` further losses stands beside others of its kind: as one that outlives a loss less, when it is precious, and a
+    /// loss more, when it is the least so. So all sink together, the precious ones a step behind.
     //= FORMAT#F49
-    pub(crate) fn worth(&self, id: ObjectId, kind: ObjectKind) -> u8 {
-        match kind {
-            ObjectKind::DepositorCard | ObjectKind::Release => 0,
-            ObjectKind::Manifest => 1,
-            ObjectKind::Pack => match self.objects.get(&id) {
-                Some(Preciousness::High) => 2,
-                Some(Preciousness::Normal) | None => 3,
-                Some(Preciousness::Low) => 4,
-            },
-            ObjectKind::Tags => 5,
-        }
+    pub(crate) fn standing(&self, id: ObjectId, spare: usize) -> usize {
+        spare
+            + match self.objects.get(&id) {
+                Some(Preciousness::High) => 0,
+                Some(Preciousness::Normal) | None => 1,
+                Some(Preciousness::Low) => 2,
+            }
     }
 }
 

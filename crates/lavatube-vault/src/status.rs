@@ -3,11 +3,13 @@
 //! A slot is a place of the vault's card; a drive may or may not fill it. Drives that come back empty are taken in again
 //! here, only when the operator says so: an unmounted folder looks just like an emptied one. Step 18 of the walk.
 
-use lavatube_base::DriveId;
+use lavatube_base::{DriveId, ObjectId};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 
+use crate::index::Entry;
 use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
+use crate::precious::worth;
 use crate::{Distrust, Drive, DriveError, ObjectEntry, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
@@ -177,12 +179,10 @@ impl Vault {
     //= FORMAT#F49
     pub fn by_need(&self) -> Vec<ObjectEntry> {
         let precious = self.precious();
-        let mut all: Vec<_> = self
-            .index
-            .objects
-            .iter()
-            .map(|o| (self.spare_of(o.1), precious.worth(*o.0, o.1.kind), ObjectEntry::of(o)))
-            .collect();
+        let key = |(id, entry): (&ObjectId, &Entry)| {
+            (precious.standing(*id, self.spare_of(entry)), worth(entry.kind), ObjectEntry::of((id, entry)))
+        };
+        let mut all: Vec<_> = self.index.objects.iter().map(key).collect();
         all.sort_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
         all.into_iter().map(|(.., object)| object).collect()
     }

@@ -11,6 +11,7 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{NO_SLOT, Record};
 
 use crate::index::Entry;
+use crate::precious::worth;
 use crate::{Depth, StoreError, Vault};
 
 impl Vault {
@@ -22,24 +23,24 @@ impl Vault {
     pub(crate) fn thin(&mut self, slot: usize, spare: usize, wants: ObjectId) -> Result<bool, StoreError> {
         let Some(kind) = self.index.objects.get(&wants).map(|entry| entry.kind) else { return Ok(false) };
         let precious = self.precious();
-        let most = precious.worth(wants, kind);
-        let mut able: Vec<(Reverse<u8>, Reverse<usize>, ObjectId, u8)> = Vec::new();
+        let mut able: Vec<(Reverse<u8>, Reverse<usize>, ObjectId, u8, usize)> = Vec::new();
         for (id, entry) in &self.index.objects {
             let (own, k) = (self.spare_of(entry), entry.geometry.k());
             let parity = (k..entry.geometry.shards()).find(|i| entry.slot(*i) == Some(slot));
-            let worth = precious.worth(*id, entry.kind);
-            let gives = match worth.cmp(&most) {
-                Ordering::Less => false,
-                Ordering::Equal => own > spare.max(FLOOR),
-                Ordering::Greater => own > FLOOR,
-            };
+            let standing = precious.standing(*id, own);
+            let gives = own > FLOOR
+                && match worth(entry.kind).cmp(&worth(kind)) {
+                    Ordering::Less => false,
+                    Ordering::Equal => standing > precious.standing(wants, spare),
+                    Ordering::Greater => true,
+                };
             if let Some(index) = parity.and_then(|i| u8::try_from(i).ok()).filter(|_| gives) {
-                able.push((Reverse(worth), Reverse(own), *id, index));
+                able.push((Reverse(worth(entry.kind)), Reverse(standing), *id, index, own));
             }
         }
         // First what least hangs on, and of equals those that could lose most.
-        able.sort_by_key(|(worth, own, id, _)| (*worth, *own, *id));
-        for (_, Reverse(own), id, index) in able.into_iter().take(TRIED_MAX) {
+        able.sort_by_key(|(worth, standing, id, ..)| (*worth, *standing, *id));
+        for (_, _, id, index, own) in able.into_iter().take(TRIED_MAX) {
             // What is thought to be there is read before anything is given up for it.
             let sure =
                 self.examine(id, Depth::Bytes).is_ok_and(|h| h.restorable && usize::from(h.losses_survivable) >= own);

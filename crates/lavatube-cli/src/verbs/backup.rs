@@ -178,8 +178,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         let exclude = |path: &[u8], found: &Found| excluder.would_exclude(path, found);
         count_sources(&Scope { roots: &sources, exclude: &exclude, one_file_system }, &meter, over);
     };
-    let retention =
-        Retention { s: args.retain.map_or(0, Span::seconds), hold: args.hold, ..Retention::default() };
+    let retention = Retention { s: args.retain.map_or(0, Span::seconds), hold: args.hold, ..Retention::default() };
     let priority = match args.priority {
         Urgency::High => Priority::High,
         Urgency::Normal => Priority::Normal,
