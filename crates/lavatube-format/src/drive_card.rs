@@ -188,6 +188,9 @@ fn read(body: &[u8]) -> Result<DriveCard, minicbor::decode::Error> {
     if k == 0 || usize::from(k) + usize::from(m) > slots.len() {
         return refuse("k + m drives are needed");
     }
+    if mandates > 0 && edition == 0 {
+        return refuse("taking a mandate changes the card");
+    }
     if !slots.iter().any(|s| s.drive == drive) {
         return refuse("the drive is not among the vault's");
     }
