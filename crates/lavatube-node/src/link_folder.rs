@@ -220,6 +220,7 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
     }
     // A line may tell more than it did before.
     file.peer = peer.encode();
+    file.own = Some(hex(&own.link_key));
     change(&mut file);
     own::write_file(folder, &file)?;
     Pairing::open(folder)

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use lavatube_base::hex;
 use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody};
 use lavatube_seal::LinkKey;
 use zeroize::Zeroizing;
@@ -57,14 +58,20 @@ pub(super) fn read_key(folder: &Path) -> Result<LinkKey, LinkError> {
     right_key(folder).map(|(key, _)| key)
 }
 
+/// Of the key and its copy the one that `link.toml` names; where that names none, the key before its copy.
 fn right_key(folder: &Path) -> Result<(LinkKey, Zeroizing<String>), LinkError> {
     let path = folder.join(KEY_FILE);
-    match key_in(&path) {
-        // Rights that are too wide are for a person to think about.
-        Err(e) if !matches!(e, LinkError::Key(KeyFileError::Exposed(_))) => {
-            key_in(&copies::copy_of(&path)).map_err(|_| e)
-        }
-        other => other,
+    let main = key_in(&path);
+    // Rights that are too wide are for a person to think about.
+    if matches!(&main, Err(LinkError::Key(KeyFileError::Exposed(_)))) {
+        return main;
+    }
+    let named = read_file(folder).ok().and_then(|file| file.own);
+    let is_named = |(key, _): &(LinkKey, _)| named.as_ref().is_none_or(|own| *own == hex(key.public()));
+    match (main, key_in(&copies::copy_of(&path))) {
+        (Ok(main), _) if is_named(&main) => Ok(main),
+        (_, Ok(copy)) if is_named(&copy) => Ok(copy),
+        (main, _) => main,
     }
 }
 
@@ -81,8 +88,11 @@ pub(super) fn heal(folder: &Path) {
     copies::heal(&folder.join(LINK_FILE));
     let Ok((_, text)) = right_key(folder) else { return };
     let path = folder.join(KEY_FILE);
+    let is_named = read_file(folder).is_ok_and(|file| file.own.is_some());
     for file in [copies::copy_of(&path), path] {
-        if !keys_io::read_key_text(&file).is_ok_and(|own| *own == *text) {
+        // Where nothing tells which of two keys is right, both stay.
+        let differs = !keys_io::read_key_text(&file).is_ok_and(|own| *own == *text);
+        if differs && (is_named || key_in(&file).is_err()) {
             let _ = atomic::write(&file, text.as_bytes(), IfThere::Replace);
         }
     }
