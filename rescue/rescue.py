@@ -780,6 +780,7 @@ class Manifest:
         self.leaves = [each(leaf, int, 32, 32) for leaf in leaves]
         self.tags = each(m.get(10, []), *[32] * len(m.get(10, [])))     # of no use to a reader, nor what follows
         self.retention, self.releases = each(m.get(11, [0, 0]), int, int), m.get(12, 0)
+        self.precious = m.get(16, 0)
         need(all(0 <= c < 8 for c, _, _ in leaves) and all(each(w, 8, 1120, 48) for w in self.wraps), "manifest: leaves")
         need(merkle_root([bytes([c]) + b + s for c, b, s in leaves]) == root, "manifest: Merkle root is wrong")
 

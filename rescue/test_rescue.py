@@ -180,6 +180,11 @@ class Vectors(unittest.TestCase):
         self.assertTrue(m.verified)
         self.assertEqual((m.sequence, m.retention, m.releases), (12, [315_576_000, 1], 3))
 
+    def test_manifest_that_is_precious(self):
+        depositor, ed, ml, _ = r.parse_depositor_card(H(self.v["deposit"]["card"]), self.keys.authority)
+        m = r.Manifest(golden("manifest_precious-v1.bin"), {depositor: (ed, ml)})
+        self.assertEqual((m.verified, m.sequence, m.retention, m.precious), (True, 13, [0, 0], 1))
+
     def test_release(self):
         release = r.Release(golden("release-v1.bin"), self.keys.authority)
         self.assertTrue(release.verified)

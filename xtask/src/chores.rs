@@ -13,7 +13,14 @@ use std::time::Instant;
 /// Rust tests, those of the real command among them, then the rescue reader's.
 pub fn test(args: &[String]) -> Outcome {
     no_args(args)?;
-    must(cargo().args(["test", "--workspace"]))?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace"]);
+    if std::env::var_os(THREADS).is_none() {
+        // Many tests wait for a link, a disk or a process that was started: others go on meanwhile.
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        tests.env(THREADS, (2 * cores).to_string());
+    }
+    must(&mut tests)?;
     rescue()
 }
 
@@ -129,6 +136,9 @@ fn name(path: &Path) -> String {
 fn no_args(args: &[String]) -> Outcome {
     if args.is_empty() { Ok(()) } else { Err(format!("takes no arguments, not {args:?}")) }
 }
+
+/// How many tests of one program run at a time, to Rust's test runner.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 #[cfg(test)]
 mod tests {

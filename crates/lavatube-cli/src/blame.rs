@@ -75,8 +75,10 @@ impl From<LinkError> for Failure {
                 .hint("name the vault's folder with --vault DIR; here, `lavatube node` takes what waits to the vault"),
             LinkError::VaultHere(_) => Self::new(Condition::Usage, text)
                 .hint("`lavatube backup` stores in it directly; `lavatube vault serve` takes deposits from elsewhere"),
-            LinkError::OtherPeer(path) => Self::new(Condition::Exists, text)
-                .hint(format!("to pair anew, move {} away first", path.join("link.toml").display())),
+            LinkError::OtherPeer(path) => Self::new(Condition::Exists, text).hint(format!(
+                "to pair anew, move {} and link.toml.copy beside it away first",
+                path.join("link.toml").display()
+            )),
             LinkError::Line(_) | LinkError::WrongEnd(_) => Self::new(Condition::Usage, text)
                 .hint("copy the line that `lavatube pair` printed at the other end, from LVTP1- to its end"),
             LinkError::Address { .. } => Self::new(Condition::Io, text)

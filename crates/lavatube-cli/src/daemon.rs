@@ -218,6 +218,7 @@ fn in_words(told: &Told, screen: &Screen) -> String {
             "{} the vault cannot be believed, and nothing more is sent to it until a person has looked (`lavatube log`): {why}",
             screen.ink(Ink::Red, "ALARM:")
         ),
+        Told::Mandate(text) => text.clone(),
         Told::Nonsense(what) => format!("the other end sent what makes no sense: {what}"),
     }
 }
@@ -245,6 +246,7 @@ fn in_json(told: &Told) -> Value {
         Told::NotNoted(why) => json!({ "event": "not_noted", "reason": why }),
         Told::LogSound(size) => json!({ "event": "log", "verdict": "sound", "size": size }),
         Told::LogAlarm(why) => json!({ "event": "log", "verdict": "alarm", "reason": why }),
+        Told::Mandate(text) => json!({ "event": "mandate", "text": text }),
         Told::Nonsense(what) => json!({ "event": "nonsense", "reason": what }),
     }
 }

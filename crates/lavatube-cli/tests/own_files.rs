@@ -6,9 +6,13 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use common::facts::{assert_same, look};
+use common::pair::Pair;
 use common::{Chance, Machine, files_below, number, seed, text};
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// Files of which only history is lost with them, or nothing.
 const HISTORY: [&str; 4] = ["scrubs", "scrubs.lock", "orders", "orders.lock"];
@@ -82,4 +86,47 @@ fn what_is_lost_with_its_copy_is_named_with_what_to_do() {
     machine.restore("latest", "back");
     let (status, answer) = machine.answer(&["vault", "scrub"]);
     assert!(status > 5 && text(&answer["error"]["message"]).contains("vault.key"), "{answer:#}");
+}
+
+#[test]
+fn two_ends_of_a_link_go_on_whatever_single_files_of_theirs_are_lost_or_flipped() {
+    let pair = Pair::new(0x0f13);
+    let (mut chance, machine) = (Chance::new(pair.machine.seed), &pair.machine);
+    common::fill(&machine.src(), &mut chance, 4, 20_000);
+    let cross = |round: usize| {
+        fs::write(machine.path(&format!("src/new{round}")), [round as u8; 5000]).unwrap();
+        machine.backup();
+        let (vault, address) = pair.serve("127.0.0.1:0");
+        pair.knows(&address);
+        assert_eq!(pair.start_node(&address).ends(LONG), Some(0), "round {round}, seed {:#x}", machine.seed);
+        machine.json(&["vault", "status", "--link-wait", "20"], 0);
+        assert_eq!(pair.spooled(), 0, "round {round}");
+        vault.stop();
+    };
+    cross(0);
+    let (mains, copies) =
+        (["link.toml", "link.key", "link/counters"], ["link.toml.copy", "link.key.copy", "link/counters.copy"]);
+    let further = ["link/kept", "link/begun", "link/weather", "link/status.json", "mandates"];
+    for round in 1..=4 {
+        for folder in [machine.vault(), pair.far()] {
+            // Of each file one of the two; what has none costs work, or history.
+            for name in if round < 4 { mains } else { copies } {
+                harm(&folder.join(name), round % 3, &mut chance);
+            }
+            for name in further.iter().filter(|name| folder.join(name).exists()) {
+                harm(&folder.join(name), round % 3, &mut chance);
+            }
+        }
+        cross(round);
+        for folder in [machine.vault(), pair.far()] {
+            for (main, copy) in mains.iter().zip(copies) {
+                assert_eq!(
+                    fs::read(folder.join(main)).unwrap(),
+                    fs::read(folder.join(copy)).unwrap(),
+                    "{main}, round {round}"
+                );
+            }
+        }
+    }
+    pair.is_whole_there("after all of that");
 }

@@ -93,7 +93,7 @@ pub struct Manifest {
     pub note: Vec<u8>,
     /// Objects with the tags of all its packs ([`crate::tags`]); none when they were not made.
     pub tags: Vec<ObjectId>,
-    /// For how long nothing of it may be freed.
+    /// For how long nothing of it may be freed, and how precious it is.
     pub retention: Retention,
     /// How many of the vault's releases its maker knew: it leans on nothing that they free.
     pub releases: u64,
@@ -101,24 +101,61 @@ pub struct Manifest {
     pub files: Option<[u8; 32]>,
 }
 
-/// For how long nothing of a session may be freed, nor of what it may lean on.
+/// For how long nothing of a session may be freed, nor of what it may lean on; and how precious it is while it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
     /// Seconds, as the vault witnesses them from when it has taken the manifest.
     pub s: u64,
     /// Until the authority lifts it.
     pub hold: bool,
+    /// What gives up redundancy first where room has ended.
+    pub precious: Preciousness,
+}
+
+/// How precious what a session brought is to its maker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Preciousness {
+    /// It loses redundancy last.
+    High,
+    /// Like most.
+    #[default]
+    Normal,
+    /// It loses redundancy first.
+    Low,
+}
+
+impl Preciousness {
+    fn code(self) -> u8 {
+        match self {
+            Self::Normal => 0,
+            Self::High => 1,
+            Self::Low => 2,
+        }
+    }
+
+    fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        match d.u8()? {
+            1 => Ok(Self::High),
+            2 => Ok(Self::Low),
+            _ => Err(DecodeError::message("a session is precious, or least so")),
+        }
+    }
 }
 
 impl Retention {
+    /// Whether it says that anything is to be kept.
+    fn is_kept(self) -> bool {
+        self.s > 0 || self.hold
+    }
+
     fn read(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         if d.array()? != Some(2) {
             return Err(DecodeError::message("a retention has two fields"));
         }
         let s = d.u64()?;
         match d.u8()? {
-            0 => Ok(Self { s, hold: false }),
-            1 => Ok(Self { s, hold: true }),
+            0 => Ok(Self { s, hold: false, ..Self::default() }),
+            1 => Ok(Self { s, hold: true, ..Self::default() }),
             _ => Err(DecodeError::message("a session is held or is not")),
         }
     }
@@ -153,9 +190,10 @@ impl Manifest {
             self.previous.is_some(),
             !self.joins.is_empty(),
             !self.tags.is_empty(),
-            self.retention != Retention::default(),
+            self.retention.is_kept(),
             self.releases > 0,
             self.files.is_some(),
+            self.retention.precious != Preciousness::Normal,
         ];
         e.map(7 + further.map(u64::from).iter().sum::<u64>())?;
         e.u8(1)?.bytes(&self.session.0)?;
@@ -186,7 +224,7 @@ impl Manifest {
                 e.bytes(&id.0)?;
             }
         }
-        if self.retention != Retention::default() {
+        if self.retention.is_kept() {
             e.u8(11)?.array(2)?.u64(self.retention.s)?.u8(self.retention.hold.into())?;
         }
         if self.releases > 0 {
@@ -194,6 +232,9 @@ impl Manifest {
         }
         if let Some(files) = &self.files {
             e.u8(13)?.bytes(files)?;
+        }
+        if self.retention.precious != Preciousness::Normal {
+            e.u8(16)?.u8(self.retention.precious.code())?;
         }
         Ok(())
     }
@@ -281,6 +322,7 @@ impl Manifest {
                 9 => joins = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
                 10 => tags = list(d, |d| Ok(ObjectId(fixed(d)?)))?,
                 11 => retention = Retention::read(d)?,
+                16 => retention.precious = Preciousness::read(d)?,
                 12 => releases = d.u64()?,
                 13 => files = Some(fixed(d)?),
                 _ => return Err(DecodeError::message("no such key")),
@@ -288,7 +330,7 @@ impl Manifest {
             (last, left) = (key, Some(n - 1));
         }
         if left != Some(0) {
-            return Err(DecodeError::message("a manifest has seven to thirteen keys"));
+            return Err(DecodeError::message("a manifest has seven keys and some of those that may be absent"));
         }
         Ok(Self {
             session,

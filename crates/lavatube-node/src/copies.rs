@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
         (Ok(main), copy) => match (checked(&main), copy) {
             (Some(body), _) => Ok(Some(body.to_owned())),
             (None, Some(copy)) if is_broken(&main, &copy) => Ok(Some(copy)),
-            (None, _) => Ok(Some(body_of(&main).to_owned())),
+            (None, _) => Ok(Some(body_of(&main))),
         },
         (Err(_), Some(copy)) => Ok(Some(copy)),
         (Err(e), None) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -76,9 +76,10 @@ fn checked(text: &str) -> Option<&str> {
     (check.strip_suffix('\n') == Some(&digits(body))).then_some(body)
 }
 
-/// The text before that line, if there is one.
-fn body_of(text: &str) -> &str {
-    text.rsplit_once(CHECK).map_or(text, |(body, _)| body)
+/// The text without that line, if there is one: a person may have written something below it.
+fn body_of(text: &str) -> String {
+    let lines = text.split_inclusive('\n').filter(|line| !line.starts_with(CHECK));
+    lines.collect()
 }
 
 /// Whether a text without a right check is its copy with a flipped bit, or nothing at all: what a crash or rot leaves, and no person.
@@ -136,6 +137,7 @@ mod tests {
             ("a = 1\n".to_owned(), "a = 1\n"),
             (whole.replace("b = 2\n", ""), "a = 1\n"),
             (whole.replace("a = 1", "a = 14"), "a = 14\nb = 2\n"),
+            (format!("{whole}c = 5\n"), "a = 1\nb = 2\nc = 5\n"),
             (whole.replace("1", "8").replace("2", "7"), "a = 8\nb = 7\n"),
         ] {
             std::fs::write(&path, changed).unwrap();

@@ -217,7 +217,7 @@ pub struct Outcome {
 }
 
 /// Takes a snapshot into the embedded vault, or into the spool when too few of its drives are there or it is at the other
-/// end of a link. Nothing of it may be freed before `retention` has passed. Of what waits for a link, what has a higher `priority` goes first.
+/// end of a link. Nothing of it may be freed before `retention` has passed. What has a higher `priority` goes first over a link, and keeps its redundancy longest.
 ///
 /// # Errors
 /// [`DepositorError`]; what was delivered before the error is kept for the next run.
@@ -230,6 +230,7 @@ pub fn backup(
     wait: Duration,
     meter: &Meter,
 ) -> Result<Outcome, DepositorError> {
+    let retention = Retention { precious: priority.preciousness(), ..retention };
     if link_folder::is_far(&places.vault) {
         return backup_for_far(places, request, retention, priority, effort, wait, meter);
     }

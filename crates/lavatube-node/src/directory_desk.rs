@@ -68,6 +68,11 @@ impl DirectoryDesk {
         Some((objects, path.metadata().and_then(|about| about.modified()).ok()?))
     }
 
+    /// Whether there is a report at the desk in a folder of state.
+    pub(crate) fn has_report(state: &Path) -> bool {
+        state.join("desk").join(REPORT).exists()
+    }
+
     /// The last report about the vault that came, for which errand, and when. Its signature is to be verified.
     pub fn report(&self) -> Option<(u64, SignedReport, SystemTime)> {
         let path = self.folder.join(REPORT);

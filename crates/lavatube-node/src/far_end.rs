@@ -405,6 +405,10 @@ impl Workplace for House {
         self.with_mandates(|mandates, house| mandates.care(house, question)).flatten()
     }
 
+    fn mandate_told(&mut self) -> Option<String> {
+        self.mandates.as_mut().and_then(Mandates::take_told)
+    }
+
     fn keep_proof(&mut self, progress: &Progress) {
         // Without it a next life begins anew.
         let _ = atomic::write(&self.proof_path(), &progress.encode(), IfThere::Replace);
@@ -513,6 +517,7 @@ fn told(word: Word) -> Told {
         Word::Held { id, why } => Told::Held { id, why },
         Word::NotNow { id, why } => Told::NotNow { id, why },
         Word::Denied { id, why } => Told::Denied { id, why },
+        Word::Mandate(text) => Told::Mandate(text),
         Word::Nonsense(text) => Told::Nonsense(text),
     }
 }

@@ -35,6 +35,8 @@ pub struct Afar {
     places: Places,
     desk: DirectoryDesk,
     signer: Signer,
+    /// Nothing comes back over its link.
+    is_one_way: bool,
 }
 
 /// A mandate that was left at the desk and not answered.
@@ -43,6 +45,15 @@ pub struct Left {
     /// It.
     pub mandate: Mandate,
     errand: u64,
+}
+
+/// Whether the vault that `places.vault` leads to ever said how it is. Makes nothing that is not there.
+///
+/// # Errors
+/// When it is not paired.
+pub fn has_said(places: &Places) -> Result<bool, DepositorError> {
+    let vault = crate::link_folder::vault_id(&places.vault)?;
+    Ok(DirectoryDesk::has_report(&state_folder(places, vault)))
 }
 
 /// What became of a question.
@@ -64,7 +75,8 @@ impl Afar {
         let folder = state_folder(places, pairing.vault());
         open_state(&folder)?;
         let desk = DirectoryDesk::open(&folder).map_err(|source| DepositorError::Io { path: folder, source })?;
-        Ok(Self { places: places.clone(), desk, signer: pairing.signer() })
+        let is_one_way = pairing.one_way()?.is_some();
+        Ok(Self { places: places.clone(), desk, signer: pairing.signer(), is_one_way })
     }
 
     /// The vault, and the key that it signs with.
@@ -148,6 +160,11 @@ impl Afar {
     /// # Errors
     /// When the link fails, or patience ends.
     pub fn await_it(&self, errand: u64, waiting: &Waiting<'_>) -> Result<Answered, DepositorError> {
+        if self.is_one_way {
+            self.desk.done(errand);
+            let text = "nothing comes back over this link, and so no answer";
+            return Err(DepositorError::Link(LinkError::Ended(text.into())));
+        }
         let link = TurnedLink::open(&self.places, Errands::Read)?;
         let mut quiet_since = (Instant::now(), None);
         while self.desk.is_asked(errand) {

@@ -5,6 +5,7 @@
 //! nor what crosses the link. FORMAT section 13. No step of the walk.
 
 mod counters;
+mod own;
 mod settings;
 mod weather;
 
@@ -17,25 +18,25 @@ use lavatube_base::digest::h16;
 use lavatube_base::{Instant, VaultId, hex};
 use lavatube_client::far::Signer;
 use lavatube_format::Malformed;
-use lavatube_format::key_file::{KeyFile, KeyKind, LinkBody, Secret};
+use lavatube_format::key_file::{KeyKind, LinkBody, Secret};
 use lavatube_format::pair_line::{self, PairLine, PairVault};
 use lavatube_link::{Config, ContactPlan, OneWay, PlanError};
 use lavatube_seal::{BundleKeys, LinkEnd, LinkKey, SealError};
 
 use counters::first_counter;
+use own::{has_key, is_paired, read_file, read_key};
 
 pub(crate) use counters::Counters;
 pub use settings::{CarrierFile, DtnFile, LinkFile, OneWayFile, RateFile};
 pub(crate) use weather::Weather;
 
-use crate::atomic::{self, COMMON, IfThere, PRIVATE, make_folders};
+use crate::atomic::{COMMON, PRIVATE, make_folders};
 use crate::embedded::{self, EmbeddedVault, LINK_FILE, VaultError};
 use crate::keys_io::{self, KeyFileError};
 use crate::lock::LockError;
 use crate::words::plain;
 use crate::{clock, entropy};
 
-const KEY_FILE: &str = "link.key";
 const COUNTERS: &str = "counters";
 /// Datagrams that the weather of another day is worth.
 const WEATHER_WORTH: f64 = 400.0;
@@ -148,7 +149,7 @@ pub struct Pairing {
 
 /// Whether `folder` stands for a vault at the other end of a link.
 pub fn is_far(folder: &Path) -> bool {
-    folder.join(LINK_FILE).exists() && !embedded::is_vault(folder)
+    is_paired(folder) && !embedded::is_vault(folder)
 }
 
 /// The id of the vault in `folder`, or of the far one that it leads to.
@@ -170,11 +171,10 @@ pub fn vault_id(folder: &Path) -> Result<VaultId, LinkError> {
 /// [`LinkError`] when key or vault cannot be read or made.
 pub fn own_line(folder: &Path) -> Result<PairLine, LinkError> {
     make_folders(folder, COMMON).map_err(|e| io_error(folder, &e))?;
-    let path = folder.join(KEY_FILE);
-    if !path.exists() {
+    if !has_key(folder) {
         let body = LinkBody { x25519: Secret::new(entropy::bytes()?) }.encode();
         let text = lavatube_seal::lock::unlocked(KeyKind::Link, &body).encode();
-        match keys_io::write_key_text(&path, &text) {
+        match own::write_key(folder, &text) {
             // Another command was faster.
             Ok(()) | Err(KeyFileError::Exists(_)) => {}
             Err(e) => return Err(e.into()),
@@ -211,8 +211,7 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
         // A line that cannot be agreed with is refused before it is stored.
         read_key(folder)?.agree(end_of(folder), &peer.link_key, vault.id)?;
     }
-    let path = folder.join(LINK_FILE);
-    let mut file = match path.exists() {
+    let mut file = match is_paired(folder) {
         true => read_file(folder)?,
         false => LinkFile { peer: peer.encode(), ..LinkFile::default() },
     };
@@ -221,10 +220,9 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
     }
     // A line may tell more than it did before.
     file.peer = peer.encode();
+    file.own = Some(hex(&own.link_key));
     change(&mut file);
-    let text = toml::to_string(&file).map_err(|e| unfit(&path, &e))?;
-    let text = format!("# The other end of the link of this folder. It holds no secret.\n{text}");
-    atomic::write(&path, text.as_bytes(), IfThere::Replace).map_err(|e| io_error(&path, &e))?;
+    own::write_file(folder, &file)?;
     Pairing::open(folder)
 }
 
@@ -234,12 +232,12 @@ pub fn pair(folder: &Path, line: &str, change: impl FnOnce(&mut LinkFile)) -> Re
 /// [`LinkError`] when it has another one, or `key` cannot be read.
 pub fn take_key(folder: &Path, key: &Path) -> Result<(), LinkError> {
     make_folders(folder, COMMON).map_err(|e| io_error(folder, &e))?;
-    let (path, text) = (folder.join(KEY_FILE), keys_io::read_key_text(key)?);
-    if path.exists() {
-        let same = *keys_io::read_key_text(&path)? == *text;
+    let text = keys_io::read_key_text(key)?;
+    if has_key(folder) {
+        let same = *keys_io::read_key_text(&folder.join(own::KEY_FILE))? == *text;
         return if same { Ok(()) } else { Err(LinkError::OtherPeer(folder.to_owned())) };
     }
-    Ok(keys_io::write_key_text(&path, &text)?)
+    Ok(own::write_key(folder, &text)?)
 }
 
 /// Asks whoever listens at `address` for the line of its vault, until it answers or for so long. Nobody vouches for the answer
@@ -316,9 +314,10 @@ impl Pairing {
     /// # Errors
     /// When it cannot be made.
     pub fn own_folder(&self) -> Result<PathBuf, LinkError> {
-        let own = self.folder.join("link");
-        make_folders(&own, PRIVATE).map_err(|e| io_error(&own, &e))?;
-        Ok(own)
+        let link = self.folder.join("link");
+        make_folders(&link, PRIVATE).map_err(|e| io_error(&link, &e))?;
+        own::heal(&self.folder);
+        Ok(link)
     }
 
     /// Settings of the engine: keys and plan.
@@ -487,24 +486,6 @@ pub fn read_status(folder: &Path) -> Result<Option<(String, Duration)>, LinkErro
     }
 }
 
-fn read_file(folder: &Path) -> Result<LinkFile, LinkError> {
-    let path = folder.join(LINK_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(LinkError::NotPaired(folder.to_owned())),
-        other => other.map_err(|e| io_error(&path, &e))?,
-    };
-    toml::from_str(&text).map_err(|e| unfit(&path, &e))
-}
-
-fn read_key(folder: &Path) -> Result<LinkKey, LinkError> {
-    let path = folder.join(KEY_FILE);
-    let text = keys_io::read_key_text(&path)?;
-    let file = KeyFile::decode(&text).map_err(|e| unfit(&path, &e))?;
-    let body = lavatube_seal::lock::unlock(&file, KeyKind::Link, None)?;
-    let body = LinkBody::decode(&body).map_err(|e| unfit(&path, &e))?;
-    Ok(LinkKey::new(&body.x25519)?)
-}
-
 fn unfit(path: &Path, text: &dyn std::fmt::Display) -> LinkError {
     LinkError::Unfit { path: path.to_owned(), text: text.to_string() }
 }
@@ -525,67 +506,4 @@ const ASK_EVERY: Duration = Duration::from_secs(3);
 const RATE_AUTO_MOST_BIT_S: u64 = 10_000_000_000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_ends_are_paired_by_their_lines_and_no_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let (earth, other) = (dir.path().join("earth"), dir.path().join("other"));
-        let line = own_line(&earth).unwrap();
-        assert_eq!(own_line(&earth).unwrap(), line, "the key is made once");
-        let depositors = own_line(&other).unwrap().encode();
-        assert!(matches!(pair(&earth, &depositors, |_| {}), Err(LinkError::WrongEnd(_))));
-        assert!(matches!(Pairing::open(&earth), Err(LinkError::NotPaired(_))));
-        let vault = |key, id| {
-            let vault = PairVault { id: VaultId([id; 16]), key: [2; 32] };
-            PairLine { link_key: key, vault: Some(vault), recovery: None }.encode()
-        };
-        let there = own_line(&other).unwrap().link_key;
-        assert!(matches!(pair(&earth, &vault([0; 32], 1), |_| {}), Err(LinkError::Seal(_))));
-        assert!(!is_far(&earth));
-        let pairing = pair(&earth, &vault(there, 1), |file| file.rate_up_bit_s = Some(5)).unwrap();
-        assert_eq!((pairing.vault(), pairing.end(), is_far(&earth)), (VaultId([1; 16]), LinkEnd::Depositor, true));
-        assert!(matches!(pair(&earth, &vault(there, 3), |_| {}), Err(LinkError::OtherPeer(_))));
-        let again = pair(&earth, &vault(there, 1), |file| file.address = Some("moon:1".into())).unwrap();
-        assert_eq!((again.file.rate_up_bit_s, again.file.address.as_deref()), (Some(5), Some("moon:1")));
-        assert_eq!(vault_id(&earth).unwrap(), VaultId([1; 16]));
-    }
-
-    #[test]
-    fn one_way_is_said_by_either_key_and_nonsense_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (earth, other) = (dir.path().join("earth"), dir.path().join("other"));
-        own_line(&earth).unwrap();
-        let there = own_line(&other).unwrap().link_key;
-        let vault = PairVault { id: VaultId([1; 16]), key: [2; 32] };
-        pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
-        let path = earth.join(LINK_FILE);
-        let text = std::fs::read_to_string(&path).unwrap();
-        let with = |more: &str| {
-            std::fs::write(&path, format!("{text}{more}")).unwrap();
-            Pairing::open(&earth).and_then(|pairing| pairing.one_way())
-        };
-        assert_eq!(with("").unwrap(), None);
-        assert_eq!(with("return_path = true").unwrap(), None);
-        assert_eq!(with("return_path = false").unwrap(), Some(OneWayFile::default()));
-        let set = with("[one_way]\nloss = 0.1\nrepeats = 3").unwrap().unwrap();
-        assert_eq!(set, OneWayFile { loss: 0.1, repeats: 3, ..OneWayFile::default() });
-        for bad in [
-            "return_path = true\n[one_way]",
-            "[one_way]\nloss = 1.5",
-            "[one_way]\nburst = 0",
-            "[one_way]\nloss = nan",
-            "[one_way]\nodds = 3",
-        ] {
-            assert!(with(bad).is_err(), "{bad}");
-        }
-        // There is no other way to set a rate but numbers and this.
-        assert!(with("rate = \"auto\"").is_ok() && with("rate = \"fast\"").is_err());
-        // What a person has set stays when the ends are paired again.
-        with("return_path = false\n[one_way]\nburst = 7.5").unwrap();
-        let again =
-            pair(&earth, &PairLine { link_key: there, vault: Some(vault), recovery: None }.encode(), |_| {}).unwrap();
-        assert_eq!(again.one_way().unwrap().map(|one_way| one_way.burst), Some(7.5));
-    }
-}
+mod tests;

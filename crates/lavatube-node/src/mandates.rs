@@ -29,6 +29,8 @@ pub(crate) struct Mandates {
     entries: Vec<(Mandate, Progress)>,
     /// The first that is not over, and what is done for it.
     work: Option<Work>,
+    /// What became of the last one that came, for people.
+    told: Option<String>,
 }
 
 /// The mandates that a vault in a folder remembers, the newest last. A file that is damaged tells nothing.
@@ -42,18 +44,26 @@ impl Mandates {
         let mut entries = remembered(folder);
         // Noted, and then the number was not: whoever sent it asks again.
         entries.retain(|(mandate, _)| mandate.number <= last);
-        Self { folder: folder.to_owned(), entries, work: None }
+        Self { folder: folder.to_owned(), entries, work: None, told: None }
     }
 
     /// Answers who asks how the vault is, and takes what it is told to do; `None` when nothing can be said now.
     pub fn care(&mut self, home: &mut dyn Home, question: &CareQuestion) -> Option<SignedReport> {
         let refusal = question.mandate.as_ref().and_then(|bytes| self.take(home, bytes).err()).unwrap_or_default();
+        if !refusal.is_empty() {
+            self.told = Some(format!("a mandate is not taken: {refusal}"));
+        }
         let under_way = self.work.as_ref().map(Work::progress);
-        report::make(&self.folder, home.vault(), question.nonce, refusal, &self.told(under_way))
+        report::make(&self.folder, home.vault(), question.nonce, refusal, &self.standing(under_way))
+    }
+
+    /// What became of the last mandate that came, once.
+    pub fn take_told(&mut self) -> Option<String> {
+        self.told.take()
     }
 
     /// The entries, the one that is followed as it stands now.
-    fn told(&self, under_way: Option<(u64, u64)>) -> Vec<(Mandate, Progress)> {
+    fn standing(&self, under_way: Option<(u64, u64)>) -> Vec<(Mandate, Progress)> {
         let mut all = self.entries.clone();
         if let (Some((_, progress)), Some((done, total))) =
             (all.iter_mut().find(|(_, progress)| !progress.stage.is_over()), under_way)
@@ -95,6 +105,7 @@ impl Mandates {
                 return Err(format!("its number cannot be noted on the drives: {e}"));
             }
         }
+        self.told = Some(format!("mandate {number} is taken"));
         if self.next().is_some_and(|next| is_short(&next.task)) {
             self.handle_timeout(home);
         }

@@ -84,6 +84,8 @@ pub enum Told {
     LogSound(u64),
     /// The vault's log is not what it was: nothing more is sent.
     LogAlarm(String),
+    /// The vault has taken a mandate, or has not, and why.
+    Mandate(String),
     /// The other end sent what makes no sense.
     Nonsense(String),
 }

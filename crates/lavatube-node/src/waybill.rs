@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lavatube_base::ObjectId;
+use lavatube_format::manifest::Preciousness;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, IfThere, PRIVATE, make_folders};
@@ -35,6 +36,17 @@ pub enum Priority {
     Normal,
     /// When nothing else waits.
     Low,
+}
+
+impl Priority {
+    /// How precious it is once it is there.
+    pub(crate) fn preciousness(self) -> Preciousness {
+        match self {
+            Self::High => Preciousness::High,
+            Self::Normal => Preciousness::Normal,
+            Self::Low => Preciousness::Low,
+        }
+    }
 }
 
 fn folder(state: &Path) -> PathBuf {

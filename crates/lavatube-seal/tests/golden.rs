@@ -11,7 +11,7 @@ use lavatube_base::{ChunkId, Digests, DriveId, ObjectId, SessionId, Stays, Vault
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
 use lavatube_format::mandate::{Mandate, SignedMandate, Task};
-use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Retention, SignedManifest, root_of};
+use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Preciousness, Retention, SignedManifest, root_of};
 use lavatube_format::pack::{HEADER_LEN, capacity, class_len};
 use lavatube_format::release::{Release, ReleaseNote, SignedRelease};
 use lavatube_seal::lock::{Costs, lock, unlock, unlocked};
@@ -29,6 +29,7 @@ const THINNING: &[u8] = include_bytes!("../../../vectors/release_thinning-v1.bin
 const MANDATE: &[u8] = include_bytes!("../../../vectors/mandate-v1.bin");
 const KEPT: &[u8] = include_bytes!("../../../vectors/manifest_kept-v1.bin");
 const MARKS: &[u8] = include_bytes!("../../../vectors/manifest_marks-v1.bin");
+const PRECIOUS: &[u8] = include_bytes!("../../../vectors/manifest_precious-v1.bin");
 const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
 const TAGS: &[u8] = include_bytes!("../../../vectors/tags-v1.bin");
 
@@ -290,7 +291,7 @@ fn the_golden_manifest_with_marks_verifies_and_only_marks_of_its_own_snapshots_a
 /// The golden manifest, which is to be kept, made by someone who knew three releases.
 fn retained() -> (DepositKeys, Manifest) {
     let (_, _, keys, manifest) = golden();
-    let retention = Retention { s: 315_576_000, hold: true };
+    let retention = Retention { s: 315_576_000, hold: true, ..Retention::default() };
     (keys, Manifest { sequence: 12, retention, releases: 3, ..manifest })
 }
 
@@ -301,6 +302,30 @@ fn write_the_golden_manifest_that_is_kept() {
     let (keys, manifest) = retained();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/manifest_kept-v1.bin");
     std::fs::write(path, keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+/// The golden manifest, of a session whose packs are precious.
+fn precious() -> (DepositKeys, Manifest) {
+    let (_, _, keys, manifest) = golden();
+    let retention = Retention { precious: Preciousness::High, ..Retention::default() };
+    (keys, Manifest { sequence: 13, retention, ..manifest })
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_manifest_that_is_precious() {
+    let (keys, manifest) = precious();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/manifest_precious-v1.bin");
+    std::fs::write(path, keys.sign_manifest(manifest).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_manifest_that_is_precious_verifies_and_says_so() {
+    let (keys, expected) = precious();
+    let stored = SignedManifest::decode(PRECIOUS).unwrap();
+    assert_eq!(stored.manifest, expected);
+    stored.verify(&keys.card().card.public).unwrap();
 }
 
 #[test]

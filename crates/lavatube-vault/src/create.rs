@@ -120,6 +120,7 @@ impl Vault {
             index: Index::default(),
             signer: Some(new.signer),
             headers: Mutex::new(gather::HeaderCache::default()),
+            precious: Mutex::default(),
             depositors: Default::default(),
             behind: Vec::new(),
         })

@@ -40,6 +40,7 @@ mod mend;
 mod open;
 pub mod parcels;
 mod placement;
+mod precious;
 mod quarantine;
 mod read;
 mod readme;
@@ -104,6 +105,8 @@ pub struct Vault {
     depositors: std::collections::BTreeMap<DepositorId, PairPublic>,
     /// Slots whose drives have an older edition of the card.
     behind: Vec<usize>,
+    /// What is worth more than other packs, as it was when that was last asked.
+    precious: Mutex<precious::Precious>,
 }
 
 /// What a vault says of an object without looking at a drive.

@@ -9,9 +9,7 @@ use lavatube_format::shard::shard_name;
 
 use crate::placement::place;
 use crate::stripe::{Stripe, Whose};
-use crate::{
-    Depth, DriveError, DriveState, ObjectKind, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault,
-};
+use crate::{Depth, DriveError, DriveState, PutMode, ReadError, ShardHealth, ShardState, StoreError, Vault};
 
 /// What mending did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -123,7 +121,7 @@ impl Vault {
             let header = stripe.header(index, &whose, self.slots[slot].card.drive);
             let parts = stripe.parts(index, &header);
             let spare = self.index.objects.get(&id).map_or(0, |entry| self.spare_of(entry)) + 1;
-            if !self.write_shard(slot, &shard_name(id, shard.shard), &parts, spare, entry.kind)? {
+            if !self.write_shard(slot, id, &shard_name(id, shard.shard), &parts, spare)? {
                 report.left.push(shard);
                 continue;
             }
@@ -151,10 +149,10 @@ impl Vault {
     fn write_shard(
         &mut self,
         slot: usize,
+        id: ObjectId,
         name: &str,
         parts: &[&[u8]],
         spare: usize,
-        kind: ObjectKind,
     ) -> Result<bool, StoreError> {
         loop {
             let Some(drive) = self.slots[slot].mender() else { return Ok(false) };
@@ -163,7 +161,7 @@ impl Vault {
                 Err(DriveError::Full) => {
                     drive.abandon();
                     let is_trusted = self.slots[slot].writer().is_some();
-                    if !is_trusted || !(self.make_room(slot)? || self.thin(slot, spare, kind)?) {
+                    if !is_trusted || !(self.make_room(slot)? || self.thin(slot, spare, id)?) {
                         return Ok(false);
                     }
                 }

@@ -153,9 +153,9 @@ impl Vault {
                 }),
             });
         }
-        let headers = Mutex::new(gather::HeaderCache::default());
+        let (headers, precious) = (Mutex::new(gather::HeaderCache::default()), Mutex::default());
         let mut vault =
-            Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind };
+            Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind, precious };
         if report.scanned {
             vault.find_remnants();
         }

@@ -3,12 +3,14 @@
 //! A slot is a place of the vault's card; a drive may or may not fill it. Drives that come back empty are taken in again
 //! here, only when the operator says so: an unmounted folder looks just like an emptied one. Step 18 of the walk.
 
-use lavatube_base::DriveId;
+use lavatube_base::{DriveId, ObjectId};
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 
+use crate::index::Entry;
 use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
-use crate::{Distrust, Drive, DriveError, ObjectEntry, ObjectKind, PutMode, Space, Vault, readme};
+use crate::precious::worth;
+use crate::{Distrust, Drive, DriveError, ObjectEntry, PutMode, Space, Vault, readme};
 
 /// How a drive slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,8 +178,11 @@ impl Vault {
     /// room, drives or time end before all are whole, they end for what is worth least.
     //= FORMAT#F49
     pub fn by_need(&self) -> Vec<ObjectEntry> {
-        let mut all: Vec<_> =
-            self.index.objects.iter().map(|o| (self.spare_of(o.1), worth(o.1.kind), ObjectEntry::of(o))).collect();
+        let precious = self.precious();
+        let key = |(id, entry): (&ObjectId, &Entry)| {
+            (precious.standing(*id, self.spare_of(entry)), worth(entry.kind), ObjectEntry::of((id, entry)))
+        };
+        let mut all: Vec<_> = self.index.objects.iter().map(key).collect();
         all.sort_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
         all.into_iter().map(|(.., object)| object).collect()
     }
@@ -225,16 +230,5 @@ impl Vault {
             DriveState::Retired => place.drive.is_some(),
             DriveState::Blank | DriveState::Foreign | DriveState::Missing => false,
         }
-    }
-}
-
-/// What hangs on an object, the least number first: without cards no manifest is believed, without releases what was freed looks lost,
-/// without a manifest none of its packs can be opened, and tags only prove that packs are there.
-pub(crate) fn worth(kind: ObjectKind) -> u8 {
-    match kind {
-        ObjectKind::DepositorCard | ObjectKind::Release => 0,
-        ObjectKind::Manifest => 1,
-        ObjectKind::Pack | ObjectKind::Remnant => 2,
-        ObjectKind::Tags => 3,
     }
 }

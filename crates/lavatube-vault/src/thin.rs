@@ -11,32 +11,46 @@ use lavatube_base::ObjectId;
 use lavatube_format::journal::{NO_SLOT, Record};
 
 use crate::index::Entry;
-use crate::status::worth;
-use crate::{Depth, ObjectKind, StoreError, Vault};
+use crate::precious::worth;
+use crate::{Depth, StoreError, Vault};
+
+/// An object that could give up a parity shard.
+struct Giver {
+    worth: u8,
+    standing: usize,
+    id: ObjectId,
+    index: u8,
+    /// Further losses that it outlives.
+    own: usize,
+}
 
 impl Vault {
-    /// Makes room on the drive of a slot for a shard of an object of some worth that outlives `spare` losses once it is written. Whether something went.
+    /// Makes room on the drive of a slot for a shard of the object `wants`, which outlives `spare` losses once it is written. Whether something went.
     ///
     /// # Errors
     /// [`StoreError`] when the journal could not be written.
     //= FORMAT#F49
-    pub(crate) fn thin(&mut self, slot: usize, spare: usize, kind: ObjectKind) -> Result<bool, StoreError> {
-        let mut able: Vec<(Reverse<u8>, Reverse<usize>, ObjectId, u8)> = Vec::new();
+    pub(crate) fn thin(&mut self, slot: usize, spare: usize, wants: ObjectId) -> Result<bool, StoreError> {
+        let Some(kind) = self.index.objects.get(&wants).map(|entry| entry.kind) else { return Ok(false) };
+        let precious = self.precious();
+        let mut able: Vec<Giver> = Vec::new();
         for (id, entry) in &self.index.objects {
             let (own, k) = (self.spare_of(entry), entry.geometry.k());
             let parity = (k..entry.geometry.shards()).find(|i| entry.slot(*i) == Some(slot));
-            let gives = match worth(entry.kind).cmp(&worth(kind)) {
-                Ordering::Less => false,
-                Ordering::Equal => own > spare.max(FLOOR),
-                Ordering::Greater => own > FLOOR,
-            };
+            let standing = precious.standing(*id, own);
+            let gives = own > FLOOR
+                && match worth(entry.kind).cmp(&worth(kind)) {
+                    Ordering::Less => false,
+                    Ordering::Equal => standing > precious.standing(wants, spare),
+                    Ordering::Greater => true,
+                };
             if let Some(index) = parity.and_then(|i| u8::try_from(i).ok()).filter(|_| gives) {
-                able.push((Reverse(worth(entry.kind)), Reverse(own), *id, index));
+                able.push(Giver { worth: worth(entry.kind), standing, id: *id, index, own });
             }
         }
         // First what least hangs on, and of equals those that could lose most.
-        able.sort_by_key(|(worth, own, id, _)| (*worth, *own, *id));
-        for (_, Reverse(own), id, index) in able.into_iter().take(TRIED_MAX) {
+        able.sort_by_key(|giver| (Reverse(giver.worth), Reverse(giver.standing), giver.id));
+        for Giver { id, index, own, .. } in able.into_iter().take(TRIED_MAX) {
             // What is thought to be there is read before anything is given up for it.
             let sure =
                 self.examine(id, Depth::Bytes).is_ok_and(|h| h.restorable && usize::from(h.losses_survivable) >= own);

@@ -102,6 +102,8 @@ pub enum Word {
         /// Why.
         why: String,
     },
+    /// A mandate was taken, or was not, and why.
+    Mandate(String),
     /// A block makes no sense.
     Nonsense(String),
 }
@@ -136,6 +138,10 @@ pub trait Workplace {
     fn keep_proof(&mut self, _progress: &Progress) {}
     /// How the vault is, for whoever asks from afar, and whether it does what it is told; `None` when that cannot be said now.
     fn care(&mut self, _question: &CareQuestion) -> Option<SignedReport> {
+        None
+    }
+    /// What became of a mandate just now, for people.
+    fn mandate_told(&mut self) -> Option<String> {
         None
     }
     /// How far a proof has come, if that was remembered.
@@ -307,6 +313,7 @@ impl<W: Workplace> Worker<W> {
             Ok(Message::CareAsked { request, question }) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
                 let report = self.place.care(&question).map(Box::new);
+                done.told.extend(self.place.mandate_told().map(Word::Mandate));
                 // Where nothing can be said, whoever asks asks again.
                 done.messages =
                     report.map(|report| Message::Cared { request, report }.encode(turn)).into_iter().collect();

@@ -6,7 +6,9 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use lavatube_base::{ObjectId, Verified};
+use lavatube_base::sign::PairSigner;
+use lavatube_base::{ObjectId, SessionId, Verified};
+use lavatube_format::manifest::{Manifest, Preciousness, Retention};
 use lavatube_vault::{Depth, Drive, ObjectKind, Vault};
 use world::{Chance, Crash, World, read};
 
@@ -117,6 +119,62 @@ fn what_least_hangs_on_goes_first() {
     let packs: Vec<ObjectId> = vault.objects().filter(|o| o.kind == ObjectKind::Pack).map(|o| o.id).collect();
     eprintln!("with four of fourteen full drives dead: {} and {}", mean(&precious), mean(&packs));
     assert!(mean(&precious) > mean(&packs) + 1.0 && mean(&packs) > 0.5);
+}
+
+/// A vault as in [`filled`], of three sessions of sixteen packs each, and those, the most precious first; or all are like most.
+fn sessions(percent: usize, differ: bool) -> (World, Vec<Vec<ObjectId>>) {
+    let mut world = World::new(DRIVES);
+    let mut vault = world.create(6, 4);
+    let depositor = PairSigner::from_seeds(&[11; 32], &[12; 32]).unwrap();
+    vault.deposit_card(&world::card(&depositor, &world::authority())).unwrap();
+    let mut all: Vec<(Preciousness, Vec<ObjectId>)> = Vec::new();
+    for (n, precious) in (1..).zip([Preciousness::Low, Preciousness::High, Preciousness::Normal]) {
+        let packs: Vec<Vec<u8>> = (0..16).map(|_| world.chance.bytes(LEN)).collect();
+        packs.iter().for_each(|pack| world::keep(&mut vault, pack));
+        let leaves = world::leaves(&packs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let said = if differ { precious } else { Preciousness::Normal };
+        let retention = Retention { precious: said, ..Retention::default() };
+        // Of three ends of a chain each is as good as another here.
+        let manifest = Manifest { session: SessionId([n; 16]), retention, ..world::manifest(&depositor, leaves) };
+        vault.deposit_manifest(&world::signed(manifest, &depositor)).unwrap();
+        all.push((precious, packs.iter().map(|pack| Verified::hash(pack).id()).collect()));
+    }
+    drop(vault);
+    let held = |d: &world::MemoryDrive| d.with(|f| f.values().map(Vec::len).sum::<usize>());
+    let sum: usize = world.drives.iter().map(held).sum();
+    world.drives.iter().for_each(|d| d.state.lock().unwrap().limit = Some(sum / DRIVES * 102 / percent));
+    all.sort_by_key(|(precious, _)| *precious);
+    (world, all.into_iter().map(|(_, ids)| ids).collect())
+}
+
+#[test]
+fn packs_of_precious_sessions_keep_their_redundancy_longest() {
+    let outlive = |percent: usize, dead: usize, differ: bool| {
+        let (world, sessions) = sessions(percent, differ);
+        for dead in 1..=dead {
+            repair(&mut open_without(&world, dead));
+        }
+        let vault = open_without(&world, dead);
+        let of = |id: &ObjectId| vault.examine(*id, Depth::Bytes).unwrap();
+        let mean = |ids: &Vec<ObjectId>| {
+            ids.iter().map(|id| f64::from(of(id).losses_survivable)).sum::<f64>() / ids.len() as f64
+        };
+        let lost = sessions.iter().flatten().filter(|id| !of(id).restorable).count();
+        // Repair serves those first that stand worst beside others.
+        let order: Vec<ObjectId> = vault.by_need().into_iter().map(|object| object.id).collect();
+        let step = |id: &ObjectId| sessions.iter().position(|ids| ids.contains(id)).map(|n| if differ { n } else { 0 });
+        let spare = |id: &ObjectId| usize::from(of(id).losses_survivable);
+        let standings: Vec<usize> = order.iter().filter_map(|id| Some(spare(id) + step(id)?)).collect();
+        assert!(lost > 0 || standings.is_sorted(), "{standings:?}");
+        (sessions.iter().map(mean).collect::<Vec<f64>>(), lost)
+    };
+    for (percent, dead) in [(80, 5), (80, 6), (90, 5)] {
+        let [(means, lost), (alike, before)] = [true, false].map(|differ| outlive(percent, dead, differ));
+        eprintln!(
+            "{percent} % full, {dead} dead: the most precious first {means:?}, {lost} lost; all like most {alike:?}, {before} lost"
+        );
+        assert!(means[0] > means[1] && means[1] > means[2] && means[0] > alike[0], "{means:?} and {alike:?}");
+    }
 }
 
 #[test]

@@ -306,7 +306,7 @@ fn what_is_retained_stays_with_all_before_it_until_the_vault_itself_has_aged() {
     let up = |vault: &mut Vault, boot: u8, s: u64| vault.handle_uptime([boot; 16], Duration::from_secs(s));
     let (kept, after) = (world.chance.bytes(4096), world.chance.bytes(4096));
     up(&mut vault, 1, 100);
-    let manifest = keeps(&mut depositor, &mut vault, &kept, Retention { s: DAY, hold: false });
+    let manifest = keeps(&mut depositor, &mut vault, &kept, Retention { s: DAY, ..Retention::default() });
     depositor.backs_up(&mut vault, &[&after]).unwrap();
     let refused = |vault: &mut Vault, pack: &[u8]| {
         let release = release(vault, &[pack], &[depositor.id()]);
@@ -354,7 +354,7 @@ fn what_is_held_stays_until_the_authority_lifts_it() {
     let mut world = World::new(6);
     let (mut vault, mut depositor, packs) = filled(&mut world);
     let kept = world.chance.bytes(4096);
-    let manifest = keeps(&mut depositor, &mut vault, &kept, Retention { s: 0, hold: true });
+    let manifest = keeps(&mut depositor, &mut vault, &kept, Retention { hold: true, ..Retention::default() });
     vault.handle_uptime([1; 16], Duration::from_secs(1));
     vault.handle_uptime([1; 16], Duration::from_secs(1 << 40));
     let free = |vault: &Vault| release(vault, &[&packs[0]], &[depositor.id()]);

@@ -103,7 +103,7 @@ pub struct BackupArgs {
     /// With --wait there: give up when nothing was receipted for so long [default: never]
     #[arg(long, value_name = "SECONDS")]
     link_wait: Option<u64>,
-    /// For a far vault: what is high goes before all that is not, what is low after it [default: normal]
+    /// How precious it is: what is high leaves for a far vault before all that is not, and keeps its parity longest where drives die and room ends; what is low the other way round. It is about what this backup adds [default: normal]
     #[arg(long, value_enum, value_name = "high|normal|low", default_value_t = Urgency::Normal, hide_default_value = true, hide_possible_values = true)]
     priority: Urgency,
     #[command(flatten)]
@@ -178,7 +178,7 @@ pub fn run(args: &BackupArgs, settings: &Settings, screen: &Screen) -> Result<En
         let exclude = |path: &[u8], found: &Found| excluder.would_exclude(path, found);
         count_sources(&Scope { roots: &sources, exclude: &exclude, one_file_system }, &meter, over);
     };
-    let retention = Retention { s: args.retain.map_or(0, Span::seconds), hold: args.hold };
+    let retention = Retention { s: args.retain.map_or(0, Span::seconds), hold: args.hold, ..Retention::default() };
     let priority = match args.priority {
         Urgency::High => Priority::High,
         Urgency::Normal => Priority::Normal,

@@ -1,6 +1,6 @@
 //! `lavatube vault`: its state and its care, where the drives are or over a link, and the far end of that. Must not know how.
 
-mod afar;
+pub(crate) mod afar;
 mod drive;
 mod orders;
 mod repair;

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct LinkFile {
     /// The other end's line.
     pub peer: String,
+    /// The public key of this end, in hex: it tells a damaged key from the right one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<String>,
     /// Where the other end listens: host:port. Learned from what comes in when it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,

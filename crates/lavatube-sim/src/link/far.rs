@@ -255,6 +255,7 @@ impl Far {
             Word::Stored { id, .. } => format!("    far: {} is stored", called(id)),
             Word::Held { id, why } | Word::NotNow { id, why } => format!("    far: {} is held: {why}", called(id)),
             Word::Denied { id, why } => format!("    far: {} is refused: {why}", called(id)),
+            Word::Mandate(text) => format!("    far: {text}"),
             Word::Nonsense(why) => format!("    far: nonsense: {why}"),
         });
     }

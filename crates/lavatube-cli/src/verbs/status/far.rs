@@ -15,6 +15,7 @@ use crate::archive;
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::vault::afar;
 use crate::verbs::{audit, log};
 use crate::{date, units};
 
@@ -147,6 +148,10 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         screen.say(&format!("  address     {address}"))?;
     }
     screen.say(&format!("  link        {}", known.link(screen)))?;
+    let care = afar::known(settings, screen)?;
+    if let Some((line, _)) = &care {
+        screen.say(&format!("  drives      {line}"))?;
+    }
     screen.say(&heading("this machine"))?;
     screen.say(&format!("  keys        {}: {}", settings.places.keys.display(), keys(&keyring)))?;
     screen.say(&format!("  state       {}", settings.places.state.display()))?;
@@ -174,6 +179,7 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
             "address": known.address,
         },
         "link": known.daemon.as_ref().map(|(said, age)| json!({ "line": said["line"], "loss": said["loss"], "age_s": age })),
+        "care": care.map(|(_, value)| value),
         "waiting": known.waiting,
         "there_unix_s": known.there_unix_s(),
         "held": known.count("held"),

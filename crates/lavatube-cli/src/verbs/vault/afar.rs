@@ -9,7 +9,7 @@ use lavatube_client::meter::Meter;
 use lavatube_format::care::{CareDrive, DriveWord, Report};
 use lavatube_format::mandate::{Mandate, Progress, Stage, Task};
 use lavatube_node::clock;
-use lavatube_node::from_afar::{Afar, Answered, Left, Said, Waiting};
+use lavatube_node::from_afar::{self, Afar, Answered, Left, Said, Waiting};
 use lavatube_node::keyring::Keyring;
 use lavatube_node::link_folder;
 use lavatube_seal::Root;
@@ -303,6 +303,35 @@ pub(super) fn told_words(heard: &Heard, screen: &Screen) -> Vec<String> {
         lines.push(screen.ink(Ink::Red, &text));
     }
     lines
+}
+
+/// What this machine knows of the care of a far vault, without asking: a line, and the same as JSON; `None` when it was never asked.
+///
+/// # Errors
+/// When the desk cannot be looked at.
+pub(crate) fn known(settings: &Settings, screen: &Screen) -> Result<Option<(String, Value)>, Failure> {
+    if !from_afar::has_said(&settings.places)? {
+        return Ok(None);
+    }
+    let afar = Afar::open(&settings.places)?;
+    let (Some(said), left) = (afar.last(), afar.left()?) else { return Ok(None) };
+    let in_use = |d: &&CareDrive| d.word != DriveWord::Retired;
+    let all = said.report.drives.iter().filter(in_use).count() as u64;
+    let well = |d: &&CareDrive| d.word == DriveWord::Present && d.distrust.is_none();
+    let present = said.report.drives.iter().filter(well).count() as u64;
+    let age = clock::wall_now().s.saturating_sub(said.came.s);
+    let (ink, drives) = match present == all {
+        true => (Ink::Green, format!("all {} well", units::things(all, "drive", "drives"))),
+        false => (Ink::Red, format!("{present} of {} well", units::things(all, "drive", "drives"))),
+    };
+    let mut text = format!("{}, as it said {}", screen.ink(ink, &drives), units::ago(age));
+    if !left.is_empty() {
+        let n = units::things(left.len() as u64, "mandate waits", "mandates wait");
+        text.push_str(&format!("; {n} here for its answer"));
+    }
+    let value =
+        json!({ "came_unix_s": said.came.s, "age_s": age, "drives": all, "well": present, "unanswered": left.len() });
+    Ok(Some((text, value)))
 }
 
 /// Take a mandate back that waits on this machine

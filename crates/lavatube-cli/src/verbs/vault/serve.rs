@@ -28,7 +28,7 @@ use crate::settings::Settings;
 /// back is read wholly before it is trusted. With --orders it tells robots what hands could do, and looks whether it helped (`lavatube vault orders`, docs/OPERATING.md).
 ///
 /// On a terminal it prints a line for each thing that happens; with --json an object a line, with `event` (listening, orders, peer,
-/// line, stored, held, not_now, denied, nonsense) and `time`; else only warnings.
+/// line, stored, held, not_now, denied, mandate, nonsense) and `time`; else only warnings.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ServeArgs {
