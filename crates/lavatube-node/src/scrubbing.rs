@@ -408,9 +408,9 @@ const FILE: &str = "scrubs";
 const LOCK_FILE: &str = "scrubs.lock";
 const COMMAND: &str = "lavatube vault scrub";
 /// Objects that are examined side by side.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
 /// Threads that do it: as many as keep disks and processors busy.
-const THREADS: usize = 4;
+const THREADS: usize = 8;
 /// How often the place is kept.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// Shorter rests are added up.
