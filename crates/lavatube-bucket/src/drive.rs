@@ -81,17 +81,12 @@ impl BucketDrive {
     /// Opens the drive below `prefix`. There is one writer at a time; callers hold a lock.
     ///
     /// # Errors
-    /// [`DriveError::Gone`] when the endpoint cannot be reached; else what it said.
-    pub fn open(
-        objects: Box<dyn Objects>,
-        prefix: &str,
-        size: Option<u64>,
-        opened: Opened,
-    ) -> Result<Self, DriveError> {
+    /// [`Fault::Gone`] when the endpoint cannot be reached; else what it said.
+    pub fn open(objects: Box<dyn Objects>, prefix: &str, size: Option<u64>, opened: Opened) -> Result<Self, Fault> {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let probed = match opened {
-            Opened::ToWrite => Some(probe::probe(&*objects, &prefix).map_err(blame)?),
-            Opened::ToRead => probe::remembered(&*objects, &prefix).map_err(blame)?,
+            Opened::ToWrite => Some(probe::probe(&*objects, &prefix)?),
+            Opened::ToRead => probe::remembered(&*objects, &prefix)?,
         };
         Ok(Self {
             objects,

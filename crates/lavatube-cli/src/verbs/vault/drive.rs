@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use lavatube_client::meter::Meter;
 use lavatube_node::drive_care::{self, Names, Retired, Tried};
 use lavatube_node::embedded::DriveSpec;
+use lavatube_node::places;
 use lavatube_vault::DriveStatus;
 use serde_json::json;
 
@@ -117,7 +118,8 @@ pub(super) fn run(args: &DriveArgs, settings: &Settings, screen: &Screen) -> Res
             Ok(End::Done)
         }
         Action::Add { drive } => {
-            let here = std::path::absolute(&drive.folder).unwrap_or_else(|_| drive.folder.clone());
+            let here = std::env::current_dir().unwrap_or_default();
+            let here = places::given(&here, &drive.folder).map_err(|e| Failure::new(Condition::Usage, e))?;
             let drive = drive_care::add(folder, &DriveSpec { folder: here, ..drive.clone() }, wait)?;
             screen.tell(&format!("{}: {}", screen.ink(Ink::Bold, "added"), shown(&drive)))?;
             screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;

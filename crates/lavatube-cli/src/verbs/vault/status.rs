@@ -11,6 +11,7 @@ use lavatube_base::time::WallTime;
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::lock::{Holder, Lock, LockError, Mode};
+use lavatube_node::places::{self, ObjectLock, Seen, probe};
 use lavatube_node::{clock, scrubbing};
 use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::{Value, json};
@@ -72,6 +73,8 @@ struct Found {
     /// What is wrong with the small files of drives that are there, by label.
     worn: Vec<(String, &'static str)>,
     folders: Vec<PathBuf>,
+    /// Drives in buckets, and what was seen of their endpoints.
+    buckets: Vec<(PathBuf, Seen)>,
     one_disk: bool,
     used_by: Option<Holder>,
     scrubs: Vec<ScrubRecord>,
@@ -88,6 +91,7 @@ pub(super) fn run(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Re
     let found = look(args, settings)?;
     let mut lines = found.head(screen);
     lines.extend(found.drives(screen));
+    lines.extend(found.bucket_lines(screen));
     lines.extend(found.redundancy(screen));
     lines.extend(found.scrub_lines(screen));
     // What audits found belongs here, between what was read and what is reckoned.
@@ -112,6 +116,7 @@ fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
     let folders = embedded::drive_folders(&path)?;
     let opened = EmbeddedVault::open(&path, false)?;
     let status = opened.read().status();
+    let buckets = opened.places().iter().filter(|(place, _)| places::bucket(place).is_some()).cloned().collect();
     // Beside one who writes, copies of the journal are not alike for a moment.
     let worn = if used_by.is_some() { Vec::new() } else { worn(opened.report()) };
     // Those that are away may be on any.
@@ -124,7 +129,7 @@ fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
     let assumed = Assumed { afr: args.afr, replace_days: args.replace.0, scrub_days, one_disk };
     let years = years(&status, &assumed);
     let used_by = used_by.map(|by| by.unwrap_or_else(someone));
-    Ok(Found { id, path, status, worn, folders, one_disk, used_by, scrubs, assumed, years, now })
+    Ok(Found { id, path, status, worn, folders, buckets, one_disk, used_by, scrubs, assumed, years, now })
 }
 
 fn someone() -> Holder {
@@ -252,6 +257,29 @@ impl Found {
                 Ink::Dim,
                 "  All are folders of one file system: parity mends rot there, not the loss of the disk.",
             ));
+        }
+        lines
+    }
+
+    /// What the endpoints of drives in buckets do and do not, and why some could not be reached.
+    fn bucket_lines(&self, screen: &Screen) -> Vec<String> {
+        if self.buckets.is_empty() {
+            return Vec::new();
+        }
+        let mut lines = vec![String::new(), screen.ink(Ink::Bold, "buckets")];
+        for (place, seen) in &self.buckets {
+            lines.push(format!("  {}", place.display()));
+            if let Some(why) = &seen.trouble {
+                lines.push(screen.ink(Ink::Yellow, &format!("    {why}")));
+            } else if let Some(probed) = &seen.probed {
+                let words = probe::words(probed);
+                let yes: Vec<&str> = words.iter().filter(|word| word.1).map(|word| word.0).collect();
+                lines.push(screen.ink(Ink::Dim, &format!("    has {}", yes.join(", "))));
+                let without = words.into_iter().filter(|word| !word.1);
+                lines.extend(without.map(|(name, _, text)| format!("    no {name}: {text}")));
+            } else {
+                lines.push(screen.ink(Ink::Dim, "    not tried yet: it is when something is written"));
+            }
         }
         lines
     }
@@ -395,6 +423,7 @@ impl Found {
             },
             "used_by": self.used_by.as_ref().map(|by| by.command.clone()),
             "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
+            "buckets": self.buckets.iter().map(bucket_to_json).collect::<Vec<_>>(),
             "redundancy": status.redundancy,
             "lost": status.lost,
             "left_over": self.status.left_over,
@@ -405,6 +434,24 @@ impl Found {
             "exit": self.end().status(),
         })
     }
+}
+
+fn bucket_to_json((place, seen): &(PathBuf, Seen)) -> Value {
+    let probed = seen.probed.as_ref().map(|p| {
+        let lock = match p.lock {
+            ObjectLock::Untold => Value::Null,
+            ObjectLock::Off => json!(false),
+            ObjectLock::On { days } => json!({ "days": days }),
+        };
+        json!({
+            "conditional_put": p.conditional_put,
+            "checksum": p.checksum,
+            "ranges": p.ranges,
+            "lists_at_once": p.lists_at_once,
+            "object_lock": lock,
+        })
+    });
+    json!({ "place": place.to_string_lossy(), "trouble": seen.trouble, "endpoint": probed })
 }
 
 fn ink_of(word: &str) -> Ink {
