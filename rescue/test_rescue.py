@@ -304,6 +304,21 @@ class Vectors(unittest.TestCase):
         self.assertEqual((card[9], [s[2] for s in card[8]], [s.get(6, 0) for s in card[8]]),
                          (3, ["drive-1", "drive-2", "drive-3", "added"], [1, 0, 0, 0]))
 
+    def test_drive_card_of_a_vault_that_took_mandates(self):
+        data = golden("drive_card_mandates-v1.bin")
+        card = r.parse_drive_card(data[:len(data) // 2])
+        self.assertEqual((card[9], card[10], [s[2] for s in card[8]]), (4, 300, ["drive-1", "drive-2", "drive-3"]))
+
+    def test_mandate(self):
+        """Mandates never lie on a drive; the text of FORMAT 22 is checked all the same."""
+        c = r.Cursor(golden("mandate-v1.bin"))
+        self.assertEqual(c.take(8), b"LVTMAND\1")
+        b = r.Cursor(c.take(c.uint(4)))
+        self.assertEqual((b.take(16), b.varint(), b.uint(1), b.take(16)), (b"\x17" * 16, 300, 6, b"\x22" * 16))
+        b.end()
+        c.take(64 + 3309)
+        c.end()
+
     def test_scrubs(self):
         """rescue.py reads drives, and this is beside them; the text of FORMAT 9 is checked all the same."""
         for version, found in (1, [(300, 1)]), (2, [(300, 1, 0, 0, 0), (0, 0, 2, 4, 1)]):

@@ -228,6 +228,22 @@ pub const LTP_IMPORT_LEN_MAX: usize = 256 << 20;
 pub const ORDERS_KEPT_MAX: usize = 256;
 /// Bytes of a name, a note or a drive in a work order.
 pub const ORDER_TEXT_MAX: usize = 512;
+/// Longest body of a mandate.
+pub const MANDATE_LEN_MAX: usize = 4 << 10;
+/// Longest text in a mandate or about one.
+pub const MANDATE_TEXT_MAX: usize = 512;
+/// Mandates that a vault remembers.
+pub const MANDATES_KEPT_MAX: usize = 32;
+/// How far the number of a mandate may be above that of the last one: room for those that were never sent, and none for a mistake that ends all.
+pub const MANDATE_LEAP_MAX: u64 = 1 << 16;
+/// What a report about the care of a vault tells: bytes of a drive's label, shelf, maker or model,
+pub const REPORT_NAME_LEN_MAX: usize = 32;
+/// scrubs,
+pub const REPORT_SCRUBS_MAX: usize = 2;
+/// mandates,
+pub const REPORT_MANDATES_MAX: usize = 8;
+/// and so it has at most this many bytes. Of ten drives it has some 600.
+pub const REPORT_LEN_MAX: usize = 64 << 10;
 /// Bytes before the body of a request for work orders,
 pub const REQUEST_HEAD_LEN_MAX: usize = 8 << 10;
 /// and of its body.
@@ -263,4 +279,7 @@ const _: () = assert!(4 + 16 + 10 * REPORT_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DAT
 const _: () = assert!(4 + 4 * PROBE_ENTRIES_MAX <= DATAGRAM_LEN_MAX - DATAGRAM_OWN_LEN);
 const _: () = assert!(ROLL_GROUP.is_power_of_two() && ROLL_CHUNK_LEN <= CHUNK_LEN_MAX);
 const _: () = assert!(EVIDENCE_LEN_MAX > MANIFEST_LEN_MAX / 3 * 4 / 64 * 69 + (1 << 20));
+const _: () =
+    assert!(DRIVES_MAX * (16 + 4 * (1 + REPORT_NAME_LEN_MAX) + 2 + 4 * 10 + 10) < REPORT_LEN_MAX - (14 << 10));
+const _: () = assert!(REPORT_MANDATES_MAX <= MANDATES_KEPT_MAX && MANDATE_LEN_MAX > 8 * MANDATE_TEXT_MAX - 1);
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

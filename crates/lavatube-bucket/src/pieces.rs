@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn the_longest_counts_and_what_it_repeats_is_stale() {
-        let all = vec![piece(1, 0, 50), piece(2, 10, 5), piece(2, 0, 10), piece(2, 0, 15), piece(2, 15, 1), piece(2, 0, 0)];
+        let all =
+            vec![piece(1, 0, 50), piece(2, 10, 5), piece(2, 0, 10), piece(2, 0, 15), piece(2, 15, 1), piece(2, 0, 0)];
         let pieces = Pieces::of(all).unwrap();
         assert_eq!((pieces.generation, pieces.len()), (2, 16));
         assert_eq!(pieces.iter().collect::<Vec<_>>(), [piece(2, 0, 15), piece(2, 15, 1)]);

@@ -147,7 +147,8 @@ const SCHEME: &str = "s3://";
 const OPTIONS: [&str; 4] = ["endpoint", "region", "profile", "size"];
 /// What names of secrets have in them.
 const SECRETS: [&str; 5] = ["key", "secret", "token", "password", "user"];
-const WHERE: &str = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keep them in ~/.aws/credentials and say profile=NAME";
+const WHERE: &str =
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keep them in ~/.aws/credentials and say profile=NAME";
 
 #[cfg(test)]
 mod tests {
@@ -172,9 +173,21 @@ mod tests {
     #[test]
     fn what_is_none_is_refused() {
         for text in [
-            "s3://", "s3://ab", "s3://UPPER", "s3://a_b_c", "s3://abc//d", "s3://abc/../d", "s3://abc/d e",
-            "s3://abc?endpoint=ftp://h", "s3://abc?endpoint=http://", "s3://abc?endpoint=http://h/path",
-            "s3://abc?size=0", "s3://abc?size=2XB", "s3://abc?size=99999999PB", "s3://abc?region=", "s3://abc?colour=red",
+            "s3://",
+            "s3://ab",
+            "s3://UPPER",
+            "s3://a_b_c",
+            "s3://abc//d",
+            "s3://abc/../d",
+            "s3://abc/d e",
+            "s3://abc?endpoint=ftp://h",
+            "s3://abc?endpoint=http://",
+            "s3://abc?endpoint=http://h/path",
+            "s3://abc?size=0",
+            "s3://abc?size=2XB",
+            "s3://abc?size=99999999PB",
+            "s3://abc?region=",
+            "s3://abc?colour=red",
             "s3://abc?region",
         ] {
             assert!(text.parse::<BucketAt>().is_err(), "{text}");
@@ -185,7 +198,11 @@ mod tests {
 
     #[test]
     fn secrets_are_refused_and_not_repeated() {
-        for text in ["s3://abc?secret_access_key=hunter2", "s3://abc?access_key=hunter2", "s3://abc?endpoint=http://me:hunter2@h"] {
+        for text in [
+            "s3://abc?secret_access_key=hunter2",
+            "s3://abc?access_key=hunter2",
+            "s3://abc?endpoint=http://me:hunter2@h",
+        ] {
             let error = text.parse::<BucketAt>().unwrap_err();
             assert!(error.contains("AWS_ACCESS_KEY_ID") && !error.contains("hunter2"), "{error}");
         }

@@ -39,7 +39,8 @@ pub(crate) fn probe(objects: &dyn Objects, prefix: &str) -> Result<Probed, Fault
         return Err(Fault::Other("the endpoint gives back other bytes than were put".into()));
     }
     found.ranges = objects.get(&key, 1000..1016).is_ok_and(|part| part == whole[1000..1016]);
-    objects.list(&format!("{prefix}{PROBE}/"), &mut |name, len| found.lists_at_once |= name == key && len == LEN as u64)?;
+    objects
+        .list(&format!("{prefix}{PROBE}/"), &mut |name, len| found.lists_at_once |= name == key && len == LEN as u64)?;
     found.lock = objects.lock();
     objects.delete(&key)?;
     let kept = Arc::new(found.encode().into_bytes());
@@ -109,7 +110,8 @@ pub fn words(probed: &Probed) -> Vec<(&'static str, bool, String)> {
         ObjectLock::On { days: 0 } => (
             "object lock",
             true,
-            "this bucket can keep objects from being deleted, and has no rule that it does: set a default retention".into(),
+            "this bucket can keep objects from being deleted, and has no rule that it does: set a default retention"
+                .into(),
         ),
         ObjectLock::On { days } => {
             ("object lock", true, format!("this bucket keeps objects from being deleted for {days} days"))

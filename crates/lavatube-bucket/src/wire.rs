@@ -91,7 +91,10 @@ impl Wire {
         told
     }
 
-    fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T, Fault>> + Send + 'static) -> Result<T, Fault> {
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
         wait(self.begin(work))
     }
 
@@ -156,7 +159,9 @@ impl Objects for Wire {
         match got {
             // Nothing is beyond the end.
             Err(Fault::Other(text)) if text.starts_with(BEYOND) => Ok(Vec::new()),
-            Ok(bytes) if bytes.len() as u64 > len => Err(Fault::Other("the answer is longer than was asked for".into())),
+            Ok(bytes) if bytes.len() as u64 > len => {
+                Err(Fault::Other("the answer is longer than was asked for".into()))
+            }
             other => other,
         }
     }
@@ -262,7 +267,9 @@ fn fault(error: &object_store::Error, bucket: &str) -> Fault {
     let text = chain(error);
     let code = element(&text, "Code").unwrap_or_default();
     if code == "NoSuchBucket" {
-        return Fault::Other(format!("there is no bucket {bucket} at the endpoint: make it with the engine's tools first"));
+        return Fault::Other(format!(
+            "there is no bucket {bucket} at the endpoint: make it with the engine's tools first"
+        ));
     }
     match error {
         object_store::Error::NotFound { .. } => return Fault::NotFound,
@@ -324,5 +331,6 @@ const RETRY_WAIT: Duration = Duration::from_secs(20);
 const CALL_WAIT: Duration = Duration::from_secs(600);
 const BEYOND: &str = "beyond the end";
 /// What engines say when they are full.
-const FULL: [&str; 5] = ["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "InsufficientCapacity", "StorageFull"];
+const FULL: [&str; 5] =
+    ["QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "InsufficientCapacity", "StorageFull"];
 const WORDS_MAX: usize = 300;

@@ -42,7 +42,9 @@ pub fn plan(single: &[DriveSpec], shape: &ShapeArgs, config: &Config, here: &Pat
     let mut drives: Vec<DriveSpec> = if !single.is_empty() || !shape.drives.is_empty() {
         let plain = shape.drives.iter().map(|folder| DriveSpec { folder: folder.clone(), ..DriveSpec::default() });
         let given = single.iter().cloned().chain(plain);
-        given.map(|d| Ok(DriveSpec { folder: places::given(here, &d.folder).map_err(bad)?, ..d })).collect::<Result<_, Failure>>()?
+        given
+            .map(|d| Ok(DriveSpec { folder: places::given(here, &d.folder).map_err(bad)?, ..d }))
+            .collect::<Result<_, Failure>>()?
     } else {
         config.drives.clone()
     };

@@ -546,6 +546,130 @@ fn a_stranger_changes_nothing() {
     pair.is_whole_there("with a stranger on the line");
 }
 
+/// The stage of a mandate, as the vault last told when it was asked.
+fn stage(pair: &Pair, number: u64) -> String {
+    let (_, status) = pair.machine.answer(&["vault", "status", "--link-wait", "20"]);
+    let mandates = status["mandates"].as_array().unwrap();
+    mandates.iter().find(|m| m["number"] == number).map(|m| text(&m["stage"])).unwrap_or_default()
+}
+
+#[test]
+fn a_vault_far_away_is_looked_after_in_the_authoritys_name() {
+    let pair = Pair::new(0x11d1);
+    let mut chance = Chance::new(pair.machine.seed);
+    common::fill(&pair.machine.src(), &mut chance, 10, 2 << 20);
+    pair.machine.backup();
+    // Nothing is known yet.
+    assert_eq!(pair.machine.json(&["vault", "status", "--last"], 12)["error"]["code"], "vault-away");
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    pair.knows(&address);
+    let status = pair.machine.json(&["vault", "status"], 0);
+    let there = pair.far_json(&["vault", "status"]);
+    for field in ["redundancy", "lost", "left_over", "one_disk"] {
+        assert_eq!(status[field], there[field], "{field}");
+    }
+    assert_eq!(
+        (&status["vault"]["objects"], &status["vault"]["id"]),
+        (&there["vault"]["objects"], &there["vault"]["id"])
+    );
+    assert_eq!(status["years"]["why"], there["years"]["why"]);
+    assert!(status["told"]["bytes"].as_u64().unwrap() < 700, "{status:#}");
+    // Short ones are done at once.
+    let named = pair.machine.json(&["vault", "drive", "label", "d3", "--label", "A3", "--shelf", "left"], 0);
+    assert_eq!((&named["mandate"]["stage"], &named["mandate"]["number"]), (&"done".into(), &1.into()));
+    assert_eq!(pair.far_json(&["vault", "status"])["drives"][3]["label"], "A3");
+    // What takes time is taken, and told about.
+    let shard = files_below(&pair.far().join("drives/d1")).into_iter().find(|path| common::is_shard(path)).unwrap();
+    let mut bytes = fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    assert_eq!(pair.machine.json(&["vault", "scrub"], 0)["mandate"]["task"], "scrub");
+    assert!(wait_until(LONG, || stage(&pair, 2) == "done"));
+    let scrub = pair.machine.json(&["vault", "status", "--last"], 0)["scrubs"][0].clone();
+    assert_eq!((&scrub["end"], &scrub["mended"]), (&"whole".into(), &1.into()));
+    // A drive more, and one less.
+    let extra = pair.machine.path("extra");
+    let refused = pair.machine.json(&["vault", "drive", "retire", "d0"], 13);
+    assert!(text(&refused["error"]["message"]).contains("5 drives would be left"), "{refused:#}");
+    let added = pair.machine.json(&["vault", "drive", "add", &format!("{},label=X", extra.display())], 0);
+    assert_eq!(added["mandate"]["stage"], "done", "{added:#}");
+    pair.machine.json(&["vault", "drive", "retire", "d0"], 0);
+    assert!(wait_until(LONG, || stage(&pair, 4) == "done"));
+    let drives = pair.machine.json(&["vault", "status", "--last"], 0)["drives"].clone();
+    assert_eq!((&drives[0]["state"], &drives[6]["label"]), (&"retired".into(), &"X".into()));
+    pair.machine.json(&["vault", "repair"], 0);
+    assert!(wait_until(LONG, || stage(&pair, 5) == "done"));
+    vault.stop();
+    pair.is_whole_there("after a drive was retired from afar");
+    // Nothing answers: what was said last is shown, and how old it is.
+    assert!(pair.machine.json(&["vault", "status", "--last"], 0)["told"]["age_s"].as_i64().unwrap() >= 0);
+    assert_eq!(pair.machine.json(&["vault", "status", "--link-wait", "1"], 12)["error"]["code"], "vault-away");
+}
+
+#[test]
+fn a_mandate_waits_for_a_contact_is_followed_once_and_is_nobodys_but_the_authoritys() {
+    let pair = Pair::new(0x11d2);
+    let (vault, address) = pair.serve("127.0.0.1:0");
+    pair.knows(&address);
+    pair.machine.json(&["vault", "status"], 0);
+    vault.stop();
+    // No contact: it waits here, and can be taken back.
+    let label = |to: &str| ["vault", "drive", "label", "d3", "--no-wait", "--label", to].map(str::to_owned);
+    let tell = |to: &str, status: i32| {
+        let args = label(to);
+        pair.machine.json(&args.iter().map(String::as_str).collect::<Vec<_>>(), status)
+    };
+    assert_eq!(tell("B3", 0)["mandate"]["stage"], "unanswered");
+    assert_eq!(tell("C3", 0)["mandate"]["number"], 2);
+    assert_eq!(pair.machine.json(&["vault", "withdraw", "2"], 0)["withdrawn"]["number"], 2);
+    pair.machine.json(&["vault", "withdraw", "2"], 2);
+    let last = pair.machine.json(&["vault", "status", "--last"], 0);
+    assert_eq!(last["unanswered"][0]["number"], 1);
+    // Somebody keeps what he saw of it. Other commands leave it where it is.
+    let desk =
+        files_below(&pair.machine.state()).into_iter().find(|path| path.parent().unwrap().ends_with("desk/asked"));
+    let desk = desk.unwrap();
+    let copy = fs::read(&desk).unwrap();
+    let (vault, _) = pair.serve(&address);
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert!(!desk.exists());
+    let named = |pair: &Pair| text(&pair.far_json(&["vault", "status"])["drives"][3]["label"]);
+    assert_eq!(named(&pair), "B3");
+    // It is named otherwise since. The same mandate again changes nothing, whatever the vault remembers.
+    pair.machine.json(&["vault", "drive", "label", "B3", "--label", "D3"], 0);
+    for forgets in [false, true] {
+        let vault = if forgets { pair.far().join("mandates") } else { pair.machine.path("nothing") };
+        let _ = fs::remove_file(vault);
+        fs::write(&desk, &copy).unwrap();
+        assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+        assert_eq!(named(&pair), "D3");
+    }
+    vault.stop();
+    let (vault, _) = pair.serve(&address);
+    fs::write(&desk, &copy).unwrap();
+    assert_eq!(pair.start_node(&address).ends(LONG), Some(0));
+    assert_eq!(named(&pair), "D3");
+    let last = pair.machine.json(&["vault", "status", "--last"], 0);
+    assert!(text(&last["told"]["refusal"]).contains("mandate 2 was taken before"), "{last:#}");
+    // Whoever has all that this machine backs up with, and no recovery key, tells the vault nothing.
+    let stick = pair.machine.path("stick");
+    fs::rename(pair.machine.path("keys/recovery-key.txt"), &stick).unwrap();
+    assert_eq!(pair.machine.json(&["vault", "drive", "retire", "d0"], 11)["error"]["code"], "no-key");
+    let other = common::Machine::new(pair.machine.seed + 1);
+    other.json(&["init"], 0);
+    let others = other.path("keys/recovery-key.txt");
+    let with = |key: &std::path::Path, status: i32| {
+        let key = key.to_str().unwrap();
+        pair.machine.json(&["vault", "drive", "label", "D3", "--label", "E3", "--recovery-key", key], status)
+    };
+    assert_eq!(with(&others, 11)["error"]["code"], "wrong-key");
+    assert_eq!(with(&stick, 0)["mandate"]["number"], 3);
+    assert_eq!(pair.far_json_status(&["vault", "repair", "--recovery-key", "x"], 2)["error"]["code"], "usage");
+    vault.stop();
+}
+
 #[test]
 fn lines_of_the_wrong_end_and_folders_that_are_not_paired_are_named() {
     let pair = Pair::new(0x11a4);

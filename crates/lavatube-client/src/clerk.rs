@@ -9,8 +9,10 @@ use std::time::Duration;
 use lavatube_base::limits::{LIST_OBJECTS_MAX, LISTED_MAX};
 use lavatube_base::{BlockId, Instant};
 use lavatube_format::audit::{Answer, Challenge};
+use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_format::checkpoint::SignedCheckpoint;
 use lavatube_format::log::{self, Question};
+use lavatube_format::mandate::SignedMandate;
 use lavatube_format::message::{Message, Page, Part, Sent, parts_of, piece_sent, pieces_of};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::{SpotAnswer, SpotQuestion};
@@ -69,6 +71,8 @@ enum What {
     Prove(Challenge),
     Log(Question),
     Spot(SpotQuestion),
+    /// With the number of the mandate in it; 0 when there is none.
+    Care(CareQuestion, u64),
     Ping,
 }
 
@@ -116,6 +120,7 @@ impl<D: Desk> Clerk<D> {
         let sight = post.look(now);
         let patience = post.patience() + 2 * sight.light.unwrap_or_default();
         let quiet = self.is_quiet(sight, patience, now);
+        let first = self.first_mandate();
         for (number, open) in &mut self.open {
             // A vault reads for hours before it has a proof.
             let patience = if matches!(open.errand, What::Prove(_) | What::Spot(_)) {
@@ -132,6 +137,12 @@ impl<D: Desk> Clerk<D> {
                     What::Prove(challenge) => Message::Challenge { request: *number, challenge: challenge.clone() },
                     What::Log(question) => Message::LogAsked(question.clone()),
                     What::Spot(question) => Message::SpotAsked { request: *number, question: question.clone() },
+                    //= FORMAT#F61 one mandate after the other, so that none overtakes an earlier one
+                    What::Care(_, mandate) if *mandate > first => {
+                        open.moved = None;
+                        continue;
+                    }
+                    What::Care(question, _) => Message::CareAsked { request: *number, question: question.clone() },
                     What::Ping => {
                         post.ping(*number);
                         continue;
@@ -169,6 +180,10 @@ impl<D: Desk> Clerk<D> {
             Some(Errand::Prove(challenge)) => What::Prove(challenge),
             Some(Errand::Log(question)) => What::Log(question),
             Some(Errand::Spot(question)) => What::Spot(question),
+            Some(Errand::Care(question)) => {
+                let signed = question.mandate.as_ref().and_then(|bytes| SignedMandate::decode(bytes).ok());
+                What::Care(question, signed.map_or(0, |signed| signed.mandate.number))
+            }
             Some(Errand::Ping) => What::Ping,
             // It is done, or nobody can tell what it is.
             None => return self.desk.done(number),
@@ -297,6 +312,31 @@ impl<D: Desk> Clerk<D> {
             put?;
         }
         Ok(())
+    }
+
+    /// A report came, whose signature is good.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn cared(&mut self, number: u64, report: &SignedReport) -> Result<(), D::Error> {
+        let is_it = |open: &Open| matches!(&open.errand, What::Care(q, _) if q.nonce == report.report.nonce);
+        if self.open.get(&number).is_some_and(is_it) {
+            self.open.remove(&number);
+            self.news += 1;
+            let put = self.desk.put_report(number, report);
+            self.desk.done(number);
+            put?;
+        }
+        Ok(())
+    }
+
+    /// The lowest number of a mandate that was not answered; 0 where there is none.
+    fn first_mandate(&self) -> u64 {
+        let numbers = self.open.values().filter_map(|open| match open.errand {
+            What::Care(_, number) if number > 0 => Some(number),
+            _ => None,
+        });
+        numbers.min().unwrap_or(0)
     }
 
     /// The vault's word about its log came; whether somebody at the desk had asked for it: it has the nonce of the question.

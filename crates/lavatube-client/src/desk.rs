@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lavatube_base::{Denial, ObjectId};
 use lavatube_format::audit::{Answer, Challenge};
+use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Page, Part, Sent, list_digest};
 use lavatube_format::shard::ObjectKind;
@@ -26,6 +27,8 @@ pub enum Errand {
     Log(Question),
     /// A spot proof.
     Spot(SpotQuestion),
+    /// How the vault is, and perhaps a mandate for it. It outlives the command that left it.
+    Care(CareQuestion),
     /// An echo.
     Ping,
 }
@@ -137,6 +140,14 @@ pub trait Desk {
 
     /// The vault's word about its log, once it has come.
     fn take_word(&self, number: u64) -> Option<log::Answer>;
+
+    /// A report came: it takes the place of the one before. Desks of those who ask for none need not keep it.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_report(&self, _number: u64, _report: &SignedReport) -> Result<(), Self::Error> {
+        Ok(())
+    }
 
     /// A spot proof came.
     ///

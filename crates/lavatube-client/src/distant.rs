@@ -124,7 +124,9 @@ impl<H: Here> Distant<H> {
     pub fn new(here: H, signer: Signer, refresh: bool) -> Result<Self, <H::Desk as Desk>::Error> {
         let desk = here.desk();
         // Errands of commands that are no more; whoever wants it still asks anew, for what has not come.
-        desk.asked()?.into_iter().for_each(|number| desk.done(number));
+        // Mandates, and who asks how the vault is, wait for their answers without a command.
+        let is_care = |number: &u64| matches!(desk.errand(*number), Some(Errand::Care(_)));
+        desk.asked()?.into_iter().filter(|number| !is_care(number)).for_each(|number| desk.done(number));
         let mut known = Known::default();
         for piece in desk.pieces()? {
             known.pieces.entry(piece.id).or_default().insert(piece.start, piece.len);

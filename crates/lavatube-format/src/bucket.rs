@@ -116,9 +116,9 @@ impl Probed {
             lock: match value("lock") {
                 Some("untold") => ObjectLock::Untold,
                 Some("no") => ObjectLock::Off,
-                days => ObjectLock::On {
-                    days: days.and_then(|d| d.parse().ok()).ok_or(bad("says untold, no, or days"))?,
-                },
+                days => {
+                    ObjectLock::On { days: days.and_then(|d| d.parse().ok()).ok_or(bad("says untold, no, or days"))? }
+                }
             },
         };
         if found.encode() == text { Ok(found) } else { Err(bad("is written in one way")) }

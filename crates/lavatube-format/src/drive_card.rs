@@ -50,6 +50,8 @@ pub struct DriveCard {
     pub slots: Vec<SlotCard>,
     /// Counts up each time names or drives are changed; the highest is believed.
     pub edition: u64,
+    /// Number of the last mandate that the vault took; 0 for none. None with this or a lower number is taken any more.
+    pub mandates: u64,
 }
 
 impl DriveCard {
@@ -119,7 +121,7 @@ impl DriveCard {
     }
 
     fn write(&self, e: &mut Encoder<Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-        e.map(8 + u64::from(self.edition > 0))?
+        e.map(8 + u64::from(self.edition > 0) + u64::from(self.mandates > 0))?
             .u8(1)?
             .bytes(&self.vault.0)?
             .u8(2)?
@@ -140,6 +142,9 @@ impl DriveCard {
         }
         if self.edition > 0 {
             e.u8(9)?.u64(self.edition)?;
+        }
+        if self.mandates > 0 {
+            e.u8(10)?.u64(self.mandates)?;
         }
         Ok(())
     }
@@ -172,14 +177,25 @@ fn read(body: &[u8]) -> Result<DriveCard, minicbor::decode::Error> {
         }
         slots.push(read_slot(&mut d)?);
     }
-    let edition = if keys > 8 { d.u8().and_then(|_| d.u64())? } else { 0 };
+    let (mut edition, mut mandates) = (0, 0);
+    for _ in 8..keys.min(10) {
+        // In another order, or twice, it is not what is written again.
+        match d.u8()? {
+            9 => edition = d.u64()?,
+            _ => mandates = d.u64()?,
+        }
+    }
     if k == 0 || usize::from(k) + usize::from(m) > slots.len() {
         return refuse("k + m drives are needed");
+    }
+    if mandates > 0 && edition == 0 {
+        return refuse("taking a mandate changes the card");
     }
     if !slots.iter().any(|s| s.drive == drive) {
         return refuse("the drive is not among the vault's");
     }
-    Ok(DriveCard { vault, drive, k, m, vault_key, authority: PairPublic { ed25519, ml_dsa_65 }, slots, edition })
+    let authority = PairPublic { ed25519, ml_dsa_65 };
+    Ok(DriveCard { vault, drive, k, m, vault_key, authority, slots, edition, mandates })
 }
 
 fn read_slot(d: &mut Decoder<'_>) -> Result<SlotCard, minicbor::decode::Error> {
@@ -225,6 +241,7 @@ mod tests {
             authority: PairPublic { ed25519: [8; 32], ml_dsa_65: vec![6; 1952] },
             slots: (1..=3).map(slot).collect(),
             edition: 0,
+            mandates: 0,
         }
     }
 

@@ -112,11 +112,11 @@ impl Distrust {
     /// All, by code from 1.
     pub const ALL: [Self; 4] = [Self::Away, Self::Slow, Self::Failed, Self::Wrong];
 
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         Self::ALL.iter().zip(1u8..).find(|(why, _)| **why == self).map_or(0, |(_, code)| code)
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
     }
 }

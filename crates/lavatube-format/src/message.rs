@@ -14,6 +14,7 @@ use lavatube_base::limits::{ASKED_MAX, DENIAL_TEXT_LEN_MAX, OBJECT_LEN_MAX};
 use lavatube_base::{Denial, ObjectId, Refusal};
 
 use crate::audit::{self, Challenge};
+use crate::care::{CareQuestion, SignedReport};
 use crate::log::{Answer, Question};
 use crate::receipt::Receipt;
 use crate::shard::ObjectKind;
@@ -84,6 +85,20 @@ pub enum Message<'a> {
     LogAsked(Question),
     /// From the vault: what its log is.
     Logged(Answer),
+    /// To the vault: say how you are, and perhaps do this. Answered by [`Message::Cared`].
+    CareAsked {
+        /// The request's number.
+        request: u64,
+        /// What is asked.
+        question: CareQuestion,
+    },
+    /// From the vault: how it is. Not yet verified.
+    Cared {
+        /// The request's number.
+        request: u64,
+        /// The report.
+        report: Box<SignedReport>,
+    },
     /// To the vault: show these slices. Answered by [`Message::Spot`], when all are read.
     SpotAsked {
         /// The request's number.
@@ -113,6 +128,8 @@ const CHALLENGE: u8 = 9;
 const PROOF: u8 = 10;
 const LOG_ASKED: u8 = 11;
 const LOGGED: u8 = 12;
+const CARE_ASKED: u8 = 13;
+const CARED: u8 = 14;
 const SPOT_ASKED: u8 = 17;
 const SPOT: u8 = 18;
 
@@ -124,6 +141,7 @@ impl<'a> Message<'a> {
     /// When it has more objects or parts than its limits say: a mistake of our caller.
     pub fn encode(&self, turn: u64) -> Vec<u8> {
         let begin = |message: u8| [&[message], &turn.to_le_bytes()[..]].concat();
+        let numbered = |message: u8, request: &u64| [&begin(message)[..], &request.to_le_bytes()].concat();
         match self {
             Self::Deposit { kind, object } => {
                 let mut out = Vec::with_capacity(2 + object.len());
@@ -168,26 +186,12 @@ impl<'a> Message<'a> {
                 [&begin(CHALLENGE)[..], &request.to_le_bytes(), &challenge.encode()].concat()
             }
             Self::Proof { request, answer } => [&begin(PROOF)[..], &request.to_le_bytes(), &answer.encode()].concat(),
-            Self::LogAsked(question) => {
-                let mut out = begin(LOG_ASKED);
-                question.encode(&mut out);
-                out
-            }
-            Self::Logged(answer) => {
-                let mut out = begin(LOGGED);
-                answer.encode(&mut out);
-                out
-            }
-            Self::SpotAsked { request, question } => {
-                let mut out = [&begin(SPOT_ASKED)[..], &request.to_le_bytes()].concat();
-                question.encode(&mut out);
-                out
-            }
-            Self::Spot { request, answer } => {
-                let mut out = [&begin(SPOT)[..], &request.to_le_bytes()].concat();
-                answer.encode(&mut out);
-                out
-            }
+            Self::LogAsked(question) => written(begin(LOG_ASKED), |out| question.encode(out)),
+            Self::Logged(answer) => written(begin(LOGGED), |out| answer.encode(out)),
+            Self::CareAsked { request, question } => written(numbered(CARE_ASKED, request), |out| question.encode(out)),
+            Self::Cared { request, report } => [&begin(CARED)[..], &request.to_le_bytes(), &report.encode()].concat(),
+            Self::SpotAsked { request, question } => written(numbered(SPOT_ASKED, request), |out| question.encode(out)),
+            Self::Spot { request, answer } => written(numbered(SPOT, request), |out| answer.encode(out)),
         }
     }
 
@@ -239,6 +243,8 @@ impl<'a> Message<'a> {
             PROOF => Self::Proof { request: r.u64()?, answer: audit::Answer::read(&mut r)? },
             LOG_ASKED => Self::LogAsked(Question::decode(&mut r)?),
             LOGGED => Self::Logged(Answer::decode(&mut r)?),
+            CARE_ASKED => Self::CareAsked { request: r.u64()?, question: CareQuestion::decode(&mut r)? },
+            CARED => Self::Cared { request: r.u64()?, report: Box::new(SignedReport::decode(&mut r)?) },
             SPOT_ASKED => Self::SpotAsked { request: r.u64()?, question: SpotQuestion::decode(&mut r)? },
             SPOT => Self::Spot { request: r.u64()?, answer: SpotAnswer::decode(&mut r)? },
             _ => return Err(r.fail("unknown message")),
@@ -248,8 +254,14 @@ impl<'a> Message<'a> {
     }
 }
 
+/// `out`, to which `put` has appended.
+fn written(mut out: Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    put(&mut out);
+    out
+}
+
 fn has_turn(code: u8) -> bool {
-    matches!(code, DENIED..=LOGGED | SPOT_ASKED | SPOT)
+    matches!(code, DENIED..=CARED | SPOT_ASKED | SPOT)
 }
 
 /// The byte that stands for a denial.

@@ -21,6 +21,16 @@ pub enum ScrubEnd {
     Dropped,
 }
 
+impl ScrubEnd {
+    pub(crate) fn code(self) -> u8 {
+        ENDS.iter().zip(0u8..).find(|(end, _)| **end == self).map_or(0, |(_, code)| code)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        ENDS.get(usize::from(code)).copied()
+    }
+}
+
 /// What was found on one drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScrubDrive {
@@ -152,7 +162,7 @@ impl ScrubRecord {
         for time in [self.began, self.until] {
             put_time(out, time);
         }
-        out.push(ENDS.iter().zip(0u8..).find(|(end, _)| **end == self.end).map_or(0, |(_, n)| n));
+        out.push(self.end.code());
         out.extend_from_slice(&self.upto.0);
         let Self { worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost, .. } = self;
         for n in [worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost] {
@@ -175,7 +185,8 @@ impl ScrubRecord {
 
     fn read(r: &mut Reader<'_>, is_first: bool) -> Result<Self, Malformed> {
         let (began, until) = (r.time()?, r.time()?);
-        let end = ENDS.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown end"))?;
+        let code = r.u8()?;
+        let end = ScrubEnd::from_code(code).ok_or_else(|| r.fail("unknown end"))?;
         let upto = ObjectId(r.array()?);
         let mut counts = [0; 9];
         for count in &mut counts {

@@ -15,14 +15,18 @@ use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, Se
 use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::audit::{self, Answer, Challenge, Progress};
 use lavatube_format::audit_record::{AuditRecord, Outcome};
+use lavatube_format::bucket::{ObjectLock, Piece, Probed};
+use lavatube_format::care::{CareDrive, CareQuestion, CareScrub, DriveWord, Report, SignedReport};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
 use lavatube_format::checkpoint::Checkpoint;
+use lavatube_format::drive_card::DriveCard;
 use lavatube_format::journal::{self, Distrust, FIRST_CHECK};
 use lavatube_format::key_file::Secret;
 use lavatube_format::layer::{Layer, TreeChunk};
 use lavatube_format::ledger::{LedgerReader, put_entry};
 use lavatube_format::log::{self, Placed, Question};
+use lavatube_format::mandate::{Mandate, Progress as Followed, Stage, Task, decode_book, encode_book};
 use lavatube_format::manifest::{CT_LEN, ENC_LEN, Wrap};
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::open_session::{self, Begun, PackDone, decode_log};
@@ -174,6 +178,73 @@ fn snapshot_records_are_as_ever() {
     let rolled = Snapshot { roll: vec![chunk(4), chunk(5)], ..snapshot };
     golden("snapshot_roll-v1.bin", &rolled.encode());
     assert_eq!(Snapshot::decode(&rolled.encode()), Ok(rolled));
+}
+
+/// Mandates of all kinds, and how far each is.
+fn mandates() -> Vec<(Mandate, Followed)> {
+    let drive = DriveId([4; 16]);
+    let tasks = [
+        Task::Scrub { bytes_s: 50_000_000, rest_percent: 80, for_s: 7200, anew: true },
+        Task::Repair,
+        Task::Label { drive, names: [Some("A3".into()), Some("left".into()), None, None] },
+        Task::Add { drive: "/mnt/g/lavatube,label=A7".into() },
+        Task::Admit { drive },
+        Task::Retire { drive },
+    ];
+    let stages = [Stage::Done, Stage::InPart, Stage::Failed, Stage::Done, Stage::UnderWay, Stage::Waits];
+    let of = |((task, stage), number): ((Task, Stage), u64)| {
+        let progress = Followed { stage, since_s: 1_790_000_000, done: 300, total: 900, text: "d3".into() };
+        (Mandate { vault: VaultId([1; 16]), number, task }, progress)
+    };
+    tasks.into_iter().zip(stages).zip(7..).map(of).collect()
+}
+
+#[test]
+fn what_crosses_for_the_care_of_a_vault_is_as_ever() {
+    let first = std::fs::read(vector("drive_card-v1.bin")).expect("a file in vectors/");
+    let card = DriveCard { edition: 4, mandates: 300, ..DriveCard::decode(&first).expect("a card") };
+    golden("drive_card_mandates-v1.bin", &card.encode());
+    assert_eq!(DriveCard::decode(&card.encode()), Ok(card));
+    golden("mandates-v1.bin", &encode_book(&mandates()));
+    assert_eq!(decode_book(&encode_book(&mandates())), Ok(mandates()));
+    let question = CareQuestion { nonce: [9; 16], mandate: Some(b"not one".to_vec()) };
+    let bare = CareQuestion { nonce: [9; 16], mandate: None };
+    let drive = |n: u8, word, distrust| CareDrive {
+        drive: DriveId([n; 16]),
+        names: ["d1", "left", "WD", ""].map(str::to_owned),
+        word,
+        distrust,
+        total: 1 << 40,
+        free: 1 << 39,
+        damaged: n.into(),
+        missing: 300,
+    };
+    let scrub =
+        |end| CareScrub { end, began_s: 1_780_000_000, until_s: 1_790_000_000, counts: [1, 2, 3, 4, 5, 6, 7, 8, 300] };
+    let report = Report {
+        vault: VaultId([1; 16]),
+        nonce: [9; 16],
+        time_s: 1_790_000_000,
+        refusal: "its number is 3, and mandate 4 was taken before".into(),
+        k: 1,
+        m: 1,
+        counts: [900, 1 << 33, 1, 2],
+        one_disk: true,
+        redundancy: vec![0, 899],
+        drives: vec![drive(2, DriveWord::Present, None), drive(3, DriveWord::Quarantined, Some(Distrust::Slow))],
+        scrubs: vec![scrub(ScrubEnd::Whole), scrub(ScrubEnd::Open)],
+        last_mandate: 12,
+        mandates: mandates().into_iter().skip(4).map(|(m, followed)| (m.number, m.task.code(), followed)).collect(),
+    };
+    let report = Box::new(SignedReport { report, signature: [8; 64] });
+    for (name, message) in [
+        ("care_asked", Message::CareAsked { request: 7, question }),
+        ("care_asked_bare", Message::CareAsked { request: 7, question: bare }),
+        ("cared", Message::Cared { request: 7, report }),
+    ] {
+        golden(&format!("message_{name}-v1.bin"), &message.encode(9));
+        assert_eq!((Message::decode(&message.encode(9)), Message::turn(&message.encode(9))), (Ok(message), 9));
+    }
 }
 
 #[test]
@@ -395,6 +466,34 @@ fn messages_of_the_link_are_as_ever() {
         let bytes = message.encode(10);
         golden(&format!("message_{name}-v1.bin"), &bytes);
         assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+}
+
+#[test]
+fn keys_of_pieces_and_what_an_endpoint_has_shown_are_as_ever() {
+    let piece = |generation, offset, len| Piece { generation, offset, len };
+    let pieces = [piece(1, 0, 0), piece(1, 0, 302), piece(0x12ab, 0x1_0000_0000, 64 << 20)];
+    let text: String = pieces.iter().map(|piece| piece.name("journal") + "\n").collect();
+    golden("bucket_pieces-v1.txt", text.as_bytes());
+    let read: Vec<_> = text.lines().map(|line| Piece::parse("journal", line)).collect();
+    assert_eq!(read, pieces.map(Some));
+    for other in [
+        "journal",
+        "journal/1/0-0",
+        "journal/00000001/0000000000000000-0000000A",
+        "other/00000001/0000000000000000-00000000",
+    ] {
+        assert_eq!(Piece::parse("journal", other), None);
+    }
+    let shown = Probed { conditional_put: true, ranges: true, lock: ObjectLock::On { days: 30 }, ..Probed::default() };
+    golden("bucket_probe-v1.txt", shown.encode().as_bytes());
+    assert_eq!(Probed::decode(shown.encode().as_bytes()), Ok(shown.clone()));
+    for lock in [ObjectLock::Untold, ObjectLock::Off] {
+        let shown = Probed { lock, ..shown.clone() };
+        assert_eq!(Probed::decode(shown.encode().as_bytes()), Ok(shown));
+    }
+    for other in ["", "lavatube probe 1\n", "lavatube probe 2\nconditional-put yes\n", &(shown.encode() + "x")] {
+        assert!(Probed::decode(other.as_bytes()).is_err());
     }
 }
 

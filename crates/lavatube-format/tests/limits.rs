@@ -202,6 +202,7 @@ fn card(k: u8, slots: usize, label: &str) -> DriveCard {
         authority: PairPublic { ed25519: [8; 32], ml_dsa_65: vec![6; 1952] },
         slots: (0..slots).map(slot).collect(),
         edition: 0,
+        mandates: 0,
     }
 }
 

@@ -13,13 +13,14 @@ use lavatube_base::Denial;
 use lavatube_base::digest::h16;
 use lavatube_client::desk::{Desk, Errand, List};
 use lavatube_format::audit::Answer;
+use lavatube_format::care::SignedReport;
 use lavatube_format::log;
 use lavatube_format::message::{Message, Page, Part, Sent, list_digest, piece_sent};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::SpotAnswer;
 use rustix::fs::statvfs;
 
-use crate::atomic::{PRIVATE, make_folders};
+use crate::atomic::{self, IfThere, PRIVATE, make_folders};
 use crate::{clock, entropy};
 
 /// The folder. Several processes may use it at a time.
@@ -67,6 +68,14 @@ impl DirectoryDesk {
         Some((objects, path.metadata().and_then(|about| about.modified()).ok()?))
     }
 
+    /// The last report about the vault that came, for which errand, and when. Its signature is to be verified.
+    pub fn report(&self) -> Option<(u64, SignedReport, SystemTime)> {
+        let path = self.folder.join(REPORT);
+        let bytes = fs::read(&path).ok()?;
+        let Ok(Message::Cared { request, report }) = Message::decode(&bytes) else { return None };
+        Some((request, *report, path.metadata().and_then(|about| about.modified()).ok()?))
+    }
+
     fn list_path(&self, kind: ObjectKind) -> PathBuf {
         self.folder.join(format!("{LISTS}/{}", kind.code()))
     }
@@ -98,9 +107,15 @@ impl Desk for DirectoryDesk {
             Errand::Prove(challenge) => Message::Challenge { request: number, challenge: challenge.clone() }.encode(0),
             Errand::Log(question) => Message::LogAsked(question.clone()).encode(0),
             Errand::Spot(question) => Message::SpotAsked { request: number, question: question.clone() }.encode(0),
+            Errand::Care(question) => Message::CareAsked { request: number, question: question.clone() }.encode(0),
             Errand::Ping => vec![PING],
         };
-        self.write(&format!("{ASKED}/{number:016x}"), &bytes)?;
+        if matches!(errand, Errand::Care(question) if question.mandate.is_some()) {
+            // Nobody waits for it to ask anew.
+            atomic::write(&self.asked_path(number), &bytes, IfThere::Replace)?;
+        } else {
+            self.write(&format!("{ASKED}/{number:016x}"), &bytes)?;
+        }
         Ok(number)
     }
 
@@ -120,6 +135,7 @@ impl Desk for DirectoryDesk {
             Message::List { kind, .. } => Some(Errand::List(kind)),
             Message::Challenge { challenge, .. } => Some(Errand::Prove(challenge)),
             Message::LogAsked(question) => Some(Errand::Log(question)),
+            Message::CareAsked { question, .. } => Some(Errand::Care(question)),
             Message::SpotAsked { question, .. } => Some(Errand::Spot(question)),
             _ => None,
         }
@@ -262,6 +278,15 @@ impl Desk for DirectoryDesk {
         Some(answer)
     }
 
+    fn put_report(&self, number: u64, report: &SignedReport) -> io::Result<()> {
+        let report = Box::new(report.clone());
+        atomic::write(
+            &self.folder.join(REPORT),
+            &Message::Cared { request: number, report }.encode(0),
+            IfThere::Replace,
+        )
+    }
+
     fn put_spot(&self, number: u64, answer: &SpotAnswer) -> io::Result<()> {
         self.write(&spot_name(number), &Message::Spot { request: number, answer: answer.clone() }.encode(0))
     }
@@ -328,6 +353,7 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 const ASKED: &str = "asked";
 const PARTS: &str = "parts";
 const LISTS: &str = "lists";
+const REPORT: &str = "report";
 /// Behind the name of a piece that the vault does not have, or a list that was not taken.
 const WITHHELD: &str = ".withheld";
 const NEW: &str = ".new";

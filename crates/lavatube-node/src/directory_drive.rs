@@ -24,7 +24,7 @@ use rustix::io::{Errno, pread, retry_on_intr, writev};
 use crate::clock;
 use crate::descend::LOOK;
 use crate::words::words;
-use direct::{DIRECT_LEN_MIN, Stage};
+use direct::DIRECT_LEN_MIN;
 
 /// A folder that holds what the vault writes.
 #[derive(Debug)]
@@ -49,8 +49,6 @@ struct Staged {
     touched: BTreeSet<String>,
     /// Files and folders whose own names are durable, or will be with the next sync.
     firm: BTreeSet<String>,
-    /// For large files.
-    stage: Stage,
     /// Counts temporary names.
     next: u64,
     has_tmp: bool,
@@ -160,7 +158,7 @@ impl DirectoryDrive {
             e => blame(e),
         })?;
         let large = parts.iter().map(|p| p.len()).sum::<usize>() >= DIRECT_LEN_MIN;
-        let written = if large { staged.stage.write(&fd, parts) } else { Ok(false) };
+        let written = if large { direct::write(&fd, parts) } else { Ok(false) };
         let written = written.and_then(|done| if done { Ok(()) } else { write_parts(&fd, parts) });
         if let Err(e) = written {
             let _ = unlinkat(&self.root, tmp.as_str(), AtFlags::empty());
@@ -311,8 +309,10 @@ impl DirectoryDrive {
             {
                 return Ok(read);
             }
-            // Only advice: where it is not taken, what is read is no worse than without.
-            let _ = fadvise(&fd, offset, NonZeroU64::new(buf.len() as u64), Advice::DontNeed);
+            // Only advice: where it is not taken, what is read is no worse than without. Once a file, so that what is read ahead is not thrown out.
+            if offset == 0 {
+                let _ = fadvise(&fd, 0, None, Advice::DontNeed);
+            }
         }
         if buf.len() >= BULK_LEN_MIN {
             read_ahead(&fd, offset.saturating_add(buf.len() as u64));

@@ -185,6 +185,14 @@ fn find(vault: &EmbeddedVault, which: &str) -> Result<DriveStatus, DriveCareErro
 pub fn rename(folder: &Path, which: &str, names: &Names, wait: Duration) -> Result<DriveStatus, DriveCareError> {
     let (_lock, vault) = open(folder, "lavatube vault drive label", wait)?;
     let drive = find(&vault, which)?;
+    Ok(rename_in(&vault, drive, names)?)
+}
+
+/// Names a drive of an open vault anew. The drive as it is called then.
+///
+/// # Errors
+/// [`CardError`].
+pub(crate) fn rename_in(vault: &EmbeddedVault, drive: DriveStatus, names: &Names) -> Result<DriveStatus, CardError> {
     let or = |new: &Option<String>, old: String| new.clone().unwrap_or(old);
     let card = SlotCard {
         drive: drive.drive,

@@ -65,6 +65,15 @@ impl FromStr for DriveSpec {
     }
 }
 
+impl std::fmt::Display for DriveSpec {
+    /// As it is read.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.folder.display())?;
+        let named = [("label", &self.label), ("shelf", &self.shelf), ("maker", &self.maker), ("model", &self.model)];
+        named.iter().filter(|(_, value)| !value.is_empty()).try_for_each(|(name, value)| write!(f, ",{name}={value}"))
+    }
+}
+
 impl DriveSpec {
     /// Gives it the name of its folder, if it has no label.
     pub fn fill_label(&mut self) {

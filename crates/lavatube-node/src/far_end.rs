@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use lavatube_base::{BlockId, Instant, ObjectId};
 use lavatube_format::audit::Progress;
+use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_link::{Block, Event, Line, Outbox, Status};
 use lavatube_seal::LinkEnd;
 use lavatube_vault::parcels::Parcels;
@@ -29,6 +30,7 @@ use crate::carrier::Driver;
 use crate::embedded::{self, EmbeddedVault};
 use crate::link_folder::{LinkError, Pairing};
 use crate::lock::{Lock, Mode};
+use crate::mandates::Mandates;
 use crate::orders::{Board, Home, Steward, StewardPlan};
 use crate::port;
 use crate::queue::Waiting;
@@ -79,9 +81,7 @@ pub fn serve(folder: &Path, run: &Run<'_>, listener: &mut dyn Listener) -> Resul
         if let Hands::Own(mut worker) = std::mem::replace(&mut end.hands, Hands::Thread { jobs, done }) {
             let chore = run.scrub.map(|plan| Chore::new(folder, plan));
             if chore.is_some() {
-                let house = worker.place();
-                house.past_cache = true;
-                Home::open_again(house);
+                worker.place().read_past_cache();
             }
             let steward = run.steward.as_ref().map(|(plan, board)| Steward::new(folder, *plan, board));
             let care = Care { chore, steward, awake: run.awake.clone() };
@@ -184,8 +184,9 @@ impl FarEnd {
         if let Some(address) = driver.address() {
             listener.told(Told::Listening(address));
         }
-        let hands =
-            Hands::Own(Box::new(Worker::new(House { folder: folder.to_owned(), vault, kept, past_cache: false })));
+        let mandates = Some(Mandates::open(folder, vault.read().last_mandate()));
+        let house = House { folder: folder.to_owned(), vault, kept, past_cache: false, mandates };
+        let hands = Hands::Own(Box::new(Worker::new(house)));
         Ok(Self {
             driver,
             outbox: Outbox::default(),
@@ -370,6 +371,8 @@ struct House {
     kept: Kept,
     /// Shards are read from the disks, so that a scrub sees what is there.
     past_cache: bool,
+    /// What the authority has told it; `None` while that works with the house.
+    mandates: Option<Mandates>,
 }
 
 impl Workplace for House {
@@ -397,6 +400,10 @@ impl Workplace for House {
         port::now()
     }
 
+    fn care(&mut self, question: &CareQuestion) -> Option<SignedReport> {
+        self.with_mandates(|mandates, house| mandates.care(house, question)).flatten()
+    }
+
     fn keep_proof(&mut self, progress: &Progress) {
         // Without it a next life begins anew.
         let _ = atomic::write(&self.proof_path(), &progress.encode(), IfThere::Replace);
@@ -408,6 +415,14 @@ impl Workplace for House {
 }
 
 impl House {
+    /// Works with the mandates and the house both.
+    fn with_mandates<T>(&mut self, work: impl FnOnce(&mut Mandates, &mut Self) -> T) -> Option<T> {
+        let mut mandates = self.mandates.take()?;
+        let out = work(&mut mandates, self);
+        self.mandates = Some(mandates);
+        Some(out)
+    }
+
     fn proof_path(&self) -> PathBuf {
         self.folder.join(PROOF)
     }
@@ -421,6 +436,12 @@ impl Home for House {
     fn open_again(&mut self) -> bool {
         self.reopen()
     }
+
+    fn read_past_cache(&mut self) {
+        if !std::mem::replace(&mut self.past_cache, true) {
+            self.reopen();
+        }
+    }
 }
 
 /// What is done for the drives while nobody wants anything.
@@ -432,11 +453,12 @@ struct Care {
 
 impl Care {
     /// How long until there is something to do.
-    fn wait(&self) -> Duration {
+    fn wait(&self, house: &House) -> Duration {
         if !self.is_awake() {
             return ASLEEP_WAIT;
         }
-        let wait = self.chore.as_ref().map_or(CHORE_WAIT, Chore::wait).min(CHORE_WAIT);
+        let told = house.mandates.as_ref().and_then(Mandates::wait).unwrap_or(CHORE_WAIT);
+        let wait = told.min(self.chore.as_ref().map_or(CHORE_WAIT, Chore::wait)).min(CHORE_WAIT);
         self.steward.as_ref().map_or(wait, |steward| steward.wait().min(wait))
     }
 
@@ -451,8 +473,17 @@ impl Care {
         if let Some(steward) = &mut self.steward {
             steward.handle_timeout(house);
         }
-        if let Some(chore) = &mut self.chore {
-            chore.handle_timeout(&mut house.vault_mut());
+        let scrubbed = house.with_mandates(|mandates, house| {
+            let before = mandates.is_scrubbing();
+            mandates.handle_timeout(house);
+            (before, mandates.is_scrubbing())
+        });
+        let Some(chore) = &mut self.chore else { return };
+        match scrubbed {
+            // There is one scrub at a time, and this one is what was asked for.
+            Some((_, true)) => {}
+            Some((true, false)) => chore.look_again(),
+            _ => chore.handle_timeout(&mut house.vault_mut()),
         }
     }
 }
@@ -460,7 +491,7 @@ impl Care {
 /// Works until nobody wants anything any more. While nobody does, drives are looked after and scrubbed.
 fn work(mut worker: Worker<House>, todo: &Receiver<Job>, results: &Sender<Done>, mut care: Care) {
     loop {
-        let wait = care.wait();
+        let wait = care.wait(worker.place());
         match todo.recv_timeout(wait) {
             Ok(job) => {
                 if worker.do_all(job).into_iter().any(|done| results.send(done).is_err()) {

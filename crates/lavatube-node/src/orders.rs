@@ -11,5 +11,5 @@ mod steward;
 
 pub use book::{Book, BookError, Entry, Stage};
 pub use list::{Order, Seen, Task, list, look};
-pub(crate) use steward::Home;
 pub use steward::{Board, Steward, StewardPlan, check_now};
+pub(crate) use steward::{Home, drive_spec};

@@ -200,21 +200,75 @@ impl Chore {
             (book, scrub)
         };
         let (book, scrub) = self.under_way.get_or_insert_with(begin);
-        let from = clock::now();
-        let step = scrub.handle_step(vault, clock::wall_now());
-        let worked = clock::now().since(from);
-        scrub.handle_worked(worked);
-        match step {
-            Step::Looked(looked) => {
-                book.keep(scrub, !looked.found.is_empty());
-                self.due = clock::now() + self.plan.pace.pause(looked.read, worked);
-            }
-            Step::Over => {
-                // What cannot be noted now the next one finds again.
-                let _ = scrub.finish(vault, book.last_whole());
-                book.keep(scrub, true);
-                *self = Self::new(&self.folder, self.plan);
-            }
+        match step(book, scrub, &self.plan.pace, vault) {
+            (true, _) => self.look_again(),
+            (false, pause) => self.due = clock::now() + pause,
+        }
+    }
+
+    /// Begins with what the file says: somebody else has scrubbed, or this one is over.
+    pub(crate) fn look_again(&mut self) {
+        *self = Self::new(&self.folder, self.plan);
+    }
+}
+
+/// A scrub that was asked for from afar, beside other work and in its place: a step at a time, once.
+pub(crate) struct Single {
+    book: Book,
+    scrub: Scrub,
+    pace: Pace,
+    due: Instant,
+    until: Option<Instant>,
+}
+
+impl Single {
+    /// Goes on with the scrub of the vault in `folder` that is under way, or begins one.
+    pub fn begin(folder: &Path, pace: Pace, time: Option<Duration>, anew: bool) -> Self {
+        let mut book = Book::open(folder);
+        let scrub = book.take_up(anew);
+        book.keep(&scrub, true);
+        let now = clock::now();
+        Self { book, scrub, pace, due: now, until: time.map(|time| now + time) }
+    }
+
+    /// How it stands.
+    pub fn record(&self) -> &ScrubRecord {
+        self.scrub.record()
+    }
+
+    /// How long until there is something to do.
+    pub fn wait(&self) -> Duration {
+        self.until.map_or(self.due, |until| until.min(self.due)).since(clock::now())
+    }
+
+    /// Looks at an object; whether it is over.
+    pub fn handle_timeout(&mut self, vault: &mut Vault) -> bool {
+        if self.until.is_some_and(|until| clock::now() >= until) {
+            self.book.keep(&self.scrub, true);
+            return true;
+        }
+        let (over, pause) = step(&mut self.book, &mut self.scrub, &self.pace, vault);
+        self.due = clock::now() + pause;
+        over
+    }
+}
+
+/// Looks at an object: whether none is left, and how long to rest.
+fn step(book: &mut Book, scrub: &mut Scrub, pace: &Pace, vault: &mut Vault) -> (bool, Duration) {
+    let from = clock::now();
+    let step = scrub.handle_step(vault, clock::wall_now());
+    let worked = clock::now().since(from);
+    scrub.handle_worked(worked);
+    match step {
+        Step::Looked(looked) => {
+            book.keep(scrub, !looked.found.is_empty());
+            (false, pace.pause(looked.read, worked))
+        }
+        Step::Over => {
+            // What cannot be noted now the next one finds again.
+            let _ = scrub.finish(vault, book.last_whole());
+            book.keep(scrub, true);
+            (true, Duration::ZERO)
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod error;
 mod kdf;
 pub mod link;
 pub mod lock;
+pub mod mandate;
 pub mod pack;
 pub mod read;
 pub mod release;

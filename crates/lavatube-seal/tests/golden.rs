@@ -7,9 +7,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use lavatube_base::{ChunkId, Digests, ObjectId, SessionId, VaultId, Verified};
+use lavatube_base::{ChunkId, Digests, DriveId, ObjectId, SessionId, VaultId, Verified};
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::key_file::{DepositBody, KeyFile, KeyKind, Secret};
+use lavatube_format::mandate::{Mandate, SignedMandate, Task};
 use lavatube_format::manifest::{Leaf, Manifest, Mark, Note, Retention, SignedManifest, root_of};
 use lavatube_format::pack::{HEADER_LEN, capacity, class_len};
 use lavatube_format::release::{Release, ReleaseNote, SignedRelease};
@@ -24,6 +25,7 @@ const JSON: &str = include_str!("../../../vectors/seal-v1.json");
 const MANIFEST: &[u8] = include_bytes!("../../../vectors/manifest-v1.bin");
 const JOINING: &[u8] = include_bytes!("../../../vectors/manifest_joins-v1.bin");
 const RELEASE: &[u8] = include_bytes!("../../../vectors/release-v1.bin");
+const MANDATE: &[u8] = include_bytes!("../../../vectors/mandate-v1.bin");
 const KEPT: &[u8] = include_bytes!("../../../vectors/manifest_kept-v1.bin");
 const MARKS: &[u8] = include_bytes!("../../../vectors/manifest_marks-v1.bin");
 const TAGGED: &[u8] = include_bytes!("../../../vectors/manifest_tags-v1.bin");
@@ -336,6 +338,26 @@ fn the_golden_release_verifies_and_its_note_opens() {
     stored.verify(&root.authority_public().unwrap()).unwrap();
     let keys = root.read_keys(TENANT).unwrap().release_keys();
     assert_eq!(keys.open(&stored.release).unwrap().snapshots, [ChunkId(pattern(9, 9))]);
+}
+
+/// What a vault is told: to retire a drive.
+fn mandate() -> Mandate {
+    Mandate { vault: VaultId([0x17; 16]), number: 300, task: Task::Retire { drive: DriveId([0x22; 16]) } }
+}
+
+#[test]
+#[ignore = "writes the golden file"]
+#[expect(clippy::disallowed_methods, reason = "whoever runs it by hand wants the file")]
+fn write_the_golden_mandate() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../vectors/mandate-v1.bin");
+    std::fs::write(path, root().sign_mandate(mandate()).unwrap().encode()).unwrap();
+}
+
+#[test]
+fn the_golden_mandate_verifies() {
+    let stored = SignedMandate::decode(MANDATE).unwrap();
+    assert_eq!((&stored.mandate, stored.encode().as_slice()), (&mandate(), MANDATE));
+    stored.verify(&root().authority_public().unwrap()).unwrap();
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Vault {
         self.is_new_label(&card, Some(slot))?;
         let mut slots = self.card.slots.clone();
         slots[slot] = card;
-        self.change_card(slots)
+        self.change_card(slots, self.card.mandates)
     }
 
     /// Objects that have shards on the drive of a slot.
@@ -118,7 +118,7 @@ impl Vault {
         }
         let mut slots = self.card.slots.clone();
         slots[slot].retired = true;
-        self.change_card(slots)
+        self.change_card(slots, self.card.mandates)
     }
 
     /// Writes card, README and journal to a drive that is to be added, as they will be. Whoever knows where drives are then notes this one, and
@@ -165,7 +165,7 @@ impl Vault {
         let slot = self.slots.len();
         self.slots.push(Slot { card: slots[slot].clone(), drive: Some(drive), state: DriveState::Present });
         self.journal.is_added();
-        self.change_card(slots)?;
+        self.change_card(slots, self.card.mandates)?;
         Ok(slot)
     }
 
@@ -180,13 +180,13 @@ impl Vault {
         if card.fits() { Ok(card) } else { Err(CardError::TooLong) }
     }
 
-    /// Writes a new card to every drive that is there.
-    fn change_card(&mut self, slots: Vec<SlotCard>) -> Result<(), CardError> {
+    /// Writes a new card to every drive that is there; `mandates` is the number of the last mandate that was taken.
+    pub(crate) fn change_card(&mut self, slots: Vec<SlotCard>, mandates: u64) -> Result<(), CardError> {
         if self.signer.is_none() {
             return Err(StoreError::ReadOnly.into());
         }
         self.settle_journal()?;
-        let card = self.next_card(slots)?;
+        let card = DriveCard { mandates, ..self.next_card(slots)? };
         let in_use = |slots: &[SlotCard]| -> BTreeSet<usize> {
             slots.iter().enumerate().filter(|(_, s)| !s.retired).map(|(slot, _)| slot).collect()
         };

@@ -97,6 +97,7 @@ impl Vault {
             authority: new.authority,
             slots: cards,
             edition: 0,
+            mandates: 0,
         };
         for d in &new.drives {
             let failed = |error| CreateError::Drive { label: d.card.label.clone(), error };

@@ -10,9 +10,11 @@ use std::time::Duration;
 use lavatube_base::limits::LISTED_MAX;
 use lavatube_base::{BlockId, Denial, Instant, ObjectId, Refusal, Verified};
 use lavatube_format::audit::{Answer, Challenge, Progress};
+use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_format::log::Question;
 use lavatube_format::message::{Message, Page, Part, Sent, Withheld, list_digest};
 use lavatube_format::receipt::Receipt;
+use lavatube_format::spot::SpotQuestion;
 
 use crate::audit::Prover;
 use crate::parcels::Parcel;
@@ -132,6 +134,10 @@ pub trait Workplace {
     fn now(&self) -> Instant;
     /// Remembers how far a proof has come, as well as that can be done: without it, a next life begins it anew.
     fn keep_proof(&mut self, _progress: &Progress) {}
+    /// How the vault is, for whoever asks from afar, and whether it does what it is told; `None` when that cannot be said now.
+    fn care(&mut self, _question: &CareQuestion) -> Option<SignedReport> {
+        None
+    }
     /// How far a proof has come, if that was remembered.
     fn proof(&self) -> Option<Progress> {
         None
@@ -287,16 +293,13 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
             Ok(Message::Challenge { request, challenge }) => (self.challenged(block, request, turn, challenge), None),
-            Ok(Message::SpotAsked { request, question }) => {
+            Ok(Message::SpotAsked { request, question }) => (self.spot_asked(block, request, turn, question), None),
+            Ok(Message::CareAsked { request, question }) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
-                done.proves = true;
-                // Asked again for the same it goes on with what it has.
-                match &mut self.spot {
-                    Some((number, last, prover)) if *prover.question() == question => {
-                        (*number, *last) = (request, turn)
-                    }
-                    _ => self.spot = Some((request, turn, SpotProver::new(question))),
-                }
+                let report = self.place.care(&question).map(Box::new);
+                // Where nothing can be said, whoever asks asks again.
+                done.messages =
+                    report.map(|report| Message::Cared { request, report }.encode(turn)).into_iter().collect();
                 (done, None)
             }
             Ok(Message::LogAsked(question)) => {
@@ -312,6 +315,7 @@ impl<W: Workplace> Worker<W> {
                 | Message::Listed(_)
                 | Message::Proof { .. }
                 | Message::Logged(_)
+                | Message::Cared { .. }
                 | Message::Spot { .. },
             ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);
@@ -324,6 +328,17 @@ impl<W: Workplace> Worker<W> {
                 (done, None)
             }
         }
+    }
+
+    /// A spot proof is asked for. Asked again for the same it goes on with what it has.
+    fn spot_asked(&mut self, block: BlockId, request: u64, turn: u64, question: SpotQuestion) -> BlockDone {
+        match &mut self.spot {
+            Some((number, last, prover)) if *prover.question() == question => (*number, *last) = (request, turn),
+            _ => self.spot = Some((request, turn, SpotProver::new(question))),
+        }
+        let mut done = BlockDone::new(block, Verdict::Accepted);
+        done.proves = true;
+        done
     }
 
     /// A proof is asked for, perhaps once more: one that is being made goes on, one that was made is sent again.

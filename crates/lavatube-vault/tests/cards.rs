@@ -4,9 +4,12 @@
 
 mod world;
 
-use lavatube_base::{DriveId, Verified};
+use lavatube_base::limits::MANDATE_LEAP_MAX;
+use lavatube_base::sign::PairSigner;
+use lavatube_base::{DriveId, VaultId, Verified};
 use lavatube_format::drive_card::SlotCard;
-use lavatube_vault::{CardError, Depth, Drive, DriveState, OpenReport, Vault};
+use lavatube_format::mandate::{MANDATE_CONTEXT, Mandate, SignedMandate, Task};
+use lavatube_vault::{CardError, Depth, Drive, DriveState, MandateError, OpenReport, Vault};
 use world::{Chance, Crash, MemoryDrive, World};
 
 const CRASHES: [Crash; 3] = [Crash::None, Crash::All, Crash::Random];
@@ -197,4 +200,59 @@ fn a_drive_that_was_away_gets_the_new_card_when_it_is_back() {
     assert_eq!(report.drives.iter().filter(|d| !d.card_whole).count(), 1);
     assert_eq!((&*vault.status().drives[4].label, &*vault.status().drives[5].label), ("A4", "A5"));
     check_after(&world, None, &objects, "all are back");
+}
+
+fn mandate(vault: VaultId, number: u64, by: &PairSigner) -> Vec<u8> {
+    let mandate = Mandate { vault, number, task: Task::Retire { drive: DriveId([1; 16]) } };
+    let body = mandate.encode_body();
+    let signature = by.sign(MANDATE_CONTEXT, &body).unwrap();
+    SignedMandate { mandate, body, signature }.encode()
+}
+
+#[test]
+fn a_mandate_is_the_authoritys_for_this_vault_and_its_number_is_taken_once() {
+    let (world, _, _) = stored(6);
+    let (mut vault, _) = world.open();
+    let (id, authority) = (vault.id(), world::authority());
+    let thief = PairSigner::from_seeds(&[77; 32], &[78; 32]).unwrap();
+    let read = |vault: &Vault, bytes: &[u8]| vault.read_mandate(bytes).map(|mandate| mandate.number);
+    assert_eq!(read(&vault, &mandate(id, 1, &authority)), Ok(1));
+    assert!(matches!(read(&vault, &mandate(id, 1, &thief)), Err(MandateError::Signature(_))));
+    let elsewhere = mandate(VaultId([9; 16]), 1, &authority);
+    assert_eq!(read(&vault, &elsewhere), Err(MandateError::OtherVault(VaultId([9; 16]))));
+    let mut changed = mandate(id, 1, &authority);
+    changed[8 + 4 + 16] ^= 1;
+    assert!(read(&vault, &changed).is_err(), "another number under the same signatures");
+    assert!(matches!(read(&vault, b"nothing"), Err(MandateError::Malformed(_))));
+    assert_eq!((vault.may_follow(1), vault.may_follow(MANDATE_LEAP_MAX)), (Ok(()), Ok(())));
+    let far = MANDATE_LEAP_MAX + 1;
+    assert_eq!(vault.may_follow(far), Err(MandateError::Leaps { number: far, last: 0 }));
+    vault.take_mandate(3).unwrap();
+    // All journals are lost, and most drives: it was on the cards.
+    drop(vault);
+    for (n, drive) in world.drives.iter().enumerate() {
+        drive.with(|files| if n < 2 { files.clear() } else { drop(files.remove("journal")) });
+    }
+    world.power.lock().unwrap().left = usize::MAX;
+    let (vault, _) = world.open();
+    assert_eq!((vault.last_mandate(), vault.may_follow(4)), (3, Ok(())));
+    for number in [0, 2, 3] {
+        assert_eq!(vault.may_follow(number), Err(MandateError::Overtaken { number, last: 3 }));
+    }
+}
+
+#[test]
+fn the_number_of_a_mandate_is_taken_or_not_wherever_power_fails() {
+    let (world, extra, objects) = stored(6);
+    let took = std::cell::Cell::new(false);
+    let act = || {
+        let (mut vault, _) = open(&world, None);
+        took.set(vault.take_mandate(1).is_ok());
+    };
+    cut_everywhere(&world, &extra, act, |what| {
+        let seen = open(&world, None).0.last_mandate();
+        let after = check_after(&world, None, &objects, what).last_mandate();
+        assert!(!took.get() || after == 1, "{what}: it said so");
+        assert_eq!(after, seen, "{what}: what counts is seen at once, and stays");
+    });
 }

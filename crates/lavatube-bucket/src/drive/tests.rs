@@ -78,7 +78,13 @@ impl Objects for Bucket {
                 return Err(Fault::Gone("no answer".into()));
             }
             let sent = inner.objects[key] == *bytes;
-            Ok(if inner.plain { Echo::Silent } else if sent { Echo::Same } else { Echo::Other })
+            Ok(if inner.plain {
+                Echo::Silent
+            } else if sent {
+                Echo::Same
+            } else {
+                Echo::Other
+            })
         };
         let result = put();
         Box::new(move || result)
@@ -150,7 +156,10 @@ fn what_is_put_is_seen_after_the_sync_and_by_who_opens_it_anew() {
             let mut part = [0; 3];
             assert_eq!((drive.read_at("shards/00/a.01", 4, &mut part), &part), (Ok(3), b"two"));
             assert_eq!(drive.read_at("shards/00/a.01", 7, &mut part), Ok(0));
-            assert_eq!(drive.probed().map(|p| (p.conditional_put, p.checksum, p.ranges)), Some((!plain, !plain, !plain)));
+            assert_eq!(
+                drive.probed().map(|p| (p.conditional_put, p.checksum, p.ranges)),
+                Some((!plain, !plain, !plain))
+            );
         }
     }
 }

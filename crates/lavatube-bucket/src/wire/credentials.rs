@@ -21,7 +21,10 @@ pub(super) struct Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("region", &self.region).field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,7 +146,8 @@ mod tests {
         let of = |account: Account| (account.key_id, account.secret, account.token, account.region, account.endpoint);
         let text = |text: &str| text.to_owned();
         assert_eq!(
-            of(find("s3://abc", &[home, id, secret, ("AWS_DEFAULT_REGION", "r"), ("AWS_ENDPOINT_URL", "http://e")]).unwrap()),
+            of(find("s3://abc", &[home, id, secret, ("AWS_DEFAULT_REGION", "r"), ("AWS_ENDPOINT_URL", "http://e")])
+                .unwrap()),
             (text("E"), text("es"), None, text("r"), Some(text("http://e")))
         );
         assert_eq!(

@@ -193,7 +193,8 @@ fn own_form(mut request: HttpRequest, host: &str, port: u16) -> Result<HttpReque
 /// How long an answer may be: what was asked for of an object, or all of one; anything else is short.
 fn len_max(request: &HttpRequest) -> usize {
     let is_object = request.method() == Method::GET && request.uri().query().is_none();
-    let range = request.headers().get(RANGE).and_then(|value| value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
+    let range =
+        request.headers().get(RANGE).and_then(|value| value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
     match range.and_then(|(from, to)| Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?))) {
         Some((from, to)) if is_object => to.saturating_sub(from).saturating_add(1),
         _ if is_object => BUCKET_FILE_LEN_MAX,

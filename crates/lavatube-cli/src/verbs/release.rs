@@ -1,7 +1,6 @@
 //! `lavatube release`: frees what only forgotten snapshots need, in the name of the authority. Must not know what the vault does.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use lavatube_base::{DepositorId, ObjectId};
@@ -109,24 +108,8 @@ pub fn run(args: &ReleaseArgs, settings: &Settings, screen: &Screen) -> Result<E
 }
 
 fn root(args: &ReleaseArgs, keyring: &Keyring, settings: &Settings) -> Result<Root, Failure> {
-    let io = |path: &PathBuf, e: std::io::Error| Failure::new(Condition::Io, format!("{}: {e}", path.display()));
-    match &args.recovery_key {
-        Some(path) if path.as_os_str() == "-" => {
-            if std::io::stdin().is_terminal() {
-                eprint!("Type the recovery key (end with an empty line): ");
-            }
-            recovery::read_root(&mut std::io::stdin().lock())
-        }
-        Some(path) => {
-            let path = settings.here.join(path);
-            let file = std::fs::File::open(&path).map_err(|e| io(&path, e))?;
-            recovery::read_root(&mut std::io::BufReader::new(file))
-        }
-        None => keyring.left_recovery()?.ok_or_else(|| {
-            Failure::new(Condition::NoKey, "a release is signed with the recovery key, and that is not here")
-                .hint("name its file with --recovery-key FILE, or type it: --recovery-key -")
-        }),
-    }
+    let why = "a release is signed with the recovery key, and that is not here";
+    recovery::signing_root(args.recovery_key.as_deref(), keyring, settings, why)
 }
 
 /// The depositors that `--without` names.

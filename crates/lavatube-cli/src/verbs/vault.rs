@@ -1,5 +1,7 @@
-//! `lavatube vault`: what is done where the drives are: its state, its care, and the far end of a link. Must not know how.
+//! `lavatube vault`: its state and its care, where the drives are or over a link, and the far end of that. Must not know how.
 
+mod afar;
+mod buckets;
 mod drive;
 mod orders;
 mod repair;
@@ -13,7 +15,7 @@ use crate::errors::{End, Failure};
 use crate::screen::Screen;
 use crate::settings::Settings;
 
-/// Look after a vault where its drives are, or run it for a machine that is far away
+/// Look after a vault where its drives are or over a link, or run it for a machine that is far away
 #[derive(Debug, clap::Args)]
 pub struct VaultArgs {
     #[command(subcommand)]
@@ -26,6 +28,7 @@ enum Action {
     Scrub(scrub::ScrubArgs),
     Repair(repair::RepairArgs),
     Drive(drive::DriveArgs),
+    Withdraw(afar::WithdrawArgs),
     Orders(orders::OrdersArgs),
     Serve(serve::ServeArgs),
 }
@@ -40,6 +43,7 @@ pub fn run(args: &VaultArgs, settings: &Settings, screen: &Screen) -> Result<End
         Action::Scrub(args) => scrub::run(args, settings, screen),
         Action::Repair(args) => repair::run(args, settings, screen),
         Action::Drive(args) => drive::run(args, settings, screen),
+        Action::Withdraw(args) => afar::withdraw(args, settings, screen),
         Action::Orders(args) => orders::run(args, settings, screen),
         Action::Serve(args) => serve::run(args, settings, screen),
     }

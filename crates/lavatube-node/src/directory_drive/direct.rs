@@ -8,6 +8,7 @@
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
+use memmap2::{Advice, MmapMut};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, ftruncate};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
@@ -17,38 +18,25 @@ pub(super) const DIRECT_LEN_MIN: usize = 256 << 10;
 const ALIGN: usize = 4096;
 /// Bytes handed to the device at once.
 const STAGE_LEN: usize = 1 << 20;
+/// The larger pages of most machines; where they are larger still, these lie in one of those.
+const HUGE_LEN: usize = 2 << 20;
 
-/// An aligned buffer that gathers parts; kept from file to file.
-#[derive(Debug, Default)]
-pub(super) struct Stage(Vec<u8>);
+/// Memory that lies in one piece, as far as the system has such: a request to the device then has a few segments instead of one
+/// for each 4 KiB (measured: 3.0 GB/s read instead of 1.3, at a third of the CPU).
+#[derive(Debug)]
+struct Stage(MmapMut);
 
 impl Stage {
-    fn aligned(&mut self) -> &mut [u8] {
-        if self.0.is_empty() {
-            self.0 = vec![0; STAGE_LEN + ALIGN];
-        }
-        let skip = self.0.as_ptr().align_offset(ALIGN) % ALIGN;
-        &mut self.0[skip..skip + STAGE_LEN]
+    fn new() -> rustix::io::Result<Self> {
+        let map = MmapMut::map_anon(2 * HUGE_LEN).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::NOMEM))?;
+        // Only advice: pages as small as ever do as well.
+        let _ = map.advise(Advice::HugePage);
+        Ok(Self(map))
     }
 
-    /// Writes `parts`, one after the other, from the start of an empty file. Says false, with nothing written, when the
-    /// file system does not know direct writes.
-    pub(super) fn write(&mut self, fd: impl AsFd, parts: &[&[u8]]) -> rustix::io::Result<bool> {
-        let flags = fcntl_getfl(&fd)?;
-        if fcntl_setfl(&fd, flags | OFlags::DIRECT).is_err() {
-            return Ok(false);
-        }
-        let written = self.write_direct(&fd, parts);
-        // What follows, if anything, is short and not aligned.
-        fcntl_setfl(&fd, flags)?;
-        match written {
-            Err((Errno::INVAL, 0)) => Ok(false),
-            Err((e, _)) => Err(e),
-            Ok(len) => {
-                ftruncate(&fd, len)?;
-                Ok(true)
-            }
-        }
+    fn aligned(&mut self) -> &mut [u8] {
+        let skip = self.0.as_ptr().align_offset(HUGE_LEN) % HUGE_LEN;
+        &mut self.0[skip..skip + STAGE_LEN]
     }
 
     fn read_direct(&mut self, fd: impl AsFd, at: u64, buf: &mut [u8]) -> rustix::io::Result<usize> {
@@ -94,6 +82,28 @@ impl Stage {
     }
 }
 
+/// Writes `parts`, one after the other, from the start of an empty file. Says false, with nothing written, when the
+/// file system does not know direct writes.
+pub(super) fn write(fd: impl AsFd, parts: &[&[u8]]) -> rustix::io::Result<bool> {
+    let flags = fcntl_getfl(&fd)?;
+    if fcntl_setfl(&fd, flags | OFlags::DIRECT).is_err() {
+        return Ok(false);
+    }
+    let mut stage = take()?;
+    let written = stage.write_direct(&fd, parts);
+    give(stage);
+    // What follows, if anything, is short and not aligned.
+    fcntl_setfl(&fd, flags)?;
+    match written {
+        Err((Errno::INVAL, 0)) => Ok(false),
+        Err((e, _)) => Err(e),
+        Ok(len) => {
+            ftruncate(&fd, len)?;
+            Ok(true)
+        }
+    }
+}
+
 /// Reads a file from `at` on until `buf` is full or the file ends: how many bytes. `None`, with the file as it was, when the file system
 /// does not know direct reads.
 pub(super) fn read(fd: impl AsFd, at: u64, buf: &mut [u8]) -> rustix::io::Result<Option<usize>> {
@@ -101,10 +111,9 @@ pub(super) fn read(fd: impl AsFd, at: u64, buf: &mut [u8]) -> rustix::io::Result
     if fcntl_setfl(&fd, flags | OFlags::DIRECT).is_err() {
         return Ok(None);
     }
-    let pool = || STAGES.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut stage = pool().pop().unwrap_or_default();
+    let mut stage = take()?;
     let read = stage.read_direct(&fd, at, buf);
-    pool().push(stage);
+    give(stage);
     fcntl_setfl(&fd, flags)?;
     match read {
         Err(Errno::INVAL) => Ok(None),
@@ -112,8 +121,17 @@ pub(super) fn read(fd: impl AsFd, at: u64, buf: &mut [u8]) -> rustix::io::Result
     }
 }
 
-/// Buffers of those who read, as many as there ever were at a time.
+/// Buffers of those who read and write, as many as there ever were at a time.
 static STAGES: Mutex<Vec<Stage>> = Mutex::new(Vec::new());
+
+fn take() -> rustix::io::Result<Stage> {
+    let spare = STAGES.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    spare.map_or_else(Stage::new, Ok)
+}
+
+fn give(stage: Stage) {
+    STAGES.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
+}
 
 fn write_all(fd: impl AsFd, mut bytes: &[u8], mut at: u64) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
@@ -143,7 +161,7 @@ mod tests {
             let parts: Vec<Vec<u8>> = lens.iter().map(|l| (0..*l).map(|i| (i * 7 + n) as u8).collect()).collect();
             let views: Vec<&[u8]> = parts.iter().map(|p| &p[..]).collect();
             let file = File::create(&path).unwrap();
-            if !Stage::default().write(&file, &views).unwrap() {
+            if !write(&file, &views).unwrap() {
                 eprintln!("SKIPPED: this file system has no direct writes");
                 return;
             }

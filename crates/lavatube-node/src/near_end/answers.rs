@@ -58,6 +58,16 @@ impl NearEnd {
                 self.driver.link().accepted(id, now);
                 self.was_put(put, listener);
             }
+            Ok(Message::Cared { request, report }) => {
+                //= FORMAT#F60 what another signed is nobody's word
+                if report.report.vault == self.signer.vault && report.verify(&self.signer.key).is_ok() {
+                    let put = self.clerk.cared(request, &report);
+                    self.was_put(put, listener);
+                } else {
+                    listener.told(Told::Nonsense("a report that the vault did not sign".into()));
+                }
+                self.driver.link().accepted(id, now);
+            }
             Ok(Message::Logged(answer)) => {
                 // What a command asked for is for that to judge.
                 let put = self.clerk.logged(&answer);
@@ -73,6 +83,7 @@ impl NearEnd {
                 | Message::List { .. }
                 | Message::Challenge { .. }
                 | Message::LogAsked(_)
+                | Message::CareAsked { .. }
                 | Message::SpotAsked { .. },
             ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));

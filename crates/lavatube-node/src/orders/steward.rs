@@ -48,6 +48,8 @@ pub(crate) trait Home {
     fn vault(&self) -> &EmbeddedVault;
     /// Opens it again, so that drives which came are seen. Whether it could.
     fn open_again(&mut self) -> bool;
+    /// Opens it again, if need be, so that what is read comes from the drives and not from memory.
+    fn read_past_cache(&mut self);
 }
 
 /// A steward.
@@ -281,6 +283,7 @@ pub fn check_now(folder: &Path, go_on: &dyn Fn() -> bool) -> Result<Seen, VaultE
         fn open_again(&mut self) -> bool {
             EmbeddedVault::open_past_cache(&self.0).map(|vault| self.1 = vault).is_ok()
         }
+        fn read_past_cache(&mut self) {}
     }
     let mut home = Alone(folder.to_owned(), EmbeddedVault::open_past_cache(folder)?);
     let mut steward = Steward::new(folder, StewardPlan::default(), &Arc::default());
@@ -319,7 +322,7 @@ fn is_away(state: &DriveState) -> bool {
 }
 
 /// Reads what a drive is that was put in: there is no folder here that its own could be below.
-fn drive_spec(text: &str) -> Result<DriveSpec, String> {
+pub(crate) fn drive_spec(text: &str) -> Result<DriveSpec, String> {
     let spec: DriveSpec = text.parse()?;
     match spec.folder.is_absolute() || places::bucket(&spec.folder).is_some() {
         true => Ok(spec),

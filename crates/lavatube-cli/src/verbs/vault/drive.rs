@@ -3,12 +3,15 @@
 use std::sync::atomic::Ordering;
 
 use lavatube_client::meter::Meter;
+use lavatube_format::care::Report;
+use lavatube_format::mandate::Task;
 use lavatube_node::drive_care::{self, Names, Retired, Tried};
 use lavatube_node::embedded::DriveSpec;
 use lavatube_node::places;
 use lavatube_vault::DriveStatus;
 use serde_json::json;
 
+use super::afar::{self, TellArgs};
 use crate::errors::{Condition, End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
@@ -16,6 +19,9 @@ use crate::verbs::status::quarantine_word;
 use crate::{daemon, progress, units};
 
 /// Name drives anew, add them, let them in again, retire them
+///
+/// A vault at the other end of a link is told to, by a mandate that the recovery key signs: no machine that backs up can retire drives with what it has. `lavatube vault
+/// status` shows what comes of it. JSON fields are then: mandate {number, task, stage (unanswered, waiting, under-way, done, in-part, failed), since_unix_s, done, total, text}, exit.
 #[derive(Debug, clap::Args)]
 pub(super) struct DriveArgs {
     #[command(subcommand)]
@@ -48,6 +54,8 @@ enum Action {
         /// Its model
         #[arg(long, value_name = "TEXT")]
         model: Option<String>,
+        #[command(flatten)]
+        tell: TellArgs,
     },
     /// Add a drive to the vault
     ///
@@ -61,6 +69,8 @@ enum Action {
         /// Its folder, and what is known of it
         #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]")]
         drive: DriveSpec,
+        #[command(flatten)]
+        tell: TellArgs,
     },
     /// Read a drive in quarantine wholly, mend what it has, and trust it again
     ///
@@ -78,6 +88,8 @@ enum Action {
         /// The drive: its label, or the first digits of its id
         #[arg(value_name = "DRIVE")]
         drive: String,
+        #[command(flatten)]
+        tell: TellArgs,
     },
     /// Write all shards of a drive to others, and retire it
     ///
@@ -95,6 +107,8 @@ enum Action {
         /// The drive: its label, or the first digits of its id
         #[arg(value_name = "DRIVE")]
         drive: String,
+        #[command(flatten)]
+        tell: TellArgs,
     },
 }
 
@@ -104,20 +118,17 @@ enum Action {
 /// When the vault is not there or in use, there is no such drive, or the cards cannot be changed.
 pub(super) fn run(args: &DriveArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let (folder, wait) = (&settings.places.vault, settings.lock_wait);
+    if afar::is_afar(args.action.tell(), settings)? {
+        return afar::tell(|report| args.action.task(report), args.action.tell(), settings, screen);
+    }
     match &args.action {
-        Action::Label { drive, label, shelf, maker, model } => {
-            let [label, shelf, maker, model] = [label, shelf, maker, model].map(Clone::clone);
-            let names = Names { label, shelf, maker, model };
-            if [&names.label, &names.shelf, &names.maker, &names.model].iter().all(|name| name.is_none()) {
-                let what = "nothing is to be changed: give --label, --shelf, --maker or --model";
-                return Err(Failure::new(Condition::Usage, what));
-            }
-            let drive = drive_care::rename(folder, drive, &names, wait)?;
+        Action::Label { drive, .. } => {
+            let drive = drive_care::rename(folder, drive, &args.action.names()?, wait)?;
             screen.tell(&format!("{}: {}", screen.ink(Ink::Bold, "named"), shown(&drive)))?;
             screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;
             Ok(End::Done)
         }
-        Action::Add { drive } => {
+        Action::Add { drive, .. } => {
             let here = std::env::current_dir().unwrap_or_default();
             let here = places::given(&here, &drive.folder).map_err(|e| Failure::new(Condition::Usage, e))?;
             let drive = drive_care::add(folder, &DriveSpec { folder: here, ..drive.clone() }, wait)?;
@@ -125,8 +136,48 @@ pub(super) fn run(args: &DriveArgs, settings: &Settings, screen: &Screen) -> Res
             screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;
             Ok(End::Done)
         }
-        Action::Admit { drive } => admit(drive, settings, screen),
-        Action::Retire { drive } => retire(drive, settings, screen),
+        Action::Admit { drive, .. } => admit(drive, settings, screen),
+        Action::Retire { drive, .. } => retire(drive, settings, screen),
+    }
+}
+
+impl Action {
+    fn tell(&self) -> &TellArgs {
+        let (Self::Label { tell, .. } | Self::Add { tell, .. } | Self::Admit { tell, .. } | Self::Retire { tell, .. }) =
+            self;
+        tell
+    }
+
+    /// The new names of a drive.
+    fn names(&self) -> Result<Names, Failure> {
+        let Self::Label { label, shelf, maker, model, .. } = self else { return Ok(Names::default()) };
+        let [label, shelf, maker, model] = [label, shelf, maker, model].map(Clone::clone);
+        let names = Names { label, shelf, maker, model };
+        if [&names.label, &names.shelf, &names.maker, &names.model].iter().all(|name| name.is_none()) {
+            let what = "nothing is to be changed: give --label, --shelf, --maker or --model";
+            return Err(Failure::new(Condition::Usage, what));
+        }
+        Ok(names)
+    }
+
+    /// What a vault far away is told.
+    fn task(&self, report: &Report) -> Result<Task, Failure> {
+        Ok(match self {
+            Self::Label { drive, .. } => {
+                let Names { label, shelf, maker, model } = self.names()?;
+                Task::Label { drive: afar::drive(report, drive)?, names: [label, shelf, maker, model] }
+            }
+            Self::Add { drive, .. } if (drive.folder.is_absolute() || places::bucket(&drive.folder).is_some()) => {
+                Task::Add { drive: drive.to_string() }
+            }
+            Self::Add { drive, .. } => {
+                let what =
+                    format!("{} is a folder of the vault's machine: give it from the root on", drive.folder.display());
+                return Err(Failure::new(Condition::Usage, what));
+            }
+            Self::Admit { drive, .. } => Task::Admit { drive: afar::drive(report, drive)? },
+            Self::Retire { drive, .. } => Task::Retire { drive: afar::drive(report, drive)? },
+        })
     }
 }
 

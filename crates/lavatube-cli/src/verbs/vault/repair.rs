@@ -10,6 +10,9 @@ use lavatube_node::repairing::{self, Repaired};
 use lavatube_vault::{Depth, DriveState, MendError, ShardHealth, Status};
 use serde_json::{Value, json};
 
+use lavatube_format::mandate::Task;
+
+use super::afar::{self, TellArgs};
 use super::drive::{tried_to_json, tried_words};
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
@@ -24,13 +27,18 @@ use crate::{daemon, progress, units};
 /// in place, and where a drive is gone, on another that has no shard of that object. Where there are fewer drives than shards, it says how many objects
 /// stay degraded, and why. Damage inside of shards is found by `lavatube vault scrub`. Interrupted or killed, it does the rest the next time.
 ///
+/// A vault at the other end of a link is told to, by a mandate that the recovery key signs; `lavatube vault status` shows what comes of it.
+///
 /// Exit status: 0 all objects are whole; 4 some are degraded still, or a drive is not as it should be; 5 objects are lost.
 ///
 /// JSON fields: readopted, tried [{drive, admitted, quarantine, objects, ahead, found, left, beyond [{object, reason}]}], not_readopted [{drive, reason}], objects, mended (objects), shards_written, shards_left, degraded {objects, why [{reason, shards}]}, beyond
-/// [{object, reason}], ahead (objects not looked at, because it was interrupted), redundancy_before, redundancy, lost, left [{object, shards [{shard, drive, state, blocks}]}] (1000 at most), exit.
+/// [{object, reason}], ahead (objects not looked at, because it was interrupted), redundancy_before, redundancy, lost, left [{object, shards [{shard, drive, state, blocks}]}] (1000 at most), exit. Of a vault at the other end of a link: mandate {number, task, stage, since_unix_s, done, total, text}, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct RepairArgs {}
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    tell: TellArgs,
+}
 
 const EXAMPLES: &str = "Examples:
   lavatube vault repair
@@ -47,7 +55,10 @@ struct Done {
 ///
 /// # Errors
 /// When the vault is not there, in use, or its folder fails.
-pub(super) fn run(_args: &RepairArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+pub(super) fn run(args: &RepairArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    if afar::is_afar(&args.tell, settings)? {
+        return afar::tell(|_| Ok(Task::Repair), &args.tell, settings, screen);
+    }
     let stop = daemon::stop_flag()?;
     let folder = &settings.places.vault;
     embedded::vault_id(folder)?;

@@ -10,6 +10,9 @@ use lavatube_vault::ShardHealth;
 use lavatube_vault::scrub::{Looked, Pace};
 use serde_json::{Value, json};
 
+use lavatube_format::mandate::Task;
+
+use super::afar::{self, TellArgs};
 use super::scrubbed::{read_in, scrub_to_json, verdict};
 use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
@@ -29,12 +32,15 @@ use crate::{daemon, progress, quantities, units};
 /// Interrupted, killed or out of time, the next scrub goes on where it was. While it rests, for --rate or --tranquility, other commands may use the vault. When it
 /// began and ended and what it found is kept, and shown by `lavatube vault status`.
 ///
+/// A vault at the other end of a link is told to, by a mandate that the recovery key signs: it scrubs for days perhaps, and `lavatube vault status` shows how far it is. There
+/// a part of --tranquility is a whole per cent.
+///
 /// Exit status: 0 nothing is wrong; 4 damage was found, and was mended or can be; 5 objects are lost, and named.
 ///
 /// JSON fields: complete, resumed (objects that earlier runs looked at), ahead {objects, bytes}, scrub {began, until, end (open, whole, dropped), worked_s, objects, bytes, read,
 /// not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]} (all its runs together), renewed and not_renewed (drives whose card or
 /// journal was written anew, or could not be), cleared (shards that were moved, removed where they were before), admitted and held (drives that left quarantine, or were put there), not_whole [{object, kind, restorable, lost, found, away, mended and left [shards {shard, drive, state, blocks}], reason}] (of this run, 1000 at
-/// most), exit.
+/// most), exit. Of a vault at the other end of a link: mandate {number, task, stage (unanswered, waiting, under-way, done, in-part, failed), since_unix_s, done, total, text}, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ScrubArgs {
@@ -50,12 +56,15 @@ pub(super) struct ScrubArgs {
     /// Begin anew, even if one is under way
     #[arg(long)]
     anew: bool,
+    #[command(flatten)]
+    tell: TellArgs,
 }
 
 const EXAMPLES: &str = "Examples:
   lavatube vault scrub
   lavatube vault scrub --rate 50MB --for 2h      each night a part
   lavatube vault scrub --tranquility 80%         beside other work
+  lavatube vault scrub --rate 50MB --recovery-key /media/stick/recovery-key.txt   a vault far away
   lavatube vault scrub --json | jq .scrub";
 
 /// Scrubs.
@@ -63,6 +72,15 @@ const EXAMPLES: &str = "Examples:
 /// # Errors
 /// When the vault is not there, in use, or its folder fails. What is found is no error.
 pub(super) fn run(args: &ScrubArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    if afar::is_afar(&args.tell, settings)? {
+        let task = Task::Scrub {
+            bytes_s: args.rate.unwrap_or(0),
+            rest_percent: (args.tranquility * 100.0).round().clamp(0.0, 99.0) as u8,
+            for_s: args.time.map_or(0, |s| s.ceil() as u64),
+            anew: args.anew,
+        };
+        return afar::tell(|_| Ok(task.clone()), &args.tell, settings, screen);
+    }
     let stop = daemon::stop_flag()?;
     let run = ScrubRun {
         pace: Pace { bytes_s: args.rate, rest: args.tranquility },

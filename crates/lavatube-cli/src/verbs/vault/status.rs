@@ -4,24 +4,28 @@
 //! not know how a vault finds out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use lavatube_base::time::WallTime;
+use lavatube_format::mandate::Progress;
 use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
+use lavatube_node::audits::{self, Standing};
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::lock::{Holder, Lock, LockError, Mode};
-use lavatube_node::places::{self, ObjectLock, Seen, probe};
-use lavatube_node::{clock, scrubbing};
+use lavatube_node::places::{self, Seen};
+use lavatube_node::{clock, link_folder, mandates, scrubbing};
 use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::{Value, json};
 
+use super::afar::{self, Heard};
+use super::buckets;
 use super::scrubbed::{on_drive, read_in, scrub_to_json, verdict};
 use super::years::{Assumed, HORIZON, LOSS, Years, spare, years};
 use crate::errors::{End, Failure};
 use crate::quantities;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
+use crate::verbs::audit;
 use crate::verbs::status::{drive_state, quarantine_word, worn};
 use crate::{date, units};
 
@@ -31,12 +35,15 @@ use crate::{date, units};
 /// Years to loss are reckoned as in `lavatube plan durability`, for this vault's own drives, code and room as they are today, with drives that
 /// fail as --afr says and nobody who replaces them unless --replace says so; what it says is the share of objects that must be expected lost.
 ///
+/// A vault at the other end of a link is asked, with whatever key: its answer is signed by it, has some hundred bytes for each ten drives, and is kept here. --last shows it without asking, and says how old it is.
+///
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], buckets [{place, trouble (why it cannot be reached), endpoint {conditional_put, checksum, ranges, lists_at_once, object_lock (false, or {days})}}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
 /// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
-/// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, exit.
+/// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, still_there and not_proved (the last audit from this machine that was passed, and one since that was not), mandates [{number, task (scrub, repair, label, add, admit, retire), stage (waiting, under-way, done, in-part,
+/// failed), since_unix_s, done, total, text}], exit. Of a vault at the other end of a link also: told {came_unix_s, age_s, bytes, vault_unix_s, refusal}, unanswered [{number, task, stage, drive}] (mandates that wait on this machine).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
@@ -46,11 +53,18 @@ pub(super) struct StatusArgs {
     /// A dead drive is replaced after this time, or never
     #[arg(long, value_name = "TIME", default_value = "never", value_parser = replace)]
     replace: Replace,
+    /// Show what a vault at the other end of a link said last, and do not ask it
+    #[arg(long)]
+    last: bool,
+    /// Give up waiting when nothing came over the link for so long [default: wait for the next contact, and the one after it]
+    #[arg(long, value_name = "SECONDS")]
+    link_wait: Option<u64>,
 }
 
 const EXAMPLES: &str = "Examples:
   lavatube vault status
   lavatube vault status --vault /srv/vault --afr 3% --replace 30d
+  lavatube vault status --last                   what a vault far away said last, and when
   lavatube vault status --json | jq .years.years_to_loss";
 
 /// Days after which a drive is replaced; `None` for never.
@@ -80,7 +94,13 @@ struct Found {
     scrubs: Vec<ScrubRecord>,
     assumed: Assumed,
     years: Years,
+    /// Now by the vault's clock, as far as that is known.
     now: WallTime,
+    audits: Standing,
+    /// Number, code of the task, how far it is.
+    mandates: Vec<(u64, u8, Progress)>,
+    /// Of a vault at the other end of a link.
+    heard: Option<Heard>,
 }
 
 /// Shows it.
@@ -88,14 +108,17 @@ struct Found {
 /// # Errors
 /// When there is no vault here or it cannot be opened.
 pub(super) fn run(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
-    let found = look(args, settings)?;
+    let is_far = link_folder::is_far(&settings.places.vault);
+    let found = if is_far { look_afar(args, settings, screen)? } else { look(args, settings)? };
     let mut lines = found.head(screen);
     lines.extend(found.drives(screen));
-    lines.extend(found.bucket_lines(screen));
+    lines.extend(buckets::lines(&found.buckets, screen));
     lines.extend(found.redundancy(screen));
     lines.extend(found.scrub_lines(screen));
-    // What audits found belongs here, between what was read and what is reckoned.
+    lines.extend(found.audit_lines(screen));
     lines.extend(found.year_lines(screen));
+    let left = found.heard.as_ref().map_or(&[][..], |heard| &heard.left);
+    lines.extend(afar::mandate_lines(&found.mandates, left, found.now.s, screen));
     for line in lines {
         screen.say(line.trim_end())?;
     }
@@ -119,17 +142,72 @@ fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
     let buckets = opened.places().iter().filter(|(place, _)| places::bucket(place).is_some()).cloned().collect();
     // Beside one who writes, copies of the journal are not alike for a moment.
     let worn = if used_by.is_some() { Vec::new() } else { worn(opened.report()) };
-    // Those that are away may be on any.
-    let disks: Vec<u64> = folders.iter().filter_map(|f| f.metadata().ok()).map(|m| m.dev()).collect();
-    let one_disk = disks.len() > 1 && disks.iter().all(|dev| *dev == disks[0]);
+    let one_disk = mandates::one_disk(&path);
     let (scrubs, now) = (scrubbing::scrubs(&path), clock::wall_now());
+    let assumed = assumed(args, &scrubs, now, one_disk);
+    let years = years(&status, &assumed);
+    let used_by = used_by.map(|by| by.unwrap_or_else(someone));
+    let told = mandates::remembered(&path).into_iter();
+    let mandates = told.map(|(mandate, progress)| (mandate.number, mandate.task.code(), progress)).collect();
+    let (audits, heard) = (Standing::of(&audits::history(&settings.places)?), None);
+    Ok(Found {
+        id,
+        path,
+        status,
+        worn,
+        folders,
+        buckets,
+        one_disk,
+        used_by,
+        scrubs,
+        assumed,
+        years,
+        now,
+        audits,
+        mandates,
+        heard,
+    })
+}
+
+/// A vault at the other end of a link, as it says it is.
+fn look_afar(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<Found, Failure> {
+    let heard = afar::hear(args.last, args.link_wait, settings, screen)?;
+    let report = &heard.said.report;
+    let (status, scrubs) = mandates::status_of(report);
+    // Its clock has gone on since it said so.
+    let age = clock::wall_now().s.saturating_sub(heard.said.came.s).max(0);
+    let now = WallTime { s: report.time_s.saturating_add(age), ns: 0 };
+    let one_disk = report.one_disk;
+    let assumed = assumed(args, &scrubs, now, one_disk);
+    let years = years(&status, &assumed);
+    let audits = Standing::of(&audits::history(&settings.places)?);
+    let (id, path, mandates) = (report.vault.to_string(), settings.places.vault.clone(), report.mandates.clone());
+    let (worn, folders, buckets) = (Vec::new(), Vec::new(), Vec::new());
+    let (used_by, heard) = (None, Some(heard));
+    Ok(Found {
+        id,
+        path,
+        status,
+        worn,
+        folders,
+        buckets,
+        one_disk,
+        used_by,
+        scrubs,
+        assumed,
+        years,
+        now,
+        audits,
+        mandates,
+        heard,
+    })
+}
+
+fn assumed(args: &StatusArgs, scrubs: &[ScrubRecord], now: WallTime, one_disk: bool) -> Assumed {
     let whole = scrubs.iter().rev().find(|s| s.end == ScrubEnd::Whole);
     let since = whole.map(|s| now.s.saturating_sub(s.began.s).max(0) as f64 / DAY);
     let scrub_days = since.map_or(NEVER_SCRUBBED_DAYS, |days| days.max(SCRUB_DAYS));
-    let assumed = Assumed { afr: args.afr, replace_days: args.replace.0, scrub_days, one_disk };
-    let years = years(&status, &assumed);
-    let used_by = used_by.map(|by| by.unwrap_or_else(someone));
-    Ok(Found { id, path, status, worn, folders, buckets, one_disk, used_by, scrubs, assumed, years, now })
+    Assumed { afr: args.afr, replace_days: args.replace.0, scrub_days, one_disk }
 }
 
 fn someone() -> Holder {
@@ -186,12 +264,18 @@ impl Found {
         let drives =
             format!("{drives}{}{}", groups(|d| &d.shelf, "shelf", "shelves"), groups(|d| &d.maker, "maker", "makers"));
         let mut lines = vec![
-            format!("{}  {}", screen.ink(Ink::Bold, "vault"), self.path.display()),
+            format!(
+                "{}  {}{}",
+                screen.ink(Ink::Bold, "vault"),
+                self.path.display(),
+                if self.heard.is_some() { ", at the other end of a link" } else { "" }
+            ),
             format!("  id          {}", self.id),
             format!("  stripes     {} data + {} parity, on {drives}", status.k, status.m),
             format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)),
             self.spare_words(screen),
         ];
+        lines.extend(self.heard.iter().flat_map(|heard| afar::told_words(heard, screen)));
         if status.left_over > 0 {
             let shards = units::things(status.left_over, "shard", "shards");
             lines.push(format!("  left over   {shards} where they were before they were moved, until two scrubs found the new ones right"));
@@ -261,29 +345,6 @@ impl Found {
         lines
     }
 
-    /// What the endpoints of drives in buckets do and do not, and why some could not be reached.
-    fn bucket_lines(&self, screen: &Screen) -> Vec<String> {
-        if self.buckets.is_empty() {
-            return Vec::new();
-        }
-        let mut lines = vec![String::new(), screen.ink(Ink::Bold, "buckets")];
-        for (place, seen) in &self.buckets {
-            lines.push(format!("  {}", place.display()));
-            if let Some(why) = &seen.trouble {
-                lines.push(screen.ink(Ink::Yellow, &format!("    {why}")));
-            } else if let Some(probed) = &seen.probed {
-                let words = probe::words(probed);
-                let yes: Vec<&str> = words.iter().filter(|word| word.1).map(|word| word.0).collect();
-                lines.push(screen.ink(Ink::Dim, &format!("    has {}", yes.join(", "))));
-                let without = words.into_iter().filter(|word| !word.1);
-                lines.extend(without.map(|(name, _, text)| format!("    no {name}: {text}")));
-            } else {
-                lines.push(screen.ink(Ink::Dim, "    not tried yet: it is when something is written"));
-            }
-        }
-        lines
-    }
-
     fn redundancy(&self, screen: &Screen) -> Vec<String> {
         let status = &self.status;
         let head = screen.ink(Ink::Bold, "redundancy");
@@ -346,6 +407,12 @@ impl Found {
             lines.push(screen.ink(Ink::Dim, &format!("  {day}  {}", verdict(before).1)));
         }
         lines
+    }
+
+    fn audit_lines(&self, screen: &Screen) -> Vec<String> {
+        let head = [String::new(), screen.ink(Ink::Bold, "audit")].into_iter();
+        // By this machine's clock, as audits are.
+        head.chain(audit::standing(&self.audits, false, clock::wall_now(), screen)).collect()
     }
 
     fn year_lines(&self, screen: &Screen) -> Vec<String> {
@@ -412,7 +479,10 @@ impl Found {
             })
         };
         let label = |found: &ScrubDrive| status.drives.iter().find(|d| d.drive == found.drive).map(|d| d.label.clone());
-        json!({
+        let audit = |audit: Option<_>| audit.map(|audit| audit::to_json(&audit, clock::wall_now()));
+        let mandate =
+            |(number, task, progress): &(u64, u8, Progress)| afar::to_json(*number, afar::task_word(*task), progress);
+        let mut value = json!({
             "vault": {
                 "path": self.path.to_string_lossy(),
                 "id": self.id,
@@ -423,7 +493,7 @@ impl Found {
             },
             "used_by": self.used_by.as_ref().map(|by| by.command.clone()),
             "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
-            "buckets": self.buckets.iter().map(bucket_to_json).collect::<Vec<_>>(),
+            "buckets": self.buckets.iter().map(buckets::to_json).collect::<Vec<_>>(),
             "redundancy": status.redundancy,
             "lost": status.lost,
             "left_over": self.status.left_over,
@@ -431,27 +501,23 @@ impl Found {
             "spare": { "drives": spare(&self.status, self.assumed.afr).0, "years": spare(&self.status, self.assumed.afr).1 },
             "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
             "years": self.years.answer(&self.assumed),
+            "still_there": audit(self.audits.passed),
+            "not_proved": audit(self.audits.failed),
+            "mandates": self.mandates.iter().map(mandate).collect::<Vec<_>>(),
             "exit": self.end().status(),
-        })
+        });
+        if let Some(Heard { said, left }) = &self.heard {
+            value["told"] = json!({
+                "came_unix_s": said.came.s,
+                "age_s": clock::wall_now().s.saturating_sub(said.came.s),
+                "bytes": said.len,
+                "vault_unix_s": said.report.time_s,
+                "refusal": said.report.refusal,
+            });
+            value["unanswered"] = left.iter().map(|left| afar::unanswered(&left.mandate)).collect();
+        }
+        value
     }
-}
-
-fn bucket_to_json((place, seen): &(PathBuf, Seen)) -> Value {
-    let probed = seen.probed.as_ref().map(|p| {
-        let lock = match p.lock {
-            ObjectLock::Untold => Value::Null,
-            ObjectLock::Off => json!(false),
-            ObjectLock::On { days } => json!({ "days": days }),
-        };
-        json!({
-            "conditional_put": p.conditional_put,
-            "checksum": p.checksum,
-            "ranges": p.ranges,
-            "lists_at_once": p.lists_at_once,
-            "object_lock": lock,
-        })
-    });
-    json!({ "place": place.to_string_lossy(), "trouble": seen.trouble, "endpoint": probed })
 }
 
 fn ink_of(word: &str) -> Ink {
