@@ -66,8 +66,8 @@ enum Action {
         after_help = "Examples:\n  lavatube vault drive add /mnt/g/lavatube\n  lavatube vault drive add /mnt/g/lavatube,label=A7,shelf=left,maker=WD"
     )]
     Add {
-        /// Its folder, and what is known of it
-        #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]")]
+        /// Its folder or bucket (then also with endpoint=URL, region, profile and size=2TB), and what is known of it
+        #[arg(value_name = "DIR|s3://BUCKET/PREFIX[,label=A][,shelf=S][,maker=M][,model=M]")]
         drive: DriveSpec,
         #[command(flatten)]
         tell: TellArgs,
