@@ -34,6 +34,8 @@ use http::Http;
 pub struct Wire {
     at: BucketAt,
     store: Arc<AmazonS3>,
+    /// The same, for reading: the vault has other shards, so it is not tried for long.
+    reader: Arc<AmazonS3>,
     http: Http,
     /// Where the bucket itself is, for what `object_store` does not ask.
     url: String,
@@ -64,15 +66,16 @@ impl Wire {
             .with_secret_access_key(&account.secret)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_disable_bulk_delete(true)
-            .with_retry(tries())
+            .with_retry(tries(RETRIES_MAX))
             .with_http_connector(http.clone());
         if let Some(token) = &account.token {
             builder = builder.with_token(token);
         }
-        let store = Arc::new(builder.build().map_err(|e| e.to_string())?);
+        let reader = builder.clone().with_retry(tries(READ_RETRIES_MAX)).build().map_err(|e| e.to_string())?;
+        let (store, reader) = (Arc::new(builder.build().map_err(|e| e.to_string())?), Arc::new(reader));
         let url = format!("{}/{}", endpoint.trim_end_matches('/'), at.bucket);
         let jobs = start().map_err(|e| format!("no thread for requests: {e}"))?;
-        Ok(Self { at: at.clone(), store, http, url, account: Arc::new(account), jobs })
+        Ok(Self { at: at.clone(), store, reader, http, url, account: Arc::new(account), jobs })
     }
 
     /// Hands work to the thread; what comes of it can be waited for.
@@ -123,13 +126,13 @@ fn start() -> std::io::Result<UnboundedSender<Job>> {
     Ok(jobs)
 }
 
-fn tries() -> RetryConfig {
+fn tries(max_retries: usize) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_secs(2),
         ..BackoffConfig::default()
     };
-    RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_WAIT }
+    RetryConfig { backoff, max_retries, retry_timeout: RETRY_WAIT }
 }
 
 impl Objects for Wire {
@@ -149,7 +152,7 @@ impl Objects for Wire {
     }
 
     fn get(&self, key: &str, range: Range<u64>) -> Result<Vec<u8>, Fault> {
-        let (store, faults, path) = (self.store.clone(), self.faults(), Path::from(key));
+        let (store, faults, path) = (self.reader.clone(), self.faults(), Path::from(key));
         let len = range.end.saturating_sub(range.start);
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let got = self.run(async move {
@@ -167,7 +170,7 @@ impl Objects for Wire {
     }
 
     fn get_whole(&self, key: &str, max: usize) -> Result<Vec<u8>, Fault> {
-        let (store, faults, path) = (self.store.clone(), self.faults(), Path::from(key));
+        let (store, faults, path) = (self.reader.clone(), self.faults(), Path::from(key));
         let max = max.min(BUCKET_FILE_LEN_MAX) as u64;
         self.run(async move {
             let got = store.get_opts(&path, GetOptions::default()).await.map_err(&faults)?;
@@ -326,6 +329,7 @@ fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 
 /// Tries after the first one, and for how long they are begun.
 const RETRIES_MAX: usize = 2;
+const READ_RETRIES_MAX: usize = 1;
 const RETRY_WAIT: Duration = Duration::from_secs(20);
 /// More than all tries of the largest request take at the least rate.
 const CALL_WAIT: Duration = Duration::from_secs(600);
