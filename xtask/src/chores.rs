@@ -14,7 +14,7 @@ use std::time::Instant;
 pub fn test(args: &[String]) -> Outcome {
     no_args(args)?;
     let mut tests = cargo();
-    tests.args(["test", "--workspace"]);
+    tests.args(["test", "--workspace"]).args(FEATURES);
     if std::env::var_os(THREADS).is_none() {
         // Many tests wait for a link, a disk or a process that was started: others go on meanwhile.
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -36,12 +36,17 @@ pub fn ci(args: &[String]) -> Outcome {
         outcome
     };
     step("fmt", &|| must(cargo().args(["fmt", "--all", "--check"])))?;
-    step("clippy", &|| must(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
+    step("clippy", &|| {
+        must(cargo().args(["clippy", "--workspace", "--all-targets"]).args(FEATURES).args(["--", "-D", "warnings"]))
+    })?;
     step("tidy", &|| tidy::run(&[]))?;
-    step("doc", &|| must(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")))?;
+    step("doc", &|| {
+        must(cargo().args(["doc", "--workspace", "--no-deps"]).args(FEATURES).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
     step("deny", &deny)?;
     step("try", &|| tour::run(&[]))?;
     step("test", &|| test(&[]))?;
+    step("s3", &s3)?;
     step("interop", &|| must(Command::new(root().join("scripts/interop")).arg("--dtn7").current_dir(root())))?;
     println!("\nci: all parts passed\n  {}", rows.join("\n  "));
     Ok(())
@@ -57,6 +62,12 @@ pub fn bench(args: &[String]) -> Outcome {
         return Err(format!("tools/bench-{name}.py is not there yet, so there is nothing to run"));
     }
     must(Command::new("python3").arg(script).args(rest).current_dir(root()))
+}
+
+/// Drives in buckets against a real engine, with the command that the tests have built.
+fn s3() -> Outcome {
+    let built = tour::target_dir()?.join("debug/lavatube");
+    must(Command::new(root().join("scripts/s3")).env("LAVATUBE", built).current_dir(root()))
 }
 
 fn deny() -> Outcome {
@@ -132,6 +143,9 @@ fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
 fn name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
+
+/// With what the command is checked and tested, always the same, so that everything is compiled once: drives in buckets too, which a build has only when asked.
+const FEATURES: &[&str] = &["--features", "lavatube-cli/s3"];
 
 fn no_args(args: &[String]) -> Outcome {
     if args.is_empty() { Ok(()) } else { Err(format!("takes no arguments, not {args:?}")) }

@@ -253,6 +253,20 @@ pub const REPORT_LEN_MAX: usize = 64 << 10;
 pub const REQUEST_HEAD_LEN_MAX: usize = 8 << 10;
 /// and of its body.
 pub const REQUEST_BODY_LEN_MAX: usize = 64 << 10;
+/// Bytes that a drive in a bucket keeps in memory until they are put.
+pub const BUCKET_STAGED_LEN_MAX: usize = 128 << 20;
+/// Bytes of a file of such a drive: what is put is one request.
+pub const BUCKET_FILE_LEN_MAX: usize = 1 << 30;
+/// Pieces that a file which is appended to is left in: with more of them the last ones are made one,
+pub const BUCKET_PIECES_MAX: usize = 64;
+/// and pieces that are read of a list at all.
+pub const BUCKET_PIECES_LISTED_MAX: usize = 1 << 16;
+/// Bytes of a piece that is made of others.
+pub const BUCKET_PIECE_LEN_MAX: usize = 64 << 20;
+/// Bytes of the place of such a drive, in text: its bucket and what is known of it.
+pub const BUCKET_PLACE_LEN_MAX: usize = 1024;
+/// Bytes of an answer that is no object: a page of a list, an error.
+pub const BUCKET_ANSWER_LEN_MAX: usize = 8 << 20;
 
 const _: () = assert!(CHUNK_LEN_MAX <= FRAME_RAW_MAX);
 const _: () = assert!(1usize << ZSTD_WINDOW_LOG_MAX >= CHUNK_LEN_MAX);

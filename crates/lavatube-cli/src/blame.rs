@@ -175,7 +175,7 @@ impl From<VaultError> for Failure {
             VaultError::Far(_) => Self::new(Condition::VaultAway, text).hint(
                 "backups wait here until `lavatube node` has taken them there; read, restore and check at the vault's own machine",
             ),
-            VaultError::Io { .. } => Self::new(Condition::Io, text),
+            VaultError::Io { .. } | VaultError::Bucket { .. } => Self::new(Condition::Io, text),
             VaultError::Unfit { .. } => Self::new(Condition::VaultAway, text)
                 .hint("put the file back from a copy; the drives themselves are not touched by it"),
             VaultError::Key(e) => e.into(),

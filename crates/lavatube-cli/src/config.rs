@@ -10,6 +10,7 @@ use toml::Value;
 
 use crate::errors::{Condition, Failure};
 use lavatube_node::embedded::DriveSpec;
+use lavatube_node::places::{self, BucketAt};
 
 /// One key of the configuration file.
 pub struct Key {
@@ -185,6 +186,9 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 }
 
 fn place(text: &str, base: &Path, home: Option<&Path>) -> PathBuf {
+    if BucketAt::is_meant(text) {
+        return text.into();
+    }
     match (text.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => base.join(text),
@@ -214,6 +218,7 @@ fn drive(value: &Value, base: &Path, home: Option<&Path>) -> Result<DriveSpec, S
     if spec.folder.as_os_str().is_empty() {
         return Err("a drive needs `folder`".into());
     }
+    spec.folder = places::given(base, &spec.folder)?;
     spec.fill_label();
     Ok(spec)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lavatube_node::depositor::VaultPlan;
 use lavatube_node::embedded::DriveSpec;
+use lavatube_node::places;
 
 use crate::config::Config;
 use crate::errors::{Condition, Failure};
@@ -42,8 +43,8 @@ pub fn plan(single: &[DriveSpec], shape: &ShapeArgs, config: &Config, here: &Pat
         let plain = shape.drives.iter().map(|folder| DriveSpec { folder: folder.clone(), ..DriveSpec::default() });
         let given = single.iter().cloned().chain(plain);
         given
-            .map(|d| DriveSpec { folder: std::path::absolute(here.join(&d.folder)).unwrap_or(d.folder), ..d })
-            .collect()
+            .map(|d| Ok(DriveSpec { folder: places::given(here, &d.folder).map_err(bad)?, ..d }))
+            .collect::<Result<_, Failure>>()?
     } else {
         config.drives.clone()
     };

@@ -15,7 +15,7 @@ use lavatube_base::hex;
 use lavatube_client::source::{Found, FoundKind};
 use lavatube_format::tree::path_order;
 use lavatube_node::depositor::Places;
-use lavatube_node::{directory_source, embedded};
+use lavatube_node::{directory_source, embedded, places};
 use serde_json::Value;
 
 use crate::errors::{Condition, Failure};
@@ -88,7 +88,8 @@ impl Ours {
             (places.keys.clone(), "folder of the keys"),
         ];
         let drives = embedded::drive_folders(&places.vault).unwrap_or_default();
-        folders.extend(drives.into_iter().map(|d| (d, "vault")));
+        // A bucket is in no tree.
+        folders.extend(drives.into_iter().filter(|d| places::bucket(d).is_none()).map(|d| (d, "vault")));
         let inode = |(path, _): &(PathBuf, _)| path.metadata().ok().map(|m| (m.dev(), m.ino()));
         let inodes = folders.iter().filter_map(inode).collect();
         let in_tree = |(path, what): (PathBuf, _)| Some((path_in_tree(&path)?, what));

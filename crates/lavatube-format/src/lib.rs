@@ -8,6 +8,7 @@ pub mod agent;
 pub mod audit;
 pub mod audit_record;
 pub mod btpu;
+pub mod bucket;
 pub mod care;
 pub mod catalog;
 pub mod cbor;

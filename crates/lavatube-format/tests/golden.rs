@@ -15,6 +15,7 @@ use lavatube_base::{ChunkId, Denial, DepositorId, DriveId, ObjectId, Refusal, Se
 use lavatube_format::agent::{self, Reply, Request};
 use lavatube_format::audit::{self, Answer, Challenge, Progress};
 use lavatube_format::audit_record::{AuditRecord, Outcome};
+use lavatube_format::bucket::{ObjectLock, Piece, Probed};
 use lavatube_format::care::{CareDrive, CareQuestion, CareScrub, DriveWord, Report, SignedReport};
 use lavatube_format::catalog::{PackRow, Place, Record, RunHeader, check_page, page_records, seal_page};
 use lavatube_format::check_record::{CheckRecord, Verdict};
@@ -465,6 +466,34 @@ fn messages_of_the_link_are_as_ever() {
         let bytes = message.encode(10);
         golden(&format!("message_{name}-v1.bin"), &bytes);
         assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+}
+
+#[test]
+fn keys_of_pieces_and_what_an_endpoint_has_shown_are_as_ever() {
+    let piece = |generation, offset, len| Piece { generation, offset, len };
+    let pieces = [piece(1, 0, 0), piece(1, 0, 302), piece(0x12ab, 0x1_0000_0000, 64 << 20)];
+    let text: String = pieces.iter().map(|piece| piece.name("journal") + "\n").collect();
+    golden("bucket_pieces-v1.txt", text.as_bytes());
+    let read: Vec<_> = text.lines().map(|line| Piece::parse("journal", line)).collect();
+    assert_eq!(read, pieces.map(Some));
+    for other in [
+        "journal",
+        "journal/1/0-0",
+        "journal/00000001/0000000000000000-0000000A",
+        "other/00000001/0000000000000000-00000000",
+    ] {
+        assert_eq!(Piece::parse("journal", other), None);
+    }
+    let shown = Probed { conditional_put: true, ranges: true, lock: ObjectLock::On { days: 30 }, ..Probed::default() };
+    golden("bucket_probe-v1.txt", shown.encode().as_bytes());
+    assert_eq!(Probed::decode(shown.encode().as_bytes()), Ok(shown.clone()));
+    for lock in [ObjectLock::Untold, ObjectLock::Off] {
+        let shown = Probed { lock, ..shown.clone() };
+        assert_eq!(Probed::decode(shown.encode().as_bytes()), Ok(shown));
+    }
+    for other in ["", "lavatube probe 1\n", "lavatube probe 2\nconditional-put yes\n", &(shown.encode() + "x")] {
+        assert!(Probed::decode(other.as_bytes()).is_err());
     }
 }
 

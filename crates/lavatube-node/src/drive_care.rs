@@ -12,10 +12,10 @@ use lavatube_format::drive_card::SlotCard;
 use lavatube_vault::{CardError, Distrust, DriveError, DriveState, DriveStatus, MendError, StoreError, Trial, Vault};
 
 use crate::atomic::{COMMON, make_folders};
-use crate::directory_drive::DirectoryDrive;
 use crate::embedded::{self, DriveSpec, EmbeddedVault, VaultError};
 use crate::entropy;
 use crate::lock::{Lock, LockError, Mode};
+use crate::places::{self, Access};
 
 /// Why nothing, or not all, was changed.
 #[derive(Debug, thiserror::Error)]
@@ -261,21 +261,23 @@ pub fn add(folder: &Path, spec: &DriveSpec, wait: Duration) -> Result<DriveStatu
 /// # Errors
 /// As [`add`].
 pub(crate) fn add_to(folder: &Path, vault: &EmbeddedVault, spec: &DriveSpec) -> Result<DriveStatus, DriveCareError> {
-    let path = folder.join(&spec.folder);
+    let path = places::at(folder, &spec.folder);
     let shown = || path.display().to_string();
-    make_folders(&path, COMMON).map_err(|e| DriveCareError::Folder(shown(), DriveError::Io(e.to_string())))?;
+    if places::bucket(&path).is_none() {
+        make_folders(&path, COMMON).map_err(|e| DriveCareError::Folder(shown(), DriveError::Io(e.to_string())))?;
+    }
     let listed = embedded::position_of(folder, &path)?;
     if listed.is_some_and(|at| vault.report().drives.iter().any(|d| d.position == Some(at))) {
         return Err(DriveCareError::Listed(shown()));
     }
-    let open_it = || DirectoryDrive::open(&path).map_err(|e| DriveCareError::Folder(shown(), e));
     let card = spec.card(DriveId(entropy::bytes().map_err(VaultError::from)?));
-    let drive = open_it()?;
-    let prepared = vault.write().prepare_drive(&drive, card)?;
+    let open_it = places::open(&path, Access::Write);
+    let (drive, _) = open_it.map_err(|text| DriveCareError::Folder(shown(), DriveError::Io(text)))?;
+    let prepared = vault.write().prepare_drive(&*drive, card)?;
     if listed.is_none() {
         embedded::list_drive(folder, &spec.folder)?;
     }
-    let slot = vault.write().add_drive(prepared, Box::new(drive))?;
+    let slot = vault.write().add_drive(prepared, drive)?;
     let status = vault.read().status();
     Ok(status.drives[slot].clone())
 }

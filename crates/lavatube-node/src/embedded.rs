@@ -6,14 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use lavatube_base::sign::{EdSigner, PairPublic, SignError};
 use lavatube_base::{DriveId, ObjectId, VaultId, Verified};
 use lavatube_client::far::{Far, FarError, LogWord, ReceiptBytes, Signer};
-use lavatube_format::drive_card::{DriveCard, SlotCard};
+use lavatube_format::drive_card::DriveCard;
 use lavatube_format::key_file::{KeyFile, KeyKind, Secret, VaultBody};
 use lavatube_format::log::Question;
 use lavatube_format::receipt::Receipt;
@@ -22,23 +21,22 @@ use lavatube_vault::{
     CreateError, DepositError, Depth, Drive, DriveError, DriveState, LogError, LogSight, NewDrive, NewVault, OpenError,
     OpenReport, StoreError, Vault,
 };
-use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, COMMON, IfThere, make_folders};
 use crate::clock;
 use crate::copies;
-use crate::directory_drive::DirectoryDrive;
+pub use crate::drive_spec::DriveSpec;
 use crate::entropy;
 use crate::keys_io::{self, KeyFileError};
 use crate::mounts;
+use crate::places::{self, Access, CARD_FILE, Seen};
 
 const VAULT_FILE: &str = "vault.toml";
 const KEY_FILE: &str = "vault.key";
 /// Stands for a far vault when there is no vault file beside it.
 pub(crate) const LINK_FILE: &str = "link.toml";
 const LOCK_FILE: &str = "lock";
-const CARD_FILE: &str = "drive.card";
 /// How much of time may be forgotten by a vault that is killed.
 const AGE_NOTED_EVERY: Duration = Duration::from_secs(3600);
 
@@ -67,6 +65,14 @@ pub enum VaultError {
         /// What is wrong.
         text: String,
     },
+    /// A drive in a bucket failed.
+    #[error("{place}: {text}")]
+    Bucket {
+        /// Which.
+        place: String,
+        /// What was said.
+        text: String,
+    },
     /// It does not sign for its log.
     #[error("the vault does not sign for its log now: {0}")]
     Unsigned(String),
@@ -93,73 +99,6 @@ pub enum VaultError {
     Entropy(#[from] entropy::EntropyError),
 }
 
-/// One drive of a new vault.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DriveSpec {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// What people call it.
-    pub label: String,
-    /// Its shelf: what fails together.
-    pub shelf: String,
-    /// Its maker.
-    pub maker: String,
-    /// Its model.
-    pub model: String,
-}
-
-impl FromStr for DriveSpec {
-    type Err = String;
-
-    /// Reads `/mnt/a,maker=WD,model=X,shelf=left,label=A`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let folder = parts.next().unwrap_or_default();
-        if folder.is_empty() || folder.contains('=') {
-            return Err("it begins with the drive's folder: /mnt/a,maker=WD,shelf=left".into());
-        }
-        let mut spec = Self { folder: folder.into(), ..Self::default() };
-        for part in parts {
-            let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is not NAME=VALUE"))?;
-            let field = match name.trim() {
-                "label" => &mut spec.label,
-                "shelf" => &mut spec.shelf,
-                "maker" => &mut spec.maker,
-                "model" => &mut spec.model,
-                other => return Err(format!("a drive has label, shelf, maker and model, not {other:?}")),
-            };
-            value.trim().clone_into(field);
-        }
-        spec.fill_label();
-        Ok(spec)
-    }
-}
-
-impl std::fmt::Display for DriveSpec {
-    /// As it is read.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.folder.display())?;
-        let named = [("label", &self.label), ("shelf", &self.shelf), ("maker", &self.maker), ("model", &self.model)];
-        named.iter().filter(|(_, value)| !value.is_empty()).try_for_each(|(name, value)| write!(f, ",{name}={value}"))
-    }
-}
-
-impl DriveSpec {
-    /// Gives it the name of its folder, if it has no label.
-    pub fn fill_label(&mut self) {
-        if self.label.is_empty() {
-            let name = self.folder.file_name().unwrap_or(self.folder.as_os_str());
-            self.label = name.to_string_lossy().into_owned();
-        }
-    }
-
-    /// Its entry on the cards, as drive `drive`.
-    pub(crate) fn card(&self, drive: DriveId) -> SlotCard {
-        let Self { label, shelf, maker, model, .. } = self.clone();
-        SlotCard { drive, label, shelf, maker, model, retired: false }
-    }
-}
-
 /// Which drives a vault has: `vault.toml`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,12 +120,12 @@ pub fn lock_path(folder: &Path) -> PathBuf {
     folder.join(LOCK_FILE)
 }
 
-/// The drive folders of the vault in `folder`.
+/// Where the drives of the vault in `folder` are: folders, and buckets.
 ///
 /// # Errors
 /// [`VaultError`] when there is no vault file or it cannot be read.
 pub fn drive_folders(folder: &Path) -> Result<Vec<PathBuf>, VaultError> {
-    Ok(read_vault_file(folder)?.drives.into_iter().map(|d| folder.join(d)).collect())
+    Ok(read_vault_file(folder)?.drives.into_iter().map(|d| places::at(folder, &d)).collect())
 }
 
 /// By drive: the mount point that its disk should be mounted at, where nothing is mounted now.
@@ -230,6 +169,9 @@ pub(crate) fn list_drive(folder: &Path, drive: &Path) -> Result<(), VaultError> 
 
 /// Where the disk of `drive` is mounted, unless the vault's folder is on it: then it is there when the vault file is.
 fn own_mount(folder: &Path, drive: &Path) -> Option<PathBuf> {
+    if places::bucket(drive).is_some() {
+        return None;
+    }
     let mount = mounts::mount_of(&folder.join(drive)).ok()?;
     let with_vault = folder.canonicalize().is_ok_and(|folder| folder.starts_with(&mount));
     (!with_vault).then_some(mount)
@@ -272,9 +214,17 @@ pub fn check_drives(folder: &Path, drives: &[DriveSpec]) -> Result<(), VaultErro
         return Ok(());
     }
     for spec in drives {
-        let path = folder.join(&spec.folder);
+        let path = places::at(folder, &spec.folder);
+        if places::bucket(&path).is_some() {
+            let drive = open_bucket(&path)?;
+            let card = places::card_in_bucket(&*drive).map_err(in_bucket(&path))?;
+            if card.is_some_and(|card| card.vault_key != signer.public()) {
+                return Err(CreateError::Taken { label: spec.label.clone() }.into());
+            }
+            continue;
+        }
         std::fs::create_dir_all(&path).map_err(io(&path))?;
-        let may = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        let may = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         rustix::fs::access(&path, may).map_err(|e| io(&path)(e.into()))?;
         if path.join(CARD_FILE).exists() && own_card(&path, &signer).is_none() {
             return Err(CreateError::Taken { label: spec.label.clone() }.into());
@@ -298,12 +248,18 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
     let vault = VaultId(entropy::bytes()?);
     let mut new = Vec::new();
     for spec in drives {
-        let path = folder.join(&spec.folder);
-        make_folders(&path, COMMON).map_err(io(&path))?;
-        forget_half_made(&path, &signer)?;
-        let drive = DirectoryDrive::open(&path).map_err(|e| VaultError::Io { path, text: e.to_string() })?;
+        let path = places::at(folder, &spec.folder);
+        let drive = if places::bucket(&path).is_some() {
+            let drive = open_bucket(&path)?;
+            forget_half_made_in_bucket(&*drive, &signer).map_err(in_bucket(&path))?;
+            drive
+        } else {
+            make_folders(&path, COMMON).map_err(io(&path))?;
+            forget_half_made(&path, &signer)?;
+            places::open(&path, Access::Write).map_err(|text| VaultError::Io { path, text })?.0
+        };
         let card = spec.card(DriveId(entropy::bytes()?));
-        new.push(NewDrive { drive: Box::new(drive), card });
+        new.push(NewDrive { drive, card });
     }
     Vault::create(NewVault { vault, k, m, authority, signer, drives: new })?;
     begin_vault_file(folder, vault, drives)?;
@@ -312,7 +268,8 @@ pub fn create(folder: &Path, k: u8, m: u8, drives: &[DriveSpec], authority: Pair
 
 /// The card of the vault that these drives hold already, when only its list of drives was lost.
 fn taken_up_again(folder: &Path, drives: &[DriveSpec], signer: &EdSigner) -> Option<DriveCard> {
-    let card = drives.iter().find_map(|d| card_of_a_full_drive(&folder.join(&d.folder), signer));
+    let folders = drives.iter().filter(|d| places::bucket(&d.folder).is_none());
+    let card = folders.map(|d| folder.join(&d.folder)).find_map(|path| card_of_a_full_drive(&path, signer));
     card.filter(|card| card.slots.len() == drives.len())
 }
 
@@ -369,6 +326,27 @@ fn forget_half_made(drive: &Path, signer: &EdSigner) -> Result<(), VaultError> {
     Ok(())
 }
 
+/// Opens the drive in a bucket to write to it.
+fn open_bucket(path: &Path) -> Result<Box<dyn Drive>, VaultError> {
+    let of = |text| VaultError::Bucket { place: path.display().to_string(), text };
+    places::open(path, Access::Write).map(|(drive, _)| drive).map_err(of)
+}
+
+fn in_bucket(path: &Path) -> impl Fn(DriveError) -> VaultError {
+    let place = path.display().to_string();
+    move |e| VaultError::Bucket { place: place.clone(), text: e.to_string() }
+}
+
+/// As [`forget_half_made`], in a bucket.
+fn forget_half_made_in_bucket(drive: &dyn Drive, signer: &EdSigner) -> Result<(), DriveError> {
+    let mut is_empty = true;
+    drive.list(SHARDS, &mut |_| is_empty = false)?;
+    if is_empty && places::card_in_bucket(drive)?.is_some_and(|card| card.vault_key == signer.public()) {
+        drive.remove(CARD_FILE)?;
+    }
+    Ok(())
+}
+
 fn signer_of(seed: &Secret) -> Result<EdSigner, VaultError> {
     EdSigner::from_seed(seed.bytes()).map_err(VaultError::Signer)
 }
@@ -379,6 +357,8 @@ pub struct EmbeddedVault {
     /// It was opened with its key.
     may_sign: bool,
     report: OpenReport,
+    /// By position among the vault's drives.
+    places: Vec<(PathBuf, Seen)>,
     hurt: Mutex<BTreeSet<String>>,
 }
 
@@ -388,9 +368,7 @@ impl EmbeddedVault {
     /// # Errors
     /// [`VaultError`] when there is nothing to go by; missing and damaged drives are in the report.
     pub fn open(folder: &Path, write: bool) -> Result<Self, VaultError> {
-        Self::open_with(folder, write, |path| {
-            if write { DirectoryDrive::open(path) } else { DirectoryDrive::open_read_only(path) }
-        })
+        Self::open_with(folder, if write { Access::Write } else { Access::Read })
     }
 
     /// Opens the vault in `folder` to write to, too, and reads shards from the disks even where the system remembers them.
@@ -398,29 +376,36 @@ impl EmbeddedVault {
     /// # Errors
     /// As [`EmbeddedVault::open`].
     pub fn open_past_cache(folder: &Path) -> Result<Self, VaultError> {
-        Self::open_with(folder, true, |path| DirectoryDrive::open(path).map(DirectoryDrive::past_cache))
+        Self::open_with(folder, Access::PastCache)
     }
 
-    fn open_with(
-        folder: &Path,
-        write: bool,
-        open: impl Fn(&Path) -> Result<DirectoryDrive, DriveError>,
-    ) -> Result<Self, VaultError> {
-        let drives =
-            drive_folders(folder)?.into_iter().map(|path| open(&path).ok().map(|d| Box::new(d) as Box<dyn Drive>));
+    fn open_with(folder: &Path, access: Access) -> Result<Self, VaultError> {
+        let (all, write) = (drive_folders(folder)?, access != Access::Read);
+        let opened = places::open_all(&all, access);
+        let seen = opened.iter().map(|opened| match opened {
+            Ok((_, probed)) => Seen { probed: probed.clone(), trouble: None },
+            Err(text) => Seen { probed: None, trouble: Some(text.clone()) },
+        });
+        let places = all.into_iter().zip(seen).collect();
+        let drives: Vec<_> = opened.into_iter().map(|opened| opened.ok().map(|(drive, _)| drive)).collect();
         let signer = if write { Some(read_signer(folder)?) } else { None };
         if write {
             copies::heal(&folder.join(VAULT_FILE));
         }
-        let (mut vault, report) = Vault::open(drives.collect(), signer)?;
+        let (mut vault, report) = Vault::open(drives, signer)?;
         // What a crash has cut of a release, or drives that were away have kept of it. Where that cannot be done now it is done another time.
         let _ = vault.settle_releases();
-        Ok(Self { vault: RwLock::new(vault), may_sign: write, report, hurt: Mutex::default() })
+        Ok(Self { vault: RwLock::new(vault), may_sign: write, report, places, hurt: Mutex::default() })
     }
 
     /// What was found on opening.
     pub fn report(&self) -> &OpenReport {
         &self.report
+    }
+
+    /// Where the vault's drives are, as they are listed, and what was seen of each place on opening.
+    pub fn places(&self) -> &[(PathBuf, Seen)] {
+        &self.places
     }
 
     /// Labels of drives that were not as they should be on opening, or had missing or damaged shards of what was fetched.
@@ -473,6 +458,7 @@ fn read_signer(folder: &Path) -> Result<EdSigner, VaultError> {
     let (path, copy) = (folder.join(KEY_FILE), copies::copy_of(&folder.join(KEY_FILE)));
     let own = read_key(&path);
     let card = |folder: &PathBuf| DriveCard::decode(&std::fs::read(folder.join(CARD_FILE)).ok()?).ok();
+    // Of drives in buckets nothing is asked: one that is away would be waited for.
     let wanted = drive_folders(folder).ok().and_then(|all| all.iter().find_map(card)).map(|card| card.vault_key);
     let is_right = |signer: &EdSigner| wanted.is_none_or(|key| signer.public() == key);
     // Rights that are too wide are for a person to think about.

@@ -14,6 +14,7 @@ use lavatube_vault::{Depth, Distrust, DriveState, MendError, MendReport, Trial};
 use crate::atomic::{COMMON, make_folders};
 use crate::drive_care::{Tried, try_drive};
 use crate::embedded::{self, EmbeddedVault, VaultError};
+use crate::places::{self, Access};
 
 /// What repairing did.
 #[derive(Debug, Default)]
@@ -152,9 +153,8 @@ fn open_slot(
             mount.display()
         ));
     }
-    if !folder.exists() && makes {
+    if !folder.exists() && makes && places::bucket(folder).is_none() {
         make_folders(folder, COMMON).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
-    let drive = crate::directory_drive::DirectoryDrive::open(folder).map_err(|e| e.to_string())?;
-    Ok(Box::new(drive))
+    places::open(folder, Access::Write).map(|(drive, _)| drive)
 }

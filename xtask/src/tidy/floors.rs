@@ -12,16 +12,23 @@ const FLOORS: &[&[&str]] = &[
     &["lavatube-base", "lavatube-codes"],
     &["lavatube-bundle", "lavatube-channel", "lavatube-format", "lavatube-odds", "lavatube-seal"],
     &["lavatube-client", "lavatube-link", "lavatube-vault"],
-    &["lavatube-node", "lavatube-s3", "lavatube-dash"],
+    &["lavatube-bucket", "lavatube-node", "lavatube-s3", "lavatube-dash"],
     &["lavatube-cli", "lavatube-emulator", "lavatube-sim"],
 ];
 
 /// Neighbours on one floor of which one may know the other, and why.
-const NEIGHBOURS: &[(&str, &str, &str)] = &[(
-    "lavatube-seal",
-    "lavatube-format",
-    "sealing fills the fields of key files and manifests, whose layouts only format may draw (decision 0001)",
-)];
+const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    (
+        "lavatube-seal",
+        "lavatube-format",
+        "sealing fills the fields of key files and manifests, whose layouts only format may draw (decision 0001)",
+    ),
+    (
+        "lavatube-node",
+        "lavatube-bucket",
+        "drives are opened in one place, and a bucket is one kind; async stays in a room of its own (decision 0023)",
+    ),
+];
 
 /// What a crate must not reach, not even through others, and why.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[
@@ -29,6 +36,16 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "lavatube-vault",
         &["lavatube-seal", "lavatube-bundle", "zstd", "aes", "aes-gcm", "chacha20poly1305", "hpke", "argon2"],
         "the vault cannot decrypt because nothing that decrypts is in its dependency tree",
+    ),
+    (
+        "lavatube-vault",
+        &["lavatube-bucket", "tokio", "object_store"],
+        "the vault knows drives, not networks, and is synchronous",
+    ),
+    (
+        "lavatube-bucket",
+        &["lavatube-seal", "lavatube-client", "zstd", "aes-gcm", "hpke", "argon2"],
+        "a drive keeps sealed bytes and cannot open them",
     ),
     (
         "lavatube-client",
@@ -56,7 +73,12 @@ const KEPT_APART: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["tun-rs"], &["lavatube-emulator"], "nobody else makes network devices"),
     (&["rand", "getrandom"], &["lavatube-node"], "entropy is handed in by node or sim"),
-    (&["tokio", "async-std", "smol"], &[], "no async below floor 3, and none needed so far above it"),
+    (
+        &["tokio", "tokio-rustls", "hyper", "object_store", "rustls"],
+        &["lavatube-bucket"],
+        "async lives on the thread of a drive in a bucket and nowhere else (decision 0023)",
+    ),
+    (&["async-std", "smol"], &[], "there is one runtime, for drives in buckets"),
 ];
 
 /// The only place crates may come from.

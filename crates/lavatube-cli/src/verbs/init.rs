@@ -17,7 +17,8 @@ use crate::settings::Settings;
 /// Make keys and a vault, over drives of your choice.
 ///
 /// What is there already is never overwritten: running it twice does no harm, and one that was cut short is completed.
-/// A drive is a folder, best the mount point of a disk of its own. Shards of one stripe go to different drives, then to
+/// A drive is a folder, best the mount point of a disk of its own, or a prefix of a bucket: s3://bucket/prefix, with credentials from where
+/// the AWS tools keep them (docs/OPERATING.md). Shards of one stripe go to different drives, then to
 /// different shelves (what fails together: a server, a rack, a room), then to different makers.
 ///
 /// JSON fields: vault {path, id, made}, keys {path, made, recovery_file}, data, parity, drives [{folder, label, shelf,
@@ -25,8 +26,8 @@ use crate::settings::Settings;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InitArgs {
-    /// One drive: its folder, and what is known of it. Repeat it for each
-    #[arg(long, value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]")]
+    /// One drive: its folder, or its bucket (then also with endpoint=URL, region, profile and size=2TB), and what is known of it. Repeat it for each
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX[,label=A][,shelf=S][,maker=M][,model=M]")]
     drive: Vec<DriveSpec>,
     #[command(flatten)]
     shape: ShapeArgs,
@@ -37,7 +38,9 @@ const EXAMPLES: &str = "Examples:
   lavatube init --drives /mnt/a,/mnt/b,/mnt/c --parity 1
   lavatube init --vault /srv/vault --data 2 --parity 2 \\
       --drive /mnt/a,shelf=left,maker=WD --drive /mnt/b,shelf=left,maker=Seagate \\
-      --drive /mnt/c,shelf=right,maker=WD --drive /mnt/d,shelf=right,maker=Toshiba";
+      --drive /mnt/c,shelf=right,maker=WD --drive /mnt/d,shelf=right,maker=Toshiba
+  lavatube init --data 2 --parity 1 --drive s3://moon-a/v,shelf=a,endpoint=http://10.0.0.1:8333 \\
+      --drive s3://moon-b/v,shelf=b,endpoint=http://10.0.0.2:8333 --drive /mnt/c,shelf=here";
 
 /// Makes them.
 ///

@@ -1,6 +1,7 @@
 //! `lavatube vault`: its state and its care, where the drives are or over a link, and the far end of that. Must not know how.
 
 pub(crate) mod afar;
+mod buckets;
 mod drive;
 mod orders;
 mod repair;

@@ -17,6 +17,7 @@ use super::list::{Order, Seen, Task, list, look};
 use crate::clock;
 use crate::drive_care;
 use crate::embedded::{DriveSpec, EmbeddedVault, VaultError};
+use crate::places;
 use crate::repairing::{Repaired, Which, renew};
 
 /// How a steward works.
@@ -300,6 +301,10 @@ fn came_or_went(seen: &Seen) -> bool {
     seen.status.drives.iter().any(|d| {
         let is_mounted = seen.unmounted.get(d.slot).is_some_and(Option::is_none);
         let Some(folder) = seen.folders.get(d.slot).cloned().flatten() else { return false };
+        // An endpoint is not asked every few seconds: a request that needs the drive, or an order that is told, does.
+        if places::bucket(&folder).is_some() {
+            return false;
+        }
         let has_card = is_mounted && folder.join(CARD_FILE).exists();
         match d.state {
             DriveState::Missing => has_card,
@@ -319,7 +324,7 @@ fn is_away(state: &DriveState) -> bool {
 /// Reads what a drive is that was put in: there is no folder here that its own could be below.
 pub(crate) fn drive_spec(text: &str) -> Result<DriveSpec, String> {
     let spec: DriveSpec = text.parse()?;
-    match spec.folder.is_absolute() {
+    match spec.folder.is_absolute() || places::bucket(&spec.folder).is_some() {
         true => Ok(spec),
         false => Err(format!("{text}: a drive begins with its folder, from the root on")),
     }

@@ -7,6 +7,7 @@ use lavatube_format::care::Report;
 use lavatube_format::mandate::Task;
 use lavatube_node::drive_care::{self, Names, Retired, Tried};
 use lavatube_node::embedded::DriveSpec;
+use lavatube_node::places;
 use lavatube_vault::DriveStatus;
 use serde_json::json;
 
@@ -65,8 +66,8 @@ enum Action {
         after_help = "Examples:\n  lavatube vault drive add /mnt/g/lavatube\n  lavatube vault drive add /mnt/g/lavatube,label=A7,shelf=left,maker=WD"
     )]
     Add {
-        /// Its folder, and what is known of it
-        #[arg(value_name = "DIR[,label=A][,shelf=S][,maker=M][,model=M]")]
+        /// Its folder or bucket (then also with endpoint=URL, region, profile and size=2TB), and what is known of it
+        #[arg(value_name = "DIR|s3://BUCKET/PREFIX[,label=A][,shelf=S][,maker=M][,model=M]")]
         drive: DriveSpec,
         #[command(flatten)]
         tell: TellArgs,
@@ -128,7 +129,8 @@ pub(super) fn run(args: &DriveArgs, settings: &Settings, screen: &Screen) -> Res
             Ok(End::Done)
         }
         Action::Add { drive, .. } => {
-            let here = std::path::absolute(&drive.folder).unwrap_or_else(|_| drive.folder.clone());
+            let here = std::env::current_dir().unwrap_or_default();
+            let here = places::given(&here, &drive.folder).map_err(|e| Failure::new(Condition::Usage, e))?;
             let drive = drive_care::add(folder, &DriveSpec { folder: here, ..drive.clone() }, wait)?;
             screen.tell(&format!("{}: {}", screen.ink(Ink::Bold, "added"), shown(&drive)))?;
             screen.answer(&json!({ "drive": to_json(&drive), "exit": End::Done.status() }))?;
@@ -165,7 +167,9 @@ impl Action {
                 let Names { label, shelf, maker, model } = self.names()?;
                 Task::Label { drive: afar::drive(report, drive)?, names: [label, shelf, maker, model] }
             }
-            Self::Add { drive, .. } if drive.folder.is_absolute() => Task::Add { drive: drive.to_string() },
+            Self::Add { drive, .. } if (drive.folder.is_absolute() || places::bucket(&drive.folder).is_some()) => {
+                Task::Add { drive: drive.to_string() }
+            }
             Self::Add { drive, .. } => {
                 let what =
                     format!("{} is a folder of the vault's machine: give it from the root on", drive.folder.display());

@@ -12,11 +12,13 @@ use lavatube_format::scrub_record::{ScrubDrive, ScrubEnd, ScrubRecord};
 use lavatube_node::audits::{self, Standing};
 use lavatube_node::embedded::{self, EmbeddedVault};
 use lavatube_node::lock::{Holder, Lock, LockError, Mode};
+use lavatube_node::places::{self, Seen};
 use lavatube_node::{clock, link_folder, mandates, scrubbing};
 use lavatube_vault::{DriveState, DriveStatus, Status};
 use serde_json::{Value, json};
 
 use super::afar::{self, Heard};
+use super::buckets;
 use super::scrubbed::{on_drive, read_in, scrub_to_json, verdict};
 use super::years::{Assumed, HORIZON, LOSS, Years, spare, years};
 use crate::errors::{End, Failure};
@@ -39,7 +41,7 @@ use crate::{date, units};
 /// Exit status: 0 all is well; 4 a drive is not as it should be, or the last scrub left damage; 5 objects cannot be read.
 ///
 /// JSON fields: vault {path, id, data, parity, objects, bytes}, used_by (the command that uses it now), drives [{slot, label, shelf, maker, model, folder,
-/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), releases {taken, open [{number, standing (waits, followed, void, unknown), waits, objects, thins}], thinned {packs, bytes}}, one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
+/// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], buckets [{place, trouble (why it cannot be reached), endpoint {conditional_put, checksum, ranges, lists_at_once, object_lock (false, or {days})}}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), releases {taken, open [{number, standing (waits, followed, void, unknown), waits, objects, thins}], thinned {packs, bytes}}, one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
 /// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, still_there and not_proved (the last audit from this machine that was passed, and one since that was not), mandates [{number, task (scrub, repair, label, add, admit, retire), stage (waiting, under-way, done, in-part,
 /// failed), since_unix_s, done, total, text}], exit. Of a vault at the other end of a link also: told {came_unix_s, age_s, bytes, vault_unix_s, refusal}, unanswered [{number, task, stage, drive}] (mandates that wait on this machine).
@@ -86,6 +88,8 @@ struct Found {
     /// What is wrong with the small files of drives that are there, by label.
     worn: Vec<(String, &'static str)>,
     folders: Vec<PathBuf>,
+    /// Drives in buckets, and what was seen of their endpoints.
+    buckets: Vec<(PathBuf, Seen)>,
     one_disk: bool,
     used_by: Option<Holder>,
     scrubs: Vec<ScrubRecord>,
@@ -111,6 +115,7 @@ pub(super) fn run(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Re
     let found = if is_far { look_afar(args, settings, screen)? } else { look(args, settings)? };
     let mut lines = found.head(screen);
     lines.extend(found.drives(screen));
+    lines.extend(buckets::lines(&found.buckets, screen));
     lines.extend(found.redundancy(screen));
     lines.extend(found.scrub_lines(screen));
     lines.extend(found.audit_lines(screen));
@@ -137,6 +142,7 @@ fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
     let folders = embedded::drive_folders(&path)?;
     let opened = EmbeddedVault::open(&path, false)?;
     let status = opened.read().status();
+    let buckets = opened.places().iter().filter(|(place, _)| places::bucket(place).is_some()).cloned().collect();
     // Beside one who writes, copies of the journal are not alike for a moment.
     let worn = if used_by.is_some() { Vec::new() } else { worn(opened.report()) };
     let one_disk = mandates::one_disk(&path);
@@ -154,6 +160,7 @@ fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
         status,
         worn,
         folders,
+        buckets,
         one_disk,
         used_by,
         scrubs,
@@ -180,13 +187,15 @@ fn look_afar(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<
     let years = years(&status, &assumed);
     let audits = Standing::of(&audits::history(&settings.places)?);
     let (id, path, mandates) = (report.vault.to_string(), settings.places.vault.clone(), report.mandates.clone());
-    let (worn, folders, used_by, heard, releases) = (Vec::new(), Vec::new(), None, Some(heard), None);
+    let (worn, folders, buckets) = (Vec::new(), Vec::new(), Vec::new());
+    let (used_by, heard, releases) = (None, Some(heard), None);
     Ok(Found {
         id,
         path,
         status,
         worn,
         folders,
+        buckets,
         one_disk,
         used_by,
         scrubs,
@@ -491,6 +500,7 @@ impl Found {
             },
             "used_by": self.used_by.as_ref().map(|by| by.command.clone()),
             "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
+            "buckets": self.buckets.iter().map(buckets::to_json).collect::<Vec<_>>(),
             "redundancy": status.redundancy,
             "lost": status.lost,
             "left_over": self.status.left_over,
