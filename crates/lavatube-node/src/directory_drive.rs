@@ -444,6 +444,10 @@ impl Drive for DirectoryDrive {
         let st = fstatvfs(&self.root).map_err(blame)?;
         Ok(Space { total: st.f_blocks.saturating_mul(st.f_frsize), free: st.f_bavail.saturating_mul(st.f_frsize) })
     }
+
+    fn shares_space_as(&self) -> Option<u64> {
+        rustix::fs::fstat(&self.root).ok().map(|st| st.st_dev)
+    }
 }
 
 impl DirectoryDrive {

@@ -109,6 +109,12 @@ pub trait Drive: Send + Sync {
     /// What the system said.
     fn space(&self) -> Result<Space, DriveError>;
 
+    /// What is left is shared with the drives that say the same here: folders of one file system. `None` where it is shared with none
+    /// that is known.
+    fn shares_space_as(&self) -> Option<u64> {
+        None
+    }
+
     /// How long reads took since this was asked last, for who compares drives; nothing where nobody measures.
     fn reading_time(&self) -> ReadingTime {
         ReadingTime::default()

@@ -282,11 +282,19 @@ impl Vault {
         if need == 0 {
             return BTreeSet::new();
         }
+        let writable = self.writable();
+        // Where drives lie on one disk, all that are written to take from the same room.
+        let mut sharing: BTreeMap<u64, usize> = BTreeMap::new();
+        let shared = |slot: usize| self.slots[slot].writer().and_then(|drive| drive.shares_space_as());
+        writable.iter().filter_map(|slot| shared(*slot)).for_each(|room| *sharing.entry(room).or_default() += 1);
+        let shards = usize::from(self.card.k) + usize::from(self.card.m);
         let lacks = |slot: &usize| {
             let space = self.slots[*slot].writer().and_then(|drive| drive.space().ok());
-            space.is_some_and(|space| space.free < need as u64 + (space.total / RESERVE_SHARE).min(RESERVE_MAX))
+            let writers = shared(*slot).and_then(|room| sharing.get(&room)).map_or(1, |n| *n.min(&shards));
+            let need = need.saturating_mul(writers) as u64;
+            space.is_some_and(|space| space.free < need + (space.total / RESERVE_SHARE).min(RESERVE_MAX))
         };
-        self.writable().into_iter().filter(lacks).collect()
+        writable.iter().copied().filter(lacks).collect()
     }
 
     /// Puts every shard on its drive and syncs all drives. `written` gains every name that was not there before.
