@@ -5,13 +5,12 @@
 //! know what a shard or a journal is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lavatube_base::limits::{BUCKET_FILE_LEN_MAX, BUCKET_PIECES_LISTED_MAX, BUCKET_STAGED_LEN_MAX};
 use lavatube_format::bucket::{PROBE, Piece, Probed};
-use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingTime, Space};
+use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingMeter, ReadingTime, Space};
 
 use crate::objects::{Condition, Echo, Fault, Objects, Waiting};
 use crate::pieces::{Pieces, Step};
@@ -39,7 +38,7 @@ pub struct BucketDrive {
     unseen: Mutex<BTreeSet<String>>,
     /// Until when the endpoint is not asked.
     down: Mutex<Option<Instant>>,
-    reading: (AtomicU64, AtomicU64),
+    reading: ReadingMeter,
 }
 
 /// What was asked for since the last sync, and what is known of the bucket.
@@ -474,15 +473,12 @@ impl Drive for BucketDrive {
             true => self.read_pieces(name, offset, buf)?,
             false => self.read_object(name, offset, buf)?,
         };
-        let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.reading.0.fetch_add(took, Ordering::Relaxed);
-        self.reading.1.fetch_add(1, Ordering::Relaxed);
+        self.reading.note(begin.elapsed());
         Ok(read)
     }
 
     fn reading_time(&self) -> ReadingTime {
-        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        ReadingTime { ns: take(&self.reading.0), reads: take(&self.reading.1) }
+        self.reading.take()
     }
 
     fn len(&self, name: &str) -> Result<Option<u64>, DriveError> {

@@ -10,8 +10,8 @@ use lavatube_base::sign::{ED25519_SIGNATURE_LEN, EdSigner, SignError, verify_ed2
 use lavatube_base::{DriveId, VaultId};
 
 use crate::journal::Distrust;
-use crate::mandate::{Progress, SIGNED_MANDATE_LEN_MAX, cut, flag, text};
-use crate::scrub_record::ScrubEnd;
+use crate::mandate::{NEITHER, Progress, SIGNED_MANDATE_LEN_MAX, cut, text};
+use crate::scrub_record::{SCRUB_COUNTS, ScrubEnd, read_scrub_counts};
 use crate::wire::{Malformed, Reader, put_bytes, put_len, put_varint};
 
 const CONTEXT: &str = "lavatube/1 care report";
@@ -39,7 +39,7 @@ impl CareQuestion {
     /// [`Malformed`] when it breaks a rule of the layout.
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let nonce = r.array()?;
-        let has = flag(r)?;
+        let has = r.flag(NEITHER)?;
         let mandate = if has { Some(r.bytes(SIGNED_MANDATE_LEN_MAX)?.to_vec()) } else { None };
         Ok(Self { nonce, mandate })
     }
@@ -122,7 +122,7 @@ pub struct CareScrub {
     pub until_s: i64,
     /// Milliseconds of work, objects, their bytes, bytes read, objects not whole, objects short of shards, shards mended, shards left, objects lost: as
     /// in the record of a scrub.
-    pub counts: [u64; 9],
+    pub counts: [u64; SCRUB_COUNTS],
 }
 
 /// How a vault is.
@@ -209,7 +209,7 @@ impl Report {
         let refusal = text(r)?;
         let (k, m) = (r.u8()?, r.u8()?);
         let counts = [r.varint()?, r.varint()?, r.varint()?, r.varint()?];
-        let one_disk = flag(r)?;
+        let one_disk = r.flag(NEITHER)?;
         let n = r.varint_max(REDUNDANCY_MAX, "more redundancy than there can be")?;
         let redundancy = (0..n).map(|_| r.varint()).collect::<Result<_, _>>()?;
         let n = r.varint_max(DRIVES_MAX, "more drives than a vault has")?;
@@ -258,10 +258,7 @@ fn read_scrub(r: &mut Reader<'_>) -> Result<CareScrub, Malformed> {
     let code = r.u8()?;
     let end = ScrubEnd::from_code(code).ok_or_else(|| r.fail("unknown end of a scrub"))?;
     let (began_s, until_s) = (r.u64()?.cast_signed(), r.u64()?.cast_signed());
-    let mut counts = [0; 9];
-    for count in &mut counts {
-        *count = r.varint()?;
-    }
+    let counts = read_scrub_counts(r)?;
     Ok(CareScrub { end, began_s, until_s, counts })
 }
 

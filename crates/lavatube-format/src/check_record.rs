@@ -78,13 +78,12 @@ impl CheckRecord {
         r.ensure(magic == MAGIC, "not a check record of version 1")?;
         let time = r.time()?;
         let verdict = VERDICTS.get(usize::from(r.u8()?)).copied().ok_or_else(|| r.fail("unknown verdict"))?;
-        let inside = r.u8()?;
-        r.ensure(inside <= 1, "neither with nor without the read key")?;
+        let inside = r.flag("neither with nor without the read key")?;
         let share = r.u32()?;
         r.ensure(share <= WHOLE_SHARE, "more than all was read")?;
         let snapshots = r.u64()?;
-        r.ensure(inside == 1 || snapshots == 0, "snapshots without the read key")?;
-        let snapshots = (inside == 1).then_some(snapshots);
+        r.ensure(inside || snapshots == 0, "snapshots without the read key")?;
+        let snapshots = inside.then_some(snapshots);
         let (bytes, packs, unsound, files) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         Ok(Self { time, verdict, snapshots, share, bytes, packs, unsound, files })
     }

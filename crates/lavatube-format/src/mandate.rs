@@ -132,12 +132,12 @@ impl Mandate {
             SCRUB => {
                 let (bytes_s, rest_percent, for_s) = (r.varint()?, r.u8()?, r.varint()?);
                 r.ensure(rest_percent < 100, "who only rests does nothing")?;
-                Task::Scrub { bytes_s, rest_percent, for_s, anew: flag(&mut r)? }
+                Task::Scrub { bytes_s, rest_percent, for_s, anew: r.flag(NEITHER)? }
             }
             REPAIR => Task::Repair,
             LABEL => {
                 let drive = DriveId(r.array()?);
-                let mut name = || if flag(&mut r)? { text(&mut r).map(Some) } else { Ok(None) };
+                let mut name = || if r.flag(NEITHER)? { text(&mut r).map(Some) } else { Ok(None) };
                 let names = [name()?, name()?, name()?, name()?];
                 r.ensure(names.iter().any(Option::is_some), "it names nothing anew")?;
                 Task::Label { drive, names }
@@ -297,18 +297,13 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-pub(crate) fn flag(r: &mut Reader<'_>) -> Result<bool, Malformed> {
-    let byte = r.u8()?;
-    r.ensure(byte <= 1, "neither yes nor no")?;
-    Ok(byte == 1)
-}
-
 pub(crate) fn text(r: &mut Reader<'_>) -> Result<String, Malformed> {
     let bytes = r.bytes(MANDATE_TEXT_MAX)?;
     let text = std::str::from_utf8(bytes).map_err(|_| r.fail("text that is not UTF-8"))?;
     Ok(text.to_owned())
 }
 
+pub(crate) const NEITHER: &str = "neither yes nor no";
 const SCRUB: u8 = 1;
 const REPAIR: u8 = 2;
 const LABEL: u8 = 3;

@@ -151,6 +151,18 @@ impl ScrubRecord {
         }
     }
 
+    /// What was counted, in the order of the file: from `worked_ms` to `lost`.
+    pub fn counts(&self) -> [u64; SCRUB_COUNTS] {
+        let Self { worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost, .. } = *self;
+        [worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost]
+    }
+
+    /// The same with other [counts](ScrubRecord::counts).
+    pub fn with_counts(self, counts: [u64; SCRUB_COUNTS]) -> Self {
+        let [worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost] = counts;
+        Self { worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost, ..self }
+    }
+
     /// The turn of an object has come and gone.
     pub fn has_passed(&mut self, object: ObjectId, len: u64) {
         self.upto = object;
@@ -164,10 +176,7 @@ impl ScrubRecord {
         }
         out.push(self.end.code());
         out.extend_from_slice(&self.upto.0);
-        let Self { worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost, .. } = self;
-        for n in [worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost] {
-            put_varint(out, *n);
-        }
+        self.counts().iter().for_each(|n| put_varint(out, *n));
         let listed = &self.lost_ids[..self.lost_ids.len().min(SCRUB_LOST_LISTED_MAX)];
         put_len(out, listed.len());
         listed.iter().for_each(|id| out.extend_from_slice(&id.0));
@@ -188,13 +197,9 @@ impl ScrubRecord {
         let code = r.u8()?;
         let end = ScrubEnd::from_code(code).ok_or_else(|| r.fail("unknown end"))?;
         let upto = ObjectId(r.array()?);
-        let mut counts = [0; 9];
-        for count in &mut counts {
-            *count = r.varint()?;
-        }
-        let [worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost] = counts;
+        let record = Self { until, end, upto, ..Self::begin(began) }.with_counts(read_scrub_counts(r)?);
         let listed = r.varint_max(SCRUB_LOST_LISTED_MAX, "more lost objects than are listed")?;
-        r.ensure(listed as u64 <= lost, "more lost objects are listed than were counted")?;
+        r.ensure(listed as u64 <= record.lost, "more lost objects are listed than were counted")?;
         let lost_ids = (0..listed).map(|_| r.array().map(ObjectId)).collect::<Result<_, _>>()?;
         let mut drives = Vec::new();
         for _ in 0..r.varint_max(DRIVES_MAX, "more drives than a vault can have")? {
@@ -202,33 +207,26 @@ impl ScrubRecord {
             (found.damaged, found.missing) = (r.varint()?, r.varint()?);
             if !is_first {
                 (found.away, found.left) = (r.varint()?, r.varint()?);
-                let flag = r.u8()?;
-                r.ensure(flag <= 1, "a drive is on trial, or not")?;
-                found.on_trial = flag == 1;
+                found.on_trial = r.flag("a drive is on trial, or not")?;
             }
             drives.push(found);
         }
         let sequence = if is_first { 0 } else { r.varint()? };
-        Ok(Self {
-            began,
-            until,
-            end,
-            upto,
-            worked_ms,
-            objects,
-            bytes,
-            read,
-            unsound,
-            degraded,
-            mended,
-            left,
-            lost,
-            lost_ids,
-            drives,
-            sequence,
-        })
+        Ok(Self { lost_ids, drives, sequence, ..record })
     }
 }
+
+/// The counts of a scrub, as [`ScrubRecord::counts`] has them.
+pub(crate) fn read_scrub_counts(r: &mut Reader<'_>) -> Result<[u64; SCRUB_COUNTS], Malformed> {
+    let mut counts = [0; SCRUB_COUNTS];
+    for count in &mut counts {
+        *count = r.varint()?;
+    }
+    Ok(counts)
+}
+
+/// How many counts a scrub has.
+pub const SCRUB_COUNTS: usize = 9;
 
 const WHAT: &str = "scrubs of a vault";
 const FIRST_MAGIC: &[u8; 8] = b"LVTSCRB\x01";

@@ -101,6 +101,16 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A byte that is 1 for yes and 0 for no.
+    ///
+    /// # Errors
+    /// When it is missing, or another.
+    pub fn flag(&mut self, rule: &'static str) -> Result<bool, Malformed> {
+        let byte = self.u8()?;
+        self.ensure(byte <= 1, rule)?;
+        Ok(byte == 1)
+    }
+
     /// A time as [`put_time`] has it.
     ///
     /// # Errors

@@ -11,10 +11,9 @@ use std::io::IoSlice;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingTime, Space};
+use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingMeter, ReadingTime, Space};
 use rustix::fs::{
     Advice, AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags, fadvise, fdatasync, fstatvfs, fsync, linkat, mkdirat,
     openat, renameat, renameat_with, statat, unlinkat,
@@ -32,8 +31,7 @@ pub struct DirectoryDrive {
     root: OwnedFd,
     writable: bool,
     past_cache: bool,
-    /// Nanoseconds that reads took, and how many there were.
-    reading: (AtomicU64, AtomicU64),
+    reading: ReadingMeter,
     staged: Mutex<Staged>,
 }
 
@@ -388,15 +386,12 @@ impl Drive for DirectoryDrive {
     fn read_at(&self, name: &str, offset: u64, buf: &mut [u8]) -> Result<usize, DriveError> {
         let begin = clock::now();
         let read = self.read_file(name, offset, buf)?;
-        let took = u64::try_from(clock::now().since(begin).as_nanos()).unwrap_or(u64::MAX);
-        self.reading.0.fetch_add(took, Ordering::Relaxed);
-        self.reading.1.fetch_add(1, Ordering::Relaxed);
+        self.reading.note(clock::now().since(begin));
         Ok(read)
     }
 
     fn reading_time(&self) -> ReadingTime {
-        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        ReadingTime { ns: take(&self.reading.0), reads: take(&self.reading.1) }
+        self.reading.take()
     }
 
     fn len(&self, name: &str) -> Result<Option<u64>, DriveError> {

@@ -3,6 +3,9 @@
 //! Real folders live in `lavatube-node`, simulated ones in `lavatube-sim`. The contract is written for crashes: what is
 //! put is *staged*, and only [`Drive::sync`] makes it durable under its name. Steps 15 and 16 of the walk.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 /// Why a drive did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DriveError {
@@ -49,6 +52,26 @@ pub struct ReadingTime {
     pub ns: u64,
     /// How many there were.
     pub reads: u64,
+}
+
+/// Adds up how long reads took, for [`Drive::reading_time`].
+#[derive(Debug, Default)]
+pub struct ReadingMeter {
+    ns: AtomicU64,
+    reads: AtomicU64,
+}
+
+impl ReadingMeter {
+    /// A read took so long.
+    pub fn note(&self, took: Duration) {
+        self.ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was added up since this was asked last.
+    pub fn take(&self) -> ReadingTime {
+        ReadingTime { ns: self.ns.swap(0, Ordering::Relaxed), reads: self.reads.swap(0, Ordering::Relaxed) }
+    }
 }
 
 /// A place for named files. Names are `/`-separated ASCII paths from `lavatube_format`.

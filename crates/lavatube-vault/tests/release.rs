@@ -258,16 +258,7 @@ fn a_crash_at_any_operation_leaves_a_release_undone_or_done() {
     let (mut undone, mut done) = (0, 0);
     for at in 0..=operations {
         for crash in [Crash::None, Crash::All, Crash::Random] {
-            world.restore(&before);
-            world.power.lock().unwrap().left = usize::MAX;
-            let (mut vault, _) = world.open();
-            world.power.lock().unwrap().left = at;
-            let receipt = vault.deposit_release(&bytes).ok();
-            drop(vault);
-            let mut chance = world.chance.clone();
-            world.drives.iter().for_each(|drive| drive.lose_power(crash, &mut chance));
-            world.chance = chance;
-            world.power.lock().unwrap().left = usize::MAX;
+            let receipt = world.cut(&before, at, crash, |vault| vault.deposit_release(&bytes).ok());
             let (mut vault, _) = world.open();
             vault.settle_releases().unwrap();
             let here = vault.contains(Verified::hash(&bytes).id());

@@ -280,16 +280,7 @@ fn a_crash_at_any_operation_leaves_the_pack_whole_or_its_remnant_whole() {
     for at in 0..=operations {
         for (crash, lose) in [(Crash::None, false), (Crash::All, false), (Crash::Random, false), (Crash::Random, true)]
         {
-            world.restore(&before);
-            world.power.lock().unwrap().left = usize::MAX;
-            let (mut vault, _) = world.open();
-            world.power.lock().unwrap().left = at;
-            let receipt = vault.deposit_release(&bytes).ok();
-            drop(vault);
-            let mut chance = world.chance.clone();
-            world.drives.iter().for_each(|drive| drive.lose_power(crash, &mut chance));
-            world.chance = chance;
-            world.power.lock().unwrap().left = usize::MAX;
+            let receipt = world.cut(&before, at, crash, |vault| vault.deposit_release(&bytes).ok());
             if lose {
                 world.drives.iter().for_each(|drive| drive.with(|files| drop(files.remove("journal"))));
             }

@@ -81,9 +81,7 @@ pub fn one_disk(folder: &Path) -> bool {
 }
 
 fn brief(scrub: &ScrubRecord) -> CareScrub {
-    let s = scrub;
-    let counts = [s.worked_ms, s.objects, s.bytes, s.read, s.unsound, s.degraded, s.mended, s.left, s.lost];
-    CareScrub { end: s.end, began_s: s.began.s, until_s: s.until.s, counts }
+    CareScrub { end: scrub.end, began_s: scrub.began.s, until_s: scrub.until.s, counts: scrub.counts() }
 }
 
 fn word(state: &DriveState) -> DriveWord {
@@ -133,21 +131,6 @@ pub fn status_of(report: &Report) -> (Status, Vec<ScrubRecord>) {
 
 fn record(scrub: &CareScrub) -> ScrubRecord {
     let at = |s| WallTime { s, ns: 0 };
-    let [worked_ms, objects, bytes, read, unsound, degraded, mended, left, lost] = scrub.counts;
-    let until = at(scrub.until_s);
-    let begun = ScrubRecord::begin(at(scrub.began_s));
-    ScrubRecord {
-        until,
-        end: scrub.end,
-        worked_ms,
-        objects,
-        bytes,
-        read,
-        unsound,
-        degraded,
-        mended,
-        left,
-        lost,
-        ..begun
-    }
+    let begun = ScrubRecord::begin(at(scrub.began_s)).with_counts(scrub.counts);
+    ScrubRecord { until: at(scrub.until_s), end: scrub.end, ..begun }
 }

@@ -335,6 +335,19 @@ impl World {
     pub fn restore(&self, images: &[Files]) {
         self.drives.iter().zip(images).for_each(|(d, image)| d.with(|f| *f = image.clone()));
     }
+
+    /// Has a vault on drives as they were `act`, until power fails at operation `at`: what came of it.
+    pub fn cut<T>(&mut self, images: &[Files], at: usize, crash: Crash, act: impl FnOnce(&mut Vault) -> T) -> T {
+        self.restore(images);
+        self.power.lock().unwrap().left = usize::MAX;
+        let (mut vault, _) = self.open();
+        self.power.lock().unwrap().left = at;
+        let acted = act(&mut vault);
+        drop(vault);
+        self.drives.iter().for_each(|drive| drive.lose_power(crash, &mut self.chance));
+        self.power.lock().unwrap().left = usize::MAX;
+        acted
+    }
 }
 
 /// A depositor's card, certified by `authority`.

@@ -80,30 +80,41 @@ fn replace(text: &str) -> Result<Replace, String> {
     if seconds > 0.0 { Ok(Replace(Some(seconds / DAY))) } else { Err("a time of more than nothing, or never".into()) }
 }
 
-/// What was found.
+/// What was found, and what that means.
 struct Found {
-    id: String,
     path: PathBuf,
+    looked: Looked,
+    assumed: Assumed,
+    years: Years,
+    audits: Standing,
+}
+
+/// What a vault says of itself, here or from afar.
+struct Looked {
+    id: String,
     status: Status,
+    one_disk: bool,
+    scrubs: Vec<ScrubRecord>,
+    /// Now by the vault's clock, as far as that is known.
+    now: WallTime,
+    /// Number, code of the task, how far it is.
+    mandates: Vec<(u64, u8, Progress)>,
+    /// Of a vault that is here.
+    beside: Beside,
+    /// Of a vault at the other end of a link.
+    heard: Option<Heard>,
+}
+
+/// What only who is beside the drives sees.
+#[derive(Default)]
+struct Beside {
     /// What is wrong with the small files of drives that are there, by label.
     worn: Vec<(String, &'static str)>,
     folders: Vec<PathBuf>,
     /// Drives in buckets, and what was seen of their endpoints.
     buckets: Vec<(PathBuf, Seen)>,
-    one_disk: bool,
     used_by: Option<Holder>,
-    scrubs: Vec<ScrubRecord>,
-    assumed: Assumed,
-    years: Years,
-    /// Now by the vault's clock, as far as that is known.
-    now: WallTime,
-    /// Of a vault that is here.
     releases: Option<Releases>,
-    audits: Standing,
-    /// Number, code of the task, how far it is.
-    mandates: Vec<(u64, u8, Progress)>,
-    /// Of a vault at the other end of a link.
-    heard: Option<Heard>,
 }
 
 /// Shows it.
@@ -112,16 +123,20 @@ struct Found {
 /// When there is no vault here or it cannot be opened.
 pub(super) fn run(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
     let is_far = link_folder::is_far(&settings.places.vault);
-    let found = if is_far { look_afar(args, settings, screen)? } else { look(args, settings)? };
+    let looked = if is_far { look_afar(args, settings, screen)? } else { look(settings)? };
+    let assumed = assumed(args, &looked.scrubs, looked.now, looked.one_disk);
+    let years = years(&looked.status, &assumed);
+    let audits = Standing::of(&audits::history(&settings.places)?);
+    let found = Found { path: settings.places.vault.clone(), looked, assumed, years, audits };
     let mut lines = found.head(screen);
     lines.extend(found.drives(screen));
-    lines.extend(buckets::lines(&found.buckets, screen));
+    lines.extend(buckets::lines(&found.looked.beside.buckets, screen));
     lines.extend(found.redundancy(screen));
     lines.extend(found.scrub_lines(screen));
     lines.extend(found.audit_lines(screen));
     lines.extend(found.year_lines(screen));
-    let left = found.heard.as_ref().map_or(&[][..], |heard| &heard.left);
-    lines.extend(afar::mandate_lines(&found.mandates, left, found.now.s, screen));
+    let left = found.looked.heard.as_ref().map_or(&[][..], |heard| &heard.left);
+    lines.extend(afar::mandate_lines(&found.looked.mandates, left, found.looked.now.s, screen));
     for line in lines {
         screen.say(line.trim_end())?;
     }
@@ -129,84 +144,42 @@ pub(super) fn run(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Re
     Ok(found.end())
 }
 
-fn look(args: &StatusArgs, settings: &Settings) -> Result<Found, Failure> {
-    let path = settings.places.vault.clone();
-    let id = embedded::vault_id(&path)?.to_string();
-    let lock = Lock::acquire(&embedded::lock_path(&path), "lavatube vault status", Mode::Shared, settings.lock_wait);
+fn look(settings: &Settings) -> Result<Looked, Failure> {
+    let path = &settings.places.vault;
+    let id = embedded::vault_id(path)?.to_string();
+    let lock = Lock::acquire(&embedded::lock_path(path), "lavatube vault status", Mode::Shared, settings.lock_wait);
     let (_lock, used_by) = match lock {
         Ok(lock) => (Some(lock), None),
         // A daemon holds it for ever, and nothing is changed here.
         Err(LockError::Held { by, .. }) => (None, Some(by)),
         Err(e) => return Err(e.into()),
     };
-    let folders = embedded::drive_folders(&path)?;
-    let opened = EmbeddedVault::open(&path, false)?;
+    let folders = embedded::drive_folders(path)?;
+    let opened = EmbeddedVault::open(path, false)?;
     let status = opened.read().status();
     let buckets = opened.places().iter().filter(|(place, _)| places::bucket(place).is_some()).cloned().collect();
     // Beside one who writes, copies of the journal are not alike for a moment.
     let worn = if used_by.is_some() { Vec::new() } else { worn(opened.report()) };
-    let one_disk = mandates::one_disk(&path);
-    let (scrubs, now) = (scrubbing::scrubs(&path), clock::wall_now());
-    let assumed = assumed(args, &scrubs, now, one_disk);
-    let years = years(&status, &assumed);
+    let one_disk = mandates::one_disk(path);
+    let (scrubs, now) = (scrubbing::scrubs(path), clock::wall_now());
     let used_by = used_by.map(|by| by.unwrap_or_else(someone));
-    let told = mandates::remembered(&path).into_iter();
+    let told = mandates::remembered(path).into_iter();
     let mandates = told.map(|(mandate, progress)| (mandate.number, mandate.task.code(), progress)).collect();
-    let (audits, heard) = (Standing::of(&audits::history(&settings.places)?), None);
-    let releases = Some(Releases::of(&opened));
-    Ok(Found {
-        id,
-        path,
-        status,
-        worn,
-        folders,
-        buckets,
-        one_disk,
-        used_by,
-        scrubs,
-        assumed,
-        years,
-        now,
-        audits,
-        mandates,
-        heard,
-        releases,
-    })
+    let beside = Beside { worn, folders, buckets, used_by, releases: Some(Releases::of(&opened)) };
+    Ok(Looked { id, status, one_disk, scrubs, now, mandates, beside, heard: None })
 }
 
 /// A vault at the other end of a link, as it says it is.
-fn look_afar(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<Found, Failure> {
+fn look_afar(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<Looked, Failure> {
     let heard = afar::hear(args.last, args.link_wait, settings, screen)?;
     let report = &heard.said.report;
     let (status, scrubs) = mandates::status_of(report);
     // Its clock has gone on since it said so.
     let age = clock::wall_now().s.saturating_sub(heard.said.came.s).max(0);
     let now = WallTime { s: report.time_s.saturating_add(age), ns: 0 };
-    let one_disk = report.one_disk;
-    let assumed = assumed(args, &scrubs, now, one_disk);
-    let years = years(&status, &assumed);
-    let audits = Standing::of(&audits::history(&settings.places)?);
-    let (id, path, mandates) = (report.vault.to_string(), settings.places.vault.clone(), report.mandates.clone());
-    let (worn, folders, buckets) = (Vec::new(), Vec::new(), Vec::new());
-    let (used_by, heard, releases) = (None, Some(heard), None);
-    Ok(Found {
-        id,
-        path,
-        status,
-        worn,
-        folders,
-        buckets,
-        one_disk,
-        used_by,
-        scrubs,
-        assumed,
-        years,
-        now,
-        audits,
-        mandates,
-        heard,
-        releases,
-    })
+    let (id, one_disk, mandates) = (report.vault.to_string(), report.one_disk, report.mandates.clone());
+    let beside = Beside::default();
+    Ok(Looked { id, status, one_disk, scrubs, now, mandates, beside, heard: Some(heard) })
 }
 
 fn assumed(args: &StatusArgs, scrubs: &[ScrubRecord], now: WallTime, one_disk: bool) -> Assumed {
@@ -222,10 +195,10 @@ fn someone() -> Holder {
 
 impl Found {
     fn end(&self) -> End {
-        let drives = self.status.drives.iter().any(|d| !d.is_well()) || !self.worn.is_empty();
+        let drives = self.looked.status.drives.iter().any(|d| !d.is_well()) || !self.looked.beside.worn.is_empty();
         let last = self.last();
         match () {
-            () if self.status.lost > 0 || last.is_some_and(|s| s.lost > 0) => End::Lost,
+            () if self.looked.status.lost > 0 || last.is_some_and(|s| s.lost > 0) => End::Lost,
             () if drives || last.is_some_and(|s| s.left > 0) => End::Damaged,
             () => End::Done,
         }
@@ -233,12 +206,12 @@ impl Found {
 
     /// The last scrub that tells something of all objects.
     fn last(&self) -> Option<&ScrubRecord> {
-        self.scrubs.iter().rev().find(|s| s.end == ScrubEnd::Whole)
+        self.looked.scrubs.iter().rev().find(|s| s.end == ScrubEnd::Whole)
     }
 
     /// What scrubs found on a drive lately: in the one that is under way, else in the last.
     fn found_on(&self, drive: &DriveStatus) -> Option<ScrubDrive> {
-        let latest = [self.scrubs.last().filter(|s| s.end == ScrubEnd::Open), self.last()];
+        let latest = [self.looked.scrubs.last().filter(|s| s.end == ScrubEnd::Open), self.last()];
         let of = |s: &ScrubRecord| {
             let found = s.drives.iter().find(|found| found.drive == drive.drive).copied();
             found.filter(|found| found.damaged + found.missing > 0)
@@ -248,14 +221,14 @@ impl Found {
 
     /// A drive's state in a word, and an explanation.
     fn state(&self, drive: &DriveStatus) -> (&'static str, String) {
-        match self.worn.iter().find(|(label, _)| *label == drive.label) {
+        match self.looked.beside.worn.iter().find(|(label, _)| *label == drive.label) {
             Some((_, why)) => ("worn", (*why).to_owned()),
             None => drive_state(drive),
         }
     }
 
     fn head(&self, screen: &Screen) -> Vec<String> {
-        let status = &self.status;
+        let status = &self.looked.status;
         let present = status.drives.iter().filter(|d| d.state == DriveState::Present).count() as u64;
         let all = status.drives.iter().filter(|d| d.state != DriveState::Retired).count() as u64;
         let drives = if present == all {
@@ -274,20 +247,20 @@ impl Found {
                 "{}  {}{}",
                 screen.ink(Ink::Bold, "vault"),
                 self.path.display(),
-                if self.heard.is_some() { ", at the other end of a link" } else { "" }
+                if self.looked.heard.is_some() { ", at the other end of a link" } else { "" }
             ),
-            format!("  id          {}", self.id),
+            format!("  id          {}", self.looked.id),
             format!("  stripes     {} data + {} parity, on {drives}", status.k, status.m),
             format!("  objects     {}, {} before parity", units::count(status.objects), units::bytes(status.bytes)),
             self.spare_words(screen),
         ];
-        lines.extend(self.heard.iter().flat_map(|heard| afar::told_words(heard, screen)));
+        lines.extend(self.looked.heard.iter().flat_map(|heard| afar::told_words(heard, screen)));
         if status.left_over > 0 {
             let shards = units::things(status.left_over, "shard", "shards");
             lines.push(format!("  left over   {shards} where they were before they were moved, until two scrubs found the new ones right"));
         }
-        lines.extend(self.releases.iter().flat_map(|releases| releases.lines(screen)));
-        if let Some(by) = &self.used_by {
+        lines.extend(self.looked.beside.releases.iter().flat_map(|releases| releases.lines(screen)));
+        if let Some(by) = &self.looked.beside.used_by {
             lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
         }
         lines
@@ -295,7 +268,7 @@ impl Found {
 
     /// How long drives and room last.
     fn spare_words(&self, screen: &Screen) -> String {
-        let (drives, years) = spare(&self.status, self.assumed.afr);
+        let (drives, years) = spare(&self.looked.status, self.assumed.afr);
         let text = match drives {
             0 => format!("no drive: the next one that dies leaves objects short of shards, in some {years:.0} years"),
             n => {
@@ -308,13 +281,21 @@ impl Found {
 
     fn drives(&self, screen: &Screen) -> Vec<String> {
         let mut shelves: BTreeMap<&str, Vec<&DriveStatus>> = BTreeMap::new();
-        for drive in &self.status.drives {
+        for drive in &self.looked.status.drives {
             shelves.entry(&drive.shelf).or_default().push(drive);
         }
         let name = |d: &DriveStatus| units::name(d.label.as_bytes());
         let product = |d: &DriveStatus| units::name(format!("{} {}", d.maker, d.model).trim().as_bytes());
         let width = |of: &dyn Fn(&DriveStatus) -> String, least: usize| {
-            self.status.drives.iter().map(|d| of(d).chars().count()).max().unwrap_or(0).max(least).min(COLUMN_MAX)
+            self.looked
+                .status
+                .drives
+                .iter()
+                .map(|d| of(d).chars().count())
+                .max()
+                .unwrap_or(0)
+                .max(least)
+                .min(COLUMN_MAX)
         };
         let (wide, product_wide) = (width(&name, 5), width(&product, 0));
         let head = format!(
@@ -343,7 +324,7 @@ impl Found {
                 }
             }
         }
-        if self.one_disk {
+        if self.looked.one_disk {
             lines.push(screen.ink(
                 Ink::Dim,
                 "  All are folders of one file system: parity mends rot there, not the loss of the disk.",
@@ -353,7 +334,7 @@ impl Found {
     }
 
     fn redundancy(&self, screen: &Screen) -> Vec<String> {
-        let status = &self.status;
+        let status = &self.looked.status;
         let head = screen.ink(Ink::Bold, "redundancy");
         let mut lines = vec![String::new(), format!("{head}  how many more drives may die, whichever they are")];
         let bar = |n: u64| {
@@ -393,21 +374,21 @@ impl Found {
                 );
             }
             Some(last) => {
-                let ago = units::ago(self.now.s.saturating_sub(last.until.s));
+                let ago = units::ago(self.looked.now.s.saturating_sub(last.until.s));
                 lines.push(format!("  last        {ago}: {}", read_in(last)));
                 let (ink, text) = verdict(last);
                 lines.push(format!("              {}", screen.ink(ink, &text)));
             }
         }
-        if let Some(open) = self.scrubs.last().filter(|s| s.end == ScrubEnd::Open) {
-            let share = 100.0 * open.objects as f64 / self.status.objects.max(open.objects).max(1) as f64;
-            let began = units::ago(self.now.s.saturating_sub(open.began.s));
-            let noted = units::ago(self.now.s.saturating_sub(open.until.s));
+        if let Some(open) = self.looked.scrubs.last().filter(|s| s.end == ScrubEnd::Open) {
+            let share = 100.0 * open.objects as f64 / self.looked.status.objects.max(open.objects).max(1) as f64;
+            let began = units::ago(self.looked.now.s.saturating_sub(open.began.s));
+            let noted = units::ago(self.looked.now.s.saturating_sub(open.until.s));
             lines.push(format!("  under way   {share:.0} % of the objects; began {began}, was here {noted}"));
             let (ink, text) = verdict(open);
             lines.push(format!("              so far {}", screen.ink(ink, &text)));
         }
-        let whole: Vec<_> = self.scrubs.iter().filter(|s| s.end == ScrubEnd::Whole).collect();
+        let whole: Vec<_> = self.looked.scrubs.iter().filter(|s| s.end == ScrubEnd::Whole).collect();
         for before in whole.iter().rev().skip(1).take(BEFORE_SHOWN) {
             let day = date::table(before.until);
             let day = day.split(' ').next().unwrap_or_default();
@@ -436,7 +417,7 @@ impl Found {
         match &self.years {
             Years::None(why) => lines.push(format!("  {why}")),
             Years::NextDrive(yearly) => {
-                let why = if self.one_disk {
+                let why = if self.looked.one_disk {
                     "all of it is on one disk"
                 } else {
                     "there are objects without any parity left"
@@ -466,7 +447,7 @@ impl Found {
     }
 
     fn answer(&self) -> Value {
-        let status = &self.status;
+        let status = &self.looked.status;
         let drive = |d: &DriveStatus| {
             let found = self.found_on(d);
             json!({
@@ -475,10 +456,10 @@ impl Found {
                 "shelf": d.shelf,
                 "maker": d.maker,
                 "model": d.model,
-                "folder": self.folders.get(d.slot).map(|f| f.to_string_lossy()),
+                "folder": self.looked.beside.folders.get(d.slot).map(|f| f.to_string_lossy()),
                 "state": drive_state(d).0,
                 "quarantine": d.distrust.map(quarantine_word),
-                "worn": self.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
+                "worn": self.looked.beside.worn.iter().find(|(label, _)| *label == d.label).map(|(_, why)| *why),
                 "free": d.space.map(|s| s.free),
                 "total": d.space.map(|s| s.total),
                 "damaged": found.map_or(0, |f| f.damaged),
@@ -492,29 +473,29 @@ impl Found {
         let mut value = json!({
             "vault": {
                 "path": self.path.to_string_lossy(),
-                "id": self.id,
+                "id": self.looked.id,
                 "data": status.k,
                 "parity": status.m,
                 "objects": status.objects,
                 "bytes": status.bytes,
             },
-            "used_by": self.used_by.as_ref().map(|by| by.command.clone()),
+            "used_by": self.looked.beside.used_by.as_ref().map(|by| by.command.clone()),
             "drives": status.drives.iter().map(drive).collect::<Vec<_>>(),
-            "buckets": self.buckets.iter().map(buckets::to_json).collect::<Vec<_>>(),
+            "buckets": self.looked.beside.buckets.iter().map(buckets::to_json).collect::<Vec<_>>(),
             "redundancy": status.redundancy,
             "lost": status.lost,
-            "left_over": self.status.left_over,
-            "releases": self.releases.as_ref().map(Releases::answer),
-            "one_disk": self.one_disk,
-            "spare": { "drives": spare(&self.status, self.assumed.afr).0, "years": spare(&self.status, self.assumed.afr).1 },
-            "scrubs": self.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
+            "left_over": self.looked.status.left_over,
+            "releases": self.looked.beside.releases.as_ref().map(Releases::answer),
+            "one_disk": self.looked.one_disk,
+            "spare": { "drives": spare(&self.looked.status, self.assumed.afr).0, "years": spare(&self.looked.status, self.assumed.afr).1 },
+            "scrubs": self.looked.scrubs.iter().map(|s| scrub_to_json(s, &label)).collect::<Vec<_>>(),
             "years": self.years.answer(&self.assumed),
             "still_there": audit(self.audits.passed),
             "not_proved": audit(self.audits.failed),
-            "mandates": self.mandates.iter().map(mandate).collect::<Vec<_>>(),
+            "mandates": self.looked.mandates.iter().map(mandate).collect::<Vec<_>>(),
             "exit": self.end().status(),
         });
-        if let Some(Heard { said, left }) = &self.heard {
+        if let Some(Heard { said, left }) = &self.looked.heard {
             value["told"] = json!({
                 "came_unix_s": said.came.s,
                 "age_s": clock::wall_now().s.saturating_sub(said.came.s),
