@@ -53,6 +53,10 @@ pub const AUDIT_BAD_MAX: usize = 1024;
 pub const CARD_LEN_MAX: usize = 64 << 10;
 /// Longest body of one journal record.
 pub const JOURNAL_BODY_MAX: usize = 512;
+/// Longest journal: some 10^10 packs.
+pub const JOURNAL_LEN_MAX: u64 = 1 << 39;
+/// A journal up to this length is in memory beside the drives.
+pub const JOURNAL_IN_MEMORY_MAX: u64 = 64 << 20;
 /// Longest key file we read.
 pub const KEY_FILE_MAX: usize = 64 << 10;
 /// Longest tenant name.

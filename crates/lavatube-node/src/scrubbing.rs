@@ -97,7 +97,7 @@ pub fn scrub(
     let (objects, bytes) = scrub.ahead(&hold.vault.read());
     meter.files_total.set(objects);
     meter.bytes_total.set(bytes);
-    let drives = hold.vault.read().status().drives;
+    let drives = hold.vault.read().drives();
     let slots = drives.iter().map(|d| d.drive).collect();
     let labels = drives.into_iter().map(|d| (d.drive, d.label)).collect();
     let (mut judged, mut not_judged) = (Judged::default(), None);

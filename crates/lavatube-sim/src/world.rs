@@ -218,7 +218,7 @@ impl World {
         let drive = |(slot, drive): (usize, &SimDrive)| -> Option<Box<dyn Drive>> {
             (!away.contains(&slot)).then(|| Box::new(drive.quietly()) as Box<dyn Drive>)
         };
-        Vault::open(self.drives.iter().enumerate().map(drive).collect(), None)
+        Vault::open_with(self.drives.iter().enumerate().map(drive).collect(), None, journal_max(&self.drives))
             .map_err(|e| format!("the vault cannot be opened: {e}"))
     }
 
@@ -314,7 +314,12 @@ fn open(
         drive.platter().reopen();
         (!away.contains(&slot)).then(|| Box::new(drive.clone()) as Box<dyn Drive>)
     };
-    Vault::open(drives.iter().enumerate().map(drive).collect(), signer)
+    Vault::open_with(drives.iter().enumerate().map(drive).collect(), signer, journal_max(drives))
+}
+
+/// In worlds with an odd number of drives there is no room for the journal in memory.
+fn journal_max(drives: &[SimDrive]) -> u64 {
+    if drives.len().is_multiple_of(2) { u64::MAX } else { 0 }
 }
 
 fn new_keys(root: &Root, wires: &Wires, seed: u64, machine: u64) -> Result<DepositKeys, String> {

@@ -57,7 +57,7 @@ impl Vault {
 
     /// Notes where shards lie that the journal says were not stored, and that were found. Whether there are such.
     pub(crate) fn adopt_strays(&mut self, id: ObjectId) -> Result<bool, StoreError> {
-        let found = self.index.objects.get(&id).map(|entry| (self.unplaced(id, entry), entry.kind, entry.generation));
+        let found = self.entry(id).map(|entry| (self.unplaced(id, &entry), entry.kind, entry.generation));
         if let Some((places, kind, generation)) = found.filter(|(places, ..)| !places.is_empty()) {
             let moved = |(index, slot)| Record::Moved { kind, object: id, generation, index, slot };
             self.settle_journal()?;
@@ -97,7 +97,7 @@ impl Vault {
         shards: Vec<ShardHealth>,
         off: Option<usize>,
     ) -> Result<MendReport, MendError> {
-        let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?.clone();
+        let entry = self.entry(id).ok_or(ReadError::NotHere(id))?.into_owned();
         self.settle_journal()?;
         let stripe = Stripe::encode(&self.code_of(&entry), entry.geometry, object);
         let whose = Whose {
@@ -120,7 +120,7 @@ impl Vault {
             };
             let header = stripe.header(index, &whose, self.slots[slot].card.drive);
             let parts = stripe.parts(index, &header);
-            let spare = self.index.objects.get(&id).map_or(0, |entry| self.spare_of(entry)) + 1;
+            let spare = self.entry(id).map_or(0, |entry| self.spare_of(&entry)) + 1;
             if !self.write_shard(slot, id, &shard_name(id, shard.shard), &parts, spare)? {
                 report.left.push(shard);
                 continue;
@@ -192,7 +192,7 @@ impl Vault {
 
     /// Whether some writable drive has no shard of an object.
     pub(crate) fn has_free_drive(&self, id: ObjectId) -> bool {
-        let entry = self.index.objects.get(&id);
+        let entry = self.entry(id);
         let taken: Vec<usize> =
             entry.map(|e| (0..e.geometry.shards()).filter_map(|i| e.slot(i)).collect()).unwrap_or_default();
         self.writable().iter().any(|slot| !taken.contains(slot))

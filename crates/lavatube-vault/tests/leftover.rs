@@ -22,7 +22,7 @@ fn moved() -> (World, Vec<Vec<u8>>) {
     drop(vault);
     let mut drives: Vec<Option<Box<dyn Drive>>> = world.boxed();
     drives[0] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     objects.iter().for_each(|o| assert!(vault.mend(id_of(o)).unwrap().left.is_empty()));
     (world, objects)
 }
@@ -75,7 +75,7 @@ fn what_is_not_whole_keeps_what_it_had_before() {
     drop(vault);
     let mut drives = world.boxed();
     drives[other] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     scrub(&mut vault, Some(&first));
     assert!(is_on(0));
 }
@@ -146,7 +146,7 @@ fn what_could_lose_least_and_what_most_hangs_on_is_repaired_first() {
     let gone = (1..8).find(is_fit).unwrap();
     let mut drives = world.boxed();
     drives[gone] = None;
-    let (vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (vault, _) = world::open(drives, Some(world::signer())).unwrap();
     let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
     let at = |o: &[u8]| order.iter().position(|id| *id == id_of(o)).unwrap();
     let (hurt, whole): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = objects.iter().partition(|o| on(gone, o));

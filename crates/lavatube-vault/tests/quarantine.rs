@@ -25,7 +25,7 @@ fn stored(drives: usize) -> (World, Vec<Vec<u8>>, Vec<Vec<u8>>) {
 fn open_without(world: &World, away: &[usize]) -> (Vault, OpenReport) {
     let drives: Vec<Option<Box<dyn Drive>>> =
         world.boxed().into_iter().enumerate().map(|(slot, drive)| drive.filter(|_| !away.contains(&slot))).collect();
-    Vault::open(drives, Some(world::signer())).unwrap()
+    world::open(drives, Some(world::signer())).unwrap()
 }
 
 fn states(vault: &Vault) -> Vec<DriveState> {
