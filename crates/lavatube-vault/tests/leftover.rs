@@ -202,3 +202,51 @@ fn wherever_clearing_is_cut_every_object_stays_whole() {
         }
     }
 }
+
+#[test]
+fn what_is_damaged_is_written_to_another_drive_and_stays_until_two_scrubs_have_found_that_right() {
+    //= FORMAT#F72
+    let mut world = World::new(8);
+    let object = world.chance.bytes(400_000);
+    let mut vault = world.create(4, 2);
+    world::keep(&mut vault, &object);
+    let shards = |world: &World| -> Vec<(usize, String)> {
+        let of = |slot: usize| world.drives[slot].shard_files().into_iter().map(move |name| (slot, name));
+        (0..8).flat_map(of).filter(|(_, name)| name.contains(&id_of(&object).to_string())).collect()
+    };
+    let (slot, name) = shards(&world)[0].clone();
+    world.drives[slot].with(|f| f.get_mut(&name).unwrap()[5000] ^= 1);
+    let damaged = world.drives[slot].with(|f| f[&name].clone());
+    let (first, _) = scrub(&mut vault, None);
+    assert_eq!((first.mended, first.left, vault.left_over()), (1, 0, 1));
+    let now = shards(&world);
+    assert!(now.len() == 7 && world.drives[slot].with(|f| f[&name] == damaged));
+    assert!(vault.examine(id_of(&object), Depth::Bytes).unwrap().is_whole());
+    // Until then its good blocks serve: the new one and two others are gone.
+    let images = world.images();
+    let new = now.iter().find(|(s, n)| *s != slot && *n == name).unwrap();
+    let gone: Vec<_> = now.iter().filter(|(_, n)| *n != name).take(2).chain([new]).collect();
+    gone.iter().for_each(|(slot, name)| world.drives[*slot].with(|f| drop(f.remove(name))));
+    let (hurt, _) = world.open();
+    let mut out = Vec::new();
+    hurt.read(id_of(&object), 50_000..60_000, &mut out).unwrap();
+    assert_eq!(out, object[50_000..60_000]);
+    world.restore(&images);
+    let (mut vault, _) = world.open();
+    let (second, _) = scrub(&mut vault, Some(&first));
+    assert_eq!(vault.left_over(), 1, "the scrub that mended it does not count");
+    scrub(&mut vault, Some(&second));
+    assert_eq!((vault.left_over(), shards(&world).len()), (0, 6));
+    assert!(vault.examine(id_of(&object), Depth::Bytes).unwrap().is_whole());
+    // Where no other drive can take it, it is mended in its place.
+    let mut world = World::new(6);
+    let object = world.chance.bytes(50_000);
+    let mut vault = world.create(4, 2);
+    world::keep(&mut vault, &object);
+    let name = world.drives[2].shard_files()[0].clone();
+    let whole = world.images();
+    world.drives[2].with(|f| f.get_mut(&name).unwrap()[5000] ^= 1);
+    let (record, _) = scrub(&mut vault, None);
+    assert_eq!((record.mended, record.left, vault.left_over()), (1, 0, 0));
+    assert_eq!(world.images()[2][&name], whole[2][&name]);
+}
