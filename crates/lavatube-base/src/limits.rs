@@ -269,6 +269,8 @@ pub const BUCKET_PIECES_LISTED_MAX: usize = 1 << 16;
 pub const BUCKET_PIECE_LEN_MAX: usize = 64 << 20;
 /// Bytes of the place of such a drive, in text: its bucket and what is known of it.
 pub const BUCKET_PLACE_LEN_MAX: usize = 1024;
+/// Objects that an endpoint did not give back, as a drive remembers them.
+pub const BUCKET_REFUSALS_MAX: usize = 4096;
 /// Bytes of an answer that is no object: a page of a list, an error.
 pub const BUCKET_ANSWER_LEN_MAX: usize = 8 << 20;
 
