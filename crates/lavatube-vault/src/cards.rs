@@ -76,10 +76,15 @@ impl Vault {
 
     /// Objects that have shards on the drive of a slot.
     pub fn objects_on(&self, slot: usize) -> Vec<ObjectId> {
+        self.known_on(slot).0
+    }
+
+    /// The same, and how many records of the journal cannot be read, which may be about more.
+    fn known_on(&self, slot: usize) -> (Vec<ObjectId>, u64) {
         let mut on_it = Vec::new();
-        self.each_entry(&mut |id, entry| on_it.extend(Some(id).filter(|_| entry.is_on(slot))));
+        let unread = self.each_entry(&mut |id, entry| on_it.extend(Some(id).filter(|_| entry.is_on(slot))));
         on_it.sort_unstable();
-        on_it
+        (on_it, unread)
     }
 
     /// Writes the shards that an object has on the drive of a slot to others, from verified bytes, and mends the rest of it. What the drive has
@@ -113,9 +118,12 @@ impl Vault {
     /// As [`Vault::rename_drive`].
     pub fn retire(&mut self, slot: usize) -> Result<(), CardError> {
         self.may_retire(slot)?;
-        let objects = self.objects_on(slot).len() as u64;
-        if objects > 0 {
-            return Err(CardError::Holds { objects });
+        let (on_it, unread) = self.known_on(slot);
+        if unread > 0 {
+            return Err(StoreError::Unread { records: unread }.into());
+        }
+        if !on_it.is_empty() {
+            return Err(CardError::Holds { objects: on_it.len() as u64 });
         }
         let mut slots = self.card.slots.clone();
         slots[slot].retired = true;

@@ -191,13 +191,16 @@ impl Vault {
         lines.filter(|line| about(&line.record) == Some(id)).fold(None, Known::with)
     }
 
-    /// Gives all objects, in no order that means anything.
-    pub(crate) fn each_entry(&self, each: &mut dyn FnMut(ObjectId, &Entry)) {
+    /// Gives all objects, in no order that means anything: how many records about packs can be read on no drive any more, which may be as
+    /// many packs.
+    pub(crate) fn each_entry(&self, each: &mut dyn FnMut(ObjectId, &Entry)) -> u64 {
         self.index.objects.iter().for_each(|(id, entry)| each(*id, entry));
         if self.index.packs.is_empty() {
-            return;
+            return 0;
         }
-        self.chain().walk(Point::START, &mut |place, line, _| {
+        let mut upto = None;
+        let is_whole = self.chain().walk(Point::START, &mut |place, line, _| {
+            upto = Some(place);
             let Record::Stored { kind: ObjectKind::Pack, object: id, .. } = line.record else { return true };
             let mut mentions = self.index.packs.of(id);
             let (first, more) = (mentions.next(), mentions.len());
@@ -211,6 +214,18 @@ impl Vault {
             }
             true
         });
+        if is_whole { 0 } else { self.each_behind(upto, each) }
+    }
+
+    /// Gives the packs of which the first record is behind a place, each looked for by itself: how many records cannot be read.
+    fn each_behind(&self, place: Option<u64>, each: &mut dyn FnMut(ObjectId, &Entry)) -> u64 {
+        let mut unread = 0;
+        for bucket in self.index.packs.buckets_from(ObjectId([0; 32])) {
+            let packs = self.packs_in(bucket, &mut unread);
+            let behind = packs.into_iter().filter(|(_, (first, _))| Some(*first) > place);
+            behind.for_each(|(id, (_, entry))| each(id, &entry));
+        }
+        unread
     }
 
     /// A pack, if the record at `place` is the first about it.
@@ -223,21 +238,25 @@ impl Vault {
     /// Objects from `id` on, in the order of ids.
     pub(crate) fn entries_from(&self, id: ObjectId) -> impl Iterator<Item = (ObjectId, Cow<'_, Entry>)> {
         let others = self.index.objects.range(id..).map(|(id, entry)| (*id, Cow::Borrowed(entry)));
-        let packs = self.index.packs.buckets_from(id).flat_map(|bucket| self.packs_in(bucket));
-        let packs = packs.filter(move |(own, _)| *own >= id).map(|(id, entry)| (id, Cow::Owned(entry)));
+        let packs = self.index.packs.buckets_from(id).flat_map(|bucket| self.packs_in(bucket, &mut 0));
+        let packs = packs.filter(move |(own, _)| *own >= id).map(|(id, (_, entry))| (id, Cow::Owned(entry)));
         Merged { one: others.peekable(), other: packs.peekable() }
     }
 
-    /// The packs of a bucket, in the order of ids.
-    fn packs_in(&self, bucket: usize) -> BTreeMap<ObjectId, Entry> {
+    /// The packs of a bucket, in the order of ids, with the place of the first record about each. Records that cannot be read are added to `unread`.
+    fn packs_in(&self, bucket: usize, unread: &mut u64) -> BTreeMap<ObjectId, (u64, Entry)> {
         let chain = self.chain();
-        let mut all: BTreeMap<ObjectId, Option<Known>> = BTreeMap::new();
-        for line in self.index.packs.in_bucket(bucket).filter_map(|place| chain.line(place)) {
+        let mut all: BTreeMap<ObjectId, (u64, Option<Known>)> = BTreeMap::new();
+        for place in self.index.packs.in_bucket(bucket) {
+            let Some(line) = chain.line(place) else {
+                *unread += 1;
+                continue;
+            };
             let Some(id) = about(&line.record).filter(|id| !self.index.released.contains_key(id)) else { continue };
-            let known = all.entry(id).or_default();
+            let (_, known) = all.entry(id).or_insert((place, None));
             *known = Known::with(known.take(), line);
         }
-        all.into_iter().filter_map(|(id, known)| Some((id, known?.entry))).collect()
+        all.into_iter().filter_map(|(id, (first, known))| Some((id, (first, known?.entry)))).collect()
     }
 
     /// Notes what is left over of packs of which something was moved.

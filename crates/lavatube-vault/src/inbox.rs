@@ -52,6 +52,12 @@ pub enum StoreError {
     /// A release freed it: it is not taken again.
     #[error("object {0} was released, and is not taken again")]
     Released(ObjectId),
+    /// Records of a long journal have rotted on every drive since the vault was opened.
+    #[error("{records} records of the journal can be read on no drive any more; open the vault again")]
+    Unread {
+        /// How many.
+        records: u64,
+    },
     /// The journal is as long as it may be.
     #[error("the journal is full: some 10^9 packs were stored")]
     JournalFull,
@@ -102,7 +108,7 @@ impl StoreError {
     pub fn denial(&self) -> Denial {
         match self {
             // The drives are not all there: what comes waits with the client until they are.
-            Self::Shortfall { .. } | Self::Confused => Denial::Away,
+            Self::Shortfall { .. } | Self::Unread { .. } | Self::Confused => Denial::Away,
             Self::Full { .. } | Self::JournalFull => Denial::Refused(Refusal::Full),
             Self::Length { .. } | Self::Released(_) => Denial::Refused(Refusal::Object),
             Self::ReadOnly => Denial::Refused(Refusal::Caller),

@@ -146,7 +146,7 @@ impl Vault {
             lost: 0,
             left_over: self.left_over(),
         };
-        self.each_entry(&mut |_, entry| {
+        let unread = self.each_entry(&mut |_, entry| {
             status.objects += 1;
             status.bytes += entry.geometry.object_len() as u64;
             let there = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
@@ -158,6 +158,8 @@ impl Vault {
                 }
             }
         });
+        // Nobody can say where they lie: lost until the vault is opened anew, and all copies of the journal are asked.
+        (status.objects, status.lost) = (status.objects + unread, status.lost + unread);
         status
     }
 

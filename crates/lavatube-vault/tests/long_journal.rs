@@ -76,6 +76,8 @@ fn every_pack_is_found_while_one_drive_has_its_record() {
     (0..5).for_each(|slot| rots(slot, 55_555));
     assert!(!vault.contains(id(55_555)) && vault.contains(id(55_556)));
     assert_eq!(vault.objects().count() as u64, PACKS - 1);
+    assert_eq!((vault.status().objects, vault.status().lost), (PACKS, 1));
+    assert_eq!(vault.objects_on(2).len() as u64, PACKS - 1, "those behind it are not lost sight of");
     drop(vault);
     // Opened anew it is made of all copies together, and in memory until a drive has it.
     rots(4, 55_555);
