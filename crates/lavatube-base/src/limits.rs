@@ -39,6 +39,12 @@ pub const RELEASE_LEN_MAX: usize = 8 << 20;
 pub const THIN_SHARE: usize = 16;
 /// Bytes of packs that are rewritten before other work is looked at: a few seconds' of an old disk.
 pub const THIN_AT_A_TIME: usize = 256 << 20;
+/// What a word about releases tells: leaves of the log, more of which are asked for from where it ended,
+pub const LEAVES_TOLD_MAX: usize = 1 << 15;
+/// and releases that are not done.
+pub const RELEASES_TOLD_MAX: usize = 64;
+/// Holds that are lifted in a question about releases.
+pub const LIFTS_ASKED_MAX: usize = 1024;
 /// Most depositors that a release need not wait for.
 pub const DEPOSITORS_SETTLED_MAX: usize = 1024;
 /// Block of an object in an audit: what an answer has whatever it is about, and what one tag is of.

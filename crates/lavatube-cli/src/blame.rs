@@ -380,6 +380,8 @@ impl From<ReleasingError> for Failure {
             ReleasingError::Depositor(e) => e.into(),
             ReleasingError::Far(e) => e.into(),
             ReleasingError::Doubt(_) => Self::new(Condition::Doubt, e.to_string()),
+            ReleasingError::OlderVault => Self::new(Condition::Refused, e.to_string())
+                .hint("bring lavatube up to date where the vault is; until then a release can be made there"),
             ReleasingError::OtherArchive => Self::new(Condition::WrongKey, e.to_string()),
             ReleasingError::Seal(_) | ReleasingError::Entropy(_) => Self::new(Condition::Failed, e.to_string()),
         }

@@ -332,7 +332,7 @@ pub const TABLE: &[Row] = &[
         status: 15,
         meaning: "Something that a release must know for certain is not: a manifest or a tree cannot be read, something waits, or a chain of \
                   manifests has a fault. Nothing was freed.",
-        hint: "`lavatube check` says what is wrong, `lavatube backup` and `lavatube check --repair` bring what waits to the vault; then try again",
+        hint: "`lavatube check` says what is wrong, `lavatube backup` and `lavatube check --repair`, or `lavatube node --once` over a link, bring what waits to the vault; then try again",
     },
     Row {
         condition: Condition::PipeClosed,

@@ -14,6 +14,7 @@ use lavatube_format::checkpoint::SignedCheckpoint;
 use lavatube_format::log::{self, Question};
 use lavatube_format::mandate::SignedMandate;
 use lavatube_format::message::{Message, Page, Part, Sent, parts_of, piece_sent, pieces_of};
+use lavatube_format::release_word::{ReleaseQuestion, SignedWord};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
@@ -73,6 +74,7 @@ enum What {
     Spot(SpotQuestion),
     /// With the number of the mandate in it; 0 when there is none.
     Care(CareQuestion, u64),
+    Releases(ReleaseQuestion),
     Ping,
 }
 
@@ -143,6 +145,7 @@ impl<D: Desk> Clerk<D> {
                         continue;
                     }
                     What::Care(question, _) => Message::CareAsked { request: *number, question: question.clone() },
+                    What::Releases(question) => Message::ReleaseAsked { request: *number, question: question.clone() },
                     What::Ping => {
                         post.ping(*number);
                         continue;
@@ -184,6 +187,7 @@ impl<D: Desk> Clerk<D> {
                 let signed = question.mandate.as_ref().and_then(|bytes| SignedMandate::decode(bytes).ok());
                 What::Care(question, signed.map_or(0, |signed| signed.mandate.number))
             }
+            Some(Errand::Releases(question)) => What::Releases(question),
             Some(Errand::Ping) => What::Ping,
             // It is done, or nobody can tell what it is.
             None => return self.desk.done(number),
@@ -328,6 +332,35 @@ impl<D: Desk> Clerk<D> {
             put?;
         }
         Ok(())
+    }
+
+    /// The vault's word about releases came, whose signature is good.
+    ///
+    /// # Errors
+    /// As [`Clerk::parcel`].
+    pub fn told_of_releases(&mut self, number: u64, word: &SignedWord) -> Result<(), D::Error> {
+        let is_it = |open: &Open| matches!(&open.errand, What::Releases(q) if q.nonce == word.word.nonce);
+        if self.open.get(&number).is_some_and(is_it) {
+            self.news += 1;
+            let put = self.desk.put_release_word(number, word);
+            // Nobody may be there to ask anew for what became of a release: the errand stays, and is asked for again.
+            if put.is_ok() || word.word.about.is_none() {
+                self.open.remove(&number);
+                self.desk.done(number);
+            }
+            put?;
+        }
+        Ok(())
+    }
+
+    /// The vault refuses a message: an older one knows no question about releases, and never will.
+    pub fn refused(&mut self, key: u64) {
+        let is_it = |open: &Open| open.question == Some(key) && matches!(open.errand, What::Releases(_));
+        let Some(number) = self.open.iter().find(|(_, open)| is_it(open)).map(|(number, _)| *number) else { return };
+        self.open.remove(&number);
+        self.news += 1;
+        self.desk.refuse_errand(number);
+        self.desk.done(number);
     }
 
     /// The lowest number of a mandate that was not answered; 0 where there is none.

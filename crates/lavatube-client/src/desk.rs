@@ -11,6 +11,7 @@ use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::care::{CareQuestion, SignedReport};
 use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Page, Part, Sent, list_digest};
+use lavatube_format::release_word::{ReleaseQuestion, SignedWord};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
@@ -29,8 +30,21 @@ pub enum Errand {
     Spot(SpotQuestion),
     /// How the vault is, and perhaps a mandate for it. It outlives the command that left it.
     Care(CareQuestion),
+    /// What a release would stand on, and perhaps a release for it. One with a release outlives the command that left it.
+    Releases(ReleaseQuestion),
     /// An echo.
     Ping,
+}
+
+impl Errand {
+    /// Whether it lies there until it is answered, also when nobody waits for it any more.
+    pub fn outlives_its_command(&self) -> bool {
+        match self {
+            Self::Care(_) => true,
+            Self::Releases(question) => question.release.is_some(),
+            Self::Fetch(_) | Self::List(_) | Self::Prove(_) | Self::Log(_) | Self::Spot(_) | Self::Ping => false,
+        }
+    }
 }
 
 /// All objects of a kind and their lengths.
@@ -147,6 +161,27 @@ pub trait Desk {
     /// When it cannot be put down.
     fn put_report(&self, _number: u64, _report: &SignedReport) -> Result<(), Self::Error> {
         Ok(())
+    }
+
+    /// The vault's word about releases came. What became of a release is kept, in the place of what became of the one before.
+    ///
+    /// # Errors
+    /// When it cannot be put down.
+    fn put_release_word(&self, _number: u64, _word: &SignedWord) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// The vault's word about releases that came without one, once it has come.
+    fn take_release_word(&self, _number: u64) -> Option<SignedWord> {
+        None
+    }
+
+    /// The vault does not know what is asked: its program is older than this one.
+    fn refuse_errand(&self, _number: u64) {}
+
+    /// Whether it did not know.
+    fn take_refusal(&self, _number: u64) -> bool {
+        false
     }
 
     /// A spot proof came.

@@ -15,6 +15,7 @@ use lavatube_base::{ObjectId, Verified};
 use lavatube_format::audit::{Answer, Challenge};
 use lavatube_format::log::{self, Question};
 use lavatube_format::message::{Part, parts_of, pieces_of};
+use lavatube_format::release_word::{ReleaseQuestion, ReleaseWord};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::{SpotAnswer, SpotQuestion};
 
@@ -124,9 +125,9 @@ impl<H: Here> Distant<H> {
     pub fn new(here: H, signer: Signer, refresh: bool) -> Result<Self, <H::Desk as Desk>::Error> {
         let desk = here.desk();
         // Errands of commands that are no more; whoever wants it still asks anew, for what has not come.
-        // Mandates, and who asks how the vault is, wait for their answers without a command.
-        let is_care = |number: &u64| matches!(desk.errand(*number), Some(Errand::Care(_)));
-        desk.asked()?.into_iter().filter(|number| !is_care(number)).for_each(|number| desk.done(number));
+        // Mandates, releases, and who asks how the vault is, wait for their answers without a command.
+        let stays = |number: &u64| desk.errand(*number).is_some_and(|errand| errand.outlives_its_command());
+        desk.asked()?.into_iter().filter(|number| !stays(number)).for_each(|number| desk.done(number));
         let mut known = Known::default();
         for piece in desk.pieces()? {
             known.pieces.entry(piece.id).or_default().insert(piece.start, piece.len);
@@ -202,6 +203,26 @@ impl<H: Here> Distant<H> {
     pub fn spot(&self, question: &SpotQuestion) -> Result<SpotAnswer, FarError> {
         let answer = self.answer_to(&Errand::Spot(question.clone()), |desk, number| desk.take_spot(number))?;
         answer.ok_or_else(|| away("its spot proof came, and could not be written down"))
+    }
+
+    /// What the vault says that a release would stand on; `None` when it does not know the question.
+    ///
+    /// # Errors
+    /// When no answer comes, or none that is the vault's.
+    pub fn word_of_releases(&self, question: &ReleaseQuestion) -> Result<Option<ReleaseWord>, FarError> {
+        let answer = self.answer_to(&Errand::Releases(question.clone()), |desk, number| {
+            let refused = desk.take_refusal(number).then_some(None);
+            refused.or_else(|| desk.take_release_word(number).map(Some))
+        })?;
+        let Some(signed) = answer.ok_or_else(|| away("its word came, and could not be written down"))? else {
+            return Ok(None);
+        };
+        //= FORMAT#F62 the vault's, and of now
+        let is_good = signed.verify(self.signer.vault, &self.signer.key).is_ok();
+        if is_good && signed.word.nonce == question.nonce && signed.word.from == question.from.min(signed.word.size) {
+            return Ok(Some(signed.word));
+        }
+        Err(away("what it says of releases is not its word of now"))
     }
 
     fn ask_log(&self, question: &Question) -> Result<log::Answer, FarError> {

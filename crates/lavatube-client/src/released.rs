@@ -89,6 +89,27 @@ impl Released {
         keep(state, id, signed)
     }
 
+    /// Takes in a release that the vault has taken from this machine: `bytes` of it.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn take_in(state: &dyn State, keys: &ReleaseKeys, bytes: &[u8]) -> Result<Self, StateError> {
+        if let Ok(signed) = SignedRelease::decode(bytes) {
+            Self::take(state, keys, Verified::hash(bytes).id(), &signed)?;
+        }
+        Self::known(state, keys)
+    }
+
+    /// A release of which the state has a copy, when the authority signed it.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn copy_of(state: &dyn State, id: ObjectId, authority: &PairPublic) -> Result<Option<Release>, StateError> {
+        let bytes = read_all(state, &format!("{RELEASES}{id}"), OBJECT_MAX)?.unwrap_or_default();
+        let signed = decode(&bytes, id).filter(|signed| signed.verify(authority).is_ok());
+        Ok(signed.map(|signed| signed.release))
+    }
+
     /// What the copies in the state say.
     ///
     /// # Errors

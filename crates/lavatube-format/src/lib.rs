@@ -34,6 +34,7 @@ pub mod pair_line;
 pub mod receipt;
 pub mod recovery;
 pub mod release;
+pub mod release_word;
 pub mod remnant;
 pub mod roll;
 pub mod scrub_record;

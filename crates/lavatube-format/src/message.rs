@@ -17,6 +17,7 @@ use crate::audit::{self, Challenge};
 use crate::care::{CareQuestion, SignedReport};
 use crate::log::{Answer, Question};
 use crate::receipt::Receipt;
+use crate::release_word::{ReleaseQuestion, SignedWord};
 use crate::shard::ObjectKind;
 use crate::spot::{SpotAnswer, SpotQuestion};
 use crate::wire::{Malformed, Reader, put_bytes, put_varint};
@@ -99,6 +100,20 @@ pub enum Message<'a> {
         /// The report.
         report: Box<SignedReport>,
     },
+    /// To the vault: say what a release would stand on, and perhaps take this one. Answered by [`Message::ReleaseTold`].
+    ReleaseAsked {
+        /// The request's number.
+        request: u64,
+        /// What is asked.
+        question: ReleaseQuestion,
+    },
+    /// From the vault: what a release stands on, and what became of the one that came. Not yet verified.
+    ReleaseTold {
+        /// The request's number.
+        request: u64,
+        /// The vault's word.
+        word: Box<SignedWord>,
+    },
     /// To the vault: show these slices. Answered by [`Message::Spot`], when all are read.
     SpotAsked {
         /// The request's number.
@@ -130,8 +145,12 @@ const LOG_ASKED: u8 = 11;
 const LOGGED: u8 = 12;
 const CARE_ASKED: u8 = 13;
 const CARED: u8 = 14;
+const RELEASES: u8 = 15;
 const SPOT_ASKED: u8 = 17;
 const SPOT: u8 = 18;
+/// Which of the two a message about releases is.
+const IS_ASKED: u8 = 0;
+const IS_TOLD: u8 = 1;
 
 impl<'a> Message<'a> {
     /// The message's bytes: a block. A link carries no block twice, so that a question asked again, and its answer, need a
@@ -190,6 +209,14 @@ impl<'a> Message<'a> {
             Self::Logged(answer) => written(begin(LOGGED), |out| answer.encode(out)),
             Self::CareAsked { request, question } => written(numbered(CARE_ASKED, request), |out| question.encode(out)),
             Self::Cared { request, report } => [&begin(CARED)[..], &request.to_le_bytes(), &report.encode()].concat(),
+            Self::ReleaseAsked { request, question } => written(numbered(RELEASES, request), |out| {
+                out.push(IS_ASKED);
+                question.encode(out);
+            }),
+            Self::ReleaseTold { request, word } => written(numbered(RELEASES, request), |out| {
+                out.push(IS_TOLD);
+                out.extend_from_slice(&word.encode());
+            }),
             Self::SpotAsked { request, question } => written(numbered(SPOT_ASKED, request), |out| question.encode(out)),
             Self::Spot { request, answer } => written(numbered(SPOT, request), |out| answer.encode(out)),
         }
@@ -245,6 +272,14 @@ impl<'a> Message<'a> {
             LOGGED => Self::Logged(Answer::decode(&mut r)?),
             CARE_ASKED => Self::CareAsked { request: r.u64()?, question: CareQuestion::decode(&mut r)? },
             CARED => Self::Cared { request: r.u64()?, report: Box::new(SignedReport::decode(&mut r)?) },
+            RELEASES => {
+                let request = r.u64()?;
+                match r.u8()? {
+                    IS_ASKED => Self::ReleaseAsked { request, question: ReleaseQuestion::decode(&mut r)? },
+                    IS_TOLD => Self::ReleaseTold { request, word: Box::new(SignedWord::decode(&mut r)?) },
+                    _ => return Err(r.fail("neither asked nor told")),
+                }
+            }
             SPOT_ASKED => Self::SpotAsked { request: r.u64()?, question: SpotQuestion::decode(&mut r)? },
             SPOT => Self::Spot { request: r.u64()?, answer: SpotAnswer::decode(&mut r)? },
             _ => return Err(r.fail("unknown message")),
@@ -261,7 +296,7 @@ fn written(mut out: Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn has_turn(code: u8) -> bool {
-    matches!(code, DENIED..=CARED | SPOT_ASKED | SPOT)
+    matches!(code, DENIED..=RELEASES | SPOT_ASKED | SPOT)
 }
 
 /// The byte that stands for a denial.
@@ -396,7 +431,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic(first in 0..16u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_decoder_panic(first in 0..20u8, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let bytes = [&[first], &bytes[..]].concat();
             if let Ok(message) = Message::decode(&bytes) {
                 prop_assert_eq!(message.encode(Message::turn(&bytes)), bytes);

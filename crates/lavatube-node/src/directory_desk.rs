@@ -16,6 +16,7 @@ use lavatube_format::audit::Answer;
 use lavatube_format::care::SignedReport;
 use lavatube_format::log;
 use lavatube_format::message::{Message, Page, Part, Sent, list_digest, piece_sent};
+use lavatube_format::release_word::SignedWord;
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::SpotAnswer;
 use rustix::fs::statvfs;
@@ -81,6 +82,29 @@ impl DirectoryDesk {
         Some((request, *report, path.metadata().and_then(|about| about.modified()).ok()?))
     }
 
+    /// What became of the last release that was sent from here, for which errand, and when. Its signature is to be verified.
+    pub fn release(&self) -> Option<(u64, SignedWord, SystemTime)> {
+        self.release_word(RELEASE)
+    }
+
+    /// How releases stood when the vault was last asked without one, and when it said so. Its signature is to be verified.
+    pub fn standing_of_releases(&self) -> Option<(SignedWord, SystemTime)> {
+        self.release_word(STANDING).map(|(_, word, came)| (word, came))
+    }
+
+    fn release_word(&self, name: &str) -> Option<(u64, SignedWord, SystemTime)> {
+        let path = self.folder.join(name);
+        let bytes = fs::read(&path).ok()?;
+        let Ok(Message::ReleaseTold { request, word }) = Message::decode(&bytes) else { return None };
+        Some((request, *word, path.metadata().and_then(|about| about.modified()).ok()?))
+    }
+
+    /// Whether a release was sent or left at the desk in a folder of state.
+    pub(crate) fn has_release(state: &Path) -> bool {
+        let folder = state.join("desk");
+        folder.join(RELEASE).exists() || folder.join(ASKED).read_dir().is_ok_and(|mut all| all.next().is_some())
+    }
+
     fn list_path(&self, kind: ObjectKind) -> PathBuf {
         self.folder.join(format!("{LISTS}/{}", kind.code()))
     }
@@ -113,9 +137,16 @@ impl Desk for DirectoryDesk {
             Errand::Log(question) => Message::LogAsked(question.clone()).encode(0),
             Errand::Spot(question) => Message::SpotAsked { request: number, question: question.clone() }.encode(0),
             Errand::Care(question) => Message::CareAsked { request: number, question: question.clone() }.encode(0),
+            Errand::Releases(question) => {
+                Message::ReleaseAsked { request: number, question: question.clone() }.encode(0)
+            }
             Errand::Ping => vec![PING],
         };
-        if matches!(errand, Errand::Care(question) if question.mandate.is_some()) {
+        let is_to_last = match errand {
+            Errand::Care(question) => question.mandate.is_some(),
+            other => other.outlives_its_command(),
+        };
+        if is_to_last {
             // Nobody waits for it to ask anew.
             atomic::write(&self.asked_path(number), &bytes, IfThere::Replace)?;
         } else {
@@ -142,6 +173,7 @@ impl Desk for DirectoryDesk {
             Message::LogAsked(question) => Some(Errand::Log(question)),
             Message::CareAsked { question, .. } => Some(Errand::Care(question)),
             Message::SpotAsked { question, .. } => Some(Errand::Spot(question)),
+            Message::ReleaseAsked { question, .. } => Some(Errand::Releases(question)),
             _ => None,
         }
     }
@@ -292,6 +324,33 @@ impl Desk for DirectoryDesk {
         )
     }
 
+    fn put_release_word(&self, number: u64, word: &SignedWord) -> io::Result<()> {
+        let bytes = Message::ReleaseTold { request: number, word: Box::new(word.clone()) }.encode(0);
+        if word.word.about.is_some() {
+            return atomic::write(&self.folder.join(RELEASE), &bytes, IfThere::Replace);
+        }
+        if word.word.leaves.is_empty() {
+            // For people who look later; whoever asked has it anyway.
+            let _ = self.write(STANDING, &bytes);
+        }
+        self.write(&release_name(number), &bytes)
+    }
+
+    fn take_release_word(&self, number: u64) -> Option<SignedWord> {
+        let bytes = self.take(&release_name(number))?;
+        let Ok(Message::ReleaseTold { word, .. }) = Message::decode(&bytes) else { return None };
+        Some(*word)
+    }
+
+    fn refuse_errand(&self, number: u64) {
+        // Where it cannot be written, whoever waits sees that it is over, and not why.
+        let _ = self.write(&refused_name(number), &[]);
+    }
+
+    fn take_refusal(&self, number: u64) -> bool {
+        self.take(&refused_name(number)).is_some()
+    }
+
     fn put_spot(&self, number: u64, answer: &SpotAnswer) -> io::Result<()> {
         self.write(&spot_name(number), &Message::Spot { request: number, answer: answer.clone() }.encode(0))
     }
@@ -341,6 +400,14 @@ fn spot_name(number: u64) -> String {
     format!("{ASKED}/spot-{number:016x}")
 }
 
+fn release_name(number: u64) -> String {
+    format!("{ASKED}/release-{number:016x}")
+}
+
+fn refused_name(number: u64) -> String {
+    format!("{ASKED}/refused-{number:016x}")
+}
+
 fn word_name(number: u64) -> String {
     format!("{ASKED}/log-{number:016x}")
 }
@@ -359,6 +426,8 @@ const ASKED: &str = "asked";
 const PARTS: &str = "parts";
 const LISTS: &str = "lists";
 const REPORT: &str = "report";
+const RELEASE: &str = "release";
+const STANDING: &str = "releases";
 /// Behind the name of a piece that the vault does not have, or a list that was not taken.
 const WITHHELD: &str = ".withheld";
 const NEW: &str = ".new";
@@ -371,9 +440,10 @@ const PARTS_KEPT_LEN: u64 = 1 << 30;
 mod tests {
     use super::*;
     use lavatube_base::limits::LIST_OBJECTS_MAX;
-    use lavatube_base::{Instant, ObjectId};
+    use lavatube_base::{Instant, ObjectId, VaultId};
     use lavatube_client::clerk::{Clerk, Post, Sight};
     use lavatube_format::message::Withheld;
+    use lavatube_format::release_word::{About, KeptWord, ReleaseQuestion, ReleaseWord};
 
     fn part(id: u8, start: u64, len: u64) -> Part {
         Part { id: ObjectId([id; 32]), start, len }
@@ -442,7 +512,7 @@ mod tests {
 
     impl Post for Deaf {
         fn send(&mut self, _message: Vec<u8>) -> Option<u64> {
-            None
+            Some(7)
         }
         fn has(&self, _key: u64) -> bool {
             false
@@ -483,6 +553,30 @@ mod tests {
         leave(&desk, &mut clerk, &errand, 3);
         clerk.listed(page(1, list_digest(&one)), Instant(4)).unwrap();
         assert_eq!((desk.list(kind), desk.refusal(kind)), (Some(one), None));
+    }
+
+    #[test]
+    fn a_release_is_asked_about_until_what_became_of_it_is_here_or_the_vault_does_not_know_the_question() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = DirectoryDesk::open(dir.path()).unwrap();
+        let mut clerk = Clerk::new(desk.clone());
+        let asked = |release| Errand::Releases(ReleaseQuestion { nonce: [1; 16], from: 0, lifts: Vec::new(), release });
+        let number = leave(&desk, &mut clerk, &asked(Some(b"one".to_vec())), 1);
+        let about = Some(About { id: ObjectId([3; 32]), number: 1, outcome: Err("no".into()) });
+        let (vault, kept, open, leaves) = (VaultId([2; 16]), KeptWord::Nothing, Vec::new(), Vec::new());
+        let word = ReleaseWord { vault, nonce: [1; 16], about, size: 0, root: [0; 32], kept, open, from: 0, leaves };
+        let word = SignedWord { word, signature: [4; 64] };
+        // As if the disk were full.
+        fs::create_dir(desk.folder.join(RELEASE)).unwrap();
+        assert!(clerk.told_of_releases(number, &word).is_err() && desk.is_asked(number) && !clerk.is_idle());
+        fs::remove_dir(desk.folder.join(RELEASE)).unwrap();
+        clerk.told_of_releases(number, &word).unwrap();
+        assert!(!desk.is_asked(number) && desk.release().is_some_and(|(of, kept, _)| of == number && kept == word));
+        let number = leave(&desk, &mut clerk, &asked(None), 9);
+        clerk.refused(8);
+        assert!(desk.is_asked(number), "it was another message");
+        clerk.refused(7);
+        assert!(!desk.is_asked(number) && clerk.is_idle() && desk.take_refusal(number) && !desk.take_refusal(number));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! A mark frees nothing and opens nothing. It must not know how snapshots are chosen. Step 7 of the walk.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lavatube_base::ObjectId;
 use lavatube_base::limits::MARKS_MAX;
 use lavatube_client::catalog::Catalog;
 use lavatube_client::chain::Chain;
@@ -12,10 +14,11 @@ use lavatube_client::far::Far;
 use lavatube_client::released::Released;
 use lavatube_client::session::{self, Said};
 use lavatube_format::manifest::Mark;
+use lavatube_format::release::SignedRelease;
 use lavatube_format::roll::Committed;
 
 use crate::depositor::{
-    DepositorError, Places, keep_card, open_session, open_state, spool_folder, state_folder, unlearnt,
+    DepositorError, Places, keep_card, open_session, open_state, spool_folder, spooled, state_folder, unlearnt,
 };
 use crate::directory_spool::DirectorySpool;
 use crate::directory_state::DirectoryState;
@@ -44,6 +47,33 @@ pub fn mark(places: &Places, marks: &[Mark], wait: Duration) -> Result<Promise, 
     let promise = deposit(places, Some(&holding.vault), &holding.state, marks)?;
     holding.meet_log()?;
     Ok(promise)
+}
+
+/// Says to a vault at the other end of a link that this machine knows of a release (`bytes` of it), in a session without anything else: it waits in the
+/// spool. What waits there then; nothing when an earlier release is not known here, so that nothing can be said.
+///
+/// # Errors
+/// [`DepositorError`].
+pub fn acknowledge(places: &Places, bytes: &[u8], wait: Duration) -> Result<BTreeSet<ObjectId>, DepositorError> {
+    let folder = state_folder(places, link_folder::vault_id(&places.vault)?);
+    let state = open_state(&folder)?;
+    let _lock = Lock::acquire(&folder.join("lock"), "lavatube release", Mode::Exclusive, wait)?;
+    vault_log::stop_at_alarm(&state)?;
+    let deposit = Keyring::at(&places.keys).deposit()?;
+    let released = Released::take_in(&state, &deposit.release_keys(), bytes)?;
+    let number = SignedRelease::decode(bytes).map_or(u64::MAX, |signed| signed.release.number);
+    if released.number < number {
+        return Ok(BTreeSet::new());
+    }
+    keep_card(&state, &deposit.card().encode())?;
+    let mut spool = DirectorySpool::open(&spool_folder(&folder)).map_err(CourierError::from)?;
+    let mut courier = Courier::new(None, &mut spool, &state);
+    let mut catalog = Catalog::open(&state)?;
+    let mut chain = Chain::known(&state, &deposit)?.knowing(released.number);
+    let (_, open) = open_session(&state, &deposit, &mut catalog, &mut chain, &mut courier)?;
+    session::finish(&state, &deposit, &open, &[], Said::default(), &Committed::nothing(), &mut chain, &mut courier)?;
+    session::close(&state)?;
+    Ok(spooled(&folder)?.into_iter().map(|(_, id)| id).collect())
 }
 
 fn deposit(

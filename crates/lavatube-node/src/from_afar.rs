@@ -165,21 +165,8 @@ impl Afar {
             let text = "nothing comes back over this link, and so no answer";
             return Err(DepositorError::Link(LinkError::Ended(text.into())));
         }
-        let link = TurnedLink::open(&self.places, Errands::Read)?;
-        let mut quiet_since = (Instant::now(), None);
-        while self.desk.is_asked(errand) {
-            if waiting.stop.load(Ordering::Relaxed) {
-                return Ok(Answered::NotYet);
-            }
-            let received = link.look().map_err(LinkError::Ended)?;
-            if quiet_since.1 != Some(received) {
-                quiet_since = (Instant::now(), Some(received));
-            }
-            if let Some(patience) = waiting.patience.filter(|patience| quiet_since.0.elapsed() >= *patience) {
-                let text = format!("nothing came for {} s", patience.as_secs());
-                return Err(DepositorError::Link(LinkError::Ended(FarError::Away(text).to_string())));
-            }
-            thread::sleep(LOOK_EVERY);
+        if !until_over(&self.places, &self.desk, errand, waiting)? {
+            return Ok(Answered::NotYet);
         }
         match self.last_of() {
             Some((answered, said)) if answered == errand => Ok(Answered::Said(Box::new(said))),
@@ -196,6 +183,32 @@ impl Afar {
     fn io(&self, source: std::io::Error) -> DepositorError {
         DepositorError::Io { path: state_folder(&self.places, self.signer.vault), source }
     }
+}
+
+/// Waits until an errand at the desk is over. Turns the link, unless a daemon does. Whether it is; not when it was stopped before.
+pub(crate) fn until_over(
+    places: &Places,
+    desk: &DirectoryDesk,
+    errand: u64,
+    waiting: &Waiting<'_>,
+) -> Result<bool, DepositorError> {
+    let link = TurnedLink::open(places, Errands::Read)?;
+    let mut quiet_since = (Instant::now(), None);
+    while desk.is_asked(errand) {
+        if waiting.stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let received = link.look().map_err(LinkError::Ended)?;
+        if quiet_since.1 != Some(received) {
+            quiet_since = (Instant::now(), Some(received));
+        }
+        if let Some(patience) = waiting.patience.filter(|patience| quiet_since.0.elapsed() >= *patience) {
+            let text = format!("nothing came for {} s", patience.as_secs());
+            return Err(DepositorError::Link(LinkError::Ended(FarError::Away(text).to_string())));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(true)
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -508,6 +508,7 @@ impl NearEnd {
                 if self.cards.refused_block(key).is_some() {
                     self.take_back_manifests();
                 }
+                self.clerk.refused(key);
                 self.outbox.done(key);
             }
             Event::Received { id, bytes, .. } => self.message(id, &bytes, listener)?,

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use lavatube_base::limits::CARD_LEN_MAX;
+use lavatube_base::sign::PairPublic;
 use lavatube_base::{DepositorId, ObjectId, Verified};
 use lavatube_client::audit::AuditError;
 use lavatube_client::browse::{self, CatError, Listed, Listing, ResolveError};
@@ -34,7 +35,7 @@ use lavatube_client::restore::{Outcome, Overwrite, Plan, Restore, RestoreError, 
 use lavatube_client::state::{State, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError, SnapshotPlace};
 use lavatube_format::depositor_card::{DepositorCard, SignedCard};
-use lavatube_format::manifest::Mark;
+use lavatube_format::manifest::{Manifest, Mark};
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::snapshot::Snapshot;
 use lavatube_format::tree::{Content, Entry, Kind};
@@ -224,6 +225,11 @@ impl Reader {
         self.keys.release_keys()
     }
 
+    /// The authority's public keys.
+    pub fn authority(&self) -> &PairPublic {
+        self.keys.authority_public()
+    }
+
     /// The depositors that the authority certified, with their labels; none before a session was opened.
     pub fn depositors(&self) -> Vec<(DepositorId, String)> {
         self.cards.get().into_iter().flatten().map(|card| (card.id(), card.label.clone())).collect()
@@ -306,6 +312,11 @@ impl Session<'_> {
     /// The manifests that are believed.
     pub fn manifests(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.sessions.all().iter().map(|vaulted| vaulted.id)
+    }
+
+    /// The same with what they say.
+    pub(crate) fn all_manifests(&self) -> impl Iterator<Item = (ObjectId, &Manifest)> {
+        self.sessions.all().iter().map(|vaulted| (vaulted.id, &vaulted.manifest))
     }
 
     /// Those of one depositor.

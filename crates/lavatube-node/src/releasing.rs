@@ -3,9 +3,11 @@
 //! In doubt nothing is signed: an alarm, something that waits, a session that was cut, a manifest that the log has and nobody can
 //! read. It must not know how the recovery key came here, nor print anything. Steps 18 and 20 of the walk.
 
+pub mod afar;
+
 use std::collections::BTreeSet;
 
-use lavatube_base::{DepositorId, ObjectId, Verified};
+use lavatube_base::{DepositorId, ObjectId, VaultId, Verified};
 use lavatube_client::far::{Far, FarError};
 use lavatube_client::ledger;
 use lavatube_client::meter::Meter;
@@ -18,9 +20,10 @@ use lavatube_format::release::{Release, ReleaseNote};
 use lavatube_format::shard::ObjectKind;
 use lavatube_seal::{Root, SealError};
 pub use lavatube_vault::Kept;
-use lavatube_vault::{LogError, OpenRelease, Standing};
+use lavatube_vault::{Leaf, LogError, OpenRelease, Standing};
 
 use crate::depositor::{DepositorError, take_up};
+use crate::directory_state::DirectoryState;
 use crate::embedded::VaultError;
 use crate::entropy::{self, EntropyError};
 use crate::holding::Holding;
@@ -49,6 +52,9 @@ pub enum ReleasingError {
     /// The vault did not take it.
     #[error(transparent)]
     Far(#[from] FarError),
+    /// The vault's program knows nothing of releases that come over a link.
+    #[error("the vault's program is older than this one, and takes no release over the link")]
+    OlderVault,
 }
 
 impl From<PlanError> for ReleasingError {
@@ -74,10 +80,21 @@ pub struct Taken {
 }
 
 /// What the log was when all was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Looked {
     size: u64,
     root: [u8; 32],
+    /// What a vault at the other end of a link told beside.
+    afar: Option<afar::Ground>,
+}
+
+/// What may go, and what keeps something from going.
+#[derive(Debug)]
+pub struct Planned {
+    /// What may go.
+    pub plan: Plan,
+    /// What keeps something, if anything does.
+    pub kept: Option<Kept>,
 }
 
 /// What a release says beside what it frees.
@@ -96,7 +113,10 @@ pub struct Terms {
 /// # Errors
 /// [`ReleasingError::Doubt`] says what does.
 pub fn begin(reader: &Reader, keys: &Keyring) -> Result<Looked, ReleasingError> {
-    let holding = here(reader)?;
+    let holding = match &reader.side {
+        Side::Here(holding) => holding,
+        Side::Far(vault) => return afar::begin(vault),
+    };
     vault_log::meet(holding)?;
     let is_open = || holding.state.len(OPEN_SESSION).map_err(StateError::on(OPEN_SESSION));
     if is_open().map_err(DepositorError::from)?.is_some() && keys.can_deposit() {
@@ -110,7 +130,7 @@ pub fn begin(reader: &Reader, keys: &Keyring) -> Result<Looked, ReleasingError> 
         return doubt("a backup was cut on this machine; the next one takes it up".into());
     }
     match holding.vault.read().look_at_log(0, &[]) {
-        Ok(sight) => Ok(Looked { size: sight.checkpoint.size, root: sight.checkpoint.root }),
+        Ok(sight) => Ok(Looked { size: sight.checkpoint.size, root: sight.checkpoint.root, afar: None }),
         Err(e @ (LogError::Shortfall { .. } | LogError::Store(_))) => doubt(e.to_string()),
     }
 }
@@ -119,19 +139,38 @@ pub fn begin(reader: &Reader, keys: &Keyring) -> Result<Looked, ReleasingError> 
 ///
 /// # Errors
 /// [`ReleasingError::Doubt`] says what stands in the way.
-pub fn plan(reader: &Reader, session: &Session<'_>, lifts: &[ObjectId], meter: &Meter) -> Result<Plan, ReleasingError> {
-    let holding = here(reader)?;
+pub fn plan(
+    reader: &Reader,
+    session: &Session<'_>,
+    looked: &Looked,
+    lifts: &[ObjectId],
+    meter: &Meter,
+) -> Result<Planned, ReleasingError> {
     if !session.rebuilt.lost.is_empty() {
         return doubt(format!("the indexes of {} packs cannot be read", session.rebuilt.lost.len()));
     }
-    let believed: BTreeSet<ObjectId> = session.manifests().collect();
-    for leaf in holding.vault.read().log().iter().filter(|leaf| leaf.kind() == Some(ObjectKind::Manifest)) {
-        if !believed.contains(&leaf.id()) {
-            return doubt(format!("manifest {} of the log was not looked at", leaf.id().short()));
+    let (kept, leaves, pending) = match &reader.side {
+        Side::Here(holding) => {
+            let kept = holding.vault.read().kept_but_for(lifts).map_err(|e| ReleasingError::Doubt(e.to_string()))?;
+            (kept, holding.vault.read().log().to_vec(), pending(holding)?)
         }
+        Side::Far(vault) => {
+            let ground = afar::ground_but_for(vault, looked, lifts)?;
+            let releases = ground.releases(reader)?;
+            (ground.kept(session, &releases, lifts)?, ground.leaves().to_vec(), ground.pending(session, &releases))
+        }
+    };
+    let believed: BTreeSet<ObjectId> = session.manifests().collect();
+    let manifests = |leaves: &[Leaf]| -> BTreeSet<ObjectId> {
+        leaves.iter().filter(|leaf| leaf.kind() == Some(ObjectKind::Manifest)).map(Leaf::id).collect()
+    };
+    if let Some(id) = manifests(&leaves).difference(&believed).next() {
+        return doubt(format!("manifest {} of the log was not looked at", id.short()));
     }
-    let retained = retained(holding, lifts)?;
-    Ok(session.plan_release(&retained, &pending(holding)?, meter)?)
+    // Of those that are kept, and of all that were there before them, nothing may be freed yet.
+    let before = kept.map_or(0, |kept| usize::try_from(kept.place + 1).unwrap_or(usize::MAX));
+    let retained = manifests(&leaves[..before.min(leaves.len())]);
+    Ok(Planned { plan: session.plan_release(&retained, &pending, meter)?, kept })
 }
 
 /// What releases name that are still to be followed.
@@ -149,23 +188,6 @@ fn pending(holding: &Holding) -> Result<Released, ReleasingError> {
     Ok(out)
 }
 
-/// The manifests of which nothing may be freed yet: those that are kept, and all that were there before them.
-fn retained(holding: &Holding, lifts: &[ObjectId]) -> Result<BTreeSet<ObjectId>, ReleasingError> {
-    let vault = holding.vault.read();
-    let kept = vault.kept_but_for(lifts).map_err(|e| ReleasingError::Doubt(e.to_string()))?;
-    let before = kept.map_or(0, |kept| kept.place + 1);
-    let leaves = vault.log().iter().take(usize::try_from(before).unwrap_or(usize::MAX));
-    Ok(leaves.filter(|leaf| leaf.kind() == Some(ObjectKind::Manifest)).map(|leaf| leaf.id()).collect())
-}
-
-/// What keeps something from being freed, if anything does.
-///
-/// # Errors
-/// [`ReleasingError::Doubt`] when a manifest cannot be read.
-pub fn kept(reader: &Reader, lifts: &[ObjectId]) -> Result<Option<Kept>, ReleasingError> {
-    here(reader)?.vault.read().kept_but_for(lifts).map_err(|e| ReleasingError::Doubt(e.to_string()))
-}
-
 /// Signs a release of what was found, and hands it to the vault.
 ///
 /// # Errors
@@ -178,27 +200,15 @@ pub fn release(
     plan: &Plan,
     terms: Terms,
 ) -> Result<Taken, ReleasingError> {
-    let Terms { looked, without, lifts } = terms;
     let holding = here(reader)?;
-    is_of_this_archive(reader, root)?;
     let (vault, number) = {
         let vault = holding.vault.read();
         (vault.id(), vault.releases() + 1)
     };
-    let mut settled: BTreeSet<DepositorId> = without.into_iter().collect();
     // Nothing waits here, and whatever this machine sends from now on knows of it.
-    settled
-        .extend(keys.deposit().ok().map(|deposit| deposit.depositor()).filter(|own| vouches(holding, session, *own)));
-    let nonce = entropy::bytes()?;
-    let note = ReleaseNote { tenant: crate::keyring::DEFAULT_TENANT.to_owned(), snapshots: plan.snapshots.clone() };
-    let note = reader.release_keys().seal(vault, &nonce, &note)?;
-    let objects = plan.objects.iter().copied().collect();
-    let settled = settled.into_iter().collect();
-    let Looked { size, root: log_root } = looked;
-    let lifts = lifts.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    let thins = plan.thins.clone();
-    let release = Release { vault, nonce, size, root: log_root, number, objects, settled, note, lifts, thins };
-    let bytes = root.sign_release(release)?.encode();
+    let own = keys.deposit().ok().map(|deposit| deposit.depositor());
+    let own = own.filter(|own| vouches(&holding.state, session, *own));
+    let bytes = signed(reader, root, plan, terms, (vault, number), own)?;
     let object = Verified::hash(&bytes);
     let receipt = holding.vault.deliver_release(object)?;
     let signer = holding.vault.signer();
@@ -215,11 +225,34 @@ pub fn release(
     Ok(Taken { id: object.id(), number, waits, is_open: open.is_some() })
 }
 
+/// A release of what was found, signed: the bytes of the object. `own` need not be waited for either.
+fn signed(
+    reader: &Reader,
+    root: &Root,
+    plan: &Plan,
+    terms: Terms,
+    (vault, number): (VaultId, u64),
+    own: Option<DepositorId>,
+) -> Result<Vec<u8>, ReleasingError> {
+    let Terms { looked: Looked { size, root: log_root, .. }, without, lifts } = terms;
+    is_of_this_archive(reader, root)?;
+    let settled: BTreeSet<DepositorId> = without.into_iter().chain(own).collect();
+    let nonce = entropy::bytes()?;
+    let note = ReleaseNote { tenant: crate::keyring::DEFAULT_TENANT.to_owned(), snapshots: plan.snapshots.clone() };
+    let note = reader.release_keys().seal(vault, &nonce, &note)?;
+    let objects = plan.objects.iter().copied().collect();
+    let settled = settled.into_iter().collect();
+    let lifts = lifts.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let thins = plan.thins.clone();
+    let release = Release { vault, nonce, size, root: log_root, number, objects, settled, note, lifts, thins };
+    Ok(root.sign_release(release)?.encode())
+}
+
 /// Whether this state can say that a depositor has nothing under way: it has handed over all that the vault has of it. Else another
 /// state has the same deposit key, or this one was lost meanwhile.
-fn vouches(holding: &Holding, session: &Session<'_>, depositor: DepositorId) -> bool {
+fn vouches(state: &DirectoryState, session: &Session<'_>, depositor: DepositorId) -> bool {
     let own: BTreeSet<ObjectId> = session.manifests_of(depositor).collect();
-    ledger::receipted(&holding.state, &own).is_ok_and(|receipted| receipted == own)
+    ledger::receipted(state, &own).is_ok_and(|receipted| receipted == own)
 }
 
 /// Whether the recovery key is that of the vault.
@@ -227,17 +260,17 @@ fn vouches(holding: &Holding, session: &Session<'_>, depositor: DepositorId) -> 
 /// # Errors
 /// [`ReleasingError::OtherArchive`].
 pub fn is_of_this_archive(reader: &Reader, root: &Root) -> Result<(), ReleasingError> {
-    let authority = root.authority_public()?;
-    if *here(reader)?.vault.read().authority() == authority { Ok(()) } else { Err(ReleasingError::OtherArchive) }
+    if *reader.authority() == root.authority_public()? { Ok(()) } else { Err(ReleasingError::OtherArchive) }
 }
 
-/// Releases that were not followed to their end, and whom each waits for.
-///
-/// # Errors
-/// When the vault is at the other end of a link.
-pub fn open_releases(reader: &Reader) -> Result<Vec<(OpenRelease, Vec<DepositorId>)>, ReleasingError> {
-    let all = here(reader)?.vault.read().open_releases();
-    Ok(all.into_iter().map(|open| (open.clone(), waits_for(&open))).collect())
+/// Releases that were not followed to their end, by number, and whom each waits for.
+pub fn open_releases(reader: &Reader, looked: &Looked) -> Vec<(u64, Vec<DepositorId>)> {
+    match (&reader.side, &looked.afar) {
+        (Side::Here(holding), _) => {
+            holding.vault.read().open_releases().iter().map(|open| (open.number, waits_for(open))).collect()
+        }
+        (Side::Far(_), ground) => ground.iter().flat_map(afar::Ground::open).collect(),
+    }
 }
 
 fn waits_for(open: &OpenRelease) -> Vec<DepositorId> {

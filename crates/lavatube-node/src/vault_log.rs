@@ -74,7 +74,8 @@ pub(crate) fn stop_at_alarm(state: &DirectoryState) -> Result<(), DepositorError
     }
 }
 
-fn alarm(state: &DirectoryState, why: String) -> DepositorError {
+/// That an alarm stands.
+pub(crate) fn alarm(state: &DirectoryState, why: String) -> DepositorError {
     DepositorError::LogAlarm { why, evidence: state.folder().join(ALARM) }
 }
 

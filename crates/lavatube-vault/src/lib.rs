@@ -50,6 +50,7 @@ mod read;
 mod readme;
 mod receipt;
 mod release;
+mod release_word;
 mod remnant;
 mod retention;
 mod row;

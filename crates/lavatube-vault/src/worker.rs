@@ -3,6 +3,8 @@
 //! It does one job after the other, on whichever thread, and says what became of each. It must not know the link, nor where
 //! the vault's drives are. Steps 17 and 20 of the walk.
 
+mod releases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -319,6 +321,9 @@ impl<W: Workplace> Worker<W> {
                     report.map(|report| Message::Cared { request, report }.encode(turn)).into_iter().collect();
                 (done, None)
             }
+            Ok(Message::ReleaseAsked { request, question }) => {
+                (self.of_releases(block, request, turn, &question), None)
+            }
             Ok(Message::LogAsked(question)) => {
                 let mut done = BlockDone::new(block, Verdict::Accepted);
                 // Where too few drives are there to tell, nothing is said, and whoever asks asks again.
@@ -333,6 +338,7 @@ impl<W: Workplace> Worker<W> {
                 | Message::Proof { .. }
                 | Message::Logged(_)
                 | Message::Cared { .. }
+                | Message::ReleaseTold { .. }
                 | Message::Spot { .. },
             ) => {
                 let mut done = BlockDone::new(block, Verdict::Refused);

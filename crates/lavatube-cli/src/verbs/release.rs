@@ -1,5 +1,7 @@
 //! `lavatube release`: frees what only forgotten snapshots need, in the name of the authority. Must not know what the vault does.
 
+pub mod afar;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,8 +9,9 @@ use lavatube_base::{DepositorId, ObjectId};
 use lavatube_client::meter::Meter;
 use lavatube_client::release::Plan;
 use lavatube_node::keyring::Keyring;
-use lavatube_node::reader::{Reader, Session};
-use lavatube_node::releasing::{self, Kept, Taken, Terms};
+use lavatube_node::link_folder;
+use lavatube_node::reader::Session;
+use lavatube_node::releasing::{self, Kept, Planned, Taken, Terms};
 use lavatube_seal::Root;
 use serde_json::json;
 
@@ -29,10 +32,13 @@ use crate::units::{self, things};
 /// and so knows of the release, and drops the release if one finishes a session without knowing. --without names machines that are
 /// gone for good.
 ///
+/// With a vault at the other end of a link the same is done from here: what a release stands on is asked for over the link and verified, the release
+/// waits here for the next contact, and the vault's answer comes home. A backup that crosses in between makes it outdated, and nothing is freed then.
+///
 /// What a backup said shall be kept (`--retain`, `--hold`) stays for so long, and so does all that was stored before it.
 ///
 /// JSON fields: snapshots (ids of those that go), packs, bytes, thinned_packs, thinned_bytes, kept {snapshots, packs, bytes, idle_bytes}, retained {packs, bytes, left_s}, dry_run, release {id, number,
-/// followed, waits [{depositor, label}]}, exit.
+/// answered (false while it waits here for a far vault's answer), followed, waits [{depositor, label}]}, taken_up (an earlier release was waited for, and nothing else was looked at), earlier {number, refusal} (one that was left here and not taken), withdrawn (number), exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ReleaseArgs {
@@ -48,63 +54,125 @@ pub struct ReleaseArgs {
     /// Hold the session of this snapshot no more (`lavatube backup --hold`). Repeat it for each
     #[arg(long, value_name = "SNAPSHOT")]
     lift: Vec<String>,
+    /// Leave it to go with the next contact, and do not wait for the vault's answer
+    #[arg(long, help_heading = FAR, conflicts_with = "dry_run")]
+    no_wait: bool,
+    /// Take the release back that waits here; if it has left before, the vault may take it all the same
+    #[arg(long, help_heading = FAR, conflicts_with_all = ["dry_run", "no_wait", "recovery_key", "without", "lift"])]
+    withdraw: bool,
     #[command(flatten)]
     read_key: ReadArgs,
 }
+
+const FAR: &str = "For a vault at the other end of a link";
 
 const EXAMPLES: &str = "Examples:
   lavatube forget --keep-daily 7 --keep-monthly 12
   lavatube release --dry-run
   lavatube release --recovery-key /media/stick/recovery-key.txt
   lavatube release --recovery-key - --without old-laptop
-  lavatube release --lift 3f2a9c41";
+  lavatube release --lift 3f2a9c41
+  lavatube release --no-wait                      sign now, and let it go with the next contact
+  lavatube release --withdraw                     take it back, if it has not left";
+
+/// What became of a release that was signed.
+struct Told {
+    id: ObjectId,
+    number: u64,
+    /// Whether the vault has taken it; else it waits here.
+    is_answered: bool,
+    waits: Vec<DepositorId>,
+    /// It is followed, and something is left to be done.
+    is_open: bool,
+    /// It frees nothing, ever.
+    is_void: bool,
+}
+
+impl From<Taken> for Told {
+    fn from(taken: Taken) -> Self {
+        let Taken { id, number, waits, is_open } = taken;
+        Self { id, number, is_answered: true, waits, is_open, is_void: false }
+    }
+}
 
 /// Frees it.
 ///
 /// # Errors
 /// When nothing was freed.
 pub fn run(args: &ReleaseArgs, settings: &Settings, screen: &Screen) -> Result<End, Failure> {
+    let is_far = link_folder::is_far(&settings.places.vault);
+    if !is_far && (args.no_wait || args.withdraw) {
+        let what = "the vault is on this machine: no release waits for it";
+        return Err(Failure::new(Condition::Usage, what).hint("leave --no-wait and --withdraw away"));
+    }
+    if args.withdraw {
+        return afar::withdraw(settings, screen);
+    }
     let keyring = Keyring::at(&settings.places.keys);
     // Asked for before anything is read.
     let root = if args.dry_run { None } else { Some(root(args, &keyring, settings)?) };
-    let reader = archive::open(settings, &args.read_key, "lavatube release", true)?;
+    let earlier = if is_far && !args.dry_run { afar::earlier(args, settings, screen)? } else { None };
+    if let Some(afar::Earlier::Taken(left, outcome)) = earlier {
+        return afar::take_up(&left, *outcome, args, settings, screen);
+    }
+    // Others may have added something.
+    let refresh = args.read_key.refresh || is_far;
+    let read_key = ReadArgs { refresh, ..args.read_key.clone() };
+    let reader = archive::open(settings, &read_key, "lavatube release", !is_far)?;
     if let Some(root) = &root {
         releasing::is_of_this_archive(&reader, root)?;
     }
-    let looked = releasing::begin(&reader, &keyring)?;
+    let looked = archive::reading(&reader, screen, "asking the vault", &Meter::default(), || {
+        releasing::begin(&reader, &keyring)
+    })?;
     let session = archive::session(&reader, screen)?;
     let labels: BTreeMap<DepositorId, String> = reader.depositors().into_iter().collect();
     let without = machines(args, &labels)?;
     let lifts = lifts(args, &session)?;
     let meter = Meter::default();
-    let plan = archive::reading(&reader, screen, "looking at what is needed", &meter, || {
-        releasing::plan(&reader, &session, &lifts, &meter)
+    let Planned { plan, kept } = archive::reading(&reader, screen, "looking at what is needed", &meter, || {
+        releasing::plan(&reader, &session, &looked, &lifts, &meter)
     })?;
+    let open = releasing::open_releases(&reader, &looked);
     let terms = Terms { looked, without, lifts: lifts.clone() };
-    let taken = match &root {
-        Some(root) if !plan.is_empty() || !lifts.is_empty() => {
-            Some(releasing::release(&reader, &session, &keyring, root, &plan, terms)?)
+    let told = match &root {
+        Some(_) if plan.is_empty() && lifts.is_empty() => None,
+        Some(root) if is_far => {
+            let bytes = releasing::afar::sign(&reader, root, &plan, terms)?;
+            let own = releasing::afar::who_can_say(&session, &reader, &keyring);
+            // Others may work with this machine's state while the release is under way.
+            drop(session);
+            drop(reader);
+            Some(afar::hand_over(bytes, own, args, settings, screen)?)
         }
-        _ => None,
+        Some(root) => Some(releasing::release(&reader, &session, &keyring, root, &plan, terms)?.into()),
+        None => None,
     };
-    let kept = releasing::kept(&reader, &lifts)?.filter(|_| plan.retained_packs > 0);
-    show(args, &plan, taken.as_ref(), &labels, screen)?;
-    if !lifts.is_empty() && taken.is_some() {
+    let kept = kept.filter(|_| plan.retained_packs > 0);
+    show(args, &plan, told.as_ref(), &labels, screen)?;
+    if !lifts.is_empty() && told.as_ref().is_some_and(|told| told.is_answered) {
         screen.say(&format!("{} held no more.", things(lifts.len() as u64, "session is", "sessions are")))?;
     }
-    if let Some(kept) = kept {
-        let packs = things(plan.retained_packs, "pack", "packs");
-        let until = kept.left_s.map_or("until the hold of a snapshot is lifted (--lift)".to_owned(), |s| {
-            format!("for {} more of the vault's uptime", units::whole_span(s))
-        });
-        screen.say(&format!("{packs} ({}) that no snapshot needs stay {until}.", units::bytes(plan.retained_bytes)))?;
-    }
-    let standing = if taken.is_none() { told_of_open(&reader, &labels, screen)? } else { false };
+    tell_what_is_kept(&plan, kept, screen)?;
+    let standing = told.is_none() && told_of_open(&open, &labels, screen);
     if plan.is_empty() && plan.snapshots.is_empty() && !standing {
         screen.tell("`lavatube forget` marks snapshots that are not wanted any more.")?;
     }
-    screen.answer(&answer(args, &plan, taken.as_ref(), kept, &labels))?;
+    let mut answer = answer(args, &plan, told.as_ref(), kept, &labels);
+    if let Some(afar::Earlier::Refused { number, why }) = &earlier {
+        answer["earlier"] = json!({ "number": number, "refusal": why });
+    }
+    screen.answer(&answer)?;
     Ok(End::Done)
+}
+
+fn tell_what_is_kept(plan: &Plan, kept: Option<Kept>, screen: &Screen) -> Result<(), Failure> {
+    let Some(kept) = kept else { return Ok(()) };
+    let packs = things(plan.retained_packs, "pack", "packs");
+    let until = kept.left_s.map_or("until the hold of a snapshot is lifted (--lift)".to_owned(), |s| {
+        format!("for {} more of the vault's uptime", units::whole_span(s))
+    });
+    screen.say(&format!("{packs} ({}) that no snapshot needs stay {until}.", units::bytes(plan.retained_bytes)))
 }
 
 fn root(args: &ReleaseArgs, keyring: &Keyring, settings: &Settings) -> Result<Root, Failure> {
@@ -151,7 +219,7 @@ fn lifts(args: &ReleaseArgs, session: &Session<'_>) -> Result<Vec<ObjectId>, Fai
 fn show(
     args: &ReleaseArgs,
     plan: &Plan,
-    taken: Option<&Taken>,
+    told: Option<&Told>,
     labels: &BTreeMap<DepositorId, String>,
     screen: &Screen,
 ) -> Result<(), Failure> {
@@ -161,14 +229,18 @@ fn show(
     let packs = |n: u64| things(n, "pack", "packs");
     let kept = things(plan.kept, "snapshot", "snapshots");
     if plan.is_empty() {
+        if let Some(told) = told.filter(|told| !told.is_answered) {
+            return tell_stage(told, labels, screen);
+        }
         let all = things(plan.kept_packs, "pack is", "packs are all");
         screen.say(&format!("Nothing can be freed: {all} needed for {kept}."))?;
         return Ok(());
     }
-    let head = match (args.dry_run, taken) {
+    let head = match (args.dry_run, told) {
         (true, _) | (_, None) => "A release would free".to_owned(),
-        (_, Some(taken)) if taken.waits.is_empty() => format!("Release {} freed", taken.number),
-        (_, Some(taken)) => format!("Release {} waits, and will free", taken.number),
+        (_, Some(told)) if !told.is_answered => format!("Release {} is signed, and will free", told.number),
+        (_, Some(told)) if told.waits.is_empty() => format!("Release {} freed", told.number),
+        (_, Some(told)) => format!("Release {} waits, and will free", told.number),
     };
     screen.say(&screen.ink(Ink::Bold, &head))?;
     row("gone", units::bytes(plan.bytes), packs(plan.packs))?;
@@ -182,17 +254,29 @@ fn show(
         screen.say(&format!(
             "  snapshot {} {}",
             id.short(),
-            if taken.is_some() { "is gone" } else { "goes for good" }
+            if told.is_some_and(|told| told.is_answered) { "is gone" } else { "goes for good" }
         ))?;
     }
-    let Some(taken) = taken else { return Ok(()) };
-    screen.say(&screen.ink(Ink::Dim, &format!("in the log for ever as {}", taken.id)))?;
-    if !taken.waits.is_empty() {
-        let names = names(&taken.waits, labels);
+    told.map_or(Ok(()), |told| tell_stage(told, labels, screen))
+}
+
+/// How a release stands.
+fn tell_stage(told: &Told, labels: &BTreeMap<DepositorId, String>, screen: &Screen) -> Result<(), Failure> {
+    if !told.is_answered {
+        let number = told.number;
+        return screen.say(&format!(
+            "Release {number} waits here for the next contact; `lavatube release` waits for the vault's answer, and `lavatube status` shows it."
+        ));
+    }
+    screen.say(&screen.ink(Ink::Dim, &format!("in the log for ever as {}", told.id)))?;
+    if told.is_void {
+        screen.warn("it is void: a backup was finished without knowing of it, and nothing is freed by it");
+    } else if !told.waits.is_empty() {
+        let names = names(&told.waits, labels);
         screen.warn(&format!(
             "nothing is freed before these machines have made one more backup: {names} (--without MACHINE for one that is gone)"
         ));
-    } else if taken.is_open {
+    } else if told.is_open {
         screen.warn("some drives are away: what is on them is freed when they are back");
     }
     Ok(())
@@ -207,29 +291,24 @@ fn names(ids: &[DepositorId], labels: &BTreeMap<DepositorId, String>) -> String 
 }
 
 /// Says which earlier releases are not done. Whether there are any.
-fn told_of_open(reader: &Reader, labels: &BTreeMap<DepositorId, String>, screen: &Screen) -> Result<bool, Failure> {
-    let open = releasing::open_releases(reader)?;
-    for (release, waits) in &open {
+fn told_of_open(open: &[(u64, Vec<DepositorId>)], labels: &BTreeMap<DepositorId, String>, screen: &Screen) -> bool {
+    for (number, waits) in open {
         let why = match waits.is_empty() {
             true => "drives that are away are back".to_owned(),
             false => format!("these machines have made one more backup: {}", names(waits, labels)),
         };
-        screen.warn(&format!("release {} is not done before {why}", release.number));
+        screen.warn(&format!("release {number} is not done before {why}"));
     }
-    Ok(!open.is_empty())
+    !open.is_empty()
 }
 
 fn answer(
     args: &ReleaseArgs,
     plan: &Plan,
-    taken: Option<&Taken>,
+    told: Option<&Told>,
     kept: Option<Kept>,
     labels: &BTreeMap<DepositorId, String>,
 ) -> serde_json::Value {
-    let waits = |taken: &Taken| {
-        let one = |id: &DepositorId| json!({ "depositor": id.to_string(), "label": labels.get(id) });
-        taken.waits.iter().map(one).collect::<Vec<_>>()
-    };
     json!({
         "snapshots": plan.snapshots.iter().map(|id| id.to_string()).collect::<Vec<_>>(),
         "packs": plan.packs,
@@ -248,12 +327,18 @@ fn answer(
             "left_s": kept.and_then(|kept| kept.left_s),
         },
         "dry_run": args.dry_run,
-        "release": taken.map(|taken| json!({
-            "id": taken.id.to_string(),
-            "number": taken.number,
-            "followed": taken.waits.is_empty(),
-            "waits": waits(taken),
-        })),
+        "release": told.map(|told| release_to_json(told, labels)),
         "exit": 0,
+    })
+}
+
+fn release_to_json(told: &Told, labels: &BTreeMap<DepositorId, String>) -> serde_json::Value {
+    let one = |id: &DepositorId| json!({ "depositor": id.to_string(), "label": labels.get(id) });
+    json!({
+        "id": told.id.to_string(),
+        "number": told.number,
+        "answered": told.is_answered,
+        "followed": told.is_answered && told.waits.is_empty() && !told.is_void,
+        "waits": told.waits.iter().map(one).collect::<Vec<_>>(),
     })
 }

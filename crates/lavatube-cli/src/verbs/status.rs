@@ -46,7 +46,7 @@ use releases::Releases;
 /// {time, age, outcome, manifests, packs, bytes, untagged, bad, received}, keys {path,
 /// deposit, read, recovery_file}, state, config, exit. `checked` is the last check from this machine, `read` the
 /// last that read data, `still_there` the last audit of everything that was passed, `not_proved` one since that was not, `age` in seconds. Of a vault at the other end of a link: vault {path, id, far, address}, link {line, loss,
-/// age_s}, care {came_unix_s, age_s, drives, well, unanswered} (what the vault last said of its drives, and mandates that wait here), waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, read,
+/// age_s}, care {came_unix_s, age_s, drives, well, unanswered} (what the vault last said of its drives, and mandates that wait here), release (as `lavatube vault status` has it: what became of the last release that was sent there), waiting, there_unix_s, held, stuck, backups and those of them receipted, last, checked, read,
 /// still_there, not_proved, log_alarm, keys, state, config, exit.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  lavatube status\n  lavatube status --json | jq .redundancy")]

@@ -11,8 +11,10 @@ use lavatube_client::courier::CourierError;
 use lavatube_client::far::ReceiptBytes;
 use lavatube_client::ledger::{self, LedgerError};
 use lavatube_client::spool::{Spool, SpoolKind};
+use lavatube_format::care::SignedReport;
 use lavatube_format::message::Message;
 use lavatube_format::receipt::Receipt;
+use lavatube_format::release_word::SignedWord;
 
 use super::{NearEnd, Progress};
 use crate::far_end::Listener;
@@ -59,13 +61,11 @@ impl NearEnd {
                 self.was_put(put, listener);
             }
             Ok(Message::Cared { request, report }) => {
-                //= FORMAT#F60 what another signed is nobody's word
-                if report.report.vault == self.signer.vault && report.verify(&self.signer.key).is_ok() {
-                    let put = self.clerk.cared(request, &report);
-                    self.was_put(put, listener);
-                } else {
-                    listener.told(Told::Nonsense("a report that the vault did not sign".into()));
-                }
+                self.cared(request, &report, listener);
+                self.driver.link().accepted(id, now);
+            }
+            Ok(Message::ReleaseTold { request, word }) => {
+                self.told_of_releases(request, &word, listener);
                 self.driver.link().accepted(id, now);
             }
             Ok(Message::Logged(answer)) => {
@@ -84,6 +84,7 @@ impl NearEnd {
                 | Message::Challenge { .. }
                 | Message::LogAsked(_)
                 | Message::CareAsked { .. }
+                | Message::ReleaseAsked { .. }
                 | Message::SpotAsked { .. },
             ) => {
                 listener.told(Told::Nonsense("a message that only depositors send".into()));
@@ -95,6 +96,30 @@ impl NearEnd {
             }
         }
         Ok(())
+    }
+
+    fn cared(&mut self, request: u64, report: &SignedReport, listener: &mut dyn Listener) {
+        //= FORMAT#F60 what another signed is nobody's word
+        if report.report.vault == self.signer.vault && report.verify(&self.signer.key).is_ok() {
+            let put = self.clerk.cared(request, report);
+            self.was_put(put, listener);
+        } else {
+            listener.told(Told::Nonsense("a report that the vault did not sign".into()));
+        }
+    }
+
+    fn told_of_releases(&mut self, request: u64, word: &SignedWord, listener: &mut dyn Listener) {
+        //= FORMAT#F62 what another signed is nobody's word
+        if word.verify(self.signer.vault, &self.signer.key).is_ok() {
+            if word.word.about.as_ref().is_some_and(|about| about.outcome.is_ok()) {
+                // The log has grown by a release, and the next backup is to know.
+                self.log.is_behind();
+            }
+            let put = self.clerk.told_of_releases(request, word);
+            self.was_put(put, listener);
+        } else {
+            listener.told(Told::Nonsense("a word about releases that the vault did not sign".into()));
+        }
     }
 
     /// A receipt came home: once it is in the ledger, the spool lets go.

@@ -95,8 +95,10 @@ impl NearEnd {
 
     /// Whether an answer may be expected any moment.
     pub(super) fn is_log_awaited(&mut self) -> bool {
-        let (now, light) = (self.driver.now(), self.driver.status().light.unwrap_or_default());
+        let status = self.driver.status();
+        let (now, light) = (self.driver.now(), status.light.unwrap_or_default());
         self.are_releases_awaited()
+            || (self.log.is_behind && status.line == Line::Open)
             || self.log.asked.as_ref().is_some_and(|(_, _, at)| now.since(*at) < 2 * light + AWAITED)
     }
 

@@ -16,7 +16,7 @@ use crate::errors::{End, Failure};
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::vault::afar;
-use crate::verbs::{audit, log};
+use crate::verbs::{audit, log, release};
 use crate::{date, units};
 
 /// What is known here.
@@ -152,6 +152,10 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
     if let Some((line, _)) = &care {
         screen.say(&format!("  drives      {line}"))?;
     }
+    let releases = release::afar::known(settings, screen)?;
+    for line in releases.iter().flat_map(|(lines, _)| release::afar::headed(lines.clone())) {
+        screen.say(&line)?;
+    }
     screen.say(&heading("this machine"))?;
     screen.say(&format!("  keys        {}: {}", settings.places.keys.display(), keys(&keyring)))?;
     screen.say(&format!("  state       {}", settings.places.state.display()))?;
@@ -180,6 +184,7 @@ pub(super) fn run(settings: &Settings, screen: &Screen) -> Result<End, Failure> 
         },
         "link": known.daemon.as_ref().map(|(said, age)| json!({ "line": said["line"], "loss": said["loss"], "age_s": age })),
         "care": care.map(|(_, value)| value),
+        "release": releases.map(|(_, value)| value),
         "waiting": known.waiting,
         "there_unix_s": known.there_unix_s(),
         "held": known.count("held"),

@@ -26,6 +26,7 @@ use crate::quantities;
 use crate::screen::{Ink, Screen};
 use crate::settings::Settings;
 use crate::verbs::audit;
+use crate::verbs::release;
 use crate::verbs::status::releases::Releases;
 use crate::verbs::status::{drive_state, quarantine_word, worn};
 use crate::{date, units};
@@ -44,7 +45,7 @@ use crate::{date, units};
 /// state, quarantine (away, slow, failed, wrong), worn, free, total, damaged, missing (shards, in the last scrub)}], buckets [{place, trouble (why it cannot be reached), endpoint {conditional_put, checksum, ranges, lists_at_once, object_lock (false, or {days})}}], redundancy [objects that outlive 0, 1, … more lost drives], lost, left_over (shards where they were before they were moved), releases {taken, open [{number, standing (waits, followed, void, unknown), waits, objects, thins}], thinned {packs, bytes}}, one_disk, spare {drives (that may die before an object is short of shards, or of room), years (until that is to be expected)}, scrubs [{began, until,
 /// end (open, whole, dropped), worked_s, objects, bytes, read, not_whole, degraded, mended, left, lost, lost_ids, drives [{label, damaged, missing, away, left, on_trial}]}, the newest last],
 /// years {afr, replace_days, scrub_days, loss, years_to_loss, expected [{years, lost_share}], why, lost_yearly}, still_there and not_proved (the last audit from this machine that was passed, and one since that was not), mandates [{number, task (scrub, repair, label, add, admit, retire), stage (waiting, under-way, done, in-part,
-/// failed), since_unix_s, done, total, text}], exit. Of a vault at the other end of a link also: told {came_unix_s, age_s, bytes, vault_unix_s, refusal}, unanswered [{number, task, stage, drive}] (mandates that wait on this machine).
+/// failed), since_unix_s, done, total, text}], exit. Of a vault at the other end of a link also: told {came_unix_s, age_s, bytes, vault_unix_s, refusal}, unanswered [{number, task, stage, drive}] (mandates that wait on this machine), release {unanswered {number, id}, last {number, id, refusal, standing (waits, followed, void, done, refused, unknown), waits, came_unix_s}} (the last one that this machine sent there, and one that waits here).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
@@ -101,8 +102,10 @@ struct Looked {
     mandates: Vec<(u64, u8, Progress)>,
     /// Of a vault that is here.
     beside: Beside,
-    /// Of a vault at the other end of a link.
+    /// Of a vault at the other end of a link,
     heard: Option<Heard>,
+    /// and what became of releases that were sent there.
+    sent: Option<(Vec<String>, serde_json::Value)>,
 }
 
 /// What only who is beside the drives sees.
@@ -166,7 +169,7 @@ fn look(settings: &Settings) -> Result<Looked, Failure> {
     let told = mandates::remembered(path).into_iter();
     let mandates = told.map(|(mandate, progress)| (mandate.number, mandate.task.code(), progress)).collect();
     let beside = Beside { worn, folders, buckets, used_by, releases: Some(Releases::of(&opened)) };
-    Ok(Looked { id, status, one_disk, scrubs, now, mandates, beside, heard: None })
+    Ok(Looked { id, status, one_disk, scrubs, now, mandates, beside, heard: None, sent: None })
 }
 
 /// A vault at the other end of a link, as it says it is.
@@ -177,9 +180,13 @@ fn look_afar(args: &StatusArgs, settings: &Settings, screen: &Screen) -> Result<
     // Its clock has gone on since it said so.
     let age = clock::wall_now().s.saturating_sub(heard.said.came.s).max(0);
     let now = WallTime { s: report.time_s.saturating_add(age), ns: 0 };
+    if !args.last {
+        release::afar::ask(args.link_wait, settings, screen)?;
+    }
+    let sent = release::afar::known(settings, screen)?;
     let (id, one_disk, mandates) = (report.vault.to_string(), report.one_disk, report.mandates.clone());
     let beside = Beside::default();
-    Ok(Looked { id, status, one_disk, scrubs, now, mandates, beside, heard: Some(heard) })
+    Ok(Looked { id, status, one_disk, scrubs, now, mandates, beside, heard: Some(heard), sent })
 }
 
 fn assumed(args: &StatusArgs, scrubs: &[ScrubRecord], now: WallTime, one_disk: bool) -> Assumed {
@@ -260,6 +267,7 @@ impl Found {
             lines.push(format!("  left over   {shards} where they were before they were moved, until two scrubs found the new ones right"));
         }
         lines.extend(self.looked.beside.releases.iter().flat_map(|releases| releases.lines(screen)));
+        lines.extend(self.looked.sent.iter().flat_map(|(lines, _)| release::afar::headed(lines.clone())));
         if let Some(by) = &self.looked.beside.used_by {
             lines.push(format!("  in use      by {}: what is being written may not be counted yet", by.command));
         }
@@ -503,6 +511,7 @@ impl Found {
                 "vault_unix_s": said.report.time_s,
                 "refusal": said.report.refusal,
             });
+            value["release"] = self.looked.sent.as_ref().map_or(serde_json::Value::Null, |(_, value)| value.clone());
             value["unanswered"] = left.iter().map(|left| afar::unanswered(&left.mandate)).collect();
         }
         value
