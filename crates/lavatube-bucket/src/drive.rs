@@ -39,7 +39,7 @@ pub struct BucketDrive {
     unseen: Mutex<BTreeSet<String>>,
     /// Until when the endpoint is not asked.
     down: Mutex<Option<Instant>>,
-    /// Objects that it does not give back.
+    /// What of objects it does not give back.
     refusals: Refusals,
     reading: ReadingMeter,
 }
@@ -289,10 +289,10 @@ impl BucketDrive {
             return Ok(0);
         }
         let key = self.key(name);
-        let begin = Instant::now();
-        self.refusals.check(&key, begin)?;
+        let (begin, range) = (Instant::now(), offset..offset.saturating_add(buf.len() as u64));
+        self.refusals.check(&key, &range, begin)?;
         let bytes = self.ask(|| self.get(&key, offset, buf.len()));
-        self.refusals.note(&key, &bytes, begin, Instant::now());
+        self.refusals.note(&key, &range, &bytes, begin, Instant::now());
         let bytes = bytes?;
         let read = bytes.len().min(buf.len());
         buf[..read].copy_from_slice(&bytes[..read]);

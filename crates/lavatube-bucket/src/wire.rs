@@ -55,7 +55,7 @@ impl Wire {
         let endpoint = account.endpoint.clone();
         let endpoint = endpoint.unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", account.region));
         let is_secure = endpoint.starts_with("https://");
-        let http = Http::new(is_secure)?;
+        let http = Http::new(is_secure, account.ca_bundle.as_deref())?;
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&at.bucket)
             .with_region(&account.region)

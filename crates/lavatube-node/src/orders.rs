@@ -6,6 +6,7 @@
 //! asks, or by which way.
 
 mod book;
+mod knocking;
 mod list;
 mod steward;
 

@@ -96,6 +96,11 @@ pub(crate) fn open_all(places: &[PathBuf], access: Access) -> Vec<Opened> {
     })
 }
 
+/// Whether the drive at a place answers; that may take its time.
+pub(crate) fn answers(place: &Path) -> bool {
+    open(place, Access::Read).is_ok_and(|(drive, _)| card_in_bucket(&*drive).is_ok_and(|card| card.is_some()))
+}
+
 #[cfg(feature = "s3")]
 fn open_bucket(text: &str, access: Access) -> Opened {
     use lavatube_bucket::{BucketDrive, Opened as How, Wire};

@@ -17,6 +17,8 @@ pub(super) struct Account {
     pub(super) token: Option<String>,
     pub(super) region: String,
     pub(super) endpoint: Option<String>,
+    /// A file of the certificates that are believed, instead of the computer's own.
+    pub(super) ca_bundle: Option<String>,
 }
 
 impl fmt::Debug for Account {
@@ -71,6 +73,7 @@ impl Account {
             token,
             region: region.or_else(|| in_file("region")).unwrap_or_else(|| REGION.to_owned()),
             endpoint: endpoint.or_else(|| variable("AWS_ENDPOINT_URL")).or_else(|| in_file("endpoint_url")),
+            ca_bundle: variable("AWS_CA_BUNDLE").or_else(|| in_file("ca_bundle")),
         })
     }
 }
@@ -132,9 +135,10 @@ mod tests {
                  aws_secret_access_key = fs=\naws_session_token = t\n"
                     .to_owned(),
             ),
-            "/home/a/.aws/config" => {
-                Some("[profile far]\nregion = eu-1\ns3 =\n  region = no\nendpoint_url = http://far:1\n".to_owned())
-            }
+            "/home/a/.aws/config" => Some(
+                "[profile far]\nregion = eu-1\ns3 =\n  region = no\nendpoint_url = http://far:1\nca_bundle = /ca\n"
+                    .to_owned(),
+            ),
             _ => None,
         };
         Account::find(&at.parse().unwrap(), &Surroundings { variable: &variable, file: &file })
@@ -158,6 +162,11 @@ mod tests {
             of(find("s3://abc?endpoint=http://own:1&region=x", &[home]).unwrap()),
             (text("D"), text("ds"), None, text("x"), Some(text("http://own:1")))
         );
+        let of = |at: &str, variables: &[_]| find(at, variables).unwrap().ca_bundle;
+        let bundle = ("AWS_CA_BUNDLE", "/own");
+        assert_eq!(of("s3://abc?profile=far", &[home]).as_deref(), Some("/ca"));
+        assert_eq!(of("s3://abc?profile=far", &[home, bundle]).as_deref(), Some("/own"));
+        assert_eq!(of("s3://abc", &[home]), None);
         assert!(find("s3://abc?profile=none", &[home, id, secret]).unwrap_err().contains("/home/a/.aws/credentials"));
         assert!(find("s3://abc", &[]).unwrap_err().contains("AWS_ACCESS_KEY_ID"));
     }

@@ -17,7 +17,8 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
     HttpService,
 };
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -68,9 +69,9 @@ impl Trouble {
 }
 
 impl Http {
-    /// A way to an endpoint; the computer's own certificates say whom to believe, where it is a secure one.
-    pub(super) fn new(is_secure: bool) -> Result<Self, String> {
-        let tls = if is_secure { Some(Arc::new(trust()?)) } else { None };
+    /// A way to an endpoint; where it is a secure one, certificates say whom to believe: those of a file, or the computer's own.
+    pub(super) fn new(is_secure: bool, ca_bundle: Option<&str>) -> Result<Self, String> {
+        let tls = if is_secure { Some(Arc::new(trust(ca_bundle)?)) } else { None };
         Ok(Self(Arc::new(Shared { tls, idle: Mutex::default() })))
     }
 
@@ -153,12 +154,22 @@ where
     Ok(sender)
 }
 
-fn trust() -> Result<rustls::ClientConfig, String> {
-    let found = rustls_native_certs::load_native_certs();
+fn trust(ca_bundle: Option<&str>) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        return Err("this computer has no certificates to check an https endpoint by (Debian: ca-certificates)".into());
+    match ca_bundle {
+        Some(path) => {
+            let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+            let found = found.map_err(|e| format!("{path}, which AWS_CA_BUNDLE or ca_bundle names: {e}"))?;
+            if roots.add_parsable_certificates(found).0 == 0 {
+                return Err(format!("{path}, which AWS_CA_BUNDLE or ca_bundle names, has no certificate"));
+            }
+        }
+        None => {
+            if roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs).0 == 0 {
+                let text = "this computer has no certificates to check an https endpoint by (Debian: ca-certificates)";
+                return Err(text.into());
+            }
+        }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

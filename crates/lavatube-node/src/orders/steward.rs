@@ -13,6 +13,7 @@ use lavatube_base::{Instant, ObjectId};
 use lavatube_vault::{Distrust, DriveError, DriveState, Trial};
 
 use super::book::{Book, Entry};
+use super::knocking::Knocking;
 use super::list::{Order, Seen, Task, list, look};
 use crate::clock;
 use crate::drive_care;
@@ -66,6 +67,7 @@ pub struct Steward {
     made_good: BTreeSet<usize>,
     /// When drives in quarantine were last read wholly, by slot.
     tried: BTreeMap<usize, Instant>,
+    knocking: Knocking,
 }
 
 /// What is being done.
@@ -82,8 +84,9 @@ impl Steward {
     /// Of the vault in `folder`; what it sees it shows on `board`.
     pub fn new(folder: &Path, plan: StewardPlan, board: &Arc<Board>) -> Self {
         let (folder, board, due) = (folder.to_owned(), board.clone(), clock::now());
-        let (looked, cost, work) = (None, Duration::ZERO, None);
-        Self { folder, plan, board, due, looked, cost, work, made_good: BTreeSet::new(), tried: BTreeMap::new() }
+        let (looked, cost, work, knocking) = (None, Duration::ZERO, None, Knocking::default());
+        let (made_good, tried) = (BTreeSet::new(), BTreeMap::new());
+        Self { folder, plan, board, due, looked, cost, work, made_good, tried, knocking }
     }
 
     /// How long until there is something to do.
@@ -116,7 +119,8 @@ impl Steward {
         let from = clock::now();
         let mut seen = look(&self.folder, home.vault()).ok()?;
         (self.looked, self.cost) = (Some(from), clock::now().since(from));
-        if came_or_went(&seen) && home.open_again() {
+        let has_come = self.knocking.has_come(&away_in_buckets(&seen), clock::now());
+        if (has_come || came_or_went(&seen)) && home.open_again() {
             seen = look(&self.folder, home.vault()).ok()?;
         }
         self.board.show(seen.clone());
@@ -301,7 +305,7 @@ fn came_or_went(seen: &Seen) -> bool {
     seen.status.drives.iter().any(|d| {
         let is_mounted = seen.unmounted.get(d.slot).is_some_and(Option::is_none);
         let Some(folder) = seen.folders.get(d.slot).cloned().flatten() else { return false };
-        // An endpoint is not asked every few seconds: a request that needs the drive, or an order that is told, does.
+        // An endpoint is not asked every few seconds.
         if places::bucket(&folder).is_some() {
             return false;
         }
@@ -315,6 +319,17 @@ fn came_or_went(seen: &Seen) -> bool {
             _ => false,
         }
     })
+}
+
+/// Buckets whose drives are not there, or have failed.
+fn away_in_buckets(seen: &Seen) -> BTreeSet<PathBuf> {
+    let is_away = |state: &DriveState| match state {
+        DriveState::Missing => true,
+        DriveState::Suspect(e) => *e != DriveError::Full,
+        _ => false,
+    };
+    let away = seen.status.drives.iter().filter(|d| is_away(&d.state));
+    away.filter_map(|d| seen.folders.get(d.slot).cloned().flatten()).filter(|f| places::bucket(f).is_some()).collect()
 }
 
 fn is_away(state: &DriveState) -> bool {
