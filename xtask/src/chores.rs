@@ -46,6 +46,7 @@ pub fn ci(args: &[String]) -> Outcome {
     step("deny", &deny)?;
     step("try", &|| tour::run(&[]))?;
     step("test", &|| test(&[]))?;
+    step("s3", &s3)?;
     step("interop", &|| must(Command::new(root().join("scripts/interop")).arg("--dtn7").current_dir(root())))?;
     println!("\nci: all parts passed\n  {}", rows.join("\n  "));
     Ok(())
@@ -61,6 +62,12 @@ pub fn bench(args: &[String]) -> Outcome {
         return Err(format!("tools/bench-{name}.py is not there yet, so there is nothing to run"));
     }
     must(Command::new("python3").arg(script).args(rest).current_dir(root()))
+}
+
+/// Drives in buckets against a real engine, with the command that the tests have built.
+fn s3() -> Outcome {
+    let built = tour::target_dir()?.join("debug/lavatube");
+    must(Command::new(root().join("scripts/s3")).env("LAVATUBE", built).current_dir(root()))
 }
 
 fn deny() -> Outcome {

@@ -59,6 +59,10 @@ pub const AUDIT_BAD_MAX: usize = 1024;
 pub const CARD_LEN_MAX: usize = 64 << 10;
 /// Longest body of one journal record.
 pub const JOURNAL_BODY_MAX: usize = 512;
+/// Longest journal: some 10^10 packs.
+pub const JOURNAL_LEN_MAX: u64 = 1 << 39;
+/// A journal up to this length is in memory beside the drives.
+pub const JOURNAL_IN_MEMORY_MAX: u64 = 64 << 20;
 /// Longest key file we read.
 pub const KEY_FILE_MAX: usize = 64 << 10;
 /// Longest tenant name.
@@ -271,6 +275,8 @@ pub const BUCKET_PIECES_LISTED_MAX: usize = 1 << 16;
 pub const BUCKET_PIECE_LEN_MAX: usize = 64 << 20;
 /// Bytes of the place of such a drive, in text: its bucket and what is known of it.
 pub const BUCKET_PLACE_LEN_MAX: usize = 1024;
+/// Objects that an endpoint did not give back, as a drive remembers them.
+pub const BUCKET_REFUSALS_MAX: usize = 4096;
 /// Bytes of an answer that is no object: a page of a list, an error.
 pub const BUCKET_ANSWER_LEN_MAX: usize = 8 << 20;
 

@@ -15,6 +15,7 @@ use lavatube_vault::drive::{Drive, DriveError, PutMode, ReadingMeter, ReadingTim
 use crate::objects::{Condition, Echo, Fault, Objects, Waiting};
 use crate::pieces::{Pieces, Step};
 use crate::probe;
+use crate::refusals::Refusals;
 
 /// How a drive in a bucket is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct BucketDrive {
     unseen: Mutex<BTreeSet<String>>,
     /// Until when the endpoint is not asked.
     down: Mutex<Option<Instant>>,
+    /// Objects that it does not give back.
+    refusals: Refusals,
     reading: ReadingMeter,
 }
 
@@ -96,6 +99,7 @@ impl BucketDrive {
             state: Mutex::default(),
             unseen: Mutex::default(),
             down: Mutex::default(),
+            refusals: Refusals::default(),
             reading: Default::default(),
         })
     }
@@ -157,6 +161,7 @@ impl BucketDrive {
         let when = if kind != Kind::Instead && heeds { Condition::New } else { Condition::Always };
         self.check_up()?;
         let waiting = self.objects.put(&key, bytes.clone(), when);
+        self.refusals.forget(&key);
         state.begun_len += bytes.len();
         state.begun.push(Begun { key, kind, bytes, waiting });
         Ok(())
@@ -284,18 +289,24 @@ impl BucketDrive {
             return Ok(0);
         }
         let key = self.key(name);
-        let has_ranges = self.probed.as_ref().is_none_or(|p| p.ranges);
-        let end = offset.saturating_add(buf.len() as u64);
-        let bytes = if has_ranges {
-            self.ask(|| self.objects.get(&key, offset..end))?
-        } else {
-            let whole = self.ask(|| self.objects.get_whole(&key, BUCKET_FILE_LEN_MAX))?;
-            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
-            whole[from..whole.len().min(from.saturating_add(buf.len()))].to_vec()
-        };
+        let begin = Instant::now();
+        self.refusals.check(&key, begin)?;
+        let bytes = self.ask(|| self.get(&key, offset, buf.len()));
+        self.refusals.note(&key, &bytes, begin, Instant::now());
+        let bytes = bytes?;
         let read = bytes.len().min(buf.len());
         buf[..read].copy_from_slice(&bytes[..read]);
         Ok(read)
+    }
+
+    fn get(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, Fault> {
+        let has_ranges = self.probed.as_ref().is_none_or(|p| p.ranges);
+        if has_ranges {
+            return self.objects.get(key, offset..offset.saturating_add(len as u64));
+        }
+        let whole = self.objects.get_whole(key, BUCKET_FILE_LEN_MAX)?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.len());
+        Ok(whole[from..whole.len().min(from.saturating_add(len))].to_vec())
     }
 
     /// Waits for all, then replaces what is to be replaced.
@@ -373,6 +384,7 @@ impl BucketDrive {
         let _ = self.end_all(state);
         for name in std::mem::take(&mut state.made) {
             let _ = self.ask(|| self.objects.delete(&self.key(&name)));
+            self.refusals.forget(&self.key(&name));
         }
         state.replaced.clear();
         state.replaced_len = 0;
@@ -525,6 +537,7 @@ impl Drive for BucketDrive {
             None => 0,
         };
         self.ask(|| self.objects.delete(&key))?;
+        self.refusals.forget(&key);
         state.used = state.used.map(|used| used.saturating_sub(len));
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! | `objects` | the seam: put, get, list and delete of one bucket |
 //! | `drive` | named files over objects, staged and synced |
 //! | `pieces` | a file that is appended to, made of objects that cannot be |
+//! | `refusals` | objects that the endpoint does not give back, and is not asked for again and again |
 //! | `probe` | what an endpoint does, found by trying |
 //! | `wire` | requests, signatures, timeouts: `object_store` over one thread |
 
@@ -19,6 +20,7 @@ mod objects;
 mod pieces;
 mod place;
 pub mod probe;
+mod refusals;
 #[cfg(feature = "wire")]
 mod wire;
 

@@ -66,12 +66,13 @@ impl Wire {
             .with_secret_access_key(&account.secret)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_disable_bulk_delete(true)
-            .with_retry(tries(RETRIES_MAX))
+            .with_retry(tries(RETRIES_MAX, RETRY_WAIT))
             .with_http_connector(http.clone());
         if let Some(token) = &account.token {
             builder = builder.with_token(token);
         }
-        let reader = builder.clone().with_retry(tries(READ_RETRIES_MAX)).build().map_err(|e| e.to_string())?;
+        let reader =
+            builder.clone().with_retry(tries(READ_RETRIES_MAX, READ_RETRY_WAIT)).build().map_err(|e| e.to_string())?;
         let (store, reader) = (Arc::new(builder.build().map_err(|e| e.to_string())?), Arc::new(reader));
         let url = format!("{}/{}", endpoint.trim_end_matches('/'), at.bucket);
         let jobs = start().map_err(|e| format!("no thread for requests: {e}"))?;
@@ -126,13 +127,13 @@ fn start() -> std::io::Result<UnboundedSender<Job>> {
     Ok(jobs)
 }
 
-fn tries(max_retries: usize) -> RetryConfig {
+fn tries(max_retries: usize, retry_timeout: Duration) -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(100),
         max_backoff: Duration::from_secs(2),
         ..BackoffConfig::default()
     };
-    RetryConfig { backoff, max_retries, retry_timeout: RETRY_WAIT }
+    RetryConfig { backoff, max_retries, retry_timeout }
 }
 
 impl Objects for Wire {
@@ -157,7 +158,7 @@ impl Objects for Wire {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let got = self.run(async move {
             let got = store.get_opts(&path, options).await.map_err(&faults)?;
-            Ok(got.bytes().await.map_err(faults)?.to_vec())
+            Ok(got.bytes().await.map_err(|e| broken_off(e, faults))?.to_vec())
         });
         match got {
             // Nothing is beyond the end.
@@ -177,7 +178,7 @@ impl Objects for Wire {
             if got.meta.size > max {
                 return Err(Fault::Other(format!("{path} has {} bytes, and {max} are read at most", got.meta.size)));
             }
-            Ok(got.bytes().await.map_err(faults)?.to_vec())
+            Ok(got.bytes().await.map_err(|e| broken_off(e, faults))?.to_vec())
         })
     }
 
@@ -298,16 +299,31 @@ fn fault(error: &object_store::Error, bucket: &str) -> Fault {
 
 /// The endpoint did not answer, or not in time.
 fn transport(error: &object_store::Error) -> Option<Fault> {
+    let e = http_error(error)?;
+    let is_bad = matches!(e.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown);
+    let text = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
+    Some(if is_bad { Fault::Other(text) } else { Fault::Gone(text) })
+}
+
+fn http_error(error: &object_store::Error) -> Option<&HttpError> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(e) = source {
         if let Some(e) = e.downcast_ref::<HttpError>() {
-            let is_bad = matches!(e.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown);
-            let text = std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string);
-            return Some(if is_bad { Fault::Other(text) } else { Fault::Gone(text) });
+            return Some(e);
         }
         source = e.source();
     }
     None
+}
+
+/// The answer was begun, so the endpoint is there: an engine that meets a wrong byte on the way breaks off.
+fn broken_off(error: object_store::Error, fault: impl Fn(object_store::Error) -> Fault) -> Fault {
+    let kind = http_error(&error).map(HttpError::kind);
+    let is_there = !matches!(kind, Some(HttpErrorKind::Timeout | HttpErrorKind::Connect));
+    match fault(error) {
+        Fault::Gone(text) if is_there => Fault::Other(format!("the answer broke off: {text}")),
+        other => other,
+    }
 }
 
 /// An error's words and those of what caused it.
@@ -329,8 +345,10 @@ fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 
 /// Tries after the first one, and for how long they are begun.
 const RETRIES_MAX: usize = 2;
-const READ_RETRIES_MAX: usize = 1;
 const RETRY_WAIT: Duration = Duration::from_secs(20);
+const READ_RETRIES_MAX: usize = 1;
+/// An engine that has refused after so long has tried for itself.
+const READ_RETRY_WAIT: Duration = Duration::from_secs(5);
 /// More than all tries of the largest request take at the least rate.
 const CALL_WAIT: Duration = Duration::from_secs(600);
 const BEYOND: &str = "beyond the end";

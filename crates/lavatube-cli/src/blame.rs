@@ -203,7 +203,7 @@ fn other_archive(text: String) -> Failure {
 
 fn store(e: &StoreError) -> Failure {
     let condition = match e {
-        StoreError::Full { .. } => Condition::Full,
+        StoreError::Full { .. } | StoreError::JournalFull => Condition::Full,
         StoreError::Shortfall { .. } => Condition::VaultAway,
         _ => Condition::Failed,
     };

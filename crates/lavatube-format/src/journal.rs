@@ -261,11 +261,22 @@ impl Line {
     /// # Errors
     /// [`Malformed`] when the bytes are not that record in that place.
     pub fn decode(bytes: &[u8], sequence: u64, before: &Check) -> Result<(Self, usize), Malformed> {
+        let (line, len) = Self::read(bytes, before)?;
+        match line.sequence == sequence {
+            true => Ok((line, len)),
+            false => Err(Malformed { what: "journal", at: 4, rule: "not the expected sequence number" }),
+        }
+    }
+
+    /// As [`Line::decode`] for a record of which the place in the journal is known, and its number is not.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are no record that follows one with this check.
+    pub fn read(bytes: &[u8], before: &Check) -> Result<(Self, usize), Malformed> {
         let mut r = Reader::new("journal", bytes);
         let body_len = usize::try_from(r.u32()?).unwrap_or(usize::MAX);
         r.ensure(body_len <= JOURNAL_BODY_MAX, "record body longer than the limit")?;
-        let number = r.u64()?;
-        r.ensure(number == sequence, "not the expected sequence number")?;
+        let sequence = r.u64()?;
         let kind = r.u8()?;
         let body = r.take(body_len)?;
         let covered = &bytes[..r.position()];
@@ -312,6 +323,8 @@ const ADMITTED: u8 = 4;
 const CLEARED: u8 = 5;
 const HEAD: usize = 4 + 8 + 1;
 const CHECK: usize = 16;
+/// Longest record, with its head and its check.
+pub const LINE_LEN_MAX: usize = HEAD + JOURNAL_BODY_MAX + CHECK;
 const STORED_BODY: usize = 1 + 32 + 8 + 4 + 1 + 1;
 const MOVED_BODY: usize = 1 + 32 + 4 + 1 + 1;
 const RELEASED_BODY: usize = 1 + 32 + 8;

@@ -15,6 +15,8 @@ use lavatube_format::shard::{Geometry, ObjectKind};
 use lavatube_node::embedded::{self, DriveSpec, EmbeddedVault};
 
 const PACK_LEN: u64 = 16 << 20;
+/// Packs that are looked for.
+const LOOKUPS: u64 = 100_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -52,11 +54,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     let vault = EmbeddedVault::open(&folder, false)?;
     let took = start.elapsed();
     let (now, peak) = (of_memory("VmRSS:"), of_memory("VmHWM:"));
+    let asked = Instant::now();
     let known = vault.read().status().objects;
+    let status_took = asked.elapsed();
+    let asked = Instant::now();
+    let id = |n: u64| lavatube_base::Verified::hash(&(1 + n * 7919 % packs).to_le_bytes()).id();
+    let found = (0..LOOKUPS).filter(|n| vault.read().find(id(*n)).is_some()).count();
+    let find_took = asked.elapsed();
+    let asked = Instant::now();
+    let in_order = vault.read().objects().take(LOOKUPS as usize).count();
+    let order_took = asked.elapsed();
     let each = |kib: u64| (kib.saturating_sub(before) << 10) as f64 / packs as f64;
     println!("{k}+{m}, {packs} packs of 16 MiB ({:.1} TB), {known} known", (packs * PACK_LEN) as f64 / 1e12);
     println!("opened in {:.2} s, {:.2} µs a pack", took.as_secs_f64(), took.as_secs_f64() * 1e6 / packs as f64);
-    println!("memory {:.0} bytes a pack, {:.0} while opening", each(now), each(peak));
+    println!("memory {:.1} bytes a pack, {:.1} while opening; {} MiB in all", each(now), each(peak), now >> 10);
+    println!(
+        "status {:.2} s; {found} lookups {:.2} µs each; {in_order} in order {:.2} µs each",
+        status_took.as_secs_f64(),
+        find_took.as_secs_f64() * 1e6 / LOOKUPS as f64,
+        order_took.as_secs_f64() * 1e6 / LOOKUPS as f64
+    );
     println!("journal {:.0} bytes a pack on each of {} drives", journal_len as f64 / packs as f64, k + m);
     drop(vault);
     fs::remove_dir_all(&folder)?;

@@ -255,7 +255,7 @@ pub fn backup(
     let (report, promise) =
         take(state, request, retention, effort, &deposit, &open, &mut catalog, &mut chain, courier, false, meter)?;
     // Asked at the end: a drive may have failed on the way.
-    let degraded = vault.read().status().drives.into_iter().filter_map(|d| match d.state {
+    let degraded = vault.read().drives().into_iter().filter_map(|d| match d.state {
         DriveState::Present | DriveState::Retired => None,
         DriveState::Suspect(e) => Some((d.label, Some(e.to_string()))),
         DriveState::Quarantined(why) => Some((d.label, Some(format!("in quarantine: {}", drive_care::why(why))))),

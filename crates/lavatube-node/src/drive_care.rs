@@ -135,7 +135,7 @@ pub fn admit(
     };
     meter.files_total.set(trial.objects);
     let tried = try_drive(&mut inner, trial, drive.distrust, meter, go_on)?;
-    let after = inner.status().drives[drive.slot].clone();
+    let after = inner.drives()[drive.slot].clone();
     Ok((after, tried))
 }
 
@@ -167,7 +167,7 @@ fn open(folder: &Path, command: &str, wait: Duration) -> Result<(Lock, EmbeddedV
 
 /// The drive in use that is called `which`: by its label, or the beginning of its id.
 fn find(vault: &EmbeddedVault, which: &str) -> Result<DriveStatus, DriveCareError> {
-    let drives = vault.read().status().drives;
+    let drives = vault.read().drives();
     let mut fit: Vec<_> = drives.iter().filter(|d| d.label == which && d.state != DriveState::Retired).collect();
     if fit.is_empty() && which.len() >= ID_DIGITS_MIN {
         fit = drives.iter().filter(|d| d.drive.to_string().starts_with(which)).collect();

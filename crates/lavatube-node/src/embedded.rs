@@ -531,7 +531,7 @@ impl Far for EmbeddedVault {
     }
 
     fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
-        Ok(self.read().objects().filter(|o| o.kind == ObjectKind::Release).map(|o| (o.id, o.len)).collect())
+        Ok(self.read().objects_of(ObjectKind::Release).map(|o| (o.id, o.len)).collect())
     }
 
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
@@ -542,7 +542,7 @@ impl Far for EmbeddedVault {
     }
 
     fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
-        Ok(self.read().objects().filter(|o| o.kind == ObjectKind::Manifest).map(|o| (o.id, o.len)).collect())
+        Ok(self.read().objects_of(ObjectKind::Manifest).map(|o| (o.id, o.len)).collect())
     }
 
     fn has(&self, id: ObjectId) -> Result<bool, FarError> {

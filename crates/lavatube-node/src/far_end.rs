@@ -172,7 +172,7 @@ impl FarEnd {
         let vault = EmbeddedVault::open(folder, true)?;
         let mut driver = driver(&pairing)?;
         // Where drives are away, nobody can tell.
-        let all_here = vault.read().status().drives.iter().all(DriveStatus::is_well);
+        let all_here = vault.read().drives().iter().all(DriveStatus::is_well);
         let is_sound = |id| {
             let health = vault.read().examine(id, Depth::Headers);
             !all_here || health.is_ok_and(|health| health.restorable)

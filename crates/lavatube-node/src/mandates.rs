@@ -201,7 +201,7 @@ fn about(home: &dyn Home, task: &Task) -> Result<String, String> {
 
 /// The drive in use of this id.
 fn find(home: &dyn Home, drive: lavatube_base::DriveId) -> Result<DriveStatus, String> {
-    let drives = home.vault().read().status().drives;
+    let drives = home.vault().read().drives();
     let found = drives.into_iter().find(|d| d.drive == drive && d.state != DriveState::Retired);
     found.ok_or_else(|| format!("there is no drive {drive} in use"))
 }

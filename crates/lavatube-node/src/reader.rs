@@ -239,7 +239,7 @@ impl Reader {
 /// The cards in the vault that are what they were.
 fn cards_here(vault: &EmbeddedVault) -> Vec<Vec<u8>> {
     let vault = vault.read();
-    let cards = vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard).filter_map(|object| {
+    let cards = vault.objects_of(ObjectKind::DepositorCard).filter_map(|object| {
         let mut bytes = Vec::new();
         vault.read(object.id, 0..object.len, &mut bytes).ok()?;
         Verified::check(&bytes, object.id).is_some().then_some(bytes)

@@ -52,7 +52,7 @@ pub fn repair(
     renew(folder, vault, Which::All, &mut out)?;
     let mut inner = vault.write();
     let on_trial = inner.on_trial();
-    for drive in inner.status().drives.into_iter().filter(|drive| on_trial.contains(&drive.slot)) {
+    for drive in inner.drives().into_iter().filter(|drive| on_trial.contains(&drive.slot)) {
         let why = drive.distrust.filter(|why| *why != Distrust::Slow);
         let Some(trial) = why.and_then(|_| Trial::begin(&inner, drive.slot)).filter(|_| go_on()) else { continue };
         match try_drive(&mut inner, trial, why, &Meter::default(), go_on) {
@@ -133,7 +133,7 @@ pub(crate) fn renew(
             Err(text) => out.not_readopted.push((drive.label, text)),
         }
     }
-    let drives = inner.status().drives;
+    let drives = inner.drives();
     let present = |at| drives.iter().any(|d| d.state == DriveState::Present && positions[d.slot] == Some(at));
     embedded::note_mounts(folder, present)
 }

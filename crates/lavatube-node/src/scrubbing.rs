@@ -97,7 +97,7 @@ pub fn scrub(
     let (objects, bytes) = scrub.ahead(&hold.vault.read());
     meter.files_total.set(objects);
     meter.bytes_total.set(bytes);
-    let drives = hold.vault.read().status().drives;
+    let drives = hold.vault.read().drives();
     let slots = drives.iter().map(|d| d.drive).collect();
     let labels = drives.into_iter().map(|d| (d.drive, d.label)).collect();
     let (mut judged, mut not_judged) = (Judged::default(), None);
@@ -118,7 +118,7 @@ pub fn scrub(
             break;
         }
         let (mut read, mut found) = (0, false);
-        let healths = examine(&hold.vault.read(), &next);
+        let healths = examine(&hold.vault.read(), &next, &is_over);
         for (object, health) in next.iter().zip(healths) {
             let looked = scrub.handle_examined(&mut hold.vault.write(), *object, health, clock::wall_now());
             // What is looked at out of turn counts when its turn comes.
@@ -273,13 +273,20 @@ fn step(book: &mut Book, scrub: &mut Scrub, pace: &Pace, vault: &mut Vault) -> (
     }
 }
 
-/// Examines objects side by side: while one waits for its drives, another is hashed.
-fn examine(vault: &Vault, objects: &[ObjectEntry]) -> Vec<Result<Health, ReadError>> {
+/// Examines objects side by side: while one waits for its drives, another is hashed. As many of them, from the first on, as are begun in a moment.
+fn examine(
+    vault: &Vault,
+    objects: &[ObjectEntry],
+    is_over: &(dyn Fn() -> bool + Sync),
+) -> Vec<Result<Health, ReadError>> {
     let threads = THREADS.min(objects.len());
     let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let begin = clock::now();
+    // At its end most threads wait for the last one: seldom, where it goes fast, and soon, where it goes slowly.
+    let is_late = || is_over() || clock::now().since(begin) >= MOMENT;
     let work = || {
         while let at = next.fetch_add(1, Ordering::Relaxed)
-            && let Some(object) = objects.get(at)
+            && let Some(object) = objects.get(at).filter(|_| at < AT_ONCE_MIN || !is_late())
         {
             let health = vault.examine(object.id, Depth::Bytes);
             done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, health);
@@ -289,7 +296,9 @@ fn examine(vault: &Vault, objects: &[ObjectEntry]) -> Vec<Result<Health, ReadErr
         (1..threads).for_each(|_| drop(scope.spawn(work)));
         work();
     });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // One may have been too late by a hair, and the one behind it not: that one's turn comes again.
+    (0..).map_while(|at| done.remove(&at)).collect()
 }
 
 /// The vault, locked.
@@ -407,8 +416,12 @@ impl Book {
 const FILE: &str = "scrubs";
 const LOCK_FILE: &str = "scrubs.lock";
 const COMMAND: &str = "lavatube vault scrub";
-/// Objects that are examined side by side.
-const AT_ONCE: usize = 32;
+/// Objects that are examined one after the other by all threads, before any is mended: so many at least,
+const AT_ONCE_MIN: usize = 32;
+/// at most,
+const AT_ONCE: usize = 1024;
+/// and none is begun after so long.
+const MOMENT: Duration = Duration::from_secs(2);
 /// Threads that do it: as many as keep disks and processors busy.
 const THREADS: usize = 8;
 /// How often the place is kept.

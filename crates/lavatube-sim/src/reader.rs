@@ -73,7 +73,7 @@ fn certified_cards(far: &SimFar, keys: &ReadKeys) -> Vec<DepositorCard> {
         keys.verify_card(&signed).ok()?;
         Some(signed.card)
     };
-    vault.objects().filter(|o| o.kind == ObjectKind::DepositorCard).filter_map(|o| card(o.id, o.len)).collect()
+    vault.objects_of(ObjectKind::DepositorCard).filter_map(|o| card(o.id, o.len)).collect()
 }
 
 /// Those of `cards` that the read key's authority certified, and of the copies in the state.

@@ -225,7 +225,7 @@ impl World {
         let drive = |(slot, drive): (usize, &SimDrive)| -> Option<Box<dyn Drive>> {
             (!away.contains(&slot)).then(|| Box::new(drive.quietly()) as Box<dyn Drive>)
         };
-        Vault::open(self.drives.iter().enumerate().map(drive).collect(), None)
+        Vault::open_with(self.drives.iter().enumerate().map(drive).collect(), None, journal_max(&self.drives))
             .map_err(|e| format!("the vault cannot be opened: {e}"))
     }
 
@@ -331,10 +331,16 @@ fn open(
         drive.platter().reopen();
         (!away.contains(&slot)).then(|| Box::new(drive.clone()) as Box<dyn Drive>)
     };
-    let (mut vault, report) = Vault::open(drives.iter().enumerate().map(drive).collect(), signer)?;
+    let all = drives.iter().enumerate().map(drive).collect();
+    let (mut vault, report) = Vault::open_with(all, signer, journal_max(drives))?;
     // As `lavatube_node::embedded` does. What cannot be done now is done another time.
     let _ = vault.settle_releases();
     Ok((vault, report))
+}
+
+/// In worlds with an odd number of drives there is no room for the journal in memory.
+fn journal_max(drives: &[SimDrive]) -> u64 {
+    if drives.len().is_multiple_of(2) { u64::MAX } else { 0 }
 }
 
 fn new_keys(root: &Root, wires: &Wires, seed: u64, machine: u64) -> Result<DepositKeys, String> {

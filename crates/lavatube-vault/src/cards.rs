@@ -11,7 +11,6 @@ use lavatube_base::ObjectId;
 use lavatube_base::limits::DRIVES_MAX;
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 
-use crate::journal::JOURNAL;
 use crate::mend::is_well;
 use crate::open::{CARD, read_card, told_by_shards};
 use crate::status::Slot;
@@ -77,8 +76,15 @@ impl Vault {
 
     /// Objects that have shards on the drive of a slot.
     pub fn objects_on(&self, slot: usize) -> Vec<ObjectId> {
-        let has = |e: &crate::index::Entry| (0..e.geometry.shards()).any(|i| e.slot(i) == Some(slot));
-        self.index.objects.iter().filter(|(_, e)| has(e)).map(|(id, _)| *id).collect()
+        self.known_on(slot).0
+    }
+
+    /// The same, and how many records of the journal cannot be read, which may be about more.
+    fn known_on(&self, slot: usize) -> (Vec<ObjectId>, u64) {
+        let mut on_it = Vec::new();
+        let unread = self.each_entry(&mut |id, entry| on_it.extend(Some(id).filter(|_| entry.is_on(slot))));
+        on_it.sort_unstable();
+        (on_it, unread)
     }
 
     /// Writes the shards that an object has on the drive of a slot to others, from verified bytes, and mends the rest of it. What the drive has
@@ -112,9 +118,12 @@ impl Vault {
     /// As [`Vault::rename_drive`].
     pub fn retire(&mut self, slot: usize) -> Result<(), CardError> {
         self.may_retire(slot)?;
-        let objects = self.objects_on(slot).len() as u64;
-        if objects > 0 {
-            return Err(CardError::Holds { objects });
+        let (on_it, unread) = self.known_on(slot);
+        if unread > 0 {
+            return Err(StoreError::Unread { records: unread }.into());
+        }
+        if !on_it.is_empty() {
+            return Err(CardError::Holds { objects: on_it.len() as u64 });
         }
         let mut slots = self.card.slots.clone();
         slots[slot].retired = true;
@@ -143,11 +152,12 @@ impl Vault {
         if !is_free {
             return Err(CardError::Taken);
         }
-        let journal = self.journal_image().ok_or(StoreError::Shortfall { need: 1, have: 0 })?;
         let slots: Vec<SlotCard> = self.card.slots.iter().cloned().chain([card]).collect();
         let card = self.next_card(slots.clone())?;
         let own = DriveCard { drive: slots[slots.len() - 1].drive, ..card };
-        drive.put(JOURNAL, &[&journal], PutMode::Replace)?;
+        if !self.chain().copy_to(drive)? {
+            return Err(StoreError::Shortfall { need: 1, have: 0 }.into());
+        }
         write_card(drive, &own)?;
         Ok(Prepared(slots))
     }

@@ -86,8 +86,8 @@ impl Vault {
     pub fn examine(&self, id: ObjectId, depth: Depth) -> Result<Health, ReadError> {
         // Of a pack that was thinned what stays.
         let id = self.index.thin.get(&id).copied().unwrap_or(id);
-        let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?;
-        let (g, mut gather) = (entry.geometry, Gather::new(self, id, entry));
+        let entry = self.entry(id).ok_or(ReadError::NotHere(id))?;
+        let (g, mut gather) = (entry.geometry, Gather::new(self, id, &entry));
         (0..g.shards()).for_each(|shard| gather.examine_header(shard));
         let mut lost = Vec::new();
         let mut spare = (0..g.shards()).filter(|&s| gather.header(s).is_some()).count().checked_sub(g.k());

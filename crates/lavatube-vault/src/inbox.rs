@@ -52,6 +52,15 @@ pub enum StoreError {
     /// A release freed it: it is not taken again.
     #[error("object {0} was released, and is not taken again")]
     Released(ObjectId),
+    /// Records of a long journal have rotted on every drive since the vault was opened.
+    #[error("{records} records of the journal can be read on no drive any more; open the vault again")]
+    Unread {
+        /// How many.
+        records: u64,
+    },
+    /// The journal is as long as it may be.
+    #[error("the journal is full: some 10^9 packs were stored")]
+    JournalFull,
     /// The journal was not written as it should be; the vault must be opened anew.
     #[error("the journal could not be written; open the vault again")]
     Confused,
@@ -99,8 +108,8 @@ impl StoreError {
     pub fn denial(&self) -> Denial {
         match self {
             // The drives are not all there: what comes waits with the client until they are.
-            Self::Shortfall { .. } | Self::Confused => Denial::Away,
-            Self::Full { .. } => Denial::Refused(Refusal::Full),
+            Self::Shortfall { .. } | Self::Unread { .. } | Self::Confused => Denial::Away,
+            Self::Full { .. } | Self::JournalFull => Denial::Refused(Refusal::Full),
             Self::Length { .. } | Self::Released(_) => Denial::Refused(Refusal::Object),
             Self::ReadOnly => Denial::Refused(Refusal::Caller),
         }
@@ -222,7 +231,7 @@ impl Vault {
     fn check_shards_outlived(&mut self, arrivals: &[Arrival<'_>]) -> Result<(), StoreError> {
         let need = self.shards_needed();
         for arrival in arrivals {
-            let Some(entry) = self.index.objects.get(&arrival.object.id()) else { return Err(StoreError::Confused) };
+            let Some(entry) = self.entry(arrival.object.id()) else { return Err(StoreError::Confused) };
             let slots = (0..entry.geometry.shards()).filter_map(|i| entry.slot(i));
             let have = slots.filter(|&s| self.slots[s].writer().is_some()).count();
             if have < need {
@@ -429,7 +438,7 @@ impl Vault {
     }
 
     fn is_durable(&self, kind: ObjectKind, id: ObjectId) -> bool {
-        self.durable(id).is_some() && self.index.objects.get(&id).is_some_and(|e| e.kind == kind)
+        self.durable(id).is_some() && self.entry(id).is_some_and(|e| e.kind == kind)
     }
 
     /// The keys of a depositor, from its card among the objects.
@@ -441,7 +450,7 @@ impl Vault {
     }
 
     fn read_cards(&self) -> BTreeMap<DepositorId, PairPublic> {
-        let cards = self.objects().filter(|o| o.kind == ObjectKind::DepositorCard);
+        let cards = self.objects_of(ObjectKind::DepositorCard);
         let certified = cards.filter_map(|o| {
             let signed = SignedCard::decode(&self.read_small(o.id)?).ok()?;
             signed.verify(&self.card.authority).ok()?;

@@ -1,7 +1,8 @@
 //! The index: for every object, where its shards lie; the log; which drives are in quarantine. In memory only; made from the journal or
 //! by a scan.
 //!
-//! It is a cache of what the drives say and never the truth. It must not know drives. Steps 16 and 20 of the walk.
+//! Of packs, which are many, it knows only where the journal speaks of them. It is a cache of what the drives say and never the
+//! truth. It must not know drives. Steps 16 and 20 of the walk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -13,6 +14,7 @@ use lavatube_format::log::Leaf;
 use lavatube_format::remnant::Head;
 use lavatube_format::shard::{Geometry, ObjectKind};
 
+use crate::mentions::Mentions;
 use crate::release::{Freed, FreedObjects};
 use crate::retention::Age;
 
@@ -41,6 +43,11 @@ impl Entry {
         self.slots.get(index).filter(|s| **s != NO_SLOT).map(|s| usize::from(*s))
     }
 
+    /// Whether a shard is on the drive of a slot.
+    pub(crate) fn is_on(&self, slot: usize) -> bool {
+        (0..self.geometry.shards()).any(|index| self.slot(index) == Some(slot))
+    }
+
     /// The record that says this.
     pub(crate) fn record(&self, object: ObjectId) -> Record {
         Record::Stored {
@@ -53,10 +60,72 @@ impl Entry {
     }
 }
 
-/// All objects, by id.
+/// What is known of one object, and what lies where its shards were before.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) entry: Entry,
+    pub(crate) left: Vec<Left>,
+}
+
+impl Known {
+    /// What is known when a further record about the object is taken in. A later record of the same generation or a newer one counts.
+    pub(crate) fn with(mut this: Option<Self>, line: Line) -> Option<Self> {
+        match line.record {
+            Record::Stored { kind, geometry, generation, slots, .. } => {
+                if this.as_ref().is_some_and(|known| known.entry.generation > generation) {
+                    return this;
+                }
+                let (place, claim, born_s, mut left) = this
+                    .map_or((None, None, 0, Vec::new()), |Self { entry, left }| {
+                        (entry.place, entry.claim, entry.born_s, left)
+                    });
+                let (slots, sequence, check) = (slots.into_boxed_slice(), line.sequence, line.check);
+                let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim, born_s };
+                // What a scan took for the place is no leftover.
+                left.retain(|l| entry.slot(l.index.into()) != Some(l.slot.into()));
+                return Some(Self { entry, left });
+            }
+            Record::Moved { generation, index, slot, .. } => {
+                let known = this.as_mut().filter(|known| known.entry.generation == generation);
+                if let Some(Self { entry, left }) = known
+                    && let Some(place) = entry.slots.get_mut(usize::from(index))
+                {
+                    let before = std::mem::replace(place, slot);
+                    left.retain(|l| (l.index, l.slot) != (index, slot));
+                    // What was given up was removed.
+                    if before != slot && before != NO_SLOT && slot != NO_SLOT {
+                        left.push(Left { index, slot: before, sequence: line.sequence });
+                    }
+                }
+            }
+            Record::Cleared { index, slot, .. } => {
+                if let Some(known) = &mut this {
+                    known.left.retain(|l| (l.index, l.slot) != (index, slot));
+                }
+            }
+            _ => {}
+        }
+        this
+    }
+}
+
+/// The object whose shards a record is about.
+pub(crate) fn about(record: &Record) -> Option<ObjectId> {
+    match record {
+        Record::Stored { object, .. } | Record::Moved { object, .. } | Record::Cleared { object, .. } => Some(*object),
+        _ => None,
+    }
+}
+
+/// All objects.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
+    /// Those that are no packs, and packs that only a scan knows, by id.
     pub(crate) objects: BTreeMap<ObjectId, Entry>,
+    /// Where the journal speaks of packs.
+    pub(crate) packs: Mentions,
+    /// Packs of which something was moved or stored anew since it was looked what is left over of them.
+    pub(crate) moved: BTreeSet<ObjectId>,
     /// What is logged, in the order of the journal.
     pub(crate) log: Tree<Leaf>,
     /// What was freed: it is not taken back.
@@ -97,48 +166,26 @@ pub(crate) struct Left {
 }
 
 impl Index {
-    /// Takes in what a journal record says. A later record of the same generation or a newer one counts.
-    pub(crate) fn apply(&mut self, line: Line) {
+    /// Takes in what the journal record at `place` says.
+    pub(crate) fn apply(&mut self, line: Line, place: u64) {
         match line.record {
-            Record::Stored { object, .. } if self.released.contains_key(&object) => {}
-            Record::Stored { kind, object, geometry, generation, slots } => {
-                let known = self.objects.get(&object);
-                if known.is_some_and(|known| known.generation > generation) {
-                    return;
+            Record::Stored { object, .. } | Record::Moved { object, .. } | Record::Cleared { object, .. }
+                if self.released.contains_key(&object) => {}
+            Record::Stored { kind: ObjectKind::Pack, object, .. } => {
+                // The journal knows what a scan knew.
+                self.objects.remove(&object);
+                if self.packs.of(object).len() > 0 {
+                    self.moved.insert(object);
                 }
-                let known = known.cloned();
-                let known = known.as_ref();
-                let (place, claim) = known.map_or((None, None), |known| (known.place, known.claim));
-                //= FORMAT#F30 the first record of each says where it stands
-                let place = place.or_else(|| self.log(kind, object));
-                if kind == ObjectKind::Release && known.is_none_or(|known| known.sequence == 0) {
-                    self.open_releases.insert(object);
-                }
-                let (slots, sequence, check) = (slots.into_boxed_slice(), line.sequence, line.check);
-                // What only a scan knew begins anew: that makes it older than it was by no second.
-                let born_s =
-                    known.filter(|known| known.sequence > 0).map_or(self.noted_age.total_s, |known| known.born_s);
-                let entry = Entry { kind, geometry, generation, sequence, check, slots, place, claim, born_s };
-                // What a scan took for the place is no leftover.
-                if let Some(left) = self.left.get_mut(&object) {
-                    left.retain(|l| entry.slot(l.index.into()) != Some(l.slot.into()));
-                }
-                self.objects.insert(object, entry);
+                self.packs.insert(object, place);
             }
-            Record::Moved { object, generation, index, slot, .. } => {
-                let entry = self.objects.get_mut(&object).filter(|e| e.generation == generation);
-                if let Some(place) = entry.and_then(|e| e.slots.get_mut(usize::from(index))) {
-                    let before = std::mem::replace(place, slot);
-                    let left = self.left.entry(object).or_default();
-                    left.retain(|l| (l.index, l.slot) != (index, slot));
-                    // What was given up was removed.
-                    if before != slot && before != NO_SLOT && slot != NO_SLOT {
-                        left.push(Left { index, slot: before, sequence: line.sequence });
-                    }
-                    if left.is_empty() {
-                        self.left.remove(&object);
-                    }
+            Record::Stored { object, .. } => self.change(object, line),
+            Record::Moved { object, .. } | Record::Cleared { object, .. } => {
+                if self.objects.contains_key(&object) {
+                    return self.change(object, line);
                 }
+                self.moved.insert(object);
+                self.packs.insert(object, place);
             }
             Record::Released { kind, object, number } => {
                 self.release(object, number);
@@ -153,14 +200,6 @@ impl Index {
                     self.age = self.noted_age;
                 }
             }
-            Record::Cleared { object, index, slot } => {
-                if let Some(left) = self.left.get_mut(&object) {
-                    left.retain(|l| (l.index, l.slot) != (index, slot));
-                    if left.is_empty() {
-                        self.left.remove(&object);
-                    }
-                }
-            }
             Record::Quarantined { slot, why } => {
                 let slot = usize::from(slot);
                 self.untold.remove(&slot);
@@ -172,6 +211,29 @@ impl Index {
                 self.quarantine.remove(&slot);
             }
         }
+    }
+
+    /// Takes in what a record says of an object that is known here.
+    fn change(&mut self, object: ObjectId, line: Line) {
+        let left = self.left.remove(&object).unwrap_or_default();
+        let known = self.objects.remove(&object).map(|entry| Known { entry, left });
+        let (is_new, sequence) = (known.as_ref().is_none_or(|known| known.entry.sequence == 0), line.sequence);
+        let Some(Known { mut entry, left }) = Known::with(known, line) else { return };
+        if entry.sequence == sequence {
+            //= FORMAT#F30 the first record of each says where it stands
+            entry.place = entry.place.or_else(|| self.log(entry.kind, object));
+            if is_new {
+                // What only a scan knew begins anew: that makes it older than it was by no second.
+                entry.born_s = self.noted_age.total_s;
+            }
+            if is_new && entry.kind == ObjectKind::Release {
+                self.open_releases.insert(object);
+            }
+        }
+        if !left.is_empty() {
+            self.left.insert(object, left);
+        }
+        self.objects.insert(object, entry);
     }
 
     /// Puts a remnant in the place of its pack, and of what stood for that until now, unless a scan knew of this one.

@@ -5,11 +5,12 @@
 //! and an order. It must not know what objects contain. Step 16 of the walk.
 
 use lavatube_base::ObjectId;
+use lavatube_base::limits::{JOURNAL_IN_MEMORY_MAX, JOURNAL_LEN_MAX};
 use lavatube_format::journal::{Check, FIRST_CHECK, Line, Record};
 
-use crate::drive::read_whole;
+use crate::merge::Merged;
 use crate::quarantine::{in_use, journals_needed};
-use crate::{Drive, DriveState, PutMode, StoreError, Vault};
+use crate::{Drive, DriveError, DriveState, StoreError, Vault};
 
 /// The journal's name on a drive.
 pub(crate) const JOURNAL: &str = "journal";
@@ -27,81 +28,12 @@ pub(crate) struct Journal {
     settled: u64,
     /// By slot: the drive's copy is the whole chain and nothing else.
     current: Vec<bool>,
-    /// The whole chain, while a drive that could have it has not.
+    /// The whole chain, while it is short or no drive has it.
     image: Option<Vec<u8>>,
+    /// Longest chain that is short.
+    image_max: u64,
     /// An append ended so that chain and drives may differ: nothing more is written before the vault is opened anew.
     confused: bool,
-}
-
-/// What several copies of a journal say together.
-#[derive(Default)]
-pub(crate) struct Merged {
-    /// The chain.
-    pub(crate) bytes: Vec<u8>,
-    /// Number of its last record.
-    pub(crate) last: u64,
-    /// Check of its last record.
-    check: Check,
-    /// Records that no copy had whole and that were mended.
-    pub(crate) mended: u64,
-    /// Some copy goes on in a way that could not be read, or says otherwise: records may be missing.
-    pub(crate) doubtful: bool,
-}
-
-/// Makes one chain of all copies and gives each record to `each`: the one that most copies have, else one mended from any.
-pub(crate) fn merge(copies: &[&[u8]], shards: usize, each: &mut dyn FnMut(Line)) -> Merged {
-    let mut merged = Merged { check: FIRST_CHECK, ..Merged::default() };
-    // Copies are mostly alike: each kind is read once and counts as many times as there are of it.
-    let mut following: Vec<(&[u8], usize)> = Vec::new();
-    for copy in copies {
-        match following.iter_mut().find(|(same, _)| same == copy) {
-            Some((_, count)) => *count += 1,
-            None => following.push((copy, 1)),
-        }
-    }
-    loop {
-        let (at, sequence, before) = (merged.bytes.len(), merged.last + 1, merged.check);
-        let mut votes: Vec<Vote<'_>> = Vec::new();
-        for (copy, count) in &following {
-            let rest = copy.get(at..).unwrap_or_default();
-            let Ok((line, len)) = Line::decode(rest, sequence, &before) else { continue };
-            match votes.iter_mut().find(|v| v.line.check == line.check) {
-                Some(vote) => (vote.count, vote.longest) = (vote.count + count, vote.longest.max(copy.len())),
-                None => votes.push(Vote { count: *count, longest: copy.len(), bytes: &rest[..len], line }),
-            }
-        }
-        merged.doubtful |= votes.len() > 1;
-        let line = if let Some(vote) = votes.into_iter().max_by_key(|v| (v.count, v.longest)) {
-            merged.bytes.extend_from_slice(vote.bytes);
-            vote.line
-        } else {
-            let rests = following.iter().filter_map(|(copy, _)| copy.get(at..)).filter(|rest| !rest.is_empty());
-            let Some((line, _)) = rests.clone().find_map(|r| Line::decode_mended(r, sequence, &before, shards)) else {
-                merged.doubtful |= rests.count() > 0;
-                return merged;
-            };
-            line.record.encode(sequence, &before, &mut merged.bytes);
-            merged.mended += 1;
-            line
-        };
-        // A copy with another valid record here follows another chain from now on.
-        let kept = &merged.bytes[at..];
-        following.retain(|(copy, _)| {
-            let rest = copy.get(at..).unwrap_or_default();
-            rest.starts_with(kept) || Line::decode(rest, sequence, &before).is_err()
-        });
-        (merged.last, merged.check) = (line.sequence, line.check);
-        each(line);
-    }
-}
-
-/// A record as some copies have it.
-struct Vote<'a> {
-    count: usize,
-    /// Length of the longest copy that has it.
-    longest: usize,
-    bytes: &'a [u8],
-    line: Line,
 }
 
 impl Journal {
@@ -113,17 +45,16 @@ impl Journal {
             len: 0,
             settled: 0,
             current: vec![true; slots],
-            image: None,
+            image: Some(Vec::new()),
+            image_max: JOURNAL_IN_MEMORY_MAX,
             confused: false,
         }
     }
 
     /// The journal as merged from copies; `current` tells which drives have exactly it.
-    pub(crate) fn merged(merged: &Merged, current: Vec<bool>) -> Self {
-        let (last, check) = (merged.last, merged.check);
-        let image = current.contains(&false).then(|| merged.bytes.clone());
-        let len = merged.bytes.len() as u64;
-        Self { last, check, len, settled: 0, current, image, confused: false }
+    pub(crate) fn merged(merged: &mut Merged, current: Vec<bool>, image_max: u64) -> Self {
+        let (last, check, len) = (merged.last(), merged.check(), merged.end.place);
+        Self { last, check, len, settled: 0, current, image: merged.image.take(), image_max, confused: false }
     }
 
     /// Number of the last record.
@@ -136,26 +67,61 @@ impl Journal {
         sequence > 0 && sequence <= self.settled
     }
 
-    /// Puts records for objects that only a scan knew at the end of the chain. No drive has them yet: each gets them
+    /// Bytes of the whole chain.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The whole chain, if it is in memory.
+    pub(crate) fn image(&self) -> Option<&[u8]> {
+        self.image.as_deref()
+    }
+
+    /// Whether the drive in `slot` has all of it.
+    pub(crate) fn has_all(&self, slot: usize) -> bool {
+        self.current.get(slot) == Some(&true)
+    }
+
+    /// Whether some drive has all of it.
+    pub(crate) fn is_somewhere(&self) -> bool {
+        self.current.contains(&true)
+    }
+
+    /// Puts records for objects that only a scan knew at the end of the chain, which is `image` so far. No drive has them yet: each gets them
     /// together with what else its copy lacks, at once, so that no copy says that there is no doubt before it has them.
-    pub(crate) fn adopt(&mut self, merged: &Merged, records: Vec<Record>) -> Vec<Line> {
-        let mut image = merged.bytes.clone();
-        let lines = self.encode(records, &mut image);
+    pub(crate) fn adopt(&mut self, mut image: Vec<u8>, records: Vec<Record>) -> Vec<(u64, Line)> {
+        let lines = self.encode(records, 0, &mut image);
         self.len = image.len() as u64;
         self.image = Some(image);
         self.current.fill(false);
         lines
     }
 
-    /// Numbers records, chains them to the last one, and appends their bytes to `out`.
-    fn encode(&mut self, records: Vec<Record>, out: &mut Vec<u8>) -> Vec<Line> {
+    /// Numbers records, chains them to the last one, and appends their bytes to `out`, which begins at place `begins` of the chain. With
+    /// each goes its place.
+    fn encode(&mut self, records: Vec<Record>, begins: u64, out: &mut Vec<u8>) -> Vec<(u64, Line)> {
         let number = |record: Record| {
-            let sequence = self.last + 1;
+            let (sequence, place) = (self.last + 1, begins + out.len() as u64);
             let check = record.encode(sequence, &self.check, out);
             (self.last, self.check) = (sequence, check);
-            Line { sequence, record, check }
+            (place, Line { sequence, record, check })
         };
         records.into_iter().map(number).collect()
+    }
+
+    /// Notes that the chain goes on with these bytes.
+    fn goes_on(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        if let Some(image) = &mut self.image {
+            image.extend_from_slice(bytes);
+        }
+    }
+
+    /// Lets go of what is in memory, if it is long and on a drive.
+    fn let_go(&mut self) {
+        if self.len > self.image_max && self.is_somewhere() {
+            self.image = None;
+        }
     }
 
     /// Notes a further drive, which has the whole chain.
@@ -201,21 +167,6 @@ impl Vault {
         (0..self.slots.len()).filter(|&s| self.slots[s].writer().is_some()).collect()
     }
 
-    /// The whole chain, from memory or from a drive that has it.
-    pub(crate) fn journal_image(&self) -> Option<Vec<u8>> {
-        if let Some(image) = &self.journal.image {
-            return Some(image.clone());
-        }
-        let readers = self.slots.iter().zip(&self.journal.current).filter(|(_, current)| **current);
-        let mut copies = readers.filter_map(|(slot, _)| read_whole(slot.reader()?, JOURNAL, self.journal.len).ok());
-        copies.find(|copy| self.is_chain(copy))
-    }
-
-    fn is_chain(&self, bytes: &[u8]) -> bool {
-        let merged = merge(&[bytes], 0, &mut |_| {});
-        merged.bytes == bytes && merged.check == self.journal.check
-    }
-
     /// Syncs what was found on the drives, brings every writable drive's journal up to date, and settles all.
     ///
     /// # Errors
@@ -230,19 +181,15 @@ impl Vault {
             self.firm_up();
         }
         let behind: Vec<usize> = self.writable().into_iter().filter(|&s| !self.journal.current[s]).collect();
-        if !behind.is_empty() {
-            let Some(image) = self.journal_image() else {
+        for slot in behind {
+            let Some(drive) = self.slots[slot].mender() else { continue };
+            let wrote = self.chain().copy_to(drive).and_then(|is_whole| drive.sync().map(|()| is_whole));
+            if wrote == Ok(false) {
                 return Err(StoreError::Shortfall { need: 1, have: 0 });
-            };
-            for slot in behind {
-                let wrote = self.on_drive(slot, |d| {
-                    d.put(JOURNAL, &[&image], PutMode::Replace)?;
-                    d.sync()
-                });
-                self.journal.current[slot] = wrote;
             }
+            self.journal.current[slot] = self.is_well_done(slot, wrote.map(drop));
         }
-        self.journal.image = None;
+        self.journal.let_go();
         self.count_settled()
     }
 
@@ -270,17 +217,22 @@ impl Vault {
         if records.is_empty() {
             return Ok(());
         }
-        let lines = self.journal.encode(records, &mut bytes);
+        if self.journal.len >= JOURNAL_LEN_MAX {
+            return Err(StoreError::JournalFull);
+        }
+        let lines = self.journal.encode(records, self.journal.len, &mut bytes);
         let slots: Vec<usize> = self.writable().into_iter().filter(|&s| self.journal.current[s]).collect();
         let appended: Vec<usize> =
             slots.into_iter().filter(|&s| self.on_drive(s, |d| d.append(JOURNAL, &bytes))).collect();
         let synced: Vec<usize> = appended.into_iter().filter(|&s| self.on_drive(s, |d| d.sync())).collect();
-        self.journal.len += bytes.len() as u64;
+        self.journal.goes_on(&bytes);
         for slot in 0..self.slots.len() {
             self.journal.current[slot] = synced.contains(&slot);
         }
         self.count_settled().inspect_err(|_| self.journal.confused = true)?;
-        lines.into_iter().for_each(|line| self.index.apply(line));
+        self.journal.let_go();
+        lines.into_iter().for_each(|(place, line)| self.index.apply(line, place));
+        self.look_what_is_left();
         Ok(())
     }
 
@@ -295,83 +247,24 @@ impl Vault {
     }
 
     /// Does something on a drive that can be written to, be it to mend it; one that fails is suspect from then on. Whether it went well.
-    pub(crate) fn on_drive(
-        &mut self,
-        slot: usize,
-        act: impl FnOnce(&dyn Drive) -> Result<(), crate::DriveError>,
-    ) -> bool {
+    pub(crate) fn on_drive(&mut self, slot: usize, act: impl FnOnce(&dyn Drive) -> Result<(), DriveError>) -> bool {
         let Some(drive) = self.slots[slot].mender() else { return false };
-        match act(drive) {
-            Ok(()) => true,
-            Err(error) => {
-                drive.abandon();
-                self.slots[slot].state = DriveState::Suspect(error);
-                false
-            }
+        let done = act(drive);
+        self.is_well_done(slot, done)
+    }
+
+    /// Whether something that was done on a drive went well; one that failed is suspect from then on.
+    fn is_well_done(&mut self, slot: usize, done: Result<(), DriveError>) -> bool {
+        let Err(error) = done else { return true };
+        if let Some(drive) = self.slots[slot].mender() {
+            drive.abandon();
         }
+        self.slots[slot].state = DriveState::Suspect(error);
+        false
     }
 
     /// Whether `id` was stored before and its record is in the chain.
     pub(crate) fn is_journaled(&self, id: ObjectId) -> bool {
-        self.index.objects.get(&id).is_some_and(|e| e.sequence > 0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lavatube_format::shard::{Geometry, ObjectKind};
-
-    fn chain(ids: &[u8]) -> Vec<u8> {
-        let (mut out, mut check) = (Vec::new(), FIRST_CHECK);
-        for (n, id) in ids.iter().enumerate() {
-            let record = Record::Stored {
-                kind: ObjectKind::Pack,
-                object: ObjectId([*id; 32]),
-                geometry: Geometry::new(4096, 4, 2).unwrap(),
-                generation: 1,
-                slots: vec![0, 1, 2, 3, 4, 5],
-            };
-            check = record.encode(n as u64 + 1, &check, &mut out);
-        }
-        out
-    }
-
-    #[test]
-    fn copies_damaged_in_different_records_are_whole_together() {
-        let whole = chain(&[1, 2, 3, 4]);
-        let (mut a, mut b) = (whole.clone(), whole.clone());
-        a[20] ^= 1;
-        b[200] ^= 1;
-        let merged = merge(&[&a, &b], 6, &mut |_| {});
-        assert_eq!((merged.bytes, merged.mended, merged.doubtful), (whole, 0, false));
-    }
-
-    #[test]
-    fn one_wrong_byte_in_the_same_record_of_every_copy_is_mended() {
-        let whole = chain(&[1, 2, 3, 4]);
-        for at in 0..whole.len() {
-            let mut copy = whole.clone();
-            copy[at] ^= 0x55;
-            let merged = merge(&[&copy, &copy], 6, &mut |_| {});
-            assert_eq!((merged.bytes, merged.mended, merged.doubtful), (whole.clone(), 1, false), "byte {at}");
-        }
-    }
-
-    #[test]
-    fn a_torn_tail_is_left_out_and_said() {
-        let whole = chain(&[1, 2, 3]);
-        let two = chain(&[1, 2]).len();
-        let merged = merge(&[&whole[..two + 30]], 6, &mut |_| {});
-        assert_eq!((merged.last, merged.doubtful), (2, true));
-        let merged = merge(&[&whole[..two + 30], &whole], 6, &mut |_| {});
-        assert_eq!((merged.last, merged.doubtful), (3, false));
-    }
-
-    #[test]
-    fn the_future_that_most_drives_share_is_the_one_that_counts() {
-        let (lone, shared) = (chain(&[1, 2, 9, 5, 6]), chain(&[1, 2, 3]));
-        let merged = merge(&[&lone, &shared, &shared], 6, &mut |_| {});
-        assert_eq!((merged.bytes, merged.doubtful), (shared, true));
+        self.entry(id).is_some_and(|e| e.sequence > 0)
     }
 }

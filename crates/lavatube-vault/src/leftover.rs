@@ -48,7 +48,7 @@ impl Vault {
         let left: Vec<Left> = self.index.left.get(&id).cloned().unwrap_or_default();
         // A scan, and the records that follow from it, may have taken an old place for the place.
         let is_in_use = |l: &Left| {
-            let entry = self.index.objects.get(&id);
+            let entry = self.entry(id);
             entry.is_none_or(|entry| entry.slot(l.index.into()) == Some(l.slot.into()))
         };
         let left: Vec<Left> = left.into_iter().filter(|l| which(l) && self.is_clearable(l) && !is_in_use(l)).collect();

@@ -11,7 +11,8 @@
 //! | `create`, `open`, `scan` | a vault is born; is opened from whatever is left of it; is found by its shard headers |
 //! | `inbox` | objects and manifests come in |
 //! | `stripe`, `placement` | an object becomes shards; which drive gets which |
-//! | `journal`, `index`, `receipt` | what is durable, in order; where it lies; the signed word for it |
+//! | `journal`, `merge`, `chain` | what is durable, in order; made one of all copies; read again |
+//! | `index`, `mentions`, `receipt` | where everything lies; where the journal speaks of packs; the signed word for it |
 //! | `log` | that nothing of it is taken back: the order of manifests and cards, checkpoints and proofs |
 //! | `gather`, `row`, `read` | blocks come back, the good ones are chosen, the bytes asked for are handed out |
 //! | `worker`, `parcels` | does what crossed a link asks for; what is still to be sent to who reads |
@@ -26,6 +27,7 @@
 
 pub mod audit;
 mod cards;
+mod chain;
 mod create;
 pub mod drive;
 mod examine;
@@ -37,6 +39,8 @@ mod leftover;
 mod log;
 mod mandate;
 mod mend;
+mod mentions;
+mod merge;
 mod open;
 pub mod parcels;
 mod placement;
@@ -122,8 +126,8 @@ pub struct ObjectEntry {
 }
 
 impl ObjectEntry {
-    fn of((id, entry): (&ObjectId, &Entry)) -> Self {
-        Self { id: *id, kind: entry.kind, len: entry.geometry.object_len() as u64 }
+    fn of(id: ObjectId, entry: &Entry) -> Self {
+        Self { id, kind: entry.kind, len: entry.geometry.object_len() as u64 }
     }
 }
 
@@ -150,14 +154,21 @@ impl Vault {
 
     /// All objects, by id.
     pub fn objects(&self) -> impl Iterator<Item = ObjectEntry> + '_ {
-        self.index.objects.iter().map(ObjectEntry::of)
+        self.entries_from(ObjectId([0; 32])).map(|(id, entry)| ObjectEntry::of(id, &entry))
+    }
+
+    /// All objects of a kind, by id. Of any but packs there are few.
+    pub fn objects_of(&self, kind: ObjectKind) -> impl Iterator<Item = ObjectEntry> + '_ {
+        let packs = (kind == ObjectKind::Pack).then(|| self.objects()).into_iter().flatten();
+        let others = self.index.objects.iter().filter(move |_| kind != ObjectKind::Pack);
+        packs.chain(others.map(|(id, entry)| ObjectEntry::of(*id, entry))).filter(move |object| object.kind == kind)
     }
 
     /// What is known of an object, `None` when it is not here.
     pub fn find(&self, id: ObjectId) -> Option<ObjectEntry> {
         let of_remnant = |remnant| Some(ObjectEntry { id, kind: ObjectKind::Pack, ..self.find(remnant)? });
-        match self.index.objects.get_key_value(&id) {
-            Some(found) => Some(ObjectEntry::of(found)),
+        match self.entry(id) {
+            Some(entry) => Some(ObjectEntry::of(id, &entry)),
             // Of the length of what stays of it.
             None => self.index.thin.get(&id).and_then(|remnant| of_remnant(*remnant)),
         }
@@ -165,7 +176,7 @@ impl Vault {
 
     /// Whether the object is here, be it only some of a pack (whether it can be read is for [`Vault::examine`] to say).
     pub fn contains(&self, id: ObjectId) -> bool {
-        self.index.objects.contains_key(&id) || self.index.thin.contains_key(&id)
+        self.has_entry(id) || self.index.thin.contains_key(&id)
     }
 
     /// The code of an object, which may have been stored when the vault had another.

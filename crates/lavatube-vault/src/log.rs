@@ -90,14 +90,14 @@ impl Vault {
     }
 
     fn places(&self, objects: &[ObjectId]) -> Vec<Placed> {
-        let place = |id: &ObjectId| self.index.objects.get(id).and_then(|entry| entry.place);
+        let place = |id: &ObjectId| self.entry(*id).and_then(|entry| entry.place);
         let proved = |place| Some((place, self.index.log.inclusion(place)?));
         objects.iter().map(|id| Placed { id: *id, place: place(id).and_then(proved) }).collect()
     }
 
     /// Whether some shard of what is logged, on a drive that is there, tells another place in its header, or none.
     pub fn has_shards_without_place(&self, id: ObjectId) -> bool {
-        self.index.objects.get(&id).is_some_and(|entry| self.shards_without_place(id, entry).next().is_some())
+        self.entry(id).is_some_and(|entry| self.shards_without_place(id, &entry).next().is_some())
     }
 
     fn shards_without_place(&self, id: ObjectId, entry: &Entry) -> impl Iterator<Item = ShardHealth> {
@@ -123,9 +123,9 @@ impl Vault {
     /// # Errors
     /// [`MendError`]; then no file was replaced.
     pub fn mark_place(&mut self, id: ObjectId) -> Result<usize, MendError> {
-        let Some(entry) = self.index.objects.get(&id).filter(|entry| entry.place.is_some()) else { return Ok(0) };
+        let Some(entry) = self.entry(id).filter(|entry| entry.place.is_some()) else { return Ok(0) };
         let len = entry.geometry.object_len() as u64;
-        let shards: Vec<ShardHealth> = self.shards_without_place(id, entry).collect();
+        let shards: Vec<ShardHealth> = self.shards_without_place(id, &entry).collect();
         if shards.is_empty() {
             return Ok(0);
         }

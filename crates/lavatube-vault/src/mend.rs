@@ -57,7 +57,7 @@ impl Vault {
 
     /// Notes where shards lie that the journal says were not stored, and that were found. Whether there are such.
     pub(crate) fn adopt_strays(&mut self, id: ObjectId) -> Result<bool, StoreError> {
-        let found = self.index.objects.get(&id).map(|entry| (self.unplaced(id, entry), entry.kind, entry.generation));
+        let found = self.entry(id).map(|entry| (self.unplaced(id, &entry), entry.kind, entry.generation));
         if let Some((places, kind, generation)) = found.filter(|(places, ..)| !places.is_empty()) {
             let moved = |(index, slot)| Record::Moved { kind, object: id, generation, index, slot };
             self.settle_journal()?;
@@ -97,7 +97,7 @@ impl Vault {
         shards: Vec<ShardHealth>,
         off: Option<usize>,
     ) -> Result<MendReport, MendError> {
-        let entry = self.index.objects.get(&id).ok_or(ReadError::NotHere(id))?.clone();
+        let entry = self.entry(id).ok_or(ReadError::NotHere(id))?.into_owned();
         self.settle_journal()?;
         let stripe = Stripe::encode(&self.code_of(&entry), entry.geometry, object);
         let whose = Whose {
@@ -114,18 +114,26 @@ impl Vault {
             let index = usize::from(shard.shard);
             let is_writable = |s: usize| self.slots.get(s).is_some_and(|s| s.mender().is_some());
             let own = entry.slot(index).filter(|&s| Some(s) != off && is_writable(s));
-            let Some(slot) = own.or_else(|| self.free_slot(id, &taken)) else {
+            //= FORMAT#F72 what is damaged stays until two scrubs have found the new one right
+            let stays = own.is_some() && matches!(shard.state, ShardState::Damaged { .. } | ShardState::Unreadable(_));
+            let free = if stays || own.is_none() { self.free_slot(id, &taken) } else { None };
+            let spare = self.entry(id).map_or(0, |entry| self.spare_of(&entry)) + 1;
+            let mut written = None;
+            for slot in free.filter(|_| stays).into_iter().chain(own.or(free)) {
+                let header = stripe.header(index, &whose, self.slots[slot].card.drive);
+                let (parts, name) = (stripe.parts(index, &header), shard_name(id, shard.shard));
+                // Nothing goes for what can be written in its own place.
+                let spare = Some(spare).filter(|_| own.is_none_or(|own| own == slot));
+                if self.write_shard(slot, id, &name, &parts, spare)? {
+                    written = Some(slot);
+                    break;
+                }
+            }
+            let Some(slot) = written else {
                 report.left.push(shard);
                 continue;
             };
-            let header = stripe.header(index, &whose, self.slots[slot].card.drive);
-            let parts = stripe.parts(index, &header);
-            let spare = self.index.objects.get(&id).map_or(0, |entry| self.spare_of(entry)) + 1;
-            if !self.write_shard(slot, id, &shard_name(id, shard.shard), &parts, spare)? {
-                report.left.push(shard);
-                continue;
-            }
-            if own.is_none() {
+            if Some(slot) != own {
                 taken.push(slot);
                 moved.push(Record::Moved {
                     kind: entry.kind,
@@ -145,14 +153,14 @@ impl Vault {
     }
 
     /// Writes a shard; where the drive is full, what is left over there goes for it, and shards of objects that could lose more than this one, which
-    /// outlives `spare` losses with it.
+    /// outlives `spare` losses with it. Without `spare` nothing goes.
     fn write_shard(
         &mut self,
         slot: usize,
         id: ObjectId,
         name: &str,
         parts: &[&[u8]],
-        spare: usize,
+        spare: Option<usize>,
     ) -> Result<bool, StoreError> {
         loop {
             let Some(drive) = self.slots[slot].mender() else { return Ok(false) };
@@ -160,8 +168,8 @@ impl Vault {
                 Ok(()) => return Ok(true),
                 Err(DriveError::Full) => {
                     drive.abandon();
-                    let is_trusted = self.slots[slot].writer().is_some();
-                    if !is_trusted || !(self.make_room(slot)? || self.thin(slot, spare, id)?) {
+                    let Some(spare) = spare.filter(|_| self.slots[slot].writer().is_some()) else { return Ok(false) };
+                    if !(self.make_room(slot)? || self.thin(slot, spare, id)?) {
                         return Ok(false);
                     }
                 }
@@ -192,7 +200,7 @@ impl Vault {
 
     /// Whether some writable drive has no shard of an object.
     pub(crate) fn has_free_drive(&self, id: ObjectId) -> bool {
-        let entry = self.index.objects.get(&id);
+        let entry = self.entry(id);
         let taken: Vec<usize> =
             entry.map(|e| (0..e.geometry.shards()).filter_map(|i| e.slot(i)).collect()).unwrap_or_default();
         self.writable().iter().any(|slot| !taken.contains(slot))

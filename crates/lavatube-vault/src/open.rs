@@ -4,9 +4,9 @@
 //! shard headers are asked. Nothing is written. Before steps 13 and 18 to 20 of the walk.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use lavatube_base::limits::CARD_LEN_MAX;
+use lavatube_base::limits::{CARD_LEN_MAX, JOURNAL_IN_MEMORY_MAX};
 use lavatube_base::sign::EdSigner;
 use lavatube_base::{DriveId, ObjectId, VaultId};
 use lavatube_codes::Code;
@@ -15,12 +15,12 @@ use lavatube_format::journal::{NO_SLOT, Record};
 use lavatube_format::shard::{ObjectKind, SHARDS};
 
 use crate::drive::read_whole;
-use crate::index::{Entry, Index};
-use crate::journal::{JOURNAL, Journal, merge};
-use crate::quarantine::{hold_back, journals_needed, stale};
+use crate::index::Index;
+use crate::journal::Journal;
+use crate::merge::{Copy, OnDrive, Parted, merge};
 use crate::scan::{is_readable, read_header, scan};
 use crate::status::Slot;
-use crate::{Distrust, Drive, DriveState, Vault, gather, log, readme};
+use crate::{Drive, DriveState, Vault, gather, log, readme};
 
 /// The card's name on a drive.
 pub(crate) const CARD: &str = "drive.card";
@@ -90,72 +90,76 @@ impl Vault {
         drives: Vec<Option<Box<dyn Drive>>>,
         signer: Option<EdSigner>,
     ) -> Result<(Self, OpenReport), OpenError> {
+        Self::open_with(drives, signer, JOURNAL_IN_MEMORY_MAX)
+    }
+
+    /// The same, with a journal of up to `journal_max` bytes in memory; a longer one is read from the drives whenever a pack is looked for.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open_with(
+        drives: Vec<Option<Box<dyn Drive>>>,
+        signer: Option<EdSigner>,
+        journal_max: u64,
+    ) -> Result<(Self, OpenReport), OpenError> {
         let cards: Vec<Option<DriveCard>> = drives.iter().map(|d| read_card(d.as_deref()?)).collect();
         let card = choose_card(&cards)?;
         if signer.as_ref().is_some_and(|s| s.public() != card.vault_key) {
             return Err(OpenError::WrongKey(card.vault));
         }
         let editions: BTreeMap<DriveId, u64> = cards.iter().flatten().map(|c| (c.drive, c.edition)).collect();
-        let (mut slots, positions, unplaced) = fill_slots(&card, drives, cards);
+        let (slots, positions, unplaced) = fill_slots(&card, drives, cards);
         let is_behind =
             |s: &Slot| s.state == DriveState::Present && editions.get(&s.card.drive).is_some_and(|e| *e < card.edition);
         let behind = (0..slots.len()).filter(|at| is_behind(&slots[*at])).collect();
         let code = Code::new(card.k.into(), card.m.into()).map_err(|_| OpenError::NoCard { drives: slots.len() })?;
 
-        let copies = read_journals(&slots);
-        let present: Vec<&[u8]> = copies.iter().flatten().map(|c| &c[..]).collect();
+        let found: Vec<Option<OnDrive<'_>>> = slots.iter().map(|slot| OnDrive::find(slot.reader()?)).collect();
+        let copies: Vec<&dyn Copy> = found.iter().flatten().map(|copy| copy as &dyn Copy).collect();
         let mut index = Index::default();
         let mut strange = false;
-        let merged = merge(&present, code.shards(), &mut |line| {
+        let mut merged = merge(&copies, code.shards(), journal_max, &mut |line, place| {
             strange |= names_strangers(&line.record, slots.len());
-            index.apply(line);
+            index.apply(line, place);
         });
-        let mut current: Vec<bool> = copies.iter().map(|c| c.as_deref() == Some(&merged.bytes)).collect();
-        let mut journal = Journal::merged(&merged, current.clone());
+        let mut all = std::mem::take(&mut merged.parted).into_iter();
+        // Of each slot: where its journal and the chain part; of one without a journal nothing.
+        let parted: Vec<Option<Option<Parted>>> =
+            found.iter().map(|copy| copy.as_ref().and_then(|_| all.next())).collect();
+        let current: Vec<bool> = parted.iter().map(|parted| *parted == Some(None)).collect();
+        if !current.contains(&true) && merged.image.is_none() {
+            // Nothing but all of them together has it.
+            merged.image = merge(&copies, code.shards(), u64::MAX, &mut |_, _| {}).image;
+        }
+        // An empty journal is one of a new vault; none, or one of rubbish, has been lost.
+        let journal_lost = merged.last() == 0 && copies.iter().all(|copy| copy.len() > 0);
         let mut report = OpenReport {
             drives: Vec::new(),
             unplaced,
-            records: merged.last,
+            records: merged.last(),
             records_mended: merged.mended,
-            scanned: merged.doubtful || strange || (merged.last == 0 && slots.iter().any(has_shards)),
+            scanned: merged.doubtful || strange || (merged.last() == 0 && slots.iter().any(has_shards)),
             adopted: 0,
             incomplete: Vec::new(),
         };
+        drop(found);
+        let journal = Journal::merged(&mut merged, current.clone(), journal_max);
+        let (headers, precious) = (Mutex::new(gather::HeaderCache::default()), Mutex::default());
+        let depositors = BTreeMap::new();
+        let mut vault = Self { card, slots, code, index, journal, signer, headers, depositors, behind, precious };
+        vault.look_what_is_left();
+        let mut is_current = current;
         if report.scanned {
             //= FORMAT#F16 without a journal to be believed, the shard headers say it all
-            // An empty journal is one of a new vault; none, or one of rubbish, has been lost.
-            let journal_lost = merged.last == 0 && copies.iter().flatten().all(|c| !c.is_empty());
-            adopt(&mut index, scan(card.vault, &slots), journal_lost, &mut report);
-            let records = log::unwritten(&index);
-            if !records.is_empty() {
-                current.fill(false);
-                journal.adopt(&merged, records).into_iter().for_each(|line| index.apply(line));
+            vault.adopt(journal_lost, &mut report);
+            if !vault.journal.is_somewhere() {
+                is_current.fill(false);
             }
         }
-        let found_out = stale(&slots, &copies, &merged.bytes, &index);
-        let untold = found_out.into_iter().filter(|slot| !index.quarantine.contains_key(slot));
-        index.untold = untold.map(|slot| (slot, Distrust::Away)).collect();
-        let need = journals_needed(&card, &slots);
-        hold_back(&mut slots, &index, need);
-        for (slot, s) in slots.iter().enumerate() {
-            let own = DriveCard { drive: s.card.drive, ..card.clone() };
-            let bytes = s.reader().and_then(|d| read_whole(d, CARD, FILE_LEN_MAX).ok());
-            report.drives.push(DriveReport {
-                slot,
-                label: s.card.label.clone(),
-                state: s.state.clone(),
-                position: positions[slot],
-                card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
-                journal_current: current[slot],
-                readme_whole: s.reader().is_some_and(|d| {
-                    let text = readme::text(&own).into_bytes();
-                    read_whole(d, readme::README, text.len() as u64 + 1).is_ok_and(|found| found == text)
-                }),
-            });
-        }
-        let (headers, precious) = (Mutex::new(gather::HeaderCache::default()), Mutex::default());
-        let mut vault =
-            Self { card, slots, code, index, journal, signer, headers, depositors: BTreeMap::new(), behind, precious };
+        vault.find_stale(&parted);
+        vault.hold_back();
+        report.drives =
+            (0..vault.slots.len()).map(|slot| vault.report(slot, positions[slot], is_current[slot])).collect();
         if report.scanned {
             vault.find_remnants();
         }
@@ -164,26 +168,53 @@ impl Vault {
         report.incomplete.retain(|id| !vault.index.released.contains_key(id));
         Ok((vault, report))
     }
-}
 
-/// Takes in what a scan found and the journal does not say. When the journal is lost, also what is left of objects that
-/// cannot be read: their loss must be told exactly.
-fn adopt(index: &mut Index, found: BTreeMap<ObjectId, Entry>, journal_lost: bool, report: &mut OpenReport) {
-    for (id, entry) in found {
-        // What was freed may still lie on a drive that was away.
-        if index.objects.contains_key(&id) || index.released.contains_key(&id) {
-            continue;
+    /// How a drive was found.
+    fn report(&self, slot: usize, position: Option<usize>, journal_current: bool) -> DriveReport {
+        let place = &self.slots[slot];
+        let own = DriveCard { drive: place.card.drive, ..self.card.clone() };
+        let bytes = place.reader().and_then(|d| read_whole(d, CARD, FILE_LEN_MAX).ok());
+        DriveReport {
+            slot,
+            label: place.card.label.clone(),
+            state: place.state.clone(),
+            position,
+            card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
+            journal_current,
+            readme_whole: place.reader().is_some_and(|d| {
+                let text = readme::text(&own).into_bytes();
+                read_whole(d, readme::README, text.len() as u64 + 1).is_ok_and(|found| found == text)
+            }),
         }
-        if is_readable(&entry) {
-            report.adopted += 1;
-        } else {
-            report.incomplete.push(id);
-        }
-        if is_readable(&entry) || journal_lost {
-            if entry.kind == ObjectKind::Release {
-                index.open_releases.insert(id);
+    }
+
+    /// Takes in what a scan finds and the journal does not say. When the journal is lost, also what is left of objects that
+    /// cannot be read: their loss must be told exactly.
+    fn adopt(&mut self, journal_lost: bool, report: &mut OpenReport) {
+        for (id, entry) in scan(self.card.vault, &self.slots) {
+            // What was freed may still lie on a drive that was away.
+            if self.has_entry(id) || self.index.released.contains_key(&id) {
+                continue;
             }
-            index.objects.insert(id, entry);
+            if is_readable(&entry) {
+                report.adopted += 1;
+            } else {
+                report.incomplete.push(id);
+            }
+            if is_readable(&entry) || journal_lost {
+                if entry.kind == ObjectKind::Release {
+                    self.index.open_releases.insert(id);
+                }
+                self.index.objects.insert(id, entry);
+            }
+        }
+        let records = log::unwritten(&self.index);
+        if !records.is_empty()
+            && let Some(image) = self.chain().whole()
+        {
+            for (place, line) in self.journal.adopt(image, records) {
+                self.index.apply(line, place);
+            }
         }
     }
 }
@@ -211,33 +242,6 @@ fn names_strangers(record: &Record, slots: usize) -> bool {
 /// A drive's card, if it has one that can be read.
 pub(crate) fn read_card(drive: &dyn Drive) -> Option<DriveCard> {
     DriveCard::decode(&read_whole(drive, CARD, FILE_LEN_MAX).ok()?).ok()
-}
-
-/// The journal of each slot. They are mostly alike and long: what is alike is in memory once.
-fn read_journals(slots: &[Slot]) -> Vec<Option<Arc<Vec<u8>>>> {
-    let mut known: Vec<Arc<Vec<u8>>> = Vec::new();
-    let read = |slot: &Slot| {
-        let drive = slot.reader()?;
-        if let Some(same) = known.iter().find(|journal| is_alike(drive, journal)) {
-            return Some(same.clone());
-        }
-        let journal = Arc::new(read_whole(drive, JOURNAL, u64::MAX).ok()?);
-        known.push(journal.clone());
-        Some(journal)
-    };
-    slots.iter().map(read).collect()
-}
-
-/// Whether the journal of a drive is this one.
-fn is_alike(drive: &dyn Drive, journal: &[u8]) -> bool {
-    let mut part = vec![0; PART_LEN.min(journal.len())];
-    let mut at = 0u64;
-    drive.len(JOURNAL) == Ok(Some(journal.len() as u64))
-        && journal.chunks(PART_LEN).all(|chunk| {
-            let read = drive.read_at(JOURNAL, at, &mut part[..chunk.len()]);
-            at += chunk.len() as u64;
-            read == Ok(chunk.len()) && part[..chunk.len()] == *chunk
-        })
 }
 
 /// The card that counts: of the vault with most drives, the highest edition; of several of that, the one on most drives.
@@ -330,7 +334,5 @@ pub(crate) fn told_by_shards(drive: &dyn Drive, vault: VaultId) -> Option<(Vault
 
 /// Shard files looked at to tell which drive this is.
 const NAMES_TRIED_MAX: usize = 16;
-/// Bytes of journals compared at a time.
-const PART_LEN: usize = 1 << 20;
 /// Longest `drive.card`: the card twice.
 const FILE_LEN_MAX: u64 = 2 * (CARD_LEN_MAX as u64 + 44);

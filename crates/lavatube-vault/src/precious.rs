@@ -57,7 +57,7 @@ impl Vault {
 
     fn look_what_is_precious(&self) -> BTreeMap<ObjectId, Preciousness> {
         let mut out: BTreeMap<ObjectId, Preciousness> = BTreeMap::new();
-        for object in self.objects().filter(|o| o.kind == ObjectKind::Manifest) {
+        for object in self.objects_of(ObjectKind::Manifest) {
             let signed = self.read_small(object.id).and_then(|bytes| SignedManifest::decode(&bytes).ok());
             let Some(manifest) = signed.map(|signed| signed.manifest) else { continue };
             let own = manifest.retention.precious;

@@ -5,15 +5,15 @@
 //! went on apart, is found out when the vault is opened. None is held back where the others are too few to write to: then it is used, and
 //! that is told. It must not know the clock, or how fast a drive is. Step 18 of the walk.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use lavatube_base::ObjectId;
 use lavatube_format::drive_card::DriveCard;
-use lavatube_format::journal::{Distrust, FIRST_CHECK, Line, Record};
+use lavatube_format::journal::{Distrust, Record};
 use lavatube_format::shard::shard_name;
 
 use crate::index::Index;
+use crate::merge::Parted;
 use crate::status::Slot;
 use crate::{DriveError, DriveState, MendError, ReadError, ShardHealth, StoreError, Vault};
 
@@ -61,7 +61,7 @@ impl Trial {
         vault.slots.get(slot)?.mender()?;
         let mut ahead = vault.objects_on(slot);
         // From the end, so that what was stored first is read first.
-        ahead.sort_by_key(|id| std::cmp::Reverse(vault.index.objects.get(id).map_or(0, |e| e.sequence)));
+        ahead.sort_by_cached_key(|id| std::cmp::Reverse(vault.entry(*id).map_or(0, |e| e.sequence)));
         Some(Self { slot, why, objects: ahead.len() as u64, ahead, found: 0, left: 0, beyond: Vec::new() })
     }
 
@@ -109,6 +109,39 @@ impl Vault {
     pub fn on_trial(&self) -> Vec<usize> {
         let there = |slot: &usize| self.slots[*slot].mender().is_some() && self.distrust(*slot).is_some();
         (0..self.slots.len()).filter(there).collect()
+    }
+
+    /// Finds drives whose own journal tells that they were away: put back to an older state, when they lack shards which the records that they
+    /// lack too say they have; or gone on apart, when a record of theirs is another one. `parted` tells of each slot where its journal and the
+    /// chain part.
+    pub(crate) fn find_stale(&mut self, parted: &[Option<Option<Parted>>]) {
+        let stale: Vec<usize> = (0..self.slots.len())
+            .filter(|slot| !self.index.quarantine.contains_key(slot) && self.slots[*slot].writer().is_some())
+            .filter(|slot| matches!(&parted[*slot], Some(Some(parted)) if self.is_stale(*slot, parted)))
+            .collect();
+        self.index.untold = stale.into_iter().map(|slot| (slot, Distrust::Away)).collect();
+    }
+
+    fn is_stale(&self, slot: usize, parted: &Parted) -> bool {
+        if parted.goes_on {
+            return true;
+        }
+        let (mut looked, mut lacks_any) = (0, false);
+        self.chain().walk(parted.at, &mut |_, line, _| {
+            let Record::Stored { object, .. } = line.record else { return true };
+            if let Some(lacks) = self.lacks(slot, object) {
+                (lacks_any, looked) = (lacks, looked + 1);
+            }
+            !lacks_any && looked < SHARDS_LOOKED_FOR_MAX
+        });
+        lacks_any
+    }
+
+    /// Whether a drive lacks the shard that it should have of an object, if it should.
+    fn lacks(&self, slot: usize, object: ObjectId) -> Option<bool> {
+        let entry = self.entry(object)?;
+        let shard = (0u8..).zip(&*entry.slots).find(|(_, s)| usize::from(**s) == slot)?.0;
+        Some(self.slots[slot].reader()?.len(&shard_name(object, shard)) == Ok(None))
     }
 
     /// Holds the drive of a slot back from now on, and says so in the journal.
@@ -219,54 +252,6 @@ pub(crate) fn journals_needed(card: &DriveCard, slots: &[Slot]) -> usize {
 /// Drives that are not retired.
 pub(crate) fn in_use(slots: &[Slot]) -> usize {
     slots.iter().filter(|s| !s.card.retired).count()
-}
-
-/// Drives that are there and whose own journal tells that they were away: put back to an older state, when they lack shards which the
-/// records that they lack too say they have; or gone on apart, when a record of theirs is another one. `chain` is the whole journal.
-pub(crate) fn stale(slots: &[Slot], copies: &[Option<Arc<Vec<u8>>>], chain: &[u8], index: &Index) -> BTreeSet<usize> {
-    let mut out = BTreeSet::new();
-    for (slot, (place, copy)) in slots.iter().zip(copies).enumerate() {
-        let copy = copy.as_ref().map(|copy| &copy[..]);
-        let Some(copy) = copy.filter(|copy| *copy != chain && place.writer().is_some()) else { continue };
-        let (at, sequence, check) = common(copy, chain);
-        if at < chain.len() && Line::decode(&copy[at..], sequence, &check).is_ok() {
-            out.insert(slot);
-            continue;
-        }
-        let lacks = |object: ObjectId| {
-            let entry = index.objects.get(&object)?;
-            let shard = (0u8..).zip(&*entry.slots).find(|(_, s)| usize::from(**s) == slot)?.0;
-            Some(place.reader()?.len(&shard_name(object, shard)) == Ok(None))
-        };
-        let (mut at, mut sequence, mut check, mut looked) = (at, sequence, check, 0);
-        while looked < SHARDS_LOOKED_FOR_MAX
-            && let Ok((line, len)) = Line::decode(&chain[at..], sequence, &check)
-        {
-            (at, sequence, check) = (at + len, sequence + 1, line.check);
-            let Record::Stored { object, .. } = line.record else { continue };
-            match lacks(object) {
-                Some(true) => {
-                    out.insert(slot);
-                    break;
-                }
-                Some(false) => looked += 1,
-                None => {}
-            }
-        }
-    }
-    out
-}
-
-/// Where two journals part: the place, the number of the record there, and the check before it.
-fn common(copy: &[u8], chain: &[u8]) -> (usize, u64, lavatube_format::journal::Check) {
-    let (mut at, mut sequence, mut check) = (0, 1, FIRST_CHECK);
-    while at < copy.len()
-        && let Ok((line, len)) = Line::decode(&chain[at..], sequence, &check)
-        && copy.get(at..at + len) == chain.get(at..at + len)
-    {
-        (at, sequence, check) = (at + len, sequence + 1, line.check);
-    }
-    (at, sequence, check)
 }
 
 /// Shards that are looked for on a drive whose journal is behind: one that was put back lacks the first.

@@ -69,7 +69,7 @@ impl Vault {
     pub fn read(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<ReadReport, ReadError> {
         let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
         let bounds = bounds.filter(|(start, end)| start <= end);
-        let Some(entry) = self.index.objects.get(&id) else {
+        let Some(entry) = self.entry(id) else {
             let remnant = self.index.thin.get(&id).ok_or(ReadError::NotHere(id))?;
             let (start, end) = bounds.ok_or(ReadError::OutOfRange { len: 0 })?;
             return self.read_remnant(*remnant, start..end, out);
@@ -78,18 +78,18 @@ impl Vault {
         let Some((start, end)) = bounds.filter(|(_, end)| *end <= len) else {
             return Err(ReadError::OutOfRange { len: len as u64 });
         };
-        let report = self.read_from(id, entry, start..end, out);
+        let report = self.read_from(id, &entry, start..end, out);
         if let Err(ReadError::Lost { .. }) = report {
-            let places = self.unplaced(id, entry);
+            let places = self.unplaced(id, &entry);
             if !places.is_empty() {
-                let mut entry = entry.clone();
+                let mut entry = entry.into_owned();
                 places.into_iter().for_each(|(index, slot)| entry.slots[usize::from(index)] = slot);
                 return self.read_from(id, &entry, start..end, out);
             }
         }
         // Of what was moved the old one may be there still.
         if let Err(ReadError::Lost { damage, .. }) = &report
-            && let Some(entry) = self.with_left_over(id, entry, damage)
+            && let Some(entry) = self.with_left_over(id, &entry, damage)
         {
             return self.read_from(id, &entry, start..end, out).or(report);
         }

@@ -34,7 +34,7 @@ pub fn sign_receipt(durable: &Durable, signer: &EdSigner) -> Receipt {
 impl Vault {
     /// The only constructor of [`Durable`]: the object's record is settled, that is, synced on enough drives.
     pub(crate) fn durable(&self, object: ObjectId) -> Option<Durable> {
-        let entry = self.index.objects.get(&object)?;
+        let entry = self.entry(object)?;
         if !self.journal.is_settled(entry.sequence) {
             return None;
         }

@@ -176,7 +176,7 @@ impl Vault {
         match self.index.thin.get(&id) {
             Some(remnant) => Some(self.head_of(*remnant).ok()?.stays.len_before()),
             None => {
-                let entry = self.index.objects.get(&id).filter(|entry| entry.kind == ObjectKind::Pack)?;
+                let entry = self.entry(id).filter(|entry| entry.kind == ObjectKind::Pack)?;
                 Some(entry.geometry.object_len())
             }
         }
@@ -184,7 +184,7 @@ impl Vault {
 
     /// Gives each manifest to `each`, with its place in the log.
     pub(crate) fn each_manifest(&self, mut each: impl FnMut(u64, ObjectId, Manifest)) -> Result<(), ReleaseError> {
-        for object in self.objects().filter(|o| o.kind == ObjectKind::Manifest) {
+        for object in self.objects_of(ObjectKind::Manifest) {
             let signed = self.read_small(object.id).and_then(|bytes| SignedManifest::decode(&bytes).ok());
             let signed = signed.ok_or(ReleaseError::Unread(object.id))?;
             each(self.place_of(object.id), object.id, signed.manifest);
@@ -194,7 +194,7 @@ impl Vault {
 
     /// Where it is in the log; what is not known to be there yet comes last.
     fn place_of(&self, id: ObjectId) -> u64 {
-        self.index.objects.get(&id).and_then(|entry| entry.place).unwrap_or(u64::MAX)
+        self.entry(id).and_then(|entry| entry.place).unwrap_or(u64::MAX)
     }
 
     /// All of an object that is not long.
@@ -230,7 +230,7 @@ impl Vault {
             return Ok(Standing::Void);
         }
         let mut waits = BTreeSet::new();
-        for card in self.objects().filter(|o| o.kind == ObjectKind::DepositorCard) {
+        for card in self.objects_of(ObjectKind::DepositorCard) {
             if self.place_of(card.id) < place {
                 let signed = self.read_small(card.id).and_then(|bytes| SignedCard::decode(&bytes).ok());
                 waits.insert(signed.ok_or(ReleaseError::Unread(card.id))?.card.id());

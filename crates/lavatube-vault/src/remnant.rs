@@ -16,7 +16,6 @@ use lavatube_format::release::Release;
 use lavatube_format::remnant::{self, HEAD_LEN_MAX, Head};
 use lavatube_format::shard::shard_name;
 
-use crate::index::Entry;
 use crate::release::Freed;
 use crate::scan::is_readable;
 use crate::{ObjectKind, ReadError, ReadReport, StoreError, Vault};
@@ -56,7 +55,7 @@ impl Vault {
 
     /// Packs of which only some is kept, with the lengths of their remnants.
     pub fn thinned(&self) -> impl Iterator<Item = (ObjectId, u64)> + '_ {
-        let len = |remnant| self.index.objects.get(remnant).map_or(0, |entry: &Entry| entry.geometry.object_len());
+        let len = |remnant: &ObjectId| self.entry(*remnant).map_or(0, |entry| entry.geometry.object_len());
         self.index.thin.iter().map(move |(pack, remnant)| (*pack, len(remnant) as u64))
     }
 
@@ -66,7 +65,7 @@ impl Vault {
         if let Some(head) = heads().get(&remnant) {
             return Ok(head.clone());
         }
-        let entry = self.index.objects.get(&remnant).ok_or(ReadError::NotHere(remnant))?;
+        let entry = self.entry(remnant).ok_or(ReadError::NotHere(remnant))?;
         let len = entry.geometry.object_len() as u64;
         let mut head = Err(ReadError::Contradiction(remnant));
         // Nearly all are short.
@@ -125,7 +124,7 @@ impl Vault {
     }
 
     fn read_whole_remnant(&self, pack: ObjectId, remnant: ObjectId) -> Result<Thinned, ReadError> {
-        let entry = self.index.objects.get(&remnant).ok_or(ReadError::NotHere(remnant))?;
+        let entry = self.entry(remnant).ok_or(ReadError::NotHere(remnant))?;
         let mut bytes = Vec::new();
         self.read(remnant, 0..entry.geometry.object_len() as u64, &mut bytes)?;
         match remnant::decode(&bytes) {
@@ -137,7 +136,7 @@ impl Vault {
     /// Takes remnants that a scan found for the packs of which nothing else is left that can be read.
     pub(crate) fn find_remnants(&mut self) {
         for (pack, remnant) in self.loose_remnants() {
-            if self.index.thin.contains_key(&pack) || self.index.objects.get(&pack).is_some_and(is_readable) {
+            if self.index.thin.contains_key(&pack) || self.entry(pack).is_some_and(|entry| is_readable(&entry)) {
                 continue;
             }
             self.index.release(pack, 0);
@@ -214,7 +213,7 @@ impl Vault {
     /// The remnant of a pack; `None` when that cannot be read wholly, or would outlive fewer losses than it does now.
     fn make_remnant(&self, pack: ObjectId, stays: &Stays) -> Option<Vec<u8>> {
         let kept = self.index.thin.get(&pack).copied().unwrap_or(pack);
-        let entry = self.index.objects.get(&kept)?;
+        let entry = self.entry(kept)?;
         let expected = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
         if self.writable().len() < expected.min(usize::from(self.card.k) + usize::from(self.card.m)) {
             return None;
@@ -250,7 +249,7 @@ impl Vault {
                 continue;
             }
             let kept = self.index.thin.get(&change.pack).copied().unwrap_or(change.pack);
-            old.extend(self.index.objects.get(&kept).map(|entry| (kept, entry.slots.clone())));
+            old.extend(self.entry(kept).map(|entry| (kept, entry.slots.clone())));
             records.push(Record::Thinned { pack: change.pack, remnant: object.id(), number });
         }
         //= FORMAT#F51 only when the journal has it
@@ -274,10 +273,10 @@ impl Vault {
 
     /// Lets go of remnants in whose place shorter ones are, or nothing. What is shorter is for a release that is still to be followed.
     fn let_go_of_loose(&mut self, number: u64) -> Result<(), StoreError> {
-        let len = |id: &ObjectId| self.index.objects.get(id).map_or(0, |entry| entry.geometry.object_len());
+        let len = |id: &ObjectId| self.entry(*id).map_or(0, |entry| entry.geometry.object_len());
         let is_outlived = |(pack, loose): &(ObjectId, ObjectId)| match self.index.thin.get(pack) {
             Some(remnant) => len(remnant) < len(loose),
-            None => !self.index.objects.contains_key(pack),
+            None => !self.has_entry(*pack),
         };
         let loose = self.loose_remnants().into_iter().filter(is_outlived);
         let records = loose.map(|(_, object)| Record::Released { kind: ObjectKind::Remnant, object, number });
@@ -302,7 +301,7 @@ impl Vault {
 
     /// Objects whose shards are of no use any more, of those that a release thins.
     pub(crate) fn outlived(&self, release: &Release) -> BTreeSet<ObjectId> {
-        let packs = release.thins.iter().map(|(pack, _)| *pack).filter(|pack| !self.index.objects.contains_key(pack));
+        let packs = release.thins.iter().map(|(pack, _)| *pack).filter(|pack| !self.has_entry(*pack));
         let remnants = self.index.released.iter().filter(|(_, freed)| freed.kind == ObjectKind::Remnant);
         packs.chain(remnants.map(|(id, _)| *id)).collect()
     }

@@ -90,7 +90,7 @@ impl Vault {
         let lifted = self.lifted(lifts);
         let mut kept: Option<Kept> = None;
         self.each_manifest(|place, manifest, Manifest { retention, .. }| {
-            let born = self.index.objects.get(&manifest).map_or(u64::MAX, |entry| entry.born_s);
+            let born = self.entry(manifest).map_or(u64::MAX, |entry| entry.born_s);
             let held = retention.hold && !lifted.contains(&manifest);
             let left = retention.s.saturating_sub(self.index.age.total_s.saturating_sub(born));
             if (held || left > 0) && kept.is_none_or(|known| known.place < place) {
@@ -102,7 +102,7 @@ impl Vault {
 
     /// Manifests whose holds were lifted.
     fn lifted(&self, also: &[ObjectId]) -> BTreeSet<ObjectId> {
-        let releases = self.objects().filter(|o| o.kind == ObjectKind::Release);
+        let releases = self.objects_of(ObjectKind::Release);
         let lifted = releases.filter_map(|o| self.release(o.id)).flat_map(|release| release.lifts);
         lifted.chain(also.iter().copied()).collect()
     }

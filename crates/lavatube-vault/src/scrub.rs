@@ -312,18 +312,23 @@ fn found_on(record: &mut ScrubRecord, drive: DriveId) -> &mut ScrubDrive {
 impl Vault {
     /// Objects that were written to the drive of a slot just before and after another one: they lie beside it, as far as anyone can tell.
     fn beside(&self, id: ObjectId, slot: usize, reach: usize) -> Vec<ObjectId> {
-        let Some(own) = self.index.objects.get(&id).map(|entry| entry.sequence) else { return Vec::new() };
-        let on = |e: &crate::index::Entry| (0..e.geometry.shards()).any(|i| e.slot(i) == Some(slot));
-        let others = self.index.objects.iter().filter(|(other, e)| **other != id && on(e));
-        let mut all: Vec<(u64, ObjectId)> = others.map(|(other, e)| (e.sequence.abs_diff(own), *other)).collect();
-        all.sort_unstable();
-        all.into_iter().take(2 * reach).map(|(_, other)| other).collect()
+        let Some(own) = self.entry(id).map(|entry| entry.sequence) else { return Vec::new() };
+        let mut nearest: BTreeSet<(u64, ObjectId)> = BTreeSet::new();
+        self.each_entry(&mut |other, entry| {
+            if other != id && entry.is_on(slot) {
+                nearest.insert((entry.sequence.abs_diff(own), other));
+                if nearest.len() > 2 * reach {
+                    nearest.pop_last();
+                }
+            }
+        });
+        nearest.into_iter().map(|(_, other)| other).collect()
     }
 
     /// Objects behind `id`, in the order of their ids.
     fn objects_after(&self, id: ObjectId) -> impl Iterator<Item = ObjectEntry> + '_ {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.index.objects.range((Excluded(id), Unbounded)).map(ObjectEntry::of)
+        let behind = self.entries_from(id).filter(move |(own, _)| *own != id);
+        behind.map(|(id, entry)| ObjectEntry::of(id, &entry))
     }
 
     /// Reads every byte of an object, and mends what is damaged of it.
@@ -385,7 +390,7 @@ impl Vault {
 
     /// Bytes of shard files that could be read.
     fn bytes_read(&self, id: ObjectId, health: &Health) -> u64 {
-        let Some(entry) = self.index.objects.get(&id) else { return 0 };
+        let Some(entry) = self.entry(id) else { return 0 };
         let there = |s: &&ShardHealth| !matches!(s.state, ShardState::NotStored | ShardState::Missing);
         let file = 2 * entry.geometry.header_len() + entry.geometry.shard_len();
         (health.shards.iter().filter(there).count() * file) as u64

@@ -3,11 +3,9 @@
 //! A slot is a place of the vault's card; a drive may or may not fill it. Drives that come back empty are taken in again
 //! here, only when the operator says so: an unmounted folder looks just like an emptied one. Step 18 of the walk.
 
-use lavatube_base::{DriveId, ObjectId};
+use lavatube_base::DriveId;
 use lavatube_format::drive_card::{DriveCard, SlotCard};
 
-use crate::index::Entry;
-use crate::journal::JOURNAL;
 use crate::open::{CARD, read_card, told_by_shards};
 use crate::precious::worth;
 use crate::{Distrust, Drive, DriveError, ObjectEntry, PutMode, Space, Vault, readme};
@@ -138,6 +136,35 @@ impl Vault {
 
     /// How the vault is, without reading objects.
     pub fn status(&self) -> Status {
+        let mut status = Status {
+            k: self.card.k,
+            m: self.card.m,
+            drives: self.drives(),
+            objects: 0,
+            bytes: 0,
+            redundancy: Vec::new(),
+            lost: 0,
+            left_over: self.left_over(),
+        };
+        let unread = self.each_entry(&mut |_, entry| {
+            status.objects += 1;
+            status.bytes += entry.geometry.object_len() as u64;
+            let there = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
+            match there.checked_sub(entry.geometry.k()) {
+                None => status.lost += 1,
+                Some(spare) => {
+                    status.redundancy.resize(status.redundancy.len().max(spare + 1), 0);
+                    status.redundancy[spare] += 1;
+                }
+            }
+        });
+        // Nobody can say where they lie: lost until the vault is opened anew, and all copies of the journal are asked.
+        (status.objects, status.lost) = (status.objects + unread, status.lost + unread);
+        status
+    }
+
+    /// How its drives are.
+    pub fn drives(&self) -> Vec<DriveStatus> {
         let drives = self.slots.iter().enumerate().map(|(slot, s)| DriveStatus {
             slot,
             drive: s.card.drive,
@@ -149,29 +176,7 @@ impl Vault {
             distrust: self.distrust(slot),
             space: s.reader().and_then(|d| d.space().ok()),
         });
-        let mut status = Status {
-            k: self.card.k,
-            m: self.card.m,
-            drives: drives.collect(),
-            objects: 0,
-            bytes: 0,
-            redundancy: Vec::new(),
-            lost: 0,
-            left_over: self.left_over(),
-        };
-        for entry in self.index.objects.values() {
-            status.objects += 1;
-            status.bytes += entry.geometry.object_len() as u64;
-            let there = (0..entry.geometry.shards()).filter(|&i| self.is_shard_expected(entry.slot(i))).count();
-            match there.checked_sub(entry.geometry.k()) {
-                None => status.lost += 1,
-                Some(spare) => {
-                    status.redundancy.resize(status.redundancy.len().max(spare + 1), 0);
-                    status.redundancy[spare] += 1;
-                }
-            }
-        }
-        status
+        drives.collect()
     }
 
     /// All objects in the order in which repair serves them: first those that outlive fewest further losses, and of equals those that more hangs on. Where
@@ -179,11 +184,11 @@ impl Vault {
     //= FORMAT#F49
     pub fn by_need(&self) -> Vec<ObjectEntry> {
         let precious = self.precious();
-        let key = |(id, entry): (&ObjectId, &Entry)| {
-            (precious.standing(*id, self.spare_of(entry)), worth(entry.kind), ObjectEntry::of((id, entry)))
-        };
-        let mut all: Vec<_> = self.index.objects.iter().map(key).collect();
-        all.sort_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
+        let mut all = Vec::new();
+        self.each_entry(&mut |id, entry| {
+            all.push((precious.standing(id, self.spare_of(entry)), worth(entry.kind), ObjectEntry::of(id, entry)));
+        });
+        all.sort_unstable_by_key(|(spare, worth, object)| (*spare, *worth, object.id));
         all.into_iter().map(|(.., object)| object).collect()
     }
 
@@ -193,8 +198,7 @@ impl Vault {
     /// # Errors
     /// [`ReadoptError`]; the slot keeps the drive it had. [`ReadoptError::Foreign`] before anything is written.
     pub fn readopt(&mut self, slot: usize, drive: Option<Box<dyn Drive>>) -> Result<(), ReadoptError> {
-        let journal = self.journal_image().ok_or(ReadoptError::NoJournal)?;
-        let place = self.slots.get_mut(slot).ok_or(ReadoptError::NoDrive(slot))?;
+        let place = self.slots.get(slot).ok_or(ReadoptError::NoDrive(slot))?;
         let given = drive;
         let drive = given.as_deref().or(place.drive.as_deref()).ok_or(ReadoptError::NoDrive(slot))?;
         let card = DriveCard { drive: place.card.drive, ..self.card.clone() };
@@ -204,9 +208,12 @@ impl Vault {
             return Err(ReadoptError::Foreign);
         }
         drive.put(readme::README, &[readme::text(&card).as_bytes()], PutMode::Replace)?;
-        drive.put(JOURNAL, &[&journal], PutMode::Replace)?;
+        if !self.chain().copy_to(drive)? {
+            return Err(ReadoptError::NoJournal);
+        }
         drive.put(CARD, &[&card.encode()], PutMode::Replace)?;
         drive.sync()?;
+        let place = &mut self.slots[slot];
         if let Some(drive) = given {
             place.drive = Some(drive);
         }

@@ -31,13 +31,13 @@ impl Vault {
     /// [`StoreError`] when the journal could not be written.
     //= FORMAT#F49
     pub(crate) fn thin(&mut self, slot: usize, spare: usize, wants: ObjectId) -> Result<bool, StoreError> {
-        let Some(kind) = self.index.objects.get(&wants).map(|entry| entry.kind) else { return Ok(false) };
+        let Some(kind) = self.entry(wants).map(|entry| entry.kind) else { return Ok(false) };
         let precious = self.precious();
         let mut able: Vec<Giver> = Vec::new();
-        for (id, entry) in &self.index.objects {
+        self.each_entry(&mut |id, entry| {
             let (own, k) = (self.spare_of(entry), entry.geometry.k());
             let parity = (k..entry.geometry.shards()).find(|i| entry.slot(*i) == Some(slot));
-            let standing = precious.standing(*id, own);
+            let standing = precious.standing(id, own);
             let gives = own > FLOOR
                 && match worth(entry.kind).cmp(&worth(kind)) {
                     Ordering::Less => false,
@@ -45,9 +45,9 @@ impl Vault {
                     Ordering::Greater => true,
                 };
             if let Some(index) = parity.and_then(|i| u8::try_from(i).ok()).filter(|_| gives) {
-                able.push(Giver { worth: worth(entry.kind), standing, id: *id, index, own });
+                able.push(Giver { worth: worth(entry.kind), standing, id, index, own });
             }
-        }
+        });
         // First what least hangs on, and of equals those that could lose most.
         able.sort_by_key(|giver| (Reverse(giver.worth), Reverse(giver.standing), giver.id));
         for Giver { id, index, own, .. } in able.into_iter().take(TRIED_MAX) {
@@ -64,7 +64,7 @@ impl Vault {
 
     /// Removes a shard: first from the journal, so that it is missed by nobody, then from its drive. Cut between, it is found there again.
     fn give_up(&mut self, id: ObjectId, index: u8, slot: usize) -> Result<(), StoreError> {
-        let Some((kind, generation)) = self.index.objects.get(&id).map(|e| (e.kind, e.generation)) else {
+        let Some((kind, generation)) = self.entry(id).map(|e| (e.kind, e.generation)) else {
             return Ok(());
         };
         self.append(vec![Record::Moved { kind, object: id, generation, index, slot: NO_SLOT }])?;

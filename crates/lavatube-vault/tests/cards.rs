@@ -32,7 +32,7 @@ fn stored(drives: usize) -> (World, MemoryDrive, Vec<Vec<u8>>) {
 fn open(world: &World, extra: Option<&MemoryDrive>) -> (Vault, OpenReport) {
     let mut drives = world.boxed();
     drives.extend(extra.map(|d| Some(Box::new(d.clone()) as Box<dyn Drive>)));
-    Vault::open(drives, Some(world::signer())).unwrap()
+    world::open(drives, Some(world::signer())).unwrap()
 }
 
 /// Everything can be read, and after one more object every card and journal is as it should be.
@@ -157,7 +157,7 @@ fn a_drive_is_emptied_and_retired_or_in_use_wherever_it_is_cut() {
         drop(vault);
         let mut drives = world.boxed();
         drives[2] = None;
-        let (vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+        let (vault, report) = world::open(drives, Some(world::signer())).unwrap();
         assert_eq!(report.drives[2].state, DriveState::Retired);
         for object in &objects {
             let health = vault.examine(Verified::hash(object).id(), Depth::Bytes).unwrap();
@@ -181,7 +181,7 @@ fn without_drives_enough_nothing_is_retired_and_without_most_of_them_no_card_is_
     let before = world.images();
     let mut drives = world.boxed();
     (0..3).for_each(|slot| drives[slot] = None);
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     assert!(matches!(vault.rename_drive(4, card("A4")), Err(CardError::Store(_))));
     assert!(matches!(vault.prepare_drive(&extra, card("new")), Err(CardError::Store(_))));
     assert_eq!(world.images(), before);
@@ -192,7 +192,7 @@ fn a_drive_that_was_away_gets_the_new_card_when_it_is_back() {
     let (world, _, objects) = stored(6);
     let mut drives = world.boxed();
     drives[5] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     vault.rename_drive(4, card("A4")).unwrap();
     vault.rename_drive(5, card("A5")).unwrap();
     drop(vault);

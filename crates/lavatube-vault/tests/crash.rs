@@ -243,7 +243,7 @@ fn with_more_drives_than_shards_a_full_or_dead_one_is_passed_over() {
     drives[0] = None;
     world.drives[2].state.lock().unwrap().dead = false;
     world.drives[5].state.lock().unwrap().full = false;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     let ids: Vec<_> = vault.objects().map(|o| o.id).collect();
     ids.iter().for_each(|id| assert!(vault.mend(*id).unwrap().left.is_empty()));
     let (vault, _) = world.open();

@@ -101,7 +101,7 @@ fn any_two_of_six_drives_may_be_deleted_emptied_or_overwritten_with_noise() {
                         _ => world.drives[lost].noise(&mut Chance(5 + a as u64)),
                     }
                 }
-                let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+                let (mut vault, report) = world::open(drives, Some(world::signer())).unwrap();
                 let expected = if way == 0 { DriveState::Missing } else { DriveState::Blank };
                 for (slot, drive) in report.drives.iter().enumerate() {
                     let lost = [a, b].contains(&slot);
@@ -251,7 +251,7 @@ fn drives_handed_in_in_another_order_find_their_slots() {
     let mut drives = world.boxed();
     drives.rotate_left(2);
     drives[0] = None;
-    let (vault, report) = Vault::open(drives, None).unwrap();
+    let (vault, report) = world::open(drives, None).unwrap();
     assert_eq!(report.drives[2].state, DriveState::Missing);
     assert_eq!(read(&vault, &object), Ok(()));
 }
@@ -265,7 +265,7 @@ fn a_drive_whose_card_is_gone_is_known_by_its_shards() {
     world.drives[3].with(|f| f.remove("drive.card"));
     let mut drives = world.boxed();
     drives.rotate_left(1);
-    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, report) = world::open(drives, Some(world::signer())).unwrap();
     assert_eq!(report.drives[3].state, DriveState::CardDamaged);
     assert_eq!(vault.examine(Verified::hash(&object).id(), Depth::Bytes).unwrap().losses_survivable, 2);
     vault.readopt(3, None).unwrap();
@@ -328,7 +328,7 @@ fn too_few_drives_are_refused_and_one_short_is_taken() {
     let object = world.chance.bytes(30_000);
     let mut drives = world.boxed();
     drives[5] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     store(&mut vault, &object);
     let health = vault.examine(Verified::hash(&object).id(), Depth::Bytes).unwrap();
     assert_eq!(
@@ -347,7 +347,7 @@ fn too_few_drives_are_refused_and_one_short_is_taken() {
     assert!(vault.examine(Verified::hash(&object).id(), Depth::Bytes).unwrap().is_whole());
     let mut drives = world.boxed();
     (drives[0], drives[1]) = (None, None);
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     assert!(vault.store(ObjectKind::Pack, Verified::hash(b"more")).is_err());
     assert_eq!(read(&vault, &object), Ok(()));
 }
@@ -367,13 +367,13 @@ fn a_receipt_is_given_again_for_what_is_durable_here_and_for_nothing_else() {
     let again = vault.receipt_for(id).unwrap();
     assert_eq!(again, receipt, "and after a restart");
     again.verify(&vault.vault_key()).unwrap();
-    let (mut vault, _) = Vault::open(world.boxed(), None).unwrap();
+    let (mut vault, _) = world::open(world.boxed(), None).unwrap();
     assert_eq!(vault.receipt_for(id), None, "who has no key signs nothing");
     // The journals are lost, and with too few drives no new one is durable.
     world.drives.iter().for_each(|drive| drive.with(|files| drop(files.remove("journal"))));
     let mut drives = world.boxed();
     drives[..3].fill_with(|| None);
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     assert_eq!(vault.receipt_for(id), None);
     let (mut vault, _) = world.open();
     vault.receipt_for(id).unwrap().verify(&vault.vault_key()).unwrap();
@@ -440,7 +440,7 @@ fn a_drive_never_gets_the_card_of_another_drive_whose_shards_it_does_not_hold() 
     // Handed in at each other's places, they are known by their shards all the same.
     let mut drives = world.boxed();
     drives.swap(0, 1);
-    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, report) = world::open(drives, Some(world::signer())).unwrap();
     let found: Vec<_> = report.drives[..2].iter().map(|d| (d.state.clone(), d.position)).collect();
     assert_eq!(found, [(DriveState::CardDamaged, Some(1)), (DriveState::CardDamaged, Some(0))]);
     let before = (world.images(), foreign.images());
@@ -453,7 +453,7 @@ fn a_drive_never_gets_the_card_of_another_drive_whose_shards_it_does_not_hold() 
     for away in [[2, 3], [0, 5], [1, 4]] {
         let mut drives = world.boxed();
         away.iter().for_each(|n| drives[*n] = None);
-        let (vault, report) = Vault::open(drives, None).unwrap();
+        let (vault, report) = world::open(drives, None).unwrap();
         assert!(report.drives.iter().all(|d| d.position.is_none_or(|at| at == d.slot)));
         assert_eq!(read(&vault, &object), Ok(()));
     }
@@ -471,7 +471,7 @@ fn a_drive_of_another_vault_is_left_alone() {
     let mut drives = world.boxed();
     drives[2] = Some(Box::new(other.drives[2].clone()));
     let before = other.images();
-    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, report) = world::open(drives, Some(world::signer())).unwrap();
     assert_eq!(report.drives[2].state, DriveState::Foreign);
     assert_eq!(read(&vault, &object), Ok(()));
     store(&mut vault, b"something more");
@@ -488,7 +488,7 @@ fn a_scan_gives_each_shard_a_drive_of_its_own_whatever_earlier_attempts_have_lef
     let objects: Vec<Vec<u8>> = (0..24).map(|_| world.chance.bytes(5000)).collect();
     // An attempt without one drive, which did not end: its shards lie where other ones of the same stripe will lie.
     let drives = world.boxed().into_iter().enumerate().map(|(n, drive)| drive.filter(|_| n != 2)).collect();
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     objects.iter().for_each(|o| world::keep(&mut vault, o));
     let left = world.images();
     world.restore(&blank);
@@ -512,7 +512,7 @@ fn a_scan_gives_each_shard_a_drive_of_its_own_whatever_earlier_attempts_have_lef
     for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
         let drives =
             world.boxed().into_iter().enumerate().map(|(n, drive)| drive.filter(|_| n != a && n != b)).collect();
-        let (vault, _) = Vault::open(drives, None).unwrap();
+        let (vault, _) = world::open(drives, None).unwrap();
         for object in &objects {
             assert_eq!(world::read(&vault, object), Ok(()), "without drives {a} and {b}");
         }
@@ -540,7 +540,7 @@ fn a_shard_that_a_journal_forgot_because_its_drive_was_away_is_found_again() {
         });
     }
     let drives = world.boxed().into_iter().enumerate().map(|(n, drive)| drive.filter(|_| n == second)).collect();
-    let (mut vault, report) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, report) = world::open(drives, Some(world::signer())).unwrap();
     assert_eq!(report.adopted, 1);
     vault.readopt(second, None).unwrap();
     drop(vault);
@@ -554,7 +554,7 @@ fn a_shard_that_a_journal_forgot_because_its_drive_was_away_is_found_again() {
     // For good: either drive is enough.
     for gone in [first, second] {
         let drives = world.boxed().into_iter().enumerate().map(|(n, drive)| drive.filter(|_| n != gone)).collect();
-        let (vault, _) = Vault::open(drives, None).unwrap();
+        let (vault, _) = world::open(drives, None).unwrap();
         assert_eq!(world::read(&vault, &object), Ok(()), "without drive {gone}");
     }
 }

@@ -37,7 +37,7 @@ fn filled(percent: usize) -> (World, Vec<Vec<u8>>, Vec<ObjectId>) {
 fn open_without(world: &World, dead: usize) -> Vault {
     let drives: Vec<Option<Box<dyn Drive>>> =
         world.boxed().into_iter().enumerate().map(|(slot, drive)| drive.filter(|_| slot >= dead)).collect();
-    Vault::open(drives, Some(world::signer())).unwrap().0
+    world::open(drives, Some(world::signer())).unwrap().0
 }
 
 /// Repairs as the node does.
@@ -116,7 +116,7 @@ fn what_least_hangs_on_goes_first() {
     repair(&mut vault);
     let of = |id: ObjectId| vault.examine(id, Depth::Bytes).unwrap().losses_survivable;
     let mean = |ids: &[ObjectId]| ids.iter().map(|id| f64::from(of(*id))).sum::<f64>() / ids.len() as f64;
-    let packs: Vec<ObjectId> = vault.objects().filter(|o| o.kind == ObjectKind::Pack).map(|o| o.id).collect();
+    let packs: Vec<ObjectId> = vault.objects_of(ObjectKind::Pack).map(|o| o.id).collect();
     eprintln!("with four of fourteen full drives dead: {} and {}", mean(&precious), mean(&packs));
     assert!(mean(&precious) > mean(&packs) + 1.0 && mean(&packs) > 0.5);
 }

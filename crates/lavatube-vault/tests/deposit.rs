@@ -4,7 +4,7 @@ mod world;
 
 use lavatube_base::Verified;
 use lavatube_base::sign::PairSigner;
-use lavatube_vault::{DepositError, ObjectKind, StoreError, Vault};
+use lavatube_vault::{DepositError, ObjectKind, StoreError};
 use world::World;
 
 fn manifest(depositor: &PairSigner, packs: &[&[u8]]) -> Vec<u8> {
@@ -56,7 +56,7 @@ fn while_too_few_drives_are_there_nobody_is_called_a_stranger() {
     drop(vault);
     let mut drives = world.boxed();
     drives[..3].iter_mut().for_each(|d| *d = None);
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     let came = vault.deposit_manifest(&manifest(&depositor, &[&pack]));
     assert!(matches!(came, Err(DepositError::Store(StoreError::Shortfall { .. }))), "{came:?}");
 }

@@ -22,7 +22,7 @@ fn moved() -> (World, Vec<Vec<u8>>) {
     drop(vault);
     let mut drives: Vec<Option<Box<dyn Drive>>> = world.boxed();
     drives[0] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     objects.iter().for_each(|o| assert!(vault.mend(id_of(o)).unwrap().left.is_empty()));
     (world, objects)
 }
@@ -75,7 +75,7 @@ fn what_is_not_whole_keeps_what_it_had_before() {
     drop(vault);
     let mut drives = world.boxed();
     drives[other] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     scrub(&mut vault, Some(&first));
     assert!(is_on(0));
 }
@@ -146,7 +146,7 @@ fn what_could_lose_least_and_what_most_hangs_on_is_repaired_first() {
     let gone = (1..8).find(is_fit).unwrap();
     let mut drives = world.boxed();
     drives[gone] = None;
-    let (vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (vault, _) = world::open(drives, Some(world::signer())).unwrap();
     let order: Vec<ObjectId> = vault.by_need().into_iter().map(|o| o.id).collect();
     let at = |o: &[u8]| order.iter().position(|id| *id == id_of(o)).unwrap();
     let (hurt, whole): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) = objects.iter().partition(|o| on(gone, o));
@@ -201,4 +201,52 @@ fn wherever_clearing_is_cut_every_object_stays_whole() {
             assert!(vault.status().drives.iter().all(|d| d.is_well()), "{what}");
         }
     }
+}
+
+#[test]
+fn what_is_damaged_is_written_to_another_drive_and_stays_until_two_scrubs_have_found_that_right() {
+    //= FORMAT#F72
+    let mut world = World::new(8);
+    let object = world.chance.bytes(400_000);
+    let mut vault = world.create(4, 2);
+    world::keep(&mut vault, &object);
+    let shards = |world: &World| -> Vec<(usize, String)> {
+        let of = |slot: usize| world.drives[slot].shard_files().into_iter().map(move |name| (slot, name));
+        (0..8).flat_map(of).filter(|(_, name)| name.contains(&id_of(&object).to_string())).collect()
+    };
+    let (slot, name) = shards(&world)[0].clone();
+    world.drives[slot].with(|f| f.get_mut(&name).unwrap()[5000] ^= 1);
+    let damaged = world.drives[slot].with(|f| f[&name].clone());
+    let (first, _) = scrub(&mut vault, None);
+    assert_eq!((first.mended, first.left, vault.left_over()), (1, 0, 1));
+    let now = shards(&world);
+    assert!(now.len() == 7 && world.drives[slot].with(|f| f[&name] == damaged));
+    assert!(vault.examine(id_of(&object), Depth::Bytes).unwrap().is_whole());
+    // Until then its good blocks serve: the new one and two others are gone.
+    let images = world.images();
+    let new = now.iter().find(|(s, n)| *s != slot && *n == name).unwrap();
+    let gone: Vec<_> = now.iter().filter(|(_, n)| *n != name).take(2).chain([new]).collect();
+    gone.iter().for_each(|(slot, name)| world.drives[*slot].with(|f| drop(f.remove(name))));
+    let (hurt, _) = world.open();
+    let mut out = Vec::new();
+    hurt.read(id_of(&object), 50_000..60_000, &mut out).unwrap();
+    assert_eq!(out, object[50_000..60_000]);
+    world.restore(&images);
+    let (mut vault, _) = world.open();
+    let (second, _) = scrub(&mut vault, Some(&first));
+    assert_eq!(vault.left_over(), 1, "the scrub that mended it does not count");
+    scrub(&mut vault, Some(&second));
+    assert_eq!((vault.left_over(), shards(&world).len()), (0, 6));
+    assert!(vault.examine(id_of(&object), Depth::Bytes).unwrap().is_whole());
+    // Where no other drive can take it, it is mended in its place.
+    let mut world = World::new(6);
+    let object = world.chance.bytes(50_000);
+    let mut vault = world.create(4, 2);
+    world::keep(&mut vault, &object);
+    let name = world.drives[2].shard_files()[0].clone();
+    let whole = world.images();
+    world.drives[2].with(|f| f.get_mut(&name).unwrap()[5000] ^= 1);
+    let (record, _) = scrub(&mut vault, None);
+    assert_eq!((record.mended, record.left, vault.left_over()), (1, 0, 0));
+    assert_eq!(world.images()[2][&name], whole[2][&name]);
 }

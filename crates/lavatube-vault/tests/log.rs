@@ -175,7 +175,7 @@ fn a_log_is_signed_only_when_enough_drives_have_it_and_looked_at_only_when_nothi
     let open = |present: usize, writes: bool| {
         let mut drives = world.boxed();
         drives[present..].iter_mut().for_each(|drive| *drive = None);
-        Vault::open(drives, Some(signer()).filter(|_| writes)).unwrap().0
+        world::open(drives, Some(signer()).filter(|_| writes)).unwrap().0
     };
     assert!(open(5, true).answer_log(&asked(0)).is_ok());
     let few = open(4, true).answer_log(&asked(0));
@@ -193,12 +193,12 @@ fn a_drive_that_was_away_shows_no_older_log() {
     drop(vault);
     let mut drives = world.boxed();
     drives[5] = None;
-    let (mut vault, _) = Vault::open(drives, Some(signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(signer())).unwrap();
     take(&mut vault, ObjectKind::Manifest, b"while one was away");
     drop(vault);
     let mut drives = world.boxed();
     drives[..5].iter_mut().for_each(|drive| *drive = None);
-    let (vault, _) = Vault::open(drives, None).unwrap();
+    let (vault, _) = world::open(drives, None).unwrap();
     assert_eq!(vault.look_at_log(0, &[]), Err(LogError::Shortfall { need: 2, have: 1 }));
     let (vault, _) = world.open();
     assert_eq!(vault.look_at_log(0, &[]).unwrap().checkpoint.size, 9);

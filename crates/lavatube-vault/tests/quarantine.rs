@@ -25,7 +25,7 @@ fn stored(drives: usize) -> (World, Vec<Vec<u8>>, Vec<Vec<u8>>) {
 fn open_without(world: &World, away: &[usize]) -> (Vault, OpenReport) {
     let drives: Vec<Option<Box<dyn Drive>>> =
         world.boxed().into_iter().enumerate().map(|(slot, drive)| drive.filter(|_| !away.contains(&slot))).collect();
-    Vault::open(drives, Some(world::signer())).unwrap()
+    world::open(drives, Some(world::signer())).unwrap()
 }
 
 fn states(vault: &Vault) -> Vec<DriveState> {
@@ -170,7 +170,8 @@ fn where_the_others_are_too_few_a_drive_is_used_and_that_is_said() {
 
 #[test]
 fn a_drive_that_rots_in_two_scrubs_running_is_held_back_until_one_finds_nothing() {
-    let (world, old, _) = stored(8);
+    // Without drives to spare: else what is damaged there is written to others, and nothing is left on it to be wrong again.
+    let (world, old, _) = stored(6);
     let rot = |drive: usize| {
         for name in world.drives[drive].shard_files() {
             world.drives[drive].with(|f| f.get_mut(&name).unwrap()[500] ^= 1);

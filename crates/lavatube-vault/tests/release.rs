@@ -231,7 +231,7 @@ fn a_drive_that_was_away_gives_up_what_was_freed_when_it_is_back() {
     drop(vault);
     let mut drives = world.boxed();
     drives[2] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     vault.deposit_release(&by_authority(release(&vault, &[&packs[0]], &[depositor.id()]))).unwrap();
     assert_eq!(vault.open_releases()[0].standing, Some(Standing::Followed));
     assert!(!is_gone(&world, &vault, &packs[0]), "one drive has its shard still");

@@ -159,10 +159,10 @@ fn releases_add_up_and_a_later_one_frees_the_rest() {
     let (mut vault, report) = world.open();
     assert!(!report.scanned);
     is_thinned(&vault, &packs[0], &both);
-    let (before, remnants) = (room(&world), vault.objects().filter(|o| o.kind == ObjectKind::Remnant).count());
+    let (before, remnants) = (room(&world), vault.objects_of(ObjectKind::Remnant).count());
     vault.deposit_release(&release(&vault, &[&packs[0]], &[], &[depositor])).unwrap();
     assert!(vault.is_released(id(&packs[0])) && !vault.contains(id(&packs[0])));
-    assert_eq!(vault.objects().filter(|o| o.kind == ObjectKind::Remnant).count() + 1, remnants);
+    assert_eq!(vault.objects_of(ObjectKind::Remnant).count() + 1, remnants);
     assert!(before - room(&world) > 4 * BLOCK);
     // As well as by the journals.
     for vault in [vault, world.open().0] {
@@ -243,7 +243,7 @@ fn a_drive_that_was_away_gives_up_what_went_and_no_pack_gets_fewer_shards() {
     drop(vault);
     let mut drives = world.boxed();
     drives[2] = None;
-    let (mut vault, _) = Vault::open(drives, Some(world::signer())).unwrap();
+    let (mut vault, _) = world::open(drives, Some(world::signer())).unwrap();
     vault.deposit_release(&bytes).unwrap();
     settle(&mut vault);
     assert_eq!(vault.open_releases()[0].standing, Some(Standing::Followed));
@@ -309,7 +309,7 @@ fn a_crash_at_any_operation_leaves_the_pack_whole_or_its_remnant_whole() {
             vault.deposit_release(&bytes).unwrap();
             settle(&mut vault);
             packs.iter().for_each(|pack| is_thinned(&vault, pack, &kept));
-            let remnants = vault.objects().filter(|o| o.kind == ObjectKind::Remnant).count();
+            let remnants = vault.objects_of(ObjectKind::Remnant).count();
             assert_eq!(remnants, 2, "{what}");
             assert!(vault.objects().all(|o| o.kind != ObjectKind::Pack), "{what}");
         }
@@ -425,7 +425,7 @@ fn whatever_comes_in_whatever_order_what_stays_is_there_and_nothing_else() {
                         1 => drives[world.chance.below(6)] = None,
                         _ => {}
                     }
-                    vault = Vault::open(drives, Some(world::signer())).unwrap().0;
+                    vault = world::open(drives, Some(world::signer())).unwrap().0;
                     fits(&world, &vault, &model, &what);
                     world::admit(&mut vault);
                     settle(&mut vault);

@@ -301,7 +301,7 @@ impl Tour {
 }
 
 /// Where cargo puts what it builds.
-fn target_dir() -> Result<PathBuf, String> {
+pub fn target_dir() -> Result<PathBuf, String> {
     let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let text = String::from_utf8_lossy(&metadata).into_owned();
     let path = text.split("\"target_directory\":\"").nth(1).and_then(|rest| rest.split('"').next());

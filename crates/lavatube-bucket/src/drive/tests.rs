@@ -19,6 +19,8 @@ struct Inner {
     lies_after: Option<usize>,
     mute_after: Option<usize>,
     full_after: Option<usize>,
+    /// The bytes of each object that are wrong: what touches them is refused.
+    wrong: BTreeMap<String, Range<u64>>,
     requests: usize,
 }
 
@@ -72,6 +74,7 @@ impl Objects for Bucket {
                 inner.lies_after = None;
                 kept[0] ^= 1;
             }
+            inner.wrong.remove(key);
             inner.objects.insert(key.to_owned(), kept);
             if due(&mut inner.mute_after) {
                 inner.mute_after = None;
@@ -96,6 +99,9 @@ impl Objects for Bucket {
             return Err(Fault::Unknown("not implemented".into()));
         }
         let bytes = inner.objects.get(key).ok_or(Fault::NotFound)?;
+        if inner.wrong.get(key).is_some_and(|wrong| wrong.start < range.end && range.start < wrong.end) {
+            return Err(Fault::Other("the endpoint answers 500".into()));
+        }
         let at = |at: u64| usize::try_from(at).unwrap().min(bytes.len());
         Ok(bytes[at(range.start)..at(range.end)].to_vec())
     }
@@ -294,6 +300,34 @@ fn an_endpoint_that_is_gone_is_not_asked_again_and_again() {
     assert_eq!(lock(&bucket.0).requests, 1);
     let opened = BucketDrive::open(Box::new(bucket.clone()), "", None, Opened::ToRead);
     assert!(matches!(opened.err(), Some(Fault::Gone(_))));
+}
+
+#[test]
+fn an_object_that_is_refused_is_asked_for_a_few_times_and_others_and_what_is_put_there_anew_are_read() {
+    let bucket = Bucket::default();
+    let drive = bucket.open();
+    let body = vec![7; 64 << 10];
+    for name in ["x", "y"] {
+        drive.put(name, &[&body], PutMode::New).unwrap();
+    }
+    drive.sync().unwrap();
+    let blocks = |drive: &BucketDrive, name: &str| {
+        let block = |at: u64| drive.read_at(name, at * 1024, &mut [0; 1024]).is_ok();
+        (0..64).filter(|at| block(*at)).count()
+    };
+    bucket.set(|b| {
+        b.wrong.insert("moon/d0/x".into(), 0..u64::MAX);
+        b.wrong.insert("moon/d0/y".into(), 20_000..20_001);
+        b.requests = 0;
+    });
+    assert_eq!((blocks(&drive, "x"), lock(&bucket.0).requests), (0, 3));
+    assert_eq!(drive.read_at("x", 0, &mut [0]), Err(DriveError::Io("the endpoint answers 500".into())));
+    // One wrong sector does not take its neighbours with it.
+    assert_eq!((blocks(&drive, "y"), lock(&bucket.0).requests), (63, 3 + 64));
+    assert!(drive.len("x").unwrap().is_some() && names(&drive, "").len() == 2, "only reading is refused");
+    drive.put("x", &[&body], PutMode::Replace).unwrap();
+    drive.sync().unwrap();
+    assert_eq!(blocks(&drive, "x"), 64);
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Moon {
     }
 
     fn drive(&self, slot: usize) -> DriveId {
-        self.vault.read().status().drives[slot].drive
+        self.vault.read().drives()[slot].drive
     }
 
     fn signed(&self, number: u64, task: Task) -> SignedMandate {
@@ -98,7 +98,7 @@ fn a_mandate_is_followed_to_its_end_wherever_whoever_runs_the_vault_is_killed() 
     mandates = moon.open();
     moon.follow(&mut mandates);
     assert_eq!(moon.told(&mut mandates)[2], (3, Stage::Done));
-    assert_eq!(moon.vault.read().status().drives[2].state, DriveState::Retired);
+    assert_eq!(moon.vault.read().drives()[2].state, DriveState::Retired);
     // The same again is as good as taken, another under its number is not.
     assert_eq!(moon.tell(&mut mandates, 2, retire), "");
     assert!(moon.tell(&mut mandates, 2, SCRUB).contains("mandate 3 was taken before"));

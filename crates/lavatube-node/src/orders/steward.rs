@@ -184,7 +184,7 @@ impl Steward {
 
     fn work_of(&mut self, home: &dyn Home, told: Vec<Order>, problems: Vec<String>, refills: bool) -> Work {
         let vault = home.vault().read();
-        let drives = vault.status().drives;
+        let drives = vault.drives();
         let trial = |slot: usize| Some((drives[slot].label.clone(), Trial::begin(&vault, slot)?));
         let is_told = |slot: usize| told.iter().any(|order| order.slots.contains(&slot));
         // Only a scrub measures how slow a drive is, unless somebody saw to it.

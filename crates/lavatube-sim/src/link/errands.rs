@@ -215,7 +215,7 @@ impl Crossing {
         }
         let (vault, _) = world.open_quietly(&BTreeSet::new())?;
         let card = |signed: &SignedManifest| {
-            let mut cards = vault.objects().filter(|o| o.kind == lavatube_vault::ObjectKind::DepositorCard);
+            let mut cards = vault.objects_of(lavatube_vault::ObjectKind::DepositorCard);
             cards.any(|o| world.card_of(o.id, &vault) == Some(signed.manifest.depositor))
         };
         self.one_way.due.retain(|id| {

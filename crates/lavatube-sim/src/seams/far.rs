@@ -110,7 +110,7 @@ impl Far for SimFar {
 
     fn manifests(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
         let vault = self.vault();
-        let manifests = vault.objects().filter(|o| o.kind == ObjectKind::Manifest);
+        let manifests = vault.objects_of(ObjectKind::Manifest);
         let mut all: Vec<(ObjectId, u64)> = manifests.map(|o| (o.id, o.len)).collect();
         // Their ids hang on random signatures; the order in which they came does not.
         all.sort_by_key(|(id, _)| self.book.place(*id));
