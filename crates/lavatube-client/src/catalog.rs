@@ -153,6 +153,14 @@ impl<'s> Catalog<'s> {
         Ok(!places.is_empty() && !places.iter().any(|place| self.stands(place)))
     }
 
+    /// Whether no pack that this catalog ever knew has chunk `id`.
+    ///
+    /// # Errors
+    /// As [`Catalog::find`].
+    pub fn never_knew(&self, id: &ChunkId) -> Result<bool, CatalogError> {
+        Ok(self.runs().find(self.state, id, 1)?.is_empty())
+    }
+
     /// Makes chunks that are only in the packs of these rows count as [unknown](Catalog::knows): the vault does not have
     /// those any more.
     pub fn doubt(&mut self, rows: BTreeSet<u32>) {

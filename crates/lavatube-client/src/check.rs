@@ -236,9 +236,14 @@ impl Trees {
 
     /// A chunk that is named and is not to be had.
     fn miss(&mut self, fetcher: &Fetcher<'_>, chunk: ChunkId, why: String) {
-        match fetcher.archive().catalog.was_freed(&chunk) {
-            Ok(true) => drop(self.freed.insert(chunk)),
-            _ => drop(self.bad.insert(chunk, why)),
+        let archive = fetcher.archive();
+        // Who came later never knew what was in packs that are gone.
+        let is_news =
+            !archive.sessions.released().objects.is_empty() && matches!(archive.catalog.never_knew(&chunk), Ok(true));
+        if is_news || matches!(archive.catalog.was_freed(&chunk), Ok(true)) {
+            self.freed.insert(chunk);
+        } else {
+            self.bad.insert(chunk, why);
         }
     }
 

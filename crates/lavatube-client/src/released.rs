@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lavatube_base::limits::{PARTS_MAX, RELEASE_LEN_MAX};
 use lavatube_base::sign::{ED25519_SIGNATURE_LEN, ML_DSA_65_SIGNATURE_LEN, PairPublic};
 use lavatube_base::{ChunkId, ObjectId, Stays, Verified};
+use lavatube_format::log::Question;
 use lavatube_format::message::{Part, pieces_of};
 use lavatube_format::release::{Release, SignedRelease};
 use lavatube_format::remnant;
@@ -45,10 +46,17 @@ impl Released {
             listed => listed?,
         };
         let copies = copies(state)?;
-        // A copy of what the vault does not list is of a release that it never took.
-        for name in copies.iter().filter(|(id, _)| !listed.iter().any(|(there, _)| there == *id)).map(|(_, name)| name)
-        {
-            state.remove(name).map_err(StateError::on(name))?;
+        let unlisted: Vec<&String> = copies
+            .iter()
+            .filter(|(id, _)| !listed.iter().any(|(there, _)| there == *id))
+            .map(|(_, name)| name)
+            .collect();
+        // A copy of what the vault does not list is of a release that it never took, unless the drives that know of it are away.
+        let question = Question { nonce: [0; 16], known: 0, objects: Vec::new() };
+        if !unlisted.is_empty() && far.log(&question).is_ok() {
+            for name in unlisted {
+                state.remove(name).map_err(StateError::on(name))?;
+            }
         }
         for (id, len) in listed.into_iter().filter(|(id, _)| !copies.contains_key(id)) {
             // What cannot be read now is learnt another time, and until then nobody says that it is known.

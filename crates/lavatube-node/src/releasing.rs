@@ -217,6 +217,8 @@ pub fn release(
     if !is_good {
         return doubt("the vault's receipt for the release is not good".into());
     }
+    // The next backup may find the drives away that know of it, and must not build on what it frees.
+    Released::take_in(&holding.state, &reader.release_keys(), &bytes).map_err(DepositorError::from)?;
     // Packs of which some stays are rewritten, some at a time. What cannot be done now is done when the vault is opened the next time.
     while holding.vault.write().settle_releases().is_ok_and(|more| more) {}
     let open = holding.vault.read().open_releases().into_iter().find(|open| open.id == object.id());

@@ -4,7 +4,7 @@
 //! what must never happen even once: two contents under one pack number, two notes in one session (FORMAT#F17). It must
 //! not know drives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lavatube_base::digest::h16;
@@ -12,6 +12,7 @@ use lavatube_base::{ObjectId, SessionId, Verified};
 use lavatube_client::spool::SpoolKind;
 use lavatube_format::manifest::SignedManifest;
 use lavatube_format::pack::Header;
+use lavatube_format::release::Release;
 
 use crate::wires::Wires;
 
@@ -32,6 +33,10 @@ struct Inner {
     /// By session and commitment, which stands for the key.
     notes: BTreeMap<(SessionId, Vec<u8>), [u8; 16]>,
     faults: Vec<String>,
+    /// What releases name that were signed: objects that go, and packs that go in part.
+    freed: BTreeSet<ObjectId>,
+    /// Objects that the vault was seen to have let go of wholly.
+    gone: BTreeSet<ObjectId>,
 }
 
 /// The book of one world.
@@ -95,6 +100,27 @@ impl Book {
     /// Where an object stands in that order; last of all when it never left.
     pub fn place(&self, id: ObjectId) -> usize {
         self.inner().places.get(&id).copied().unwrap_or(usize::MAX)
+    }
+
+    /// A release is signed: what it names may go from now on, whatever becomes of it.
+    pub fn signed(&self, release: &Release) {
+        let thinned = release.thins.iter().map(|(id, _)| id);
+        self.inner().freed.extend(release.objects.iter().chain(thinned).copied());
+    }
+
+    /// What releases name that were signed.
+    pub fn freed(&self) -> BTreeSet<ObjectId> {
+        self.inner().freed.clone()
+    }
+
+    /// The vault was seen to have let go of an object wholly.
+    pub fn is_gone(&self, id: ObjectId) {
+        self.inner().gone.insert(id);
+    }
+
+    /// All of which that was seen.
+    pub fn gone(&self) -> BTreeSet<ObjectId> {
+        self.inner().gone.clone()
     }
 
     /// What happened that must never happen.

@@ -20,6 +20,9 @@ use lavatube_client::packer::{PackError, Packer};
 use lavatube_client::released::Released;
 use lavatube_client::session::{self, OpenSession, Recovered, Said, SessionError};
 use lavatube_client::state::{State, StateError, write_all};
+use lavatube_client::vaulted::SessionsError;
+use lavatube_format::manifest::Mark;
+use lavatube_format::roll::Committed;
 use lavatube_seal::DepositKeys;
 use lavatube_vault::{DepositError, OpenError};
 
@@ -58,6 +61,9 @@ pub enum RunError {
     /// The state.
     #[error("state: {0}")]
     State(#[from] StateError),
+    /// Releases could not be learnt of.
+    #[error("releases: {0}")]
+    Released(#[from] SessionsError),
     /// The vault is not what it was.
     #[error("ALARM: {0}")]
     Alarm(Alarm),
@@ -106,6 +112,7 @@ pub fn backup(
     let mut spool = machine.spool.reopen();
     let mut courier = Courier::new(Some(far as &dyn Far), &mut spool, state);
     let mut catalog = Catalog::open(state)?;
+    let released = Released::learn(far, state, &machine.deposit.release_keys())?;
     let drained = courier.drain_spool()?;
     let mut dice = |out: &mut [u8]| {
         chance.fill(out);
@@ -113,9 +120,9 @@ pub fn backup(
             wires.keep_secret("a session's secret", out);
         }
     };
-    let mut chain = Chain::survey(state, &machine.deposit, far)?;
+    let mut chain = Chain::survey(state, &machine.deposit, far)?.knowing(released.number);
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
-    doubt::settle(state, far, &drained, &Released::default(), &mut courier, &mut catalog)?;
+    doubt::settle(state, far, &drained, &released, &mut courier, &mut catalog)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, false, &meter)?;
@@ -156,14 +163,54 @@ pub fn backup_for_far(
             wires.keep_secret("a session's secret", out);
         }
     };
-    let mut chain = Chain::known(state, &machine.deposit)?;
+    let released = Released::known(state, &machine.deposit.release_keys())?;
+    let mut chain = Chain::known(state, &machine.deposit)?.knowing(released.number);
     let recovered = session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
     let open = session::begin(state, &machine.deposit, &mut dice)?;
     let waiting = machine.spool.ids();
-    doubt::account(state, &waiting, &BTreeSet::new(), &Released::default(), &mut courier, &mut catalog)?;
+    doubt::account(state, &waiting, &BTreeSet::new(), &released, &mut courier, &mut catalog)?;
     let meter = Meter::default();
     let (report, promise) = take(machine, source, request, &open, &mut catalog, &mut chain, courier, true, &meter)?;
     Ok(Outcome { report, promise, recovered, drained: Drained::default() })
+}
+
+/// Hands over marks, or into the spool where the vault is far, as `lavatube_node::forgetting` does. Without marks it only says which releases are known.
+///
+/// # Errors
+/// [`RunError`].
+pub fn mark(
+    machine: &Machine,
+    far: Option<&SimFar>,
+    marks: Vec<Mark>,
+    chance: &mut Chance,
+    wires: &Arc<Wires>,
+) -> Result<(), RunError> {
+    let (state, keys) = (&machine.state, machine.deposit.release_keys());
+    keep_card(state, &machine.deposit.card().encode())?;
+    let mut spool = machine.spool.reopen();
+    let mut courier = Courier::new(far.map(|far| far as &dyn Far), &mut spool, state);
+    let mut catalog = Catalog::open(state)?;
+    let (chain, released) = match far {
+        Some(far) => {
+            meet(far, state, wires)?;
+            far.admit(&machine.deposit.card().encode())?;
+            courier.drain_spool()?;
+            (Chain::survey(state, &machine.deposit, far)?, Released::learn(far, state, &keys)?)
+        }
+        None => (Chain::known(state, &machine.deposit)?, Released::known(state, &keys)?),
+    };
+    let mut chain = chain.knowing(released.number);
+    let mut dice = |out: &mut [u8]| {
+        chance.fill(out);
+        if out.len() == 32 {
+            wires.keep_secret("a session's secret", out);
+        }
+    };
+    session::recover(state, &machine.deposit, &mut catalog, &mut chain, &mut courier, &mut dice)?;
+    let open = session::begin(state, &machine.deposit, &mut dice)?;
+    let (said, nothing) = (Said { marks, ..Said::default() }, Committed::nothing());
+    session::finish(state, &machine.deposit, &open, &[], said, &nothing, &mut chain, &mut courier)?;
+    Ok(session::close(state)?)
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a backup consists of")]

@@ -14,7 +14,7 @@ use lavatube_vault::Vault;
 
 use crate::atlas::Placed;
 use crate::chance::Chance;
-use crate::invariants::{Verdict, calm, exact, proved, receipted, seen, visible};
+use crate::invariants::{Verdict, calm, exact, proved, receipted, released, seen, visible};
 use crate::link::{Reading, Wish};
 use crate::reader::{self, LookError};
 use crate::seams::far::SimFar;
@@ -55,7 +55,10 @@ impl World {
     pub fn inspect(&self, away: &BTreeSet<usize>, depth: Depth, chance: &mut Chance) -> Verdict {
         let (vault, _) = self.open_quietly(away)?;
         self.wires.tell(|| self.visible(&vault));
-        receipted::readable(&vault, &self.book.known())?;
+        let freed = self.book.freed();
+        let known: Vec<_> = self.book.known().into_iter().filter(|known| !freed.contains(&known.id)).collect();
+        receipted::readable(&vault, &known)?;
+        released::stays_gone(&vault, &self.book)?;
         let state = SimState::new(&Arc::new(Wires::new(Telling::Nothing)), None);
         let far = SimFar::new(vault, &self.book);
         self.restored(&far, &state, depth, chance)?;
@@ -85,6 +88,7 @@ impl World {
         let spooled = self.machine.spool.waiting() > 0;
         let mut due = self.reported.clone();
         due.iter_mut().for_each(|r| r.is_due &= r.promise == Promise::SafeThere || !spooled);
+        due.iter_mut().for_each(|r| r.is_due &= !self.forgotten.contains(&r.id));
         let looked = reader::look(far, state, &self.read, |fetcher| Ok(self.snapshots(fetcher, &due, depth, chance)));
         looked.map_err(|e| format!("the vault cannot be read: {e}"))?
     }
@@ -96,7 +100,8 @@ impl World {
         let other = chance.index(all.len());
         for (n, listed) in all.iter().enumerate() {
             if depth == Depth::All || n + 1 == all.len() || n == other {
-                self.snapshot(fetcher, listed, true).map_err(|e| self.blame(listed, &e))?;
+                let whole = !self.forgotten.contains(&listed.place.id);
+                self.snapshot(fetcher, listed, whole).map_err(|e| self.blame(listed, &e))?;
             }
         }
         Ok(())
@@ -146,7 +151,8 @@ impl World {
         let other = Chance::new(wish.draw).index(all.len());
         for (n, listed) in all.iter().enumerate() {
             let is_wanted = |depth| depth == Depth::All || n + 1 == all.len() || n == other;
-            if wish.depth.is_some_and(is_wanted) {
+            // What was released meanwhile need not come.
+            if wish.depth.is_some_and(is_wanted) && !self.forgotten.contains(&listed.place.id) {
                 let lacks = self.far_snapshot(fetcher, listed).map_err(|e| self.blame(listed, &e))?;
                 told = told.or(lacks.map(|what| self.blame(listed, &what)));
             }
@@ -162,7 +168,7 @@ impl World {
             Wish { refreshes: true, is_own, .. } => reading.must && (is_own && !self.forgot || !reading.spooled),
             Wish { is_own, .. } => is_own && !self.forgot,
         };
-        due.iter_mut().for_each(|r| r.is_due &= is_shown);
+        due.iter_mut().for_each(|r| r.is_due &= is_shown && !self.forgotten.contains(&r.id));
         due
     }
 
@@ -203,6 +209,7 @@ impl World {
         let own = self.machine.deposit.depositor();
         // Over a link the vault is not asked for manifests that the machine has forgotten.
         calm::sound(&structure, Some(own).filter(|_| self.plan.link == 0 || !self.forgot))?;
+        released::settled(&far.vault(), &self.drives)?;
         self.inspect(&BTreeSet::new(), Depth::All, chance)?;
         let mut gone = BTreeSet::new();
         while gone.len() < usize::from(self.plan.m) {

@@ -13,7 +13,7 @@
 //! | `depositor`, `reader` | the rooms composed as `lavatube-node` composes them |
 //! | `link/` | both ends of a link on the real engine, whoever reads over it, and the dark between them |
 //! | `atlas` | physical faults, within what redundancy promises |
-//! | `world`, `rounds`, `inspect` | what there is, what happens, and the onlooker who compares |
+//! | `world`, `rounds`, `releases`, `inspect` | what there is, what happens, and the onlooker who compares |
 //! | `invariants/` | what must hold, one checker a file |
 //! | `sabotage` | planted bugs, to show that the simulator sees |
 
@@ -26,6 +26,7 @@ mod invariants;
 mod link;
 mod plan;
 mod reader;
+mod releases;
 mod rounds;
 mod sabotage;
 mod seams;

@@ -49,7 +49,8 @@ impl Asked {
             "--count" => return number().map(|n| self.count = n),
             "--set" => value,
             "--plant" => {
-                let all = Sabotage::ALL.into_iter().chain(Sabotage::OF_LINK);
+                let of_releases = Sabotage::OF_RELEASES.into_iter().map(|(bug, _)| bug);
+                let all = Sabotage::ALL.into_iter().chain(Sabotage::OF_LINK).chain(of_releases);
                 let found = all.into_iter().find(|s| format!("{s:?}") == value);
                 self.settings.sabotage = Some(found.ok_or_else(|| format!("there is no bug {value:?} to plant"))?);
                 return Ok(());

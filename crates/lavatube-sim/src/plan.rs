@@ -13,6 +13,8 @@ pub const SCENARIOS: &[(&str, &str)] = &[
     ("restless", include_str!("../../../scenarios/restless.toml")),
     ("losses", include_str!("../../../scenarios/losses.toml")),
     ("link", include_str!("../../../scenarios/link.toml")),
+    ("releases", include_str!("../../../scenarios/releases.toml")),
+    ("releases_far", include_str!("../../../scenarios/releases_far.toml")),
     ("beyond_promise", include_str!("../../../scenarios/beyond_promise.toml")),
 ];
 
@@ -46,6 +48,8 @@ pub struct Plan {
     pub repair: u64,
     /// Rounds in which the machine's state is lost.
     pub loss: u64,
+    /// Rounds in which snapshots are forgotten, or what only forgotten ones need is released. No seed draws it: that is a scenario's.
+    pub release: u64,
     /// Whether damage may go beyond what redundancy promises: 0 or 1.
     pub beyond_promise: u64,
     /// Whether the vault is far, at the other end of a link: 0 or 1. What the link is like is drawn apart.
@@ -73,6 +77,7 @@ impl Plan {
             damage: some(&[0, 300, 700]),
             repair: some(&[150, 500]),
             loss: some(&[0, 0, 120]),
+            release: 0,
             beyond_promise: 0,
             link: 0,
         }
@@ -103,6 +108,7 @@ impl Plan {
                 "damage" => plan.damage = value,
                 "repair" => plan.repair = value,
                 "loss" => plan.loss = value,
+                "release" => plan.release = value,
                 "beyond_promise" => plan.beyond_promise = value,
                 "link" => plan.link = value,
                 _ => return Err(wrong()),

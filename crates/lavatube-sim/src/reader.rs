@@ -18,6 +18,7 @@ use lavatube_client::frame::FrameError;
 use lavatube_client::layers::TreeError;
 use lavatube_client::meter::Meter;
 use lavatube_client::rebuild::{self, RebuildError};
+use lavatube_client::released::Released;
 use lavatube_client::restore::{self, Outcome, Overwrite, RestoreError, RestoreRequest};
 use lavatube_client::state::{State, StateError, read_all};
 use lavatube_client::vaulted::{Sessions, SessionsError};
@@ -122,10 +123,12 @@ fn look_with<T>(
     f: impl FnOnce(&mut Fetcher<'_>) -> Result<T, LookError>,
 ) -> Result<T, LookError> {
     let card = |id: &lavatube_base::DepositorId| cards.iter().find(|c| c.id() == *id).cloned();
-    let sessions = Sessions::load(far, state, &card, keys)?;
+    let released = Released::load(far, state, keys.authority_public(), &keys.release_keys())?;
+    let sessions = Sessions::load(far, state, &card, keys)?.without(released);
     let mut catalog = Catalog::open(state)?;
     let (meter, ids) = (Meter::default(), keys.chunk_id_key());
     rebuild::catch_up(state, &mut catalog, &sessions, far, &ids, &meter)?;
+    catalog.leave_out_freed(sessions.released());
     let archive = Archive { catalog: &catalog, sessions: &sessions, far, chunk_ids: &ids };
     f(&mut Fetcher::new(archive, 4 << 20)?)
 }

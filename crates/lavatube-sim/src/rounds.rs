@@ -102,6 +102,12 @@ impl World {
             self.atlas.remember(slot, &self.drives[slot]);
         }
         self.torment(chance)?;
+        if self.plan.release > 0 {
+            // A stream of its own, so that worlds without are what they were.
+            let mut chance = Chance::named(self.seed, "letting go", self.wires.now().s.unsigned_abs());
+            self.hear_of_release(&mut chance)?;
+            self.let_go(&mut chance)?;
+        }
         self.onlook(chance)?;
         if chance.per_mille(self.plan.loss) {
             self.lose(chance)?;
@@ -137,7 +143,7 @@ impl World {
         }
     }
 
-    fn hardship(&self, chance: &mut Chance) -> Hardship {
+    pub(crate) fn hardship(&self, chance: &mut Chance) -> Hardship {
         let (crash, fault) = (chance.per_mille(self.plan.crash), chance.per_mille(self.plan.fault));
         Hardship { crash, fault, fuse: None }
     }
@@ -357,6 +363,9 @@ impl World {
         let promise = self.backup(&BTreeSet::new(), ease, chance)?.map_err(|e| format!("the backup failed: {e}"))?;
         if self.plan.link == 1 {
             self.cross_calmly()?;
+            if self.plan.release > 0 && !self.is_one_way() {
+                self.hear_calmly(chance)?;
+            }
         } else if promise != Promise::SafeThere {
             return Err("the backup went to the spool though all drives are there".into());
         }

@@ -30,6 +30,10 @@ pub enum Sabotage {
     OldPiecesAreBelieved,
     /// The desk does not show some errands to whoever turns the link.
     ErrandsAreForgotten,
+    /// A release is signed although something waits on this machine, and says that nothing does.
+    ReleasesAreSignedInDoubt,
+    /// A release that crosses a link says that nothing is under way on the machine that signed it.
+    ReleasesVouchFromAfar,
     /// Where no word comes back, an object is noted as sent when it is begun.
     SentIsNotedEarly,
     /// Where no word comes back, the spool lets go of what was sent.
@@ -45,6 +49,10 @@ impl Sabotage {
         Self::StateForgetsCommits,
         Self::ChangesLeaveNoStamp,
     ];
+
+    /// Those of releases: each with the scenario that shows it.
+    pub const OF_RELEASES: [(Self, &'static str); 2] =
+        [(Self::ReleasesAreSignedInDoubt, "releases"), (Self::ReleasesVouchFromAfar, "releases_far")];
 
     /// Those of a link: for worlds that have one.
     pub const OF_LINK: [Self; 9] = [

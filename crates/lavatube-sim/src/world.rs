@@ -18,6 +18,7 @@ use lavatube_client::far::Signer;
 use lavatube_format::depositor_card::SignedCard;
 use lavatube_format::drive_card::SlotCard;
 use lavatube_format::key_file::Secret;
+use lavatube_format::release::Release;
 use lavatube_seal::{DepositKeys, ReadKeys, Reads, Root};
 use lavatube_vault::{Drive, NewDrive, NewVault, OpenError, OpenReport, Vault};
 
@@ -72,6 +73,10 @@ pub struct World {
     pub read: ReadKeys,
     /// What snapshots were reported.
     pub reported: Vec<Reported>,
+    /// Snapshots that somebody began to forget: nobody need have them any more.
+    pub forgotten: BTreeSet<ChunkId>,
+    /// The release that was last left at the desk, and whether what became of it was looked at.
+    pub left: Option<(Vec<u8>, bool)>,
     /// What each walk saw, by the time it began.
     pub logs: BTreeMap<WallTime, Log>,
     /// What the machine's state was some time ago, to be put back one day.
@@ -148,6 +153,8 @@ impl World {
             roots,
             read,
             reported: Vec::new(),
+            forgotten: BTreeSet::new(),
+            left: None,
             logs: BTreeMap::new(),
             older_state: None,
             forgot: false,
@@ -275,7 +282,7 @@ impl World {
         let spooled = self.machine.spool.waiting() > 0;
         self.reported.iter_mut().filter(|r| spooled && r.promise == Promise::SafeHere).for_each(|r| r.is_due = false);
         self.crossing.iter_mut().for_each(Crossing::lose_machine);
-        self.forgot = true;
+        (self.forgot, self.left) = (true, None);
         self.machine.state.wipe();
         self.machine.spool.wipe();
         // What it knew of the spool is gone with that.
@@ -299,9 +306,19 @@ impl World {
         SignedCard::decode(&bytes).ok().map(|signed| signed.card.id())
     }
 
-    /// Objects that have a receipt.
+    /// Objects that have a receipt, and that no release names.
     pub fn receipted(&self) -> BTreeSet<ObjectId> {
-        self.book.known().into_iter().filter(|k| k.receipt.is_some()).map(|k| k.id).collect()
+        let freed = self.book.freed();
+        let receipted = self.book.known().into_iter().filter(|k| k.receipt.is_some()).map(|k| k.id);
+        receipted.filter(|id| !freed.contains(id)).collect()
+    }
+
+    /// The authority signs a release.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn sign(&self, release: Release) -> Result<Vec<u8>, String> {
+        Ok(self.root.sign_release(release).map_err(|e| e.to_string())?.encode())
     }
 }
 
@@ -314,7 +331,11 @@ fn open(
         drive.platter().reopen();
         (!away.contains(&slot)).then(|| Box::new(drive.clone()) as Box<dyn Drive>)
     };
-    Vault::open_with(drives.iter().enumerate().map(drive).collect(), signer, journal_max(drives))
+    let all = drives.iter().enumerate().map(drive).collect();
+    let (mut vault, report) = Vault::open_with(all, signer, journal_max(drives))?;
+    // As `lavatube_node::embedded` does. What cannot be done now is done another time.
+    let _ = vault.settle_releases();
+    Ok((vault, report))
 }
 
 /// In worlds with an odd number of drives there is no room for the journal in memory.

@@ -11,6 +11,7 @@
 //! | `numbered` | no pack number has two contents, no session two notes |
 //! | `carried` | no counter twice, no block but as it was sent, nothing acknowledged that is not stored, no forgery believed |
 //! | (in `link/errands`) | what is read over a link is exact or told not to be there, and comes home once nothing strikes; what was sent one way with a margin is there, and nothing of it leaves the spool |
+//! | `released` | what was let go of stays gone, and in the end nothing of it is left on any drive |
 //! | `proved` | a vault that can be read passes its audit, and a wrong bit in an answer does not |
 //! | `calm` | once nothing strikes any more, a backup succeeds and everything becomes whole |
 
@@ -21,6 +22,7 @@ pub mod growing;
 pub mod numbered;
 pub mod proved;
 pub mod receipted;
+pub mod released;
 pub mod sealed;
 pub mod seen;
 pub mod visible;

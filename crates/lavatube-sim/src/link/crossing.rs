@@ -114,6 +114,11 @@ impl Crossing {
         !world.atlas.struck() && world.drives.iter().all(|drive| drive.platter().mood == Mood::Sound)
     }
 
+    /// Where what is wanted of the vault lies.
+    pub fn desk(&self) -> &SimDesk {
+        &self.desk
+    }
+
     /// Whether no word ever comes back.
     pub fn is_one_way(&self) -> bool {
         self.weather.one_way.is_some()

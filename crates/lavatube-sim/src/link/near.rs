@@ -361,6 +361,7 @@ impl Near {
                 if self.cards.refused_block(key).is_some() {
                     self.take_back_manifests();
                 }
+                self.clerk.refused(key);
                 self.outbox.done(key);
             }
             Event::Received { id, bytes, .. } => self.message(id, &bytes)?,
@@ -421,6 +422,12 @@ impl Near {
             }
             Ok(Message::Listed(page)) => {
                 let put = self.clerk.listed(page, now);
+                self.driver.accepted(id, now);
+                put?;
+            }
+            Ok(Message::ReleaseTold { request, word }) => {
+                let is_good = word.verify(self.signer.vault, &self.signer.key).is_ok();
+                let put = if is_good { self.clerk.told_of_releases(request, &word) } else { Ok(()) };
                 self.driver.accepted(id, now);
                 put?;
             }

@@ -13,6 +13,7 @@ use lavatube_client::desk::{Desk, Errand, List};
 use lavatube_format::audit::Answer;
 use lavatube_format::log;
 use lavatube_format::message::{Page, Part, Sent, list_digest, piece_sent};
+use lavatube_format::release_word::SignedWord;
 use lavatube_format::shard::ObjectKind;
 use lavatube_format::spot::SpotAnswer;
 
@@ -33,6 +34,8 @@ struct Media {
     proofs: BTreeMap<u64, Answer>,
     words: BTreeMap<u64, log::Answer>,
     spots: BTreeMap<u64, SpotAnswer>,
+    /// What became of the last release.
+    release: Option<SignedWord>,
     next: u64,
 }
 
@@ -57,7 +60,8 @@ impl SimDesk {
     /// The power failed: files are gone, or hold zeros.
     pub fn lose_power(&self, chance: &mut Chance) {
         let mut media = self.media();
-        media.asked.retain(|_, _| chance.per_mille(500));
+        // What nobody waits for to ask anew was synced.
+        media.asked.retain(|_, errand| errand.outlives_its_command() || chance.per_mille(500));
         media.lists.retain(|_, _| chance.per_mille(500));
         media.echoes.clear();
         media.proofs.clear();
@@ -70,6 +74,11 @@ impl SimDesk {
                 bytes.fill(0);
             }
         }
+    }
+
+    /// What became of the last release that was answered.
+    pub fn release(&self) -> Option<SignedWord> {
+        self.media().release.clone()
     }
 
     /// Loses everything.
@@ -202,6 +211,15 @@ impl Desk for SimDesk {
 
     fn put_proof(&self, number: u64, answer: &Answer) -> Result<(), String> {
         self.media().proofs.insert(number, answer.clone());
+        Ok(())
+    }
+
+    fn put_release_word(&self, _number: u64, word: &SignedWord) -> Result<(), String> {
+        let go = self.write("put what became of a release", "", 0)?;
+        if go.torn.is_none() {
+            self.media().release = Some(word.clone());
+        }
+        go.done();
         Ok(())
     }
 

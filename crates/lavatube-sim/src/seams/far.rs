@@ -88,6 +88,22 @@ impl Far for SimFar {
         Ok(ReceiptBytes(receipt.encode()))
     }
 
+    fn deliver_release(&self, release: Verified<'_>) -> Result<ReceiptBytes, FarError> {
+        let receipt = self
+            .vault()
+            .deposit_release(release.bytes())
+            .map_err(|e| FarError::of(release.id(), e.denial(), e.to_string()))?;
+        Ok(ReceiptBytes(receipt.encode()))
+    }
+
+    fn releases(&self) -> Result<Vec<(ObjectId, u64)>, FarError> {
+        Ok(self.vault().objects().filter(|o| o.kind == ObjectKind::Release).map(|o| (o.id, o.len)).collect())
+    }
+
+    fn kept_len(&self, pack: ObjectId) -> Result<Option<u64>, FarError> {
+        Ok(self.vault().find(pack).filter(|object| object.kind == ObjectKind::Pack).map(|object| object.len))
+    }
+
     fn fetch(&self, id: ObjectId, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), FarError> {
         self.vault().read(id, range, out).map(drop).map_err(|e| FarError::of(id, e.denial(), e.to_string()))
     }
