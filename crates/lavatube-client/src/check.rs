@@ -186,8 +186,8 @@ struct Trees {
     layers: BTreeSet<ChunkId>,
     seen: BTreeSet<ChunkId>,
     bad: BadChunks,
-    /// Chunks that trees name and releases freed.
-    freed: BTreeSet<ChunkId>,
+    /// Chunks that trees name and releases freed, and what is wrong when a snapshot has one.
+    freed: BTreeMap<ChunkId, String>,
 }
 
 impl Trees {
@@ -240,8 +240,10 @@ impl Trees {
         // Who came later never knew what was in packs that are gone.
         let is_news =
             !archive.sessions.released().objects.is_empty() && matches!(archive.catalog.never_knew(&chunk), Ok(true));
-        if is_news || matches!(archive.catalog.was_freed(&chunk), Ok(true)) {
-            self.freed.insert(chunk);
+        if is_news {
+            self.freed.insert(chunk, why);
+        } else if matches!(archive.catalog.was_freed(&chunk), Ok(true)) {
+            self.freed.insert(chunk, "a release freed it, and a snapshot that stays needs it".into());
         } else {
             self.bad.insert(chunk, why);
         }
@@ -260,8 +262,8 @@ impl Trees {
 
     fn missed(&mut self, fetcher: &mut Fetcher<'_>, refs: &[Ref], depth: u64) {
         for r in refs {
-            if self.freed.contains(&r.id) {
-                self.bad.insert(r.id, "a release freed it, and a snapshot that stays needs it".into());
+            if let Some(why) = self.freed.get(&r.id) {
+                self.bad.insert(r.id, why.clone());
             } else if depth > 0
                 && let Ok(below) = expand(fetcher, r, depth)
             {

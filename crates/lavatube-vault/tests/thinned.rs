@@ -11,7 +11,7 @@ use lavatube_base::sign::PairSigner;
 use lavatube_base::slice::{SLICE_LEN, verify_slice};
 use lavatube_base::{Denial, DepositorId, ObjectId, SessionId, Stays, Verified};
 use lavatube_format::depositor_card::depositor_id;
-use lavatube_format::manifest::Manifest;
+use lavatube_format::manifest::{Manifest, Preciousness, Retention};
 use lavatube_format::release::{RELEASE_CONTEXT, Release, SignedRelease};
 use lavatube_format::spot::{Pick, SpotQuestion};
 use lavatube_vault::spot::SpotProver;
@@ -130,6 +130,38 @@ fn what_stays_of_a_pack_is_read_and_proved_and_what_went_takes_no_room() {
     assert!(kept.len() == 1 && (6 * BLOCK as u64..6 * BLOCK as u64 + 400).contains(&kept[0]), "{kept:?}");
     let again = vault.store(ObjectKind::Pack, Verified::hash(&packs[0]));
     assert_eq!(again, Err(StoreError::Released(id(&packs[0]))), "it does not come back");
+}
+
+#[test]
+fn what_stays_of_a_precious_pack_is_as_precious() {
+    let of = |first: Preciousness| {
+        let mut world = World::new(6);
+        let mut vault = world.create(4, 2);
+        let signer = PairSigner::from_seeds(&[11; 32], &[12; 32]).unwrap();
+        vault.deposit_card(&world::card(&signer, &world::authority())).unwrap();
+        let packs: Vec<Vec<u8>> = (0..2).map(|_| world.chance.bytes(16 * BLOCK)).collect();
+        let other = if first == Preciousness::High { Preciousness::Low } else { Preciousness::High };
+        for (n, (pack, precious)) in (1..).zip(packs.iter().zip([first, other])) {
+            world::keep(&mut vault, pack);
+            let retention = Retention { precious, ..Retention::default() };
+            let leaves = world::leaves(&[pack.as_slice()]);
+            let manifest = Manifest { session: SessionId([n; 16]), retention, ..world::manifest(&signer, leaves) };
+            vault.deposit_manifest(&world::signed(manifest, &signer)).unwrap();
+        }
+        let stays = stays(&[1, 3, 4, 7, 1]);
+        let thins = [(packs[0].as_slice(), &stays), (packs[1].as_slice(), &stays)];
+        let release = release(&vault, &[], &thins, &[depositor_id(&signer.public())]);
+        vault.deposit_release(&release).unwrap();
+        settle(&mut vault);
+        packs.iter().for_each(|pack| is_thinned(&vault, pack, &stays));
+        let in_order = vault.by_need().into_iter().filter(|object| object.kind == ObjectKind::Remnant);
+        let in_order: Vec<ObjectId> = in_order.map(|object| vault.pack_of(object.id)).collect();
+        (in_order, [id(&packs[0]), id(&packs[1])])
+    };
+    let (order, [first, second]) = of(Preciousness::High);
+    assert_eq!(order, [first, second]);
+    let (order, [first, second]) = of(Preciousness::Low);
+    assert_eq!(order, [second, first]);
 }
 
 #[test]

@@ -171,6 +171,31 @@ fn what_is_put_is_seen_after_the_sync_and_by_who_opens_it_anew() {
 }
 
 #[test]
+fn drives_of_several_vaults_in_one_bucket_share_nothing_but_that() {
+    let bucket = Bucket::default();
+    let size = Some(1000);
+    let open = |prefix: &str| BucketDrive::open(Box::new(bucket.clone()), prefix, size, Opened::ToWrite).unwrap();
+    // One prefix begins with the other.
+    let (moon, mars) = (open("moon/d1"), open("moon/d10"));
+    for (drive, bytes) in [(&moon, &b"one"[..]), (&mars, b"other")] {
+        drive.put("drive.card", &[bytes], PutMode::New).unwrap();
+        drive.append("journal", bytes).unwrap();
+        drive.sync().unwrap();
+    }
+    for (drive, bytes) in [(&moon, &b"one"[..]), (&mars, b"other")] {
+        assert_eq!((read(drive, "drive.card").unwrap(), read(drive, "journal").unwrap()), (bytes.into(), bytes.into()));
+        assert_eq!(names(drive, ""), ["drive.card", "journal"]);
+    }
+    let room = |prefix: &str| open(prefix).space().unwrap().free;
+    let before = room("moon/d10");
+    moon.remove("drive.card").unwrap();
+    moon.remove("journal").unwrap();
+    assert!(names(&moon, "").is_empty() && names(&mars, "").len() == 2 && read(&mars, "journal").unwrap() == b"other");
+    assert_eq!(room("moon/d10"), before);
+    assert!(room("moon/d1") > before, "what another has is not counted");
+}
+
+#[test]
 fn a_new_file_takes_no_name_that_another_has() {
     for plain in [false, true] {
         let bucket = Bucket::default();
