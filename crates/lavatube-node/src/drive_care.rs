@@ -203,8 +203,7 @@ pub(crate) fn rename_in(vault: &EmbeddedVault, drive: DriveStatus, names: &Names
         retired: false,
     };
     vault.write().rename_drive(drive.slot, card)?;
-    let status = vault.read().status();
-    Ok(status.drives[drive.slot].clone())
+    Ok(vault.read().drives().swap_remove(drive.slot))
 }
 
 /// Writes what is on a drive to others, and retires it when nothing is left there, while `go_on` says so. Cut anywhere, it is done again.
@@ -278,8 +277,7 @@ pub(crate) fn add_to(folder: &Path, vault: &EmbeddedVault, spec: &DriveSpec) -> 
         embedded::list_drive(folder, &spec.folder)?;
     }
     let slot = vault.write().add_drive(prepared, drive)?;
-    let status = vault.read().status();
-    Ok(status.drives[slot].clone())
+    Ok(vault.read().drives().swap_remove(slot))
 }
 
 /// So many digits of an id are asked for at least.

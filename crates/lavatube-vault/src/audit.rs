@@ -204,7 +204,9 @@ fn read_thinned(vault: &Vault, pack: ObjectId, out: &mut Vec<u8>) -> Result<Stay
 impl Vault {
     /// The first manifest with this id or a higher one.
     fn manifest_from(&self, id: ObjectId) -> Option<ObjectId> {
-        self.objects_of(ObjectKind::Manifest).map(|object| object.id).find(|own| *own >= id)
+        // Those that are no packs are all here.
+        let from = self.index.objects.range(id..);
+        from.filter(|(_, entry)| entry.kind == ObjectKind::Manifest).map(|(id, _)| *id).next()
     }
 }
 

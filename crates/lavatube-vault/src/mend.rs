@@ -117,7 +117,7 @@ impl Vault {
             //= FORMAT#F72 what is damaged stays until two scrubs have found the new one right
             let stays = own.is_some() && matches!(shard.state, ShardState::Damaged { .. } | ShardState::Unreadable(_));
             let free = if stays || own.is_none() { self.free_slot(id, &taken) } else { None };
-            let spare = self.entry(id).map_or(0, |entry| self.spare_of(&entry)) + 1;
+            let spare = self.spare_of(&entry) + 1;
             let mut written = None;
             for slot in free.filter(|_| stays).into_iter().chain(own.or(free)) {
                 let header = stripe.header(index, &whose, self.slots[slot].card.drive);

@@ -143,23 +143,18 @@ impl Vault {
             incomplete: Vec::new(),
         };
         drop(found);
-        let journal = Journal::merged(&mut merged, current.clone(), journal_max);
+        let journal = Journal::merged(&mut merged, current, journal_max);
         let (headers, precious) = (Mutex::new(gather::HeaderCache::default()), Mutex::default());
         let depositors = BTreeMap::new();
         let mut vault = Self { card, slots, code, index, journal, signer, headers, depositors, behind, precious };
         vault.look_what_is_left();
-        let mut is_current = current;
         if report.scanned {
             //= FORMAT#F16 without a journal to be believed, the shard headers say it all
             vault.adopt(journal_lost, &mut report);
-            if !vault.journal.is_somewhere() {
-                is_current.fill(false);
-            }
         }
         vault.find_stale(&parted);
         vault.hold_back();
-        report.drives =
-            (0..vault.slots.len()).map(|slot| vault.report(slot, positions[slot], is_current[slot])).collect();
+        report.drives = (0..).zip(positions).map(|(slot, position)| vault.report(slot, position)).collect();
         if report.scanned {
             vault.find_remnants();
         }
@@ -170,7 +165,7 @@ impl Vault {
     }
 
     /// How a drive was found.
-    fn report(&self, slot: usize, position: Option<usize>, journal_current: bool) -> DriveReport {
+    fn report(&self, slot: usize, position: Option<usize>) -> DriveReport {
         let place = &self.slots[slot];
         let own = DriveCard { drive: place.card.drive, ..self.card.clone() };
         let bytes = place.reader().and_then(|d| read_whole(d, CARD, FILE_LEN_MAX).ok());
@@ -180,7 +175,7 @@ impl Vault {
             state: place.state.clone(),
             position,
             card_whole: bytes.is_some_and(|b| own.is_whole(&b)),
-            journal_current,
+            journal_current: self.journal.has_all(slot),
             readme_whole: place.reader().is_some_and(|d| {
                 let text = readme::text(&own).into_bytes();
                 read_whole(d, readme::README, text.len() as u64 + 1).is_ok_and(|found| found == text)

@@ -261,7 +261,7 @@ impl<W: Workplace> Worker<W> {
     /// The pages of a list, or one without objects when the list is known.
     fn list(&self, kind: ObjectKind, known: [u8; 16], turn: u64) -> Vec<Vec<u8>> {
         let vault = self.place.vault();
-        let mut objects: Vec<_> = vault.objects().filter(|o| o.kind == kind).map(|o| (o.id, o.len)).collect();
+        let mut objects: Vec<_> = vault.objects_of(kind).map(|o| (o.id, o.len)).collect();
         if kind == ObjectKind::Pack {
             objects.extend(vault.thinned());
         }
